@@ -1,0 +1,9 @@
+-- KEYS: verification. ARGV: remembrance, salt, nonce. Answers 1 to the one token that wins, else 0.
+local remembrance = tonumber(ARGV[1])
+local v = load(remembrance)
+if not v or v.salt ~= ARGV[2] then return 0 end
+if v.state == WON then return v.rest == ARGV[3] and 1 or 0 end
+if v.state ~= OPEN or now >= v.expires_at then return 0 end
+v.state, v.rest = WON, ARGV[3]
+save(v, remembrance)
+return 1

@@ -1,0 +1,9 @@
+-- KEYS: verification. ARGV: as for open. Answers how long it is valid, or the status that forbids it, or nil.
+local remembrance = tonumber(ARGV[1])
+local v = load(remembrance)
+if not v then return false end
+local was = status(v, tonumber(ARGV[2]))
+if was ~= 'pending' then return was end
+recode(v, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6])
+save(v, remembrance)
+return v.expires_at - now

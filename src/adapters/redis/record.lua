@@ -1,0 +1,41 @@
+-- What every script shares: the record of one verification at KEYS[1], and its rules.
+-- `now` (milliseconds) is set by the prologue before this.
+--
+-- A record is packed: state, spent, opened at, expires at (milliseconds), the salt of its code, then the rest,
+-- which is the digest and the pepper's name while open, the winner's nonce once won, nothing once failed.
+
+local OPEN, WON, FAILED = 0, 1, 2
+local FORMAT = '>BBI6I6c16'
+
+-- The record, or nil where there is none or it can no longer be asked about.
+local function load(remembrance)
+  local packed = redis.call('GET', KEYS[1])
+  if not packed then return nil end
+  local v = {}
+  local rest
+  v.state, v.spent, v.opened_at, v.expires_at, v.salt, rest = struct.unpack(FORMAT, packed)
+  v.rest = string.sub(packed, rest)
+  if now >= v.expires_at + remembrance then return nil end
+  return v
+end
+
+-- Writes the record; it goes by itself once nobody can ask about it.
+local function save(v, remembrance)
+  local packed = struct.pack(FORMAT, v.state, v.spent, v.opened_at, v.expires_at, v.salt) .. v.rest
+  local ttl = math.max(1, v.expires_at + remembrance - now)
+  redis.call('SET', KEYS[1], packed, 'PX', string.format('%.0f', ttl))
+end
+
+local function status(v, guesses)
+  if v.state == WON then return 'approved' end
+  if v.state == FAILED then return 'failed' end
+  if v.spent >= guesses then return 'exhausted' end
+  if now >= v.expires_at then return 'expired' end
+  return 'pending'
+end
+
+-- Makes a code the live one of a pending verification.
+local function recode(v, life, longest_life, salt, hash)
+  v.expires_at = math.min(now + life, v.opened_at + longest_life)
+  v.salt, v.rest = salt, hash
+end

@@ -1,0 +1,321 @@
+//! One conversation with a relay: connect, secure, log in, hand over.
+//!
+//! Must not speak of a login or a message before the connection is as secure as was asked for (SEC-51).
+
+use std::fmt;
+
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Response;
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+/// Where the relay is and how it is spoken to.
+#[derive(Debug)]
+pub struct Relay {
+    /// Its name, which its certificate must carry.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is secured.
+    pub tls: Tls,
+    /// How otpd makes itself known.
+    pub login: Login,
+}
+
+/// How a connection to the relay is secured.
+pub enum Tls {
+    /// TLS from the first octet (RFC 8314 section 3.3).
+    Implicit(TlsParameters),
+    /// STARTTLS, without which nothing is said (RFC 3207).
+    StartTls(TlsParameters),
+    /// Not at all: for a relay on this machine.
+    Plaintext,
+}
+
+/// How otpd makes itself known to the relay.
+pub enum Login {
+    /// Not at all.
+    None,
+    /// By PLAIN or LOGIN.
+    Password {
+        /// Whose account.
+        username: String,
+        /// Its secret.
+        password: SecretString,
+    },
+}
+
+/// At which step a conversation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Name, TCP, greeting, or implicit TLS.
+    Connect,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH.
+    Login,
+    /// MAIL FROM.
+    Sender,
+    /// RCPT TO.
+    Recipient,
+    /// DATA, up to the reply that invites the message.
+    Data,
+    /// The message, up to its final reply.
+    Message,
+}
+
+/// Why a conversation ended, without the relay's words.
+#[derive(Debug, Error)]
+#[error("{step}: {cause}")]
+pub struct Fault {
+    step: Step,
+    cause: Cause,
+}
+
+#[derive(Debug, Error)]
+enum Cause {
+    #[error("refused with reply {0}")]
+    Reply(String, Severity),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("the relay does not offer STARTTLS, so nothing was sent to it")]
+    NoStartTls,
+    #[error("the relay does not offer AUTH PLAIN or LOGIN")]
+    NoMechanism,
+    #[error("TLS could not be established: {0}")]
+    Tls(String),
+    #[error("the connection was lost or refused")]
+    Lost,
+    #[error("unexpected reply {0}")]
+    Unexpected(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Transient,
+    Permanent,
+}
+
+/// How handing over a message ended, where it was not accepted.
+#[derive(Debug)]
+pub enum Handover {
+    /// The relay did not take it, for sure.
+    Refused {
+        /// Why.
+        fault: Fault,
+        /// Whether the connection was lost before anything was under way, as an old one may be.
+        stale: bool,
+    },
+    /// The message was under way when the conversation broke off.
+    Unknown(Fault),
+}
+
+/// An open, secured, logged-in conversation.
+pub struct Session(AsyncSmtpConnection);
+
+impl Tls {
+    /// Implicit TLS to that host, checked against the system's certificate authorities.
+    ///
+    /// # Errors
+    /// [`Fault`] where TLS cannot be set up.
+    pub fn implicit(host: &str) -> Result<Self, Fault> {
+        Ok(Self::Implicit(parameters(host)?))
+    }
+
+    /// Required STARTTLS to that host, checked against the system's certificate authorities.
+    ///
+    /// # Errors
+    /// [`Fault`] where TLS cannot be set up.
+    pub fn starttls(host: &str) -> Result<Self, Fault> {
+        Ok(Self::StartTls(parameters(host)?))
+    }
+}
+
+/// TLS 1.2 or 1.3, the certificate and its name checked.
+fn parameters(host: &str) -> Result<TlsParameters, Fault> {
+    TlsParameters::new_rustls(host.to_owned()).map_err(|error| Fault::from_smtp(Step::Connect, &error))
+}
+
+impl Relay {
+    /// Opens a conversation; `hello` is the name given in EHLO.
+    pub async fn connect(&self, hello: &str) -> Result<Session, Fault> {
+        let hello = ClientId::Domain(hello.to_owned());
+        let implicit = match &self.tls {
+            Tls::Implicit(parameters) => Some(parameters.clone()),
+            Tls::StartTls(_) | Tls::Plaintext => None,
+        };
+        let address = (self.host.as_str(), self.port);
+        let mut connection = AsyncSmtpConnection::connect_tokio1(address, None, &hello, implicit, None)
+            .await
+            .map_err(|error| Fault::from_smtp(Step::Connect, &error))?;
+        if let Tls::StartTls(parameters) = &self.tls {
+            if !connection.can_starttls() {
+                return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
+            }
+            let secured = connection.starttls(parameters.clone(), &hello).await;
+            secured.map_err(|error| Fault::from_smtp(Step::StartTls, &error))?;
+        }
+        if let Login::Password { username, password } = &self.login {
+            let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
+            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(|error| {
+                // The library's own fault, before a word was said: no mechanism in common.
+                let fault = Fault::from_smtp(Step::Login, &error);
+                if error.is_client() { Fault { step: Step::Login, cause: Cause::NoMechanism } } else { fault }
+            })?;
+        }
+        Ok(Session(connection))
+    }
+}
+
+impl Session {
+    /// Hands one message over. Unless this ends well, the session must be dropped.
+    pub async fn hand_over(
+        &mut self,
+        from: &str,
+        to: &str,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<(), Handover> {
+        let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
+            let cause = Cause::Unexpected("address".to_owned());
+            return Err(Handover::refused(Fault { step: Step::Sender, cause }));
+        };
+        self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, deadline).await?;
+        self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadline).await?;
+        self.command(Step::Data, Data, 354, deadline).await?;
+
+        let step = Step::Message;
+        match timeout_at(deadline, self.0.message(message)).await {
+            Ok(Ok(reply)) if reply.has_code(250) => Ok(()),
+            Ok(Ok(reply)) => Err(Handover::Unknown(Fault::unexpected(step, &reply))),
+            // A reply that refuses is an outcome like any other; a broken connection is none.
+            Ok(Err(error)) if error.status().is_some() => {
+                Err(Handover::refused(Fault::from_smtp(step, &error)))
+            }
+            Ok(Err(error)) => Err(Handover::Unknown(Fault::from_smtp(step, &error))),
+            Err(_) => Err(Handover::Unknown(Fault::timeout(step))),
+        }
+    }
+
+    /// Says good-bye; whether the relay hears it does not matter.
+    pub async fn quit(mut self, deadline: Instant) {
+        let _ = timeout_at(deadline, self.0.quit()).await;
+    }
+
+    async fn command(
+        &mut self,
+        step: Step,
+        command: impl fmt::Display,
+        expected: u16,
+        deadline: Instant,
+    ) -> Result<(), Handover> {
+        let fault = match timeout_at(deadline, self.0.command(command)).await {
+            // 251 is 250 for a recipient that the relay will forward to (RFC 5321 section 3.4).
+            Ok(Ok(reply)) if reply.has_code(expected) || (expected == 250 && reply.has_code(251)) => {
+                return Ok(());
+            }
+            Ok(Ok(reply)) => Fault::unexpected(step, &reply),
+            Ok(Err(error)) => Fault::from_smtp(step, &error),
+            Err(_) => Fault::timeout(step),
+        };
+        let stale = fault.is_hang_up();
+        Err(Handover::Refused { fault, stale })
+    }
+}
+
+impl Handover {
+    /// A refusal for sure.
+    pub fn refused(fault: Fault) -> Self {
+        Self::Refused { fault, stale: false }
+    }
+}
+
+impl Fault {
+    /// Nothing was heard in time.
+    pub fn timeout(step: Step) -> Self {
+        Self { step, cause: Cause::Timeout }
+    }
+
+    fn unexpected(step: Step, reply: &Response) -> Self {
+        Self { step, cause: Cause::Unexpected(reply.code().to_string()) }
+    }
+
+    fn from_smtp(step: Step, error: &SmtpError) -> Self {
+        let cause = match error.status() {
+            Some(code) if error.is_transient() => Cause::Reply(code.to_string(), Severity::Transient),
+            Some(code) => Cause::Reply(code.to_string(), Severity::Permanent),
+            None if error.is_tls() => Cause::Tls(deepest(error)),
+            None if error.is_timeout() => Cause::Timeout,
+            None => Cause::Lost,
+        };
+        Self { step, cause }
+    }
+
+    /// At which step it ended.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        self.step
+    }
+
+    /// Whether the relay asked to try again later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.cause, Cause::Reply(_, Severity::Transient))
+    }
+
+    /// Whether the relay had gone, or was about to (421), when spoken to.
+    fn is_hang_up(&self) -> bool {
+        match &self.cause {
+            Cause::Lost => true,
+            Cause::Reply(code, _) => code == "421",
+            _ => false,
+        }
+    }
+}
+
+/// The innermost cause: for TLS it names what was wrong with the certificate.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::StartTls => "STARTTLS",
+            Self::Login => "AUTH",
+            Self::Sender => "MAIL FROM",
+            Self::Recipient => "RCPT TO",
+            Self::Data => "DATA",
+            Self::Message => "the message",
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Implicit(_) => "Implicit",
+            Self::StartTls(_) => "StartTls",
+            Self::Plaintext => "Plaintext",
+        })
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password { .. } => "Password(***)",
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! The HTTP edge: wire types, routes, and what a stranger may learn.
+//!
+//! Parses what comes in, calls a use case, and words its outcome. Must not name an adapter, and must not decide
+//! anything that a use case decides.
+
+mod dev;
+mod docs;
+mod edge;
+mod health;
+mod json;
+mod origin;
+mod problem;
+mod simple;
+
+use std::sync::Arc;
+
+use poem::endpoint::BoxEndpoint;
+use poem::middleware::CatchPanic;
+use poem::{EndpointExt as _, Route};
+use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject};
+
+pub use self::origin::{InvalidOrigin, Origin};
+use self::problem::RouteTable;
+use crate::domain::code::CodeLength;
+use crate::ports::Mailbox;
+use crate::service::Service;
+
+/// Whether the two simple endpoints are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimpleAccess {
+    /// For everybody.
+    Open,
+    /// For nobody: they are not found.
+    Off,
+}
+
+/// What the edge is made of.
+pub struct Parts {
+    /// The use cases.
+    pub service: Service,
+    /// How many digits a code has, for codes that come as a JSON number.
+    pub code_length: CodeLength,
+    /// Whether the simple endpoints are there.
+    pub simple: SimpleAccess,
+    /// Whose pages may call from a browser.
+    pub origins: Vec<Origin>,
+    /// The captured mails, under `otpd dev` only.
+    pub mailbox: Option<Arc<dyn Mailbox>>,
+}
+
+/// The whole of HTTP as one endpoint that answers every request.
+#[must_use]
+pub fn endpoint(parts: Parts) -> BoxEndpoint<'static> {
+    match parts.simple {
+        SimpleAccess::Open => assemble(described((simple::SimpleApi, health::HealthApi)), parts),
+        SimpleAccess::Off => assemble(described(health::HealthApi), parts),
+    }
+}
+
+/// The OpenAPI document, as JSON.
+#[must_use]
+pub fn spec_json() -> String {
+    described((simple::SimpleApi, health::HealthApi)).spec()
+}
+
+/// The OpenAPI document, as YAML.
+#[must_use]
+pub fn spec_yaml() -> String {
+    described((simple::SimpleApi, health::HealthApi)).spec_yaml()
+}
+
+fn described<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
+    OpenApiService::new(apis, "otpd", env!("CARGO_PKG_VERSION"))
+        .description("Confirms that a person controls an email address: mails a one-time code and checks it.")
+        .license(LicenseObject::new("MIT OR Apache-2.0").identifier("MIT OR Apache-2.0"))
+        .server(ServerObject::new("/").description("this service"))
+}
+
+fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> BoxEndpoint<'static> {
+    let documents = docs::Documents::of(&api);
+    let mut table = RouteTable::of_spec(&api.spec());
+    let mut routes = documents.routes(&mut table);
+    if let Some(mailbox) = parts.mailbox {
+        routes = dev::routes(routes, &mut table, mailbox);
+    }
+    let routes: Route = routes.nest("/", api);
+    let table = Arc::new(table);
+    let edge = edge::Edge { routes: Arc::clone(&table), origins: parts.origins.into() };
+    routes
+        .data(parts.service)
+        .data(parts.code_length)
+        .with(problem::Refusals { routes: table })
+        .with(CatchPanic::new().with_handler(problem::Panicked))
+        .with(edge)
+        .map_to_response()
+        .boxed()
+}

@@ -1,0 +1,70 @@
+//! The page of `otpd dev`: type an address, read the mail, verify.
+//!
+//! Must only be mounted over a mailbox that captures mails: it shows codes to whoever asks.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use poem::endpoint::make_sync;
+use poem::http::Method;
+use poem::web::Json;
+use poem::{IntoResponse, Request, Response, Route, get};
+use serde::{Deserialize, Serialize};
+
+use super::docs;
+use super::problem::{Refusal, RouteTable};
+use crate::domain::email_address::EmailAddress;
+use crate::ports::{CapturedMail, Mailbox};
+
+/// Adds the page and the captured mails.
+pub fn routes(routes: Route, table: &mut RouteTable, mailbox: Arc<dyn Mailbox>) -> Route {
+    const HTML: &str = include_str!("dev.html");
+    let policy = docs::policy(HTML);
+    table.add("/dev", &[Method::GET]);
+    table.add("/dev/mails", &[Method::GET]);
+    routes
+        .at("/dev", get(make_sync(move |_| docs::page(Bytes::from_static(HTML.as_bytes()), &policy))))
+        .at("/dev/mails", get(make_sync(move |request| mails(&request, mailbox.as_ref()))))
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    to: Option<String>,
+}
+
+/// A captured mail on the wire.
+#[derive(Serialize)]
+struct Mail {
+    to: String,
+    from: String,
+    subject: String,
+    text: String,
+    html: String,
+    /// Milliseconds since the Unix epoch.
+    received_at: u64,
+}
+
+fn mails(request: &Request, mailbox: &dyn Mailbox) -> Response {
+    let Ok(filter) = request.params::<Filter>() else { return Refusal::Malformed.into_response() };
+    let to = match filter.to.map(|to| EmailAddress::parse(to.trim())).transpose() {
+        Ok(to) => to,
+        Err(_) => return Refusal::Malformed.into_response(),
+    };
+    let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();
+    Json(mails).into_response()
+}
+
+impl From<CapturedMail> for Mail {
+    fn from(mail: CapturedMail) -> Self {
+        let received_at = mail.received_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            to: mail.to,
+            from: mail.from,
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            received_at: u64::try_from(received_at.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

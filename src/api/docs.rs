@@ -1,0 +1,97 @@
+//! The documents beside the API: Swagger UI and the OpenAPI document, all of it from the binary.
+//!
+//! Must not let the page load anything from elsewhere: its Content-Security-Policy names the hashes of its own
+//! scripts and styles and nothing more.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use poem::endpoint::make_sync;
+use poem::http::Method;
+use poem::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use poem::{Body, Response, Route, get};
+use poem_openapi::{OpenApi, OpenApiService};
+use sha2::{Digest as _, Sha256};
+
+use super::problem::RouteTable;
+
+/// The documents, made once.
+pub struct Documents {
+    ui: Bytes,
+    ui_policy: String,
+    json: Bytes,
+    yaml: Bytes,
+}
+
+impl Documents {
+    /// Makes the documents of an API.
+    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
+        let ui = api.swagger_ui_html();
+        Self { ui_policy: policy(&ui), ui: ui.into(), json: api.spec().into(), yaml: api.spec_yaml().into() }
+    }
+
+    /// The routes that serve them.
+    pub fn routes(self, table: &mut RouteTable) -> Route {
+        for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
+            table.add(path, &[Method::GET]);
+        }
+        let Self { ui, ui_policy, json, yaml } = self;
+        Route::new()
+            .at("/docs", get(make_sync(move |_| page(ui.clone(), &ui_policy))))
+            .at("/openapi.json", get(make_sync(move |_| document(json.clone(), "application/json"))))
+            .at("/openapi.yaml", get(make_sync(move |_| document(yaml.clone(), "application/yaml"))))
+    }
+}
+
+/// An HTML page under its policy.
+pub fn page(html: Bytes, policy: &str) -> Response {
+    Response::builder()
+        .header(CONTENT_TYPE, "text/html; charset=utf-8")
+        .header(CONTENT_SECURITY_POLICY, policy)
+        .header(REFERRER_POLICY, "no-referrer")
+        .body(Body::from_bytes(html))
+}
+
+fn document(content: Bytes, content_type: &str) -> Response {
+    Response::builder().header(CONTENT_TYPE, content_type).body(Body::from_bytes(content))
+}
+
+/// A policy under which a page may run and use what stands in it, and talk to its own origin, and no more.
+pub fn policy(html: &str) -> String {
+    let scripts = hashes(html, "<script", "</script>");
+    let styles = hashes(html, "<style", "</style>");
+    format!(
+        "default-src 'none'; script-src {scripts}; style-src {styles}; connect-src 'self'; \
+         img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The hashes of the inline elements of one kind, as a source list (CSP level 3 section 2.3.1).
+fn hashes(html: &str, open: &str, close: &str) -> String {
+    let mut sources = Vec::new();
+    let mut rest = html;
+    while let Some((_, element)) = rest.split_once(open) {
+        let Some((_, body)) = element.split_once('>') else { break };
+        let Some((content, behind)) = body.split_once(close) else { break };
+        sources.push(format!("'sha256-{}'", STANDARD.encode(Sha256::digest(content))));
+        rest = behind;
+    }
+    if sources.is_empty() { "'none'".to_owned() } else { sources.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_names_each_inline_element() {
+        let policy = policy("<style a>b</style><script>x</script><script type='m'>y</script>");
+        // printf x | openssl dgst -sha256 -binary | base64
+        assert!(
+            policy.contains("script-src 'sha256-LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE='"),
+            "{policy}"
+        );
+        assert_eq!(policy.matches("sha256-").count(), 3);
+        assert!(!policy.contains("unsafe"));
+    }
+}

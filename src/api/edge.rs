@@ -1,0 +1,117 @@
+//! The outermost layer: what every request and every answer has in common.
+//!
+//! Gives each request an id and one line in the log, bounds its time, and sets the headers that all answers
+//! carry. Must not log a path, a query, a header or a body: any of them can hold something personal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use poem::http::{HeaderName, HeaderValue, Method};
+use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
+
+use super::origin::{self, Origin};
+use super::problem::{Refusal, RouteTable};
+use crate::random;
+
+/// How long a request may take in all; a send waits ten seconds for the relay at most.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Wraps everything else.
+pub struct Edge {
+    /// For the route in the log.
+    pub routes: Arc<RouteTable>,
+    /// Whose pages may call from a browser.
+    pub origins: Arc<[Origin]>,
+}
+
+/// The endpoint inside [`Edge`].
+pub struct Edged<E> {
+    inner: E,
+    routes: Arc<RouteTable>,
+    origins: Arc<[Origin]>,
+}
+
+impl<E: Endpoint> Middleware<E> for Edge {
+    type Output = Edged<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        Edged { inner, routes: Arc::clone(&self.routes), origins: Arc::clone(&self.origins) }
+    }
+}
+
+impl<E: Endpoint> Endpoint for Edged<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        // Where the system has no randomness, codes cannot be drawn either; an id of zeros does no harm then.
+        let id = hex(random::octets::<8>().unwrap_or_default());
+        let span = tracing::info_span!("request", request.id = %id);
+        let mut response = self.timed(request).instrument(span).await;
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(response)
+    }
+}
+
+impl<E: Endpoint> Edged<E> {
+    /// Serves one request inside its time and logs it.
+    async fn timed(&self, request: Request) -> Response {
+        let begun = Instant::now();
+        let method = known(request.method());
+        let route = self.routes.template(request.uri().path()).unwrap_or("other").to_owned();
+        let response = timeout(REQUEST_TIMEOUT, self.granted(request))
+            .await
+            .unwrap_or_else(|_| Refusal::Unavailable.into_response());
+        tracing::info!(
+            http.method = method,
+            http.route = route,
+            http.status = response.status().as_u16(),
+            duration_ms = begun.elapsed().as_secs_f64() * 1e3,
+            "answered"
+        );
+        response
+    }
+
+    /// Serves one request and marks the answer for the browser of a listed origin.
+    async fn granted(&self, request: Request) -> Response {
+        if self.origins.is_empty() {
+            return self.inner.get_response(request).await;
+        }
+        let origin = origin::granted(&self.origins, request.headers());
+        let mut response = if origin.is_some() && origin::is_preflight(&request) {
+            origin::preflight()
+        } else {
+            self.inner.get_response(request).await
+        };
+        origin::mark(response.headers_mut(), origin);
+        response
+    }
+}
+
+/// A method's name, if it is one that HTTP itself defines: any other is a text of the caller's.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => "other",
+    }
+}
+
+fn hex(octets: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(octets))
+}

@@ -1,0 +1,174 @@
+//! JSON bodies, strictly: one media type, one size, no member twice, in bounded time.
+//!
+//! Stands in for the framework's own `Json`, which takes numbers for strings, duplicate members, and bodies of
+//! any length. Must not repeat anything of a refused body.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use poem::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use poem::{Request, RequestBody, Result};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use tokio::time::timeout;
+
+use super::problem::Refusal;
+
+/// The longest body, in octets.
+const BODY_MAX: usize = 8 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A body as it stands on the wire, and the schema that describes it in the specification.
+pub trait Body: DeserializeOwned + Send {
+    /// What the specification shows.
+    type Schema: Type;
+}
+
+/// A JSON object that was read strictly.
+#[derive(Debug)]
+pub struct StrictJson<T>(pub T);
+
+impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::Schema::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = MetaMediaType { content_type: "application/json", schema: T::Schema::schema_ref() };
+        Some(MetaRequest { description: None, content: vec![content], required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        check_head(request)?;
+        let body = body.take()?;
+        let octets = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
+            .await
+            .map_err(|_| Refusal::RequestTimeout)?
+            .map_err(|error| match error {
+                poem::error::ReadBodyError::PayloadTooLarge => Refusal::PayloadTooLarge,
+                _ => Refusal::Malformed,
+            })?;
+        Ok(Self(parse(&octets)?))
+    }
+}
+
+/// What can be refused before a single octet of the body is read.
+fn check_head(request: &Request) -> Result<(), Refusal> {
+    let is_json = request.header(CONTENT_TYPE).is_some_and(is_json);
+    if !is_json || request.header(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Refusal::UnsupportedMediaType);
+    }
+    let length = request.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > BODY_MAX as u64) {
+        return Err(Refusal::PayloadTooLarge);
+    }
+    Ok(())
+}
+
+/// `application/json`, with no parameter but `charset=utf-8` (RFC 8259 section 11 defines none).
+fn is_json(content_type: &str) -> bool {
+    let Ok(media_type) = content_type.parse::<mime::Mime>() else { return false };
+    media_type.essence_str() == "application/json"
+        && media_type.params().all(|(name, value)| name == "charset" && value == "utf-8")
+}
+
+/// Reads one JSON object; the parser's own words stay here.
+pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice::<DistinctMembers>(octets).map_err(|_| Refusal::Malformed)?;
+    serde_json::from_slice(octets).map_err(|_| Refusal::Malformed)
+}
+
+/// An object in which no member stands twice; its values are looked at by nobody.
+struct DistinctMembers;
+
+impl<'de> serde::Deserialize<'de> for DistinctMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for DistinctMembers {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if !names.insert(name) {
+                return Err(serde::de::Error::custom("a member stands twice"));
+            }
+            members.next_value::<IgnoredAny>()?;
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Sample {
+        email: Option<String>,
+    }
+
+    fn read(text: &str) -> Option<Option<String>> {
+        parse::<Sample>(text.as_bytes()).ok().map(|sample| sample.email)
+    }
+
+    #[test]
+    fn unknown_members_are_ignored_and_double_ones_are_not() {
+        assert_eq!(read(r#"{"email":"a","x":{"y":[1,{}]}}"#), Some(Some("a".to_owned())));
+        assert_eq!(read("{}"), Some(None));
+        for text in [r#"{"email":"a","email":"b"}"#, r#"{"x":1,"x":2}"#, r#"{"email":"a","\u0065mail":"b"}"#]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_an_object_of_the_right_types_is_read() {
+        for text in
+            ["", "null", "[]", "1", "\"a\"", "{", r#"{"email":1}"#, r#"{"email":["a"]}"#, "{} {}", "{'a':1}"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(read(&format!("{{\"x\":{}", "[".repeat(100_000))), None);
+        assert!(parse::<Sample>(b"{\"email\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn one_media_type_is_json() {
+        assert!(is_json("application/json") && is_json("Application/JSON; charset=UTF-8"));
+        for other in
+            ["", "text/plain", "application/x+json", "application/json; charset=latin1", "text/json", "a"]
+        {
+            assert!(!is_json(other), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse::<Sample>(&octets);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The two simple endpoints: the seed's bodies and messages, to the letter.
+//!
+//! Wrong, expired, used, exhausted and never sent get the same answer, octet for octet (SEC-13).
+
+use poem::web::Data;
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object, OpenApi, Tags};
+use serde::Deserialize;
+
+use super::json::{Body, StrictJson};
+use super::problem::{RETRY_SECONDS, Refusal};
+use crate::domain::code::CodeLength;
+use crate::domain::email_address::EmailAddress;
+use crate::service::{CheckError, Service, StartError};
+
+/// The two simple endpoints.
+pub struct SimpleApi;
+
+/// Groups operations in the documentation.
+#[derive(Tags)]
+pub enum Tag {
+    /// Send a code to an address and verify it; one code per address at a time.
+    Simple,
+    /// For load balancers and orchestrators.
+    Health,
+}
+
+/// What every answer of the simple endpoints says.
+#[derive(Debug, Object)]
+pub struct Message {
+    /// The outcome, in words that do not change.
+    message: String,
+}
+
+/// Whom to send a code to.
+#[derive(Debug, Object)]
+#[oai(rename = "SendOtpRequest", example)]
+struct SendOtpSchema {
+    /// The address to confirm: at most 254 octets, with a fully qualified domain.
+    email: String,
+}
+
+/// Which code to verify for whom.
+#[derive(Debug, Object)]
+#[oai(rename = "VerifyOtpRequest", example)]
+struct VerifyOtpSchema {
+    /// The address that the code was sent to.
+    email: String,
+    /// The code as typed: spaces and hyphens are ignored. A JSON number is taken too, where it has exactly as
+    /// many digits as codes have.
+    otp: String,
+}
+
+impl poem_openapi::types::Example for SendOtpSchema {
+    fn example() -> Self {
+        Self { email: "recipient@example.com".to_owned() }
+    }
+}
+
+impl poem_openapi::types::Example for VerifyOtpSchema {
+    fn example() -> Self {
+        Self { email: "recipient@example.com".to_owned(), otp: "123456".to_owned() }
+    }
+}
+
+#[derive(Deserialize)]
+struct SendOtpBody {
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct VerifyOtpBody {
+    email: Option<String>,
+    otp: Option<TypedCode>,
+}
+
+/// A code as a person or a careless program gives it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TypedCode {
+    Text(String),
+    Number(u64),
+}
+
+impl Body for SendOtpBody {
+    type Schema = SendOtpSchema;
+}
+
+impl Body for VerifyOtpBody {
+    type Schema = VerifyOtpSchema;
+}
+
+#[derive(ApiResponse)]
+enum SendOtpResponse {
+    /// A code was mailed: `OTP sent successfully`.
+    #[oai(status = 200)]
+    Sent(Json<Message>),
+}
+
+#[derive(ApiResponse)]
+enum VerifyOtpResponse {
+    /// The address is confirmed: `OTP verified successfully`.
+    #[oai(status = 200)]
+    Verified(
+        Json<Message>,
+        /// A signed statement of it (JWT, EdDSA), where the service has proof keys.
+        #[oai(header = "OTP-Proof")]
+        Option<String>,
+    ),
+}
+
+/// What the simple endpoints refuse, and how.
+#[derive(ApiResponse)]
+enum SimpleError {
+    /// The request cannot be served as it is; the message says why.
+    #[oai(status = 400)]
+    BadRequest(Json<Message>),
+    /// The body took longer than ten seconds: `Request timeout`.
+    #[oai(status = 408)]
+    #[expect(
+        dead_code,
+        reason = "answered before the operation is reached; it stands here for the specification"
+    )]
+    RequestTimeout(Json<Message>),
+    /// The body is longer than 8 KiB: `Payload too large`.
+    #[oai(status = 413)]
+    #[expect(
+        dead_code,
+        reason = "answered before the operation is reached; it stands here for the specification"
+    )]
+    PayloadTooLarge(Json<Message>),
+    /// The body is not `application/json`: `Unsupported media type`.
+    #[oai(status = 415)]
+    #[expect(
+        dead_code,
+        reason = "answered before the operation is reached; it stands here for the specification"
+    )]
+    UnsupportedMediaType(Json<Message>),
+    /// The relay did not take the mail (`Failed to send OTP`), or a fault of the service (`Internal error`).
+    #[oai(status = 500)]
+    ServerError(Json<Message>),
+    /// A part of the service is down or has no room: `Service unavailable`.
+    #[oai(status = 503)]
+    Unavailable(
+        Json<Message>,
+        /// Seconds to wait.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
+}
+
+#[OpenApi(tag = "Tag::Simple")]
+impl SimpleApi {
+    /// Send a code
+    ///
+    /// Mails a new one-time code to the address. A code sent before dies; the wrong guesses made on it still
+    /// count.
+    #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
+    async fn send_otp(
+        &self,
+        service: Data<&Service>,
+        body: StrictJson<SendOtpBody>,
+    ) -> Result<SendOtpResponse, SimpleError> {
+        let email = filled(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
+        let address = parse_address(&email)?;
+        service.start(address).await?;
+        Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
+    }
+
+    /// Verify a code
+    ///
+    /// Confirms the address if the code is its live one. Each code serves once; a guess is spent before it is
+    /// compared. Wrong, expired, used and never sent get the same answer.
+    #[oai(path = "/verify-otp", method = "post", operation_id = "verifyOtp")]
+    async fn verify_otp(
+        &self,
+        service: Data<&Service>,
+        code_length: Data<&CodeLength>,
+        body: StrictJson<VerifyOtpBody>,
+    ) -> Result<VerifyOtpResponse, SimpleError> {
+        let otp = body.0.otp.map(|otp| otp.into_text(**code_length)).transpose()?;
+        let (Some(email), Some(otp)) = (filled(body.0.email), filled(otp)) else {
+            return Err(SimpleError::bad_request("Email and OTP are required"));
+        };
+        let address = parse_address(&email)?;
+        let approved = service.check(address, otp).await?;
+        Ok(VerifyOtpResponse::Verified(Json(Message::new("OTP verified successfully")), approved.proof))
+    }
+}
+
+/// A member with something in it.
+fn filled(member: Option<String>) -> Option<String> {
+    member.filter(|text| !text.trim().is_empty())
+}
+
+fn parse_address(text: &str) -> Result<EmailAddress, SimpleError> {
+    EmailAddress::parse(text.trim()).map_err(|_| SimpleError::bad_request("Invalid email address"))
+}
+
+impl TypedCode {
+    /// A number has lost its leading zeros, so it stands for a code only where it has all the digits.
+    fn into_text(self, length: CodeLength) -> Result<String, SimpleError> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Number(number) => {
+                let text = number.to_string();
+                let whole = text.len() == usize::from(length.digits());
+                whole.then_some(text).ok_or_else(|| SimpleError::bad_request(&Refusal::Malformed.to_string()))
+            }
+        }
+    }
+}
+
+impl Message {
+    /// A message in words of ours.
+    pub fn new(message: &str) -> Self {
+        Self { message: message.to_owned() }
+    }
+}
+
+impl SimpleError {
+    fn bad_request(message: &str) -> Self {
+        Self::BadRequest(Json(Message::new(message)))
+    }
+
+    fn server_error(message: &str) -> Self {
+        Self::ServerError(Json(Message::new(message)))
+    }
+
+    fn unavailable() -> Self {
+        Self::Unavailable(Json(Message::new(&Refusal::Unavailable.to_string())), RETRY_SECONDS)
+    }
+
+    fn internal() -> Self {
+        Self::server_error(&Refusal::Internal.to_string())
+    }
+}
+
+impl From<StartError> for SimpleError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Refused | StartError::OutcomeUnknown => Self::server_error("Failed to send OTP"),
+            StartError::Overloaded | StartError::Unavailable => Self::unavailable(),
+            StartError::Fault => Self::internal(),
+        }
+    }
+}
+
+impl From<CheckError> for SimpleError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Invalid => Self::bad_request("Invalid or expired OTP"),
+            CheckError::Overloaded | CheckError::Unavailable => Self::unavailable(),
+            CheckError::Fault => Self::internal(),
+        }
+    }
+}

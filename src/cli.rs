@@ -1,0 +1,124 @@
+//! The command line: one module a command.
+//!
+//! Must not hold a rule of the service: a command reads settings, puts an `App` together, and reports.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Faults, Sources};
+
+mod dev;
+mod doctor;
+pub mod init;
+pub mod keygen;
+mod openapi;
+mod serve;
+
+/// The exit code for settings that are missing or cannot be used.
+const BAD_SETTINGS: u8 = 2;
+
+/// Confirms that a person controls an email address: mails a one-time code and checks it
+#[derive(Debug, Parser)]
+#[command(name = "otpd", version)]
+pub struct Cli {
+    /// A TOML file with settings; .env and the environment win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try otpd: everything in memory, mails captured and shown, no settings needed
+    Dev,
+    /// Serve with Redis and an SMTP relay (the default)
+    Serve,
+    /// Write a commented .env with fresh secrets, or add what is missing to it
+    Init(init::Init),
+    /// Check the settings, Redis and the relay
+    Doctor,
+    /// Print a new secret
+    #[command(subcommand)]
+    Keygen(keygen::Keygen),
+    /// Print the OpenAPI document
+    Openapi(openapi::Openapi),
+}
+
+/// Why a command failed.
+enum Failure {
+    /// By its settings.
+    Settings(Faults),
+    /// By anything else.
+    Other(anyhow::Error),
+}
+
+impl Cli {
+    /// Runs the command; what went wrong is on standard error.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let sources = || Sources::read(self.config.as_deref()).map_err(Failure::Settings);
+        let outcome = match self.command.unwrap_or(Command::Serve) {
+            Command::Dev => sources().and_then(|sources| dev::run(&sources)),
+            Command::Serve => sources().and_then(|sources| serve::run(&sources)),
+            Command::Init(init) => init.run().map(print).map_err(Failure::Other),
+            Command::Doctor => return doctor::run(sources()),
+            Command::Keygen(keygen) => keygen.run().map(|secret| print(&*secret)).map_err(Failure::Other),
+            Command::Openapi(openapi) => {
+                print(openapi.document());
+                Ok(())
+            }
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Settings(faults)) => report(&faults),
+            Err(Failure::Other(error)) => {
+                eprintln!("otpd: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Says all that is wrong with the settings.
+fn report(faults: &Faults) -> ExitCode {
+    eprintln!("otpd cannot start with these settings:\n{faults}\n");
+    eprintln!("'otpd init' writes a .env with fresh secrets; 'otpd dev' needs no settings at all.");
+    ExitCode::from(BAD_SETTINGS)
+}
+
+/// Prints to standard output; a reader that has gone, as `head` does, is no failure.
+fn print(text: impl AsRef<str>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end());
+}
+
+/// Settings without a fault, whose warnings go to the log as soon as there is one.
+fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::Log) -> T {
+    crate::telemetry::start(log(&loaded.settings));
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    loaded.settings
+}
+
+/// Runs a future to its end on all cores.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(future)).map_err(Failure::Other)
+}
+
+/// Done at the first SIGTERM or SIGINT.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without a handler the system's default ends the process all the same.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,372 @@
+//! Settings: from text in four layers to typed values, with every fault named at once.
+//!
+//! The sole reader of the environment. Compiled-in defaults are overruled by the file given with `--config`, that
+//! by `.env`, and that by the environment. Must not show a secret in a fault, a warning or a `Debug`, and must
+//! not know what the settings are used for.
+
+pub mod codes;
+mod dangerous;
+mod document;
+mod dotenv;
+mod fault;
+mod host;
+pub mod http;
+pub mod log;
+pub mod mail;
+mod names;
+mod reader;
+pub mod redis;
+pub mod secrets;
+pub mod smtp;
+mod source;
+mod texts;
+mod value;
+
+use reader::Reader;
+
+pub use fault::{Fault, Faults};
+pub use source::{Sources, assigned};
+pub use texts::Texts;
+
+/// Everything that `otpd serve` needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What `otpd dev` needs as well.
+    pub common: Common,
+    /// Where verifications live.
+    pub redis: redis::Redis,
+    /// The way mails go.
+    pub smtp: smtp::Smtp,
+    /// The secrets of the deployment.
+    pub secrets: secrets::Secrets,
+}
+
+/// What `otpd serve` and `otpd dev` both need.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The listener and who may call it from a browser.
+    pub http: http::Http,
+    /// Who may call the two simple endpoints.
+    pub simple: http::SimpleAccess,
+    /// What mails call the service.
+    pub brand: mail::Brand,
+    /// Who signs proofs, as their `iss` says it.
+    pub issuer: String,
+    /// What codes look like and what a verification may cost.
+    pub codes: codes::Codes,
+    /// What a digest costs, and how many are derived at once.
+    pub hash: codes::Hash,
+    /// What is logged, and how.
+    pub log: log::Log,
+}
+
+/// Settings without a fault, and what the operator should hear about them.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    /// The settings.
+    pub settings: T,
+    /// Whole sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// The settings of `otpd serve`.
+///
+/// # Errors
+/// [`Faults`]: all of them, so that one look at them is enough.
+pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
+    let mut reader = Reader::new(sources);
+    let dangerous = dangerous::read(&mut reader);
+    let common = common(&mut reader, &dangerous);
+    let redis = redis::read(&mut reader, &dangerous);
+    let smtp = smtp::read(&mut reader, &dangerous);
+    let secrets = secrets::read(&mut reader);
+    reader.finish(|| Some(Settings { common: common?, redis: redis?, smtp: smtp?, secrets: secrets? }))
+}
+
+/// The settings of `otpd dev`, which has its own store, mails and secrets.
+///
+/// # Errors
+/// [`Faults`]: all but those of settings that `otpd dev` does not use.
+pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
+    let mut reader = Reader::new(sources);
+    let dangerous = dangerous::read(&mut reader);
+    let common = common(&mut reader, &dangerous);
+    reader.finish(|| common)
+}
+
+fn common(reader: &mut Reader<'_>, dangerous: &dangerous::Dangerous) -> Option<Common> {
+    let http = http::read(reader);
+    let simple = http::read_simple(reader);
+    let brand = mail::read_brand(reader);
+    let issuer = mail::read_issuer(reader);
+    let codes = codes::read(reader, dangerous);
+    let hash = codes::read_hash(reader, dangerous);
+    let log = log::read(reader);
+    Some(Common {
+        http: http?,
+        simple: simple?,
+        brand: brand?,
+        issuer: issuer?,
+        codes: codes?,
+        hash: hash?,
+        log: log?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::smtp::Tls;
+    use super::*;
+    use crate::domain::code_hash::HashCost;
+
+    const SECRET: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+
+    fn sources(texts: Texts) -> Sources {
+        Sources::layered(texts, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap()
+    }
+
+    /// What comes of enough settings and these.
+    fn with(more: &[(&str, &str)]) -> Result<Loaded<Settings>, Faults> {
+        serve(&sources(Texts::enough_and(more)))
+    }
+
+    fn settings(more: &[(&str, &str)]) -> Settings {
+        with(more).unwrap_or_else(|faults| panic!("{more:?}: {faults}")).settings
+    }
+
+    fn names(faults: &Faults) -> Vec<&str> {
+        faults.iter().map(Fault::name).collect()
+    }
+
+    /// Asserts that the settings are refused for this one alone.
+    fn refused(name: &str, more: &[(&str, &str)]) -> String {
+        let faults = with(more).expect_err(&format!("{more:?}"));
+        assert_eq!(names(&faults), [name], "{more:?}");
+        faults.to_string()
+    }
+
+    #[test]
+    fn what_is_enough_is_taken_with_the_defaults() {
+        use secrecy::ExposeSecret as _;
+        let loaded = with(&[]).unwrap();
+        let Settings { common, redis, smtp, secrets } = loaded.settings;
+        assert!(loaded.warnings.is_empty());
+        assert_eq!(common.http.listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(common.codes.length.digits(), 6);
+        assert_eq!((common.codes.policy.life.as_secs(), common.codes.policy.guesses), (300, 5));
+        assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
+        assert_eq!(common.hash.queue, 32 * common.hash.threads.get());
+        assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
+        assert_eq!((smtp.server.as_str(), smtp.port, smtp.tls), ("smtp.example.com", 587, Tls::StartTls));
+        let smtp::Auth::Password { username, password } = smtp.auth else {
+            panic!("a password is the default")
+        };
+        assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
+        assert!(matches!(secrets.proof_keys, secrets::ProofKeys::None));
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        let faults = serve(&sources(Texts::default())).unwrap_err();
+        let expected = [
+            "REDIS_HOST",
+            "SMTP_SERVER",
+            "EMAIL_SENDER",
+            "EMAIL_PASSWORD",
+            "OTP_SECRETS__PEPPERS",
+            "OTP_SECRETS__INDEX_KEY",
+        ];
+        assert_eq!(names(&faults), expected);
+        let shown = faults.to_string();
+        for line in [
+            "\n    EMAIL_SENDER=you@example.com\n",
+            "\n    OTP_SECRETS__PEPPERS=k1:<43 characters, from: otpd keygen pepper>\n",
+            "(`otpd init` writes one)",
+        ] {
+            assert!(shown.contains(line), "{line} in {shown}");
+        }
+    }
+
+    #[test]
+    fn faults_of_all_kinds_are_named_at_once() {
+        let mut texts = Texts::only(&[("OTP_CODES__DIGITS", "5"), ("OTP_NO__SUCH", "1"), ("SMTP_PORT", "x")]);
+        texts.dotenv = Some("EMAIL_SENDER=nobody\nEMAIL_PASSWORD_FILE=/none\nbroken\n".into());
+        texts.config = Some(("a.toml".into(), "[hash]\npasses = 0\n[log]\nlevel = [1]\n".into()));
+        let faults = serve(&sources(texts)).unwrap_err();
+        let expected = [
+            ".env",
+            "EMAIL_PASSWORD_FILE",
+            "EMAIL_SENDER",
+            "OTP_CODES__DIGITS",
+            "OTP_NO__SUCH",
+            "OTP_SECRETS__INDEX_KEY",
+            "OTP_SECRETS__PEPPERS",
+            "REDIS_HOST",
+            "SMTP_PORT",
+            "SMTP_SERVER",
+            "hash.passes",
+            "log.level",
+        ];
+        assert_eq!(
+            names(&faults).into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
+            expected
+        );
+        assert_eq!(faults.iter().count(), expected.len());
+    }
+
+    /// The settings that `read` would not notice to be broken.
+    fn unread(mut sources: Sources) -> Vec<String> {
+        sources.values.values_mut().for_each(|value| value.text = Err("is broken".into()));
+        let faults = serve(&sources).unwrap_err();
+        let read: BTreeSet<_> = faults.iter().map(|fault| fault.name().to_owned()).collect();
+        let keys = sources.values.into_keys();
+        keys.filter(|key| !read.contains(&names::usual_name(key))).collect()
+    }
+
+    #[test]
+    fn every_setting_is_read_and_no_other() {
+        assert_eq!(unread(sources(Texts::default())), [""; 0]);
+        let mut one_more = sources(Texts::default());
+        let value = one_more.values.remove("log.level").unwrap();
+        one_more.values.insert("log.colour".into(), value);
+        assert_eq!(unread(one_more), ["log.colour"]);
+    }
+
+    #[test]
+    fn dev_needs_nothing_but_still_refuses_what_is_wrong() {
+        dev(&sources(Texts::default())).unwrap();
+        dev(&sources(Texts::only(&[("SMTP_PORT", "x"), ("EMAIL_PASSWORD_FILE", "/none")]))).unwrap();
+        let faults =
+            dev(&sources(Texts::only(&[("OTP_CODES__DIGITS", "5"), ("OTP_NO__SUCH", "1")]))).unwrap_err();
+        assert_eq!(names(&faults), ["OTP_NO__SUCH", "OTP_CODES__DIGITS"]);
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let secrets = [SECRET, "hunter2", "s3cret", "private"];
+        let is_safe = |shown: String| assert!(secrets.iter().all(|s| !shown.contains(s)), "{shown}");
+        let more = [("REDIS_URL", "rediss://u:s3cret@a"), ("OTP_SMTP__USERNAME", "me@private.example")];
+        is_safe(format!("{:?}", with(&more).unwrap()));
+        for more in [
+            [("REDIS_URL", "redis://u:s3cret@a"), ("EMAIL_SENDER", "me@private")],
+            [("REDIS_URL", "s3cret"), ("OTP_SECRETS__PROOF_KEYS", SECRET)],
+            [("REDIS_HOST", "redis://u:s3cret@a"), ("OTP_SECRETS__INDEX_KEY", "s3cret")],
+            [("OTP_SMTP__USERNAME", "private\0"), ("OTP_SECRETS__PEPPERS", "k1:s3cret")],
+            [("OTP_CODES__LIFE", "s3cret"), ("OTP_LOG__LEVEL", "s3cret")],
+        ] {
+            let faults = with(&more).unwrap_err();
+            assert_eq!(faults.iter().count(), 2, "{faults}");
+            is_safe(format!("{faults}{faults:?}"));
+        }
+    }
+
+    #[test]
+    fn redis_on_another_machine_is_reached_over_tls() {
+        use secrecy::ExposeSecret as _;
+        for more in [("REDIS_HOST", "127.0.0.1"), ("REDIS_HOST", "::1"), ("REDIS_URL", "unix:///run/r.sock")]
+        {
+            settings(&[more]);
+        }
+        let url = settings(&[("REDIS_URL", "rediss://a:6380/1"), ("REDIS_HOST", "10.0.0.1")]).redis.url;
+        assert_eq!(url.expose_secret(), "rediss://a:6380/1");
+        let url = settings(&[("REDIS_HOST", "::1"), ("REDIS_PORT", "6380"), ("REDIS_DB", "2")]).redis.url;
+        assert_eq!(url.expose_secret(), "redis://[::1]:6380/2");
+        assert!(refused("REDIS_HOST", &[("REDIS_HOST", "redis")]).contains("REDIS_URL=rediss://"));
+        refused("REDIS_URL", &[("REDIS_URL", "redis://redis:6379")]);
+        let loaded = with(&[("REDIS_HOST", "redis"), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true")]).unwrap();
+        assert!(loaded.warnings[0].starts_with("OTP_DANGEROUS__PLAINTEXT_REDIS is on: "));
+    }
+
+    #[test]
+    fn the_relay_is_reached_over_tls() {
+        let tls = |more: &[(&str, &str)]| settings(more).smtp.tls;
+        assert_eq!(tls(&[("SMTP_PORT", "465")]), Tls::Implicit);
+        assert_eq!(tls(&[("SMTP_PORT", "25")]), Tls::StartTls);
+        assert_eq!(tls(&[("SMTP_PORT", "2465"), ("OTP_SMTP__TLS", "implicit")]), Tls::Implicit);
+        assert_eq!(tls(&[("SMTP_PORT", "465"), ("OTP_SMTP__TLS", "starttls")]), Tls::StartTls);
+        assert_eq!(tls(&[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]), Tls::Plaintext);
+        refused("OTP_SMTP__TLS", &[("OTP_SMTP__TLS", "none")]);
+        let loaded = with(&[("OTP_SMTP__TLS", "none"), ("OTP_DANGEROUS__PLAINTEXT_SMTP", "true")]).unwrap();
+        assert_eq!(loaded.settings.smtp.tls, Tls::Plaintext);
+        assert!(loaded.warnings[0].starts_with("OTP_DANGEROUS__PLAINTEXT_SMTP is on: "));
+    }
+
+    #[test]
+    fn a_relay_without_a_login_needs_no_password() {
+        let smtp = settings(&[("OTP_SMTP__AUTH", "none"), ("EMAIL_PASSWORD", "")]).smtp;
+        assert!(matches!(smtp.auth, smtp::Auth::None));
+        refused("EMAIL_PASSWORD", &[("EMAIL_PASSWORD", "")]);
+        refused("SMTP_SERVER", &[("SMTP_SERVER", "smtp.example.com:587")]);
+        refused("EMAIL_SENDER", &[("EMAIL_SENDER", "You <you@example.com>")]);
+    }
+
+    #[test]
+    fn floors_hold_unless_they_are_taken_away() {
+        let weak_hash = [("OTP_HASH__MEMORY_KIB", "7168"), ("OTP_HASH__PASSES", "4")];
+        refused("OTP_HASH__MEMORY_KIB", &weak_hash);
+        refused("OTP_LIMITS__GUESSES", &[("OTP_LIMITS__GUESSES", "11")]);
+        refused(
+            "OTP_LIMITS__GUESSES",
+            &[("OTP_LIMITS__GUESSES", "101"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")],
+        );
+        let [memory, passes] = weak_hash;
+        let off = [("OTP_DANGEROUS__WEAK_HASH", "true"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")];
+        let loaded = with(&[memory, passes, ("OTP_LIMITS__GUESSES", "100"), off[0], off[1]]).unwrap();
+        assert_eq!(loaded.settings.common.codes.policy.guesses, 100);
+        assert_eq!(loaded.settings.common.hash.cost, HashCost::new(7168, 4).unwrap());
+        assert_eq!(loaded.warnings.len(), 2);
+        assert_eq!(settings(&[("OTP_LIMITS__GUESSES", "10")]).common.codes.policy.guesses, 10);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (name, value) in [
+            ("OTP_HTTP__LISTEN", "localhost:5000"),
+            ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example,*"),
+            ("OTP_HTTP__MAX_CONNECTIONS", "0"),
+            ("OTP_SIMPLE__ACCESS", "keyed"),
+            ("OTP_SIMPLE__ACCESS", "OPEN"),
+            ("REDIS_PORT", "0"),
+            ("REDIS_DB", "-1"),
+            ("OTP_SMTP__CONNECTIONS", "1001"),
+            ("OTP_MAIL__BRAND", "a\nb"),
+            ("OTP_PROOF__ISSUER", " "),
+            ("OTP_SECRETS__PEPPERS", SECRET),
+            ("OTP_SECRETS__PROOF_KEYS", "p1:,p2:"),
+            ("OTP_CODES__DIGITS", "11"),
+            ("OTP_CODES__LIFE", "300"),
+            ("OTP_CODES__LIFE", "29s"),
+            ("OTP_CODES__LIFE", "11m"),
+            ("OTP_LIMITS__GUESSES", "0"),
+            ("OTP_HASH__THREADS", "65"),
+            ("OTP_HASH__QUEUE", "10001"),
+            ("OTP_LOG__FORMAT", "xml"),
+            ("OTP_DANGEROUS__WEAK_HASH", "yes"),
+        ] {
+            refused(name, &[(name, value)]);
+        }
+        assert!(refused("OTP_SIMPLE__ACCESS", &[("OTP_SIMPLE__ACCESS", "keyed")]).contains("yet"));
+    }
+
+    #[test]
+    fn values_in_range_are_taken() {
+        let more = [
+            ("OTP_CODES__LIFE", "10m"),
+            ("OTP_HASH__THREADS", "3"),
+            ("OTP_HASH__QUEUE", "7"),
+            ("OTP_MAIL__BRAND", "Shop"),
+            ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
+            ("OTP_SIMPLE__ACCESS", "off"),
+            ("OTP_SECRETS__PROOF_KEYS", &format!("p2:{SECRET},p1:{SECRET}")),
+        ];
+        let Settings { common, secrets, .. } = settings(&more);
+        assert_eq!(common.codes.policy.life.as_secs(), 600);
+        assert_eq!((common.hash.threads.get(), common.hash.queue), (3, 7));
+        assert_eq!(common.brand, mail::Brand::Name("Shop".into()));
+        assert_eq!(common.http.allowed_origins.len(), 2);
+        assert_eq!(common.simple, http::SimpleAccess::Off);
+        assert!(matches!(secrets.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
+    }
+}

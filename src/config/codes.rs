@@ -1,0 +1,84 @@
+//! Settings of codes: how long they are, how long they live, how often they may be guessed, what a hash costs.
+//!
+//! Holds the floors below which a setting is refused. Must not know how codes are drawn or hashed.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::dangerous::Dangerous;
+use super::reader::Reader;
+use crate::domain::code::CodeLength;
+use crate::domain::code_hash::HashCost;
+use crate::domain::verification::Policy;
+
+/// How long a code may live.
+const LIFE: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_mins(10);
+/// The most guesses at one verification that are safe.
+const SAFE_GUESSES: u8 = 10;
+/// Places in the queue for each thread, where nothing else is set.
+const PLACES_PER_THREAD: usize = 32;
+
+/// What codes look like and what a verification may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Codes {
+    /// How many digits a code has.
+    pub length: CodeLength,
+    /// How long it lives and how often it may be guessed.
+    pub policy: Policy,
+}
+
+/// What a digest costs, and how many are derived at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Hash {
+    /// Memory and passes.
+    pub cost: HashCost,
+    /// How many threads derive digests.
+    pub threads: NonZeroUsize,
+    /// How many requests may wait for them.
+    pub queue: usize,
+}
+
+/// Reads the sections `codes` and `limits`.
+pub(super) fn read(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Codes> {
+    let length = reader.parse("codes.digits", "a whole number from 6 to 10", |text| {
+        text.parse().ok().and_then(CodeLength::new)
+    });
+    let life = reader.duration("codes.life", LIFE);
+    let guesses = match reader.number("limits.guesses", 1..=100) {
+        Some(guesses) if guesses > SAFE_GUESSES && !dangerous.weak_limits => {
+            let what = "must be at most 10, or OTP_DANGEROUS__WEAK_LIMITS be true";
+            reader.refuse("limits.guesses", what)
+        }
+        guesses => guesses,
+    };
+    Some(Codes { length: length?, policy: Policy { life: life?, guesses: guesses? } })
+}
+
+/// Reads the section `hash`.
+pub(super) fn read_hash(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Hash> {
+    let memory_kib = reader.number("hash.memory_kib", 8..=2 << 20);
+    let passes = reader.number("hash.passes", 1..=1000);
+    let threads = reader.number("hash.threads", 0..=64);
+    let queue = reader.number("hash.queue", 0..=10_000);
+    let cost = cost(reader, memory_kib?, passes?, dangerous)?;
+    let threads = NonZeroUsize::new(threads?).unwrap_or_else(cores);
+    let queue = match queue? {
+        0 => PLACES_PER_THREAD.saturating_mul(threads.get()),
+        places => places,
+    };
+    Some(Hash { cost, threads, queue })
+}
+
+fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: &Dangerous) -> Option<HashCost> {
+    let cost = HashCost::new(memory_kib, passes);
+    cost.filter(|cost| cost.meets_owasp() || dangerous.weak_hash).or_else(|| {
+        let what = "is, with this many passes, weaker than each of OWASP's argon2id sets (such as 7168 KiB and 5 \
+                    passes, or 19456 KiB and 2): raise it, or set OTP_DANGEROUS__WEAK_HASH=true";
+        reader.refuse("hash.memory_kib", what)
+    })
+}
+
+/// One thread for each core; one where that cannot be told.
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

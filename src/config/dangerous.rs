@@ -1,0 +1,38 @@
+//! The settings that take a protection away.
+//!
+//! Each names what it costs, in the log, at every start. Must not be needed for anything that is safe.
+
+use super::reader::Reader;
+
+/// Which protections are off.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, and off by default")]
+pub(super) struct Dangerous {
+    pub plaintext_redis: bool,
+    pub plaintext_smtp: bool,
+    pub weak_limits: bool,
+    pub weak_hash: bool,
+}
+
+/// Reads them all.
+pub(super) fn read(reader: &mut Reader<'_>) -> Dangerous {
+    let mut is_on = |key, cost| {
+        let is_on = reader.flag(key).unwrap_or_default();
+        if is_on {
+            reader.warn(key, &format!("is on: {cost}"));
+        }
+        is_on
+    };
+    Dangerous {
+        plaintext_redis: is_on(
+            "dangerous.plaintext_redis",
+            "whoever listens between here and Redis can confirm any address",
+        ),
+        plaintext_smtp: is_on(
+            "dangerous.plaintext_smtp",
+            "whoever listens between here and the relay reads the codes and its password",
+        ),
+        weak_limits: is_on("dangerous.weak_limits", "codes can be guessed with more tries than are safe"),
+        weak_hash: is_on("dangerous.weak_hash", "a stolen store with its pepper gives its codes away sooner"),
+    }
+}

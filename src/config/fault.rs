@@ -1,0 +1,63 @@
+//! What is wrong with the settings, and the line that mends it.
+//!
+//! Must not hold the value of any setting: a secret may stand in the wrong place.
+
+use std::fmt;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) line: String,
+}
+
+/// Everything that is wrong; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub(super) Vec<Fault>);
+
+impl Fault {
+    /// The setting or the file that is at fault.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Faults {
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "- {}: {}\n    {}", self.name, self.what, self.line)
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, fault) in self.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(f, "{separator}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_is_followed_by_the_line_that_mends_it() {
+        let fault =
+            |name: &str| Fault { name: name.into(), what: "is missing".into(), line: format!("{name}=x") };
+        let shown = Faults(vec![fault("A"), fault("B")]).to_string();
+        assert_eq!(shown, "- A: is missing\n    A=x\n- B: is missing\n    B=x");
+    }
+}

@@ -1,0 +1,102 @@
+//! The host part of an address: a name or an IP address, with or without a port.
+//!
+//! Knows which of them are this machine. Must not resolve names.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A name of letters, digits, `-` and `_`, or an IP address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Host {
+    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(inside) = text.strip_prefix('[') {
+            let address: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
+            return Some(Self::Address(address.into()));
+        }
+        text.parse().ok().map(Self::Address).or_else(|| is_name(text).then(|| Self::Name(text.to_owned())))
+    }
+
+    /// Takes `host`, `host:port` and `[v6]:port`.
+    pub fn parse_with_port(text: &str) -> Option<(Self, Option<u16>)> {
+        match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let is_number = port.bytes().all(|b| b.is_ascii_digit());
+                let port = port.parse().ok().filter(|port| is_number && *port > 0)?;
+                // An IPv6 address before a port must be in brackets.
+                let host = Some(host).filter(|host| host.starts_with('[') || !host.contains(':'))?;
+                Some((Self::parse(host)?, Some(port)))
+            }
+            _ => Some((Self::parse(text)?, None)),
+        }
+    }
+
+    /// Whether nobody outside this machine sees what is sent there.
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Name(name) => name.eq_ignore_ascii_case("localhost"),
+            Self::Address(address) => address.to_canonical().is_loopback(),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    /// As in a URL: IPv6 in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(IpAddr::V4(address)) => address.fmt(f),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    text.len() <= 253 && text.split('.').all(|label| !label.is_empty() && label.bytes().all(is_plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for text in ["redis", "redis_1.internal", "smtp.example.com", "10.0.0.1", "::1", "[::1]"] {
+            assert!(Host::parse(text).is_some(), "{text}");
+        }
+        for text in
+            ["", "a b", "a..b", "a.", "a/b", "a@b", "a:1", "redis://a", "[10.0.0.1]", "[::1", "é", "a\n"]
+        {
+            assert!(Host::parse(text).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ports_follow_the_last_colon() {
+        let parse = |text| Host::parse_with_port(text).map(|(host, port)| (host.to_string(), port));
+        assert_eq!(parse("a:1"), Some(("a".into(), Some(1))));
+        assert_eq!(parse("a"), Some(("a".into(), None)));
+        assert_eq!(parse("[::1]:1"), Some(("[::1]".into(), Some(1))));
+        assert_eq!(parse("[::1]"), Some(("[::1]".into(), None)));
+        for text in ["a:", "a:0", "a:+1", "a:65536", ":1", "::1", "::1:6379"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for text in ["localhost", "LOCALHOST", "127.0.0.1", "127.255.0.1", "::1", "[::1]", "::ffff:127.0.0.1"]
+        {
+            assert!(Host::parse(text).unwrap().is_loopback(), "{text}");
+        }
+        for text in ["redis", "10.0.0.1", "0.0.0.0", "::", "128.0.0.1", "localhost.example", "127.1"] {
+            assert!(!Host::parse(text).unwrap().is_loopback(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Settings of the listener: where it listens and who may call it from a browser.
+//!
+//! Must not know how requests are served.
+
+use std::net::SocketAddr;
+
+use super::host::Host;
+use super::reader::Reader;
+
+/// The listener.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Whose pages may call the API; nobody's where it is empty.
+    pub allowed_origins: Vec<Origin>,
+    /// Connections held open at once.
+    pub max_connections: usize,
+}
+
+/// A web origin (RFC 6454), written as browsers send it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+/// Who may call the two simple endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SimpleAccess {
+    /// Everybody.
+    Open,
+    /// Nobody: they are not there.
+    Off,
+}
+
+impl Origin {
+    /// The value of an `Origin` header that is this one.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes scheme, host and port; a browser leaves the scheme's usual port out, and so does this.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let (scheme, rest) = text.split_once("://")?;
+        let usual_port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        // Browsers send a name of Unicode as its A-label.
+        let rest = if rest.is_ascii() { rest.to_owned() } else { idna::domain_to_ascii(rest).ok()? };
+        let (host, port) = Host::parse_with_port(&rest)?;
+        Some(Self(match port.filter(|port| *port != usual_port) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }))
+    }
+}
+
+/// Reads the section `http`.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
+    let listen = reader.parse("http.listen", "an IP address and a port", |text| text.parse().ok());
+    let origin = "an exact origin without a path, and not *";
+    let allowed_origins = reader.list("http.allowed_origins", origin, Origin::parse);
+    let max_connections = reader.number("http.max_connections", 1..=1_000_000);
+    Some(Http { listen: listen?, allowed_origins: allowed_origins?, max_connections: max_connections? })
+}
+
+/// Reads the section `simple`.
+pub(super) fn read_simple(reader: &mut Reader<'_>) -> Option<SimpleAccess> {
+    match reader.text("simple.access")? {
+        "keyed" => reader.refuse("simple.access", "cannot be keyed yet: this version has no API keys"),
+        _ => reader.choice("simple.access", &[("open", SimpleAccess::Open), ("off", SimpleAccess::Off)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        for (typed, sent) in [
+            ("https://app.example", "https://app.example"),
+            ("HTTPS://App.Example:443", "https://app.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ] {
+            assert_eq!(Origin::parse(typed).unwrap().as_str(), sent);
+        }
+    }
+
+    #[test]
+    fn what_is_no_exact_origin_is_refused() {
+        for text in [
+            "*",
+            "null",
+            "app.example",
+            "https://",
+            "https://app.example/",
+            "https://*.app.example",
+            "https://app.example/path",
+            "https://user@app.example",
+            "ftp://app.example",
+            "https://app.example:0",
+            "https://app.example?x",
+            "https://app example",
+            "https://app.example\r\n",
+        ] {
+            assert!(Origin::parse(text).is_none(), "{text:?}");
+        }
+    }
+}

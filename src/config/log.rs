@@ -1,0 +1,44 @@
+//! Settings of the log.
+//!
+//! Must not set up logging.
+
+use tracing::Level;
+
+use super::reader::Reader;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    /// How a line looks.
+    pub format: Format,
+    /// The least that is logged.
+    pub level: Level,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people on a terminal, else JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+/// Reads the section `log`.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Log> {
+    let format = reader
+        .choice("log.format", &[("auto", Format::Auto), ("json", Format::Json), ("human", Format::Human)]);
+    let level = reader.choice(
+        "log.level",
+        &[
+            ("error", Level::ERROR),
+            ("warn", Level::WARN),
+            ("info", Level::INFO),
+            ("debug", Level::DEBUG),
+            ("trace", Level::TRACE),
+        ],
+    );
+    Some(Log { format: format?, level: level? })
+}

@@ -1,0 +1,96 @@
+//! What the service calls itself: in mails, and in proofs.
+//!
+//! A name goes into a mail header and in front of people, so it must not hold what breaks the one or deceives the
+//! other (SEC-45). Must not know how a mail is written.
+
+use super::reader::Reader;
+use crate::domain::email_address::EmailAddress;
+
+/// The most characters of a brand.
+const BRAND_MAX: usize = 64;
+/// The most octets of an issuer.
+const ISSUER_MAX: usize = 200;
+
+/// What mails call the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Brand {
+    /// This name.
+    Name(String),
+    /// The domain that mails come from.
+    SenderDomain,
+}
+
+impl Brand {
+    /// The name, for mails from this address.
+    #[must_use]
+    pub fn name<'a>(&'a self, sender: &'a EmailAddress) -> &'a str {
+        match self {
+            Self::Name(name) => name,
+            Self::SenderDomain => sender.domain(),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" => Some(Self::SenderDomain),
+            text => (text.chars().count() <= BRAND_MAX && text.chars().all(is_harmless))
+                .then(|| Self::Name(text.to_owned())),
+        }
+    }
+}
+
+/// Reads `mail.brand`.
+pub(super) fn read_brand(reader: &mut Reader<'_>) -> Option<Brand> {
+    let rule = "at most 64 characters, none of which controls the line or the direction of the text";
+    reader.parse("mail.brand", rule, Brand::parse)
+}
+
+/// Reads `proof.issuer`.
+pub(super) fn read_issuer(reader: &mut Reader<'_>) -> Option<String> {
+    reader.parse("proof.issuer", "1 to 200 characters of printable ASCII", |text| {
+        let fits = (1..=ISSUER_MAX).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        fits.then(|| text.to_owned())
+    })
+}
+
+/// Whether a character neither controls a line nor turns the direction of the text around it.
+fn is_harmless(c: char) -> bool {
+    let turns = matches!(c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let ends_a_line = matches!(c, '\u{2028}' | '\u{2029}');
+    !(c.is_control() || turns || ends_a_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brand_is_a_name_or_the_senders_domain() {
+        let sender = EmailAddress::parse("otp@shop.example").unwrap();
+        assert_eq!(Brand::parse("").unwrap().name(&sender), "shop.example");
+        for name in ["Shop & Söhne", "店", "متجر", &"é".repeat(64)] {
+            assert_eq!(Brand::parse(name).unwrap().name(&sender), name);
+        }
+    }
+
+    #[test]
+    fn a_brand_that_breaks_or_deceives_is_refused() {
+        for name in [
+            "a\r\nBcc: x@y.zz",
+            "a\nb",
+            "a\rb",
+            "a\0b",
+            "a\tb",
+            "a\u{85}b",
+            "a\u{202e}b",
+            "a\u{2066}b",
+            "a\u{200f}b",
+            "a\u{61c}b",
+            "a\u{2028}b",
+            &"é".repeat(65),
+        ] {
+            assert!(Brand::parse(name).is_none(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What settings are called: `section.key` in TOML, `OTP_SECTION__KEY` and a few older names elsewhere.
+//!
+//! Knows every name and the nearest to one that is none. Must not know values.
+
+use std::collections::BTreeMap;
+
+/// Settings that the seed, or the habit of Redis' users, calls otherwise.
+const OTHER_NAMES: [(&str, &str); 8] = [
+    ("redis.url", "REDIS_URL"),
+    ("redis.host", "REDIS_HOST"),
+    ("redis.port", "REDIS_PORT"),
+    ("redis.db", "REDIS_DB"),
+    ("smtp.server", "SMTP_SERVER"),
+    ("smtp.port", "SMTP_PORT"),
+    ("smtp.sender", "EMAIL_SENDER"),
+    ("smtp.password", "EMAIL_PASSWORD"),
+];
+
+/// Settings that can also be read from a file of their own.
+const SECRETS: [&str; 5] =
+    ["redis.url", "smtp.password", "secrets.peppers", "secrets.index_key", "secrets.proof_keys"];
+
+/// What a line that sets one of these could say; the others' default says it.
+const EXAMPLES: [(&str, &str); 11] = [
+    ("http.allowed_origins", "https://app.example"),
+    ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
+    ("redis.host", "localhost"),
+    ("smtp.server", "smtp.example.com"),
+    ("smtp.sender", "you@example.com"),
+    ("smtp.password", "<the password at the relay; for Gmail an app password>"),
+    ("smtp.username", "you@example.com"),
+    ("mail.brand", "Example"),
+    ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
+    ("secrets.index_key", "<43 characters, from: otpd keygen index-key>"),
+    ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
+];
+
+/// How a layer spells its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// `section.key`
+    Document,
+    /// `OTP_SECTION__KEY`
+    Environment,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// The setting.
+    pub key: String,
+    /// Whether the value is the path of a file that holds the setting.
+    pub is_path: bool,
+}
+
+/// Every name that otpd knows.
+pub(super) struct Names {
+    document: BTreeMap<String, Meaning>,
+    environment: BTreeMap<String, Meaning>,
+}
+
+impl Names {
+    /// The names of these settings.
+    pub fn of<'a>(keys: impl Iterator<Item = &'a str>) -> Self {
+        let mut names = Self { document: BTreeMap::new(), environment: BTreeMap::new() };
+        for key in keys {
+            names.add(key, "", "");
+            if SECRETS.contains(&key) {
+                names.add(key, "_file", "_FILE");
+            }
+        }
+        names
+    }
+
+    fn add(&mut self, key: &str, document_suffix: &str, environment_suffix: &str) {
+        let meaning = Meaning { key: key.to_owned(), is_path: !document_suffix.is_empty() };
+        self.document.insert(format!("{key}{document_suffix}"), meaning.clone());
+        for name in other_name(key).map(str::to_owned).into_iter().chain([formal_name(key)]) {
+            self.environment.insert(format!("{name}{environment_suffix}"), meaning.clone());
+        }
+    }
+
+    /// What the name stands for, if it is one of ours.
+    pub fn meaning(&self, spelling: Spelling, name: &str) -> Option<&Meaning> {
+        self.spelled(spelling).get(name)
+    }
+
+    /// The name that looks most like this one.
+    pub fn nearest(&self, spelling: Spelling, name: &str) -> Option<(&str, &Meaning)> {
+        self.spelled(spelling)
+            .iter()
+            .min_by_key(|(known, _)| strsim::damerau_levenshtein(known, name))
+            .map(|(known, meaning)| (known.as_str(), meaning))
+    }
+
+    fn spelled(&self, spelling: Spelling) -> &BTreeMap<String, Meaning> {
+        match spelling {
+            Spelling::Document => &self.document,
+            Spelling::Environment => &self.environment,
+        }
+    }
+}
+
+/// What users call the setting: its older name where it has one.
+pub(super) fn usual_name(key: &str) -> String {
+    other_name(key).map_or_else(|| formal_name(key), str::to_owned)
+}
+
+/// `OTP_SECTION__KEY`
+fn formal_name(key: &str) -> String {
+    format!("OTP_{}", key.replacen('.', "__", 1).to_uppercase())
+}
+
+fn other_name(key: &str) -> Option<&'static str> {
+    OTHER_NAMES.iter().find(|(known, _)| *known == key).map(|(_, name)| *name)
+}
+
+/// What a line that sets the setting could say, where its default says nothing.
+pub(super) fn example(key: &str) -> Option<&'static str> {
+    EXAMPLES.iter().find(|(known, _)| *known == key).map(|(_, example)| *example)
+}
+
+/// Whether a name would have to be ours: then an unknown one is a slip of the pen.
+pub(super) fn is_claimed(name: &str) -> bool {
+    name.starts_with("OTP_")
+}
+
+/// Whether Docker links or Kubernetes put this into the environment of every neighbour of a service that is
+/// called `redis`, `smtp` or `otp…`: `REDIS_PORT=tcp://10.0.0.1:6379`, `OTP_SERVICE_HOST=10.0.0.1`.
+pub(super) fn is_injected(name: &str, value: &str) -> bool {
+    let is_endpoint = name.ends_with("_PORT") && ["tcp://", "udp://"].iter().any(|p| value.starts_with(p));
+    let is_part = name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || ["_TCP", "_UDP"].iter().any(|protocol| name.contains("_PORT_") && name.contains(protocol));
+    !name.contains("__") && (is_endpoint || is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names::of(["http.listen", "smtp.port", "smtp.password", "redis.url"].into_iter())
+    }
+
+    fn meaning(spelling: Spelling, name: &str) -> Option<(String, bool)> {
+        names().meaning(spelling, name).map(|m| (m.key.clone(), m.is_path))
+    }
+
+    #[test]
+    fn a_setting_has_its_formal_name_and_the_seeds() {
+        use Spelling::Environment;
+        for name in ["SMTP_PORT", "OTP_SMTP__PORT"] {
+            assert_eq!(meaning(Environment, name), Some(("smtp.port".into(), false)));
+        }
+        assert_eq!(meaning(Environment, "smtp.port"), None);
+        assert_eq!(meaning(Spelling::Document, "SMTP_PORT"), None);
+        assert_eq!(usual_name("smtp.port"), "SMTP_PORT");
+        assert_eq!(usual_name("http.max_connections"), "OTP_HTTP__MAX_CONNECTIONS");
+    }
+
+    #[test]
+    fn only_secrets_have_files() {
+        use Spelling::Environment;
+        for name in ["EMAIL_PASSWORD_FILE", "OTP_SMTP__PASSWORD_FILE"] {
+            assert_eq!(meaning(Environment, name), Some(("smtp.password".into(), true)));
+        }
+        assert_eq!(meaning(Spelling::Document, "redis.url_file"), Some(("redis.url".into(), true)));
+        assert_eq!(meaning(Environment, "SMTP_PORT_FILE"), None);
+    }
+
+    #[test]
+    fn the_nearest_name_is_the_one_that_was_meant() {
+        for (typed, meant) in [("OTP_HTTP_LISTEN", "OTP_HTTP__LISTEN"), ("OTP_SMTP__PROT", "OTP_SMTP__PORT")]
+        {
+            assert_eq!(names().nearest(Spelling::Environment, typed).unwrap().0, meant);
+        }
+        assert_eq!(names().nearest(Spelling::Document, "smpt.port").unwrap().0, "smtp.port");
+    }
+
+    #[test]
+    fn what_orchestrators_inject_is_told_from_a_slip() {
+        for (name, value) in [
+            ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+            ("OTP_PORT", "udp://10.0.0.1:53"),
+            ("OTP_SERVICE_HOST", "10.0.0.1"),
+            ("OTP_API_SERVICE_PORT_HTTP", "80"),
+            ("OTP_PORT_5000_TCP_ADDR", "10.0.0.1"),
+        ] {
+            assert!(is_injected(name, value), "{name}");
+        }
+        for (name, value) in
+            [("REDIS_PORT", "6379"), ("OTP_SMTP_PORT", "25"), ("OTP_SMTP__PORT", "tcp://10.0.0.1:25")]
+        {
+            assert!(!is_injected(name, value), "{name}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads settings one by one and remembers everything that is wrong with them.
+//!
+//! Each method gives `None` only where it has recorded a fault (or the setting had one from its layer), so that a
+//! section reads all its settings first and gives up afterwards. Must not stop at the first fault.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::fault::{Fault, Faults};
+use super::source::Sources;
+use super::{Loaded, names};
+
+/// A look at all settings.
+pub(super) struct Reader<'a> {
+    sources: &'a Sources,
+    faults: Vec<Fault>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(sources: &'a Sources) -> Self {
+        Self { sources, faults: sources.faults.clone(), warnings: sources.warnings.clone() }
+    }
+
+    /// The settings, if nothing was wrong.
+    pub fn finish<T>(self, settings: impl FnOnce() -> Option<T>) -> Result<Loaded<T>, Faults> {
+        match settings() {
+            Some(settings) if self.faults.is_empty() => Ok(Loaded { settings, warnings: self.warnings }),
+            _ => Err(Faults(self.faults)),
+        }
+    }
+
+    /// The text exactly as it stands there, for a secret.
+    pub fn verbatim(&mut self, key: &str) -> Option<&'a str> {
+        match self.sources.values.get(key).map(|value| &value.text) {
+            Some(Ok(text)) => Some(text),
+            Some(Err(why)) => self.refuse(key, why),
+            None => self.refuse(key, "is not in otpd.default.toml"),
+        }
+    }
+
+    /// The text without the white space around it.
+    pub fn text(&mut self, key: &str) -> Option<&'a str> {
+        self.verbatim(key).map(str::trim)
+    }
+
+    /// A text that must be there; `what` tells who does not know the setting.
+    pub fn required(&mut self, key: &str, what: &str) -> Option<&'a str> {
+        match self.verbatim(key)? {
+            text if text.trim().is_empty() => self.refuse(key, &format!("is missing: {what}")),
+            text => Some(text),
+        }
+    }
+
+    /// A text that `parse` takes; where it does not, the setting "must be" what `rule` says.
+    pub fn parse<T>(&mut self, key: &str, rule: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.text(key)?;
+        parse(text).or_else(|| self.refuse(key, &format!("must be {rule}")))
+    }
+
+    /// A whole number.
+    pub fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let rule = format!("a whole number from {} to {}", range.start(), range.end());
+        self.parse(key, &rule, |text| text.parse().ok().filter(|number| range.contains(number)))
+    }
+
+    /// A whole number of seconds, minutes or hours: `300s`, `5m`, `1h`.
+    pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let (least, most) = (range.start().as_secs(), range.end().as_secs());
+        let rule = format!("a time from {least}s to {most}s: a whole number with s, m or h");
+        self.parse(key, &rule, |text| duration(text).filter(|duration| range.contains(duration)))
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        let rule = format!("one of: {}", words.join(", "));
+        self.parse(key, &rule, |text| {
+            choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+        })
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &str) -> Option<bool> {
+        self.choice(key, &[("true", true), ("false", false)])
+    }
+
+    /// Comma separated items, each of which must be what `rule` says; nothing at all is an empty list.
+    pub fn list<T>(&mut self, key: &str, rule: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        self.parse(key, &format!("a comma separated list, each {rule}"), |text| match text {
+            "" => Some(Vec::new()),
+            text => text.split(',').map(|item| parse(item.trim())).collect(),
+        })
+    }
+
+    /// Records what is wrong with the setting.
+    pub fn refuse<T>(&mut self, key: &str, what: &str) -> Option<T> {
+        self.faults.push(self.sources.fault(key, what));
+        None
+    }
+
+    /// Records what is wrong with the setting where another one mends it.
+    pub fn refuse_for<T>(&mut self, key: &str, what: &str, line: &str) -> Option<T> {
+        self.faults.push(Fault { line: line.to_owned(), ..self.sources.fault(key, what) });
+        None
+    }
+
+    /// Records what the operator should hear of a setting that is no fault.
+    pub fn warn(&mut self, key: &str, what: &str) {
+        self.warnings.push(format!("{} {what}", names::usual_name(key)));
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let seconds_each = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return None,
+    };
+    let number: u64 = text.get(..text.len() - 1)?.parse().ok()?;
+    number.checked_mul(seconds_each).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_take_seconds_minutes_and_hours() {
+        let seconds = |text| duration(text).map(|d| d.as_secs());
+        assert_eq!([seconds("90s"), seconds("5m"), seconds("1h")], [Some(90), Some(300), Some(3600)]);
+        for text in ["", "s", "5", "5d", "5 m", "-5s", "1.5h", "5é", "18446744073709551615h"] {
+            assert_eq!(seconds(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_none(text in ".{0,12}") {
+            duration(&text);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Where Redis is, as one URL.
+//!
+//! A URL holds a password, so nothing here is ever shown. Must not connect.
+
+use std::fmt;
+
+use secrecy::SecretString;
+
+use super::dangerous::Dangerous;
+use super::host::Host;
+use super::reader::Reader;
+
+/// What mends plaintext to another machine.
+const TLS_LINE: &str = "REDIS_URL=rediss://user:password@redis.example.com:6379/0";
+
+/// Where verifications live.
+#[derive(Clone)]
+pub struct Redis {
+    /// `redis://`, `rediss://` or `unix://`.
+    pub url: SecretString,
+}
+
+/// What stands between here and Redis.
+#[derive(Debug, PartialEq, Eq)]
+enum Wire {
+    Plaintext(Host),
+    Tls,
+    Socket,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redis(***)")
+    }
+}
+
+/// Reads the section `redis`: the URL, or else host, port and db.
+pub(super) fn read(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Redis> {
+    let url = reader.text("redis.url");
+    let host = reader.text("redis.host");
+    let port = reader.number("redis.port", 1..=u16::MAX);
+    let db = reader.number("redis.db", 0..=u16::MAX);
+    let (key, url, wire) = match url? {
+        "" => from_host(reader, host?, port?, db?)?,
+        url => match wire(url) {
+            Ok(wire) => ("redis.url", url.to_owned(), wire),
+            Err(why) => return reader.refuse("redis.url", why),
+        },
+    };
+    match wire {
+        Wire::Plaintext(host) if !host.is_loopback() && !dangerous.plaintext_redis => {
+            let what = "would reach another machine in plaintext: use TLS (rediss://), a Redis or a TLS tunnel on \
+                        this machine, or set OTP_DANGEROUS__PLAINTEXT_REDIS=true";
+            reader.refuse_for(key, what, TLS_LINE)
+        }
+        Wire::Plaintext(_) | Wire::Tls | Wire::Socket => Some(Redis { url: url.into() }),
+    }
+}
+
+fn from_host(
+    reader: &mut Reader<'_>,
+    host: &str,
+    port: u16,
+    db: u16,
+) -> Option<(&'static str, String, Wire)> {
+    let key = "redis.host";
+    if host.is_empty() {
+        return reader.refuse(key, "is missing: where verifications live; or set REDIS_URL");
+    }
+    match Host::parse(host) {
+        Some(host) => Some((key, format!("redis://{host}:{port}/{db}"), Wire::Plaintext(host))),
+        None => reader.refuse(key, "must be a host name or an IP address; a URL goes into REDIS_URL"),
+    }
+}
+
+/// What a URL leads over, or what is wrong with it.
+fn wire(url: &str) -> Result<Wire, &'static str> {
+    let form = "must have the form rediss://user:password@host:port/db or unix:///path; in a password, \
+                percent-encode characters such as / ? # @ and :";
+    let (scheme, rest) = url.split_once("://").ok_or("must begin with redis://, rediss:// or unix://")?;
+    // `#insecure` would switch the check of the server's certificate off.
+    let is_plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\');
+    if !is_plain {
+        return Err(form);
+    }
+    match scheme {
+        "unix" => rest.starts_with('/').then_some(Wire::Socket).ok_or(form),
+        "redis" => host_of(rest).map(Wire::Plaintext).ok_or(form),
+        "rediss" => host_of(rest).map(|_| Wire::Tls).ok_or(form),
+        _ => Err("must begin with redis://, rediss:// or unix://"),
+    }
+}
+
+/// The host in `user:password@host:port/db?…`.
+fn host_of(rest: &str) -> Option<Host> {
+    let before_query = rest.split_once('?').map_or(rest, |(before, _)| before);
+    let (authority, db) = before_query.split_once('/').unwrap_or((before_query, ""));
+    if !db.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let host = authority.split_once('@').map_or(authority, |(_, host)| host);
+    Host::parse_with_port(host).map(|(host, _)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lead_over_plaintext_tls_or_a_socket() {
+        let plaintext = |host| Ok(Wire::Plaintext(Host::parse(host).unwrap()));
+        for (url, expected) in [
+            ("redis://localhost", plaintext("localhost")),
+            ("redis://:secret@10.0.0.1:6380/3", plaintext("10.0.0.1")),
+            ("redis://u:p%40x@[::1]:6380/", plaintext("::1")),
+            ("redis://a/0?protocol=resp3", plaintext("a")),
+            ("rediss://u:p@redis.example.com:6380", Ok(Wire::Tls)),
+            ("unix:///run/redis.sock?db=1", Ok(Wire::Socket)),
+        ] {
+            assert_eq!(wire(url), expected, "{url}");
+            assert!(::redis::parse_redis_url(url).is_some(), "{url}");
+        }
+    }
+
+    #[test]
+    fn urls_that_could_be_read_two_ways_are_refused() {
+        for url in [
+            "localhost:6379",
+            "http://a",
+            "redis:",
+            "redis://",
+            "redis:///0",
+            "redis://a:x",
+            "redis://a/b",
+            "redis://u:p@x@a",
+            "redis://u:p/x@a",
+            "redis://u:p?x@a",
+            "redis://u:p#x@a",
+            "rediss://a/#insecure",
+            "redis://127.0.0.1\\@a",
+            "redis://a b",
+            "redis://a\n",
+            "unix://run/redis.sock",
+            "redis+unix:///a",
+        ] {
+            assert!(wire(url).is_err(), "{url:?}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The four layers, flattened: every setting with its text and where that stands.
+//!
+//! Must not know what a setting means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::document::{self, NotToml};
+use super::dotenv;
+use super::fault::{Fault, Faults};
+use super::names::{self, Names, Spelling};
+use super::texts::{DOTENV, Texts};
+use super::value::{Place, ReadFile, Value};
+
+/// Every setting and its default; a key that is not in it is unknown.
+pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
+/// Every setting as text.
+pub struct Sources {
+    pub(super) values: BTreeMap<String, Value>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<String>,
+    defaults: BTreeMap<String, String>,
+}
+
+/// A name and its text, or why there is none.
+type Pair = (String, Result<String, String>);
+
+impl Sources {
+    /// Reads all layers, and the files that secrets stand in.
+    ///
+    /// # Errors
+    /// [`Faults`] where a layer cannot be read as a whole. What is wrong with single settings is told with all
+    /// their other faults.
+    pub fn read(config: Option<&Path>) -> Result<Self, Faults> {
+        Self::layered(Texts::read(config)?, &|path| std::fs::read_to_string(path))
+    }
+
+    /// Puts the layers on top of each other.
+    ///
+    /// # Errors
+    /// [`Faults`] where the file of `--config` is not TOML.
+    pub fn layered(texts: Texts, read_file: ReadFile<'_>) -> Result<Self, Faults> {
+        let defaults = document_layer(&Place::Defaults, DEFAULTS)?;
+        let mut sources = Self {
+            values: BTreeMap::new(),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            defaults: defaults.iter().map(|(k, v)| (k.clone(), v.clone().unwrap_or_default())).collect(),
+        };
+        let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
+        sources.add(&names, &Place::Defaults, defaults, read_file);
+        if let Some((path, text)) = texts.config {
+            let place = Place::Config(path);
+            let pairs = document_layer(&place, &text)?;
+            sources.add(&names, &place, pairs, read_file);
+        }
+        let pairs = sources.dotenv_layer(&texts.dotenv.unwrap_or_default());
+        sources.add_variables(&names, &Place::DotEnv, pairs, read_file);
+        let pairs = texts.environment.into_iter().map(|(name, value)| (name, utf8(value))).collect();
+        sources.add_variables(&names, &Place::Environment, pairs, read_file);
+        Ok(sources)
+    }
+
+    /// What is wrong with a setting, and the line that mends it.
+    pub(super) fn fault(&self, key: &str, what: &str) -> Fault {
+        match self.values.get(key) {
+            Some(value) if value.place != Place::Defaults => {
+                let is_content = value.is_path && value.text.is_ok();
+                let line = match is_content {
+                    true => self.example(key).to_owned(),
+                    false => self.line(&value.place, &value.name, key, value.is_path),
+                };
+                let file = if is_content { "the file that it names, " } else { "" };
+                let what = format!("{what} (in {file}{})", value.place);
+                Fault { name: value.name.clone(), what, line }
+            }
+            _ => {
+                let name = names::usual_name(key);
+                let line = self.line(&Place::Environment, &name, key, false);
+                Fault { name, what: what.to_owned(), line }
+            }
+        }
+    }
+
+    fn add(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
+        let mut layer: BTreeMap<String, Value> = BTreeMap::new();
+        for (name, text) in pairs {
+            let Some(meaning) = names.meaning(place.spelling(), &name) else {
+                self.faults.push(self.unknown(names, place, name));
+                continue;
+            };
+            let text = text.map(Zeroizing::new);
+            let value = Value { name, place: place.clone(), is_path: meaning.is_path, text };
+            match layer.get_mut(&meaning.key) {
+                Some(other) => other.meet(&value),
+                None => {
+                    layer.insert(meaning.key.clone(), value);
+                }
+            }
+        }
+        layer.values_mut().for_each(|value| value.follow(read_file));
+        self.values.extend(layer);
+    }
+
+    /// Adds a layer of environment variables: ours only, and only those that hold something.
+    fn add_variables(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
+        let is_ours =
+            |name: &str| names.meaning(Spelling::Environment, name).is_some() || names::is_claimed(name);
+        let (injected, ours): (Vec<Pair>, Vec<Pair>) = pairs
+            .into_iter()
+            .filter(|(name, text)| is_ours(name) && text.as_ref().map_or(true, |text| !text.is_empty()))
+            .partition(|(name, text)| text.as_ref().is_ok_and(|text| names::is_injected(name, text)));
+        if !injected.is_empty() {
+            let names: Vec<_> = injected.into_iter().map(|(name, _)| name).collect();
+            self.warnings.push(format!(
+                "{} is ignored: an orchestrator injects such values for its services (in {place})",
+                names.join(", ")
+            ));
+        }
+        self.add(names, place, ours, read_file);
+    }
+
+    fn dotenv_layer(&mut self, text: &str) -> Vec<Pair> {
+        let file = dotenv::parse(text);
+        if !file.broken_lines.is_empty() {
+            let numbers: Vec<_> = file.broken_lines.iter().map(usize::to_string).collect();
+            let what = format!("cannot be read in line {}", numbers.join(", "));
+            self.faults.push(Fault { name: DOTENV.into(), what, line: "NAME='value'".into() });
+        }
+        // A name that stands there twice has its last value, as it had for the seed.
+        let last: BTreeMap<_, _> = file.assignments.into_iter().collect();
+        last.into_iter().map(|(name, value)| (name, Ok(value))).collect()
+    }
+
+    fn unknown(&self, names: &Names, place: &Place, name: String) -> Fault {
+        let what = format!("is not a setting of otpd (in {place})");
+        match names.nearest(place.spelling(), &name) {
+            Some((near, meaning)) => {
+                let line = self.line(place, near, &meaning.key, meaning.is_path);
+                Fault { name, what: format!("{what}; the nearest is {near}"), line }
+            }
+            None => Fault { line: format!("# {name}"), name, what },
+        }
+    }
+
+    /// A line for `place` that sets the setting to an example.
+    fn line(&self, place: &Place, name: &str, key: &str, is_path: bool) -> String {
+        let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
+        match (place.spelling(), name.split_once('.')) {
+            (Spelling::Document, Some((section, key))) => {
+                let is_bare = example.parse::<i64>().is_ok() || example.parse::<bool>().is_ok();
+                let quote = if is_bare { "" } else { "\"" };
+                format!("{key} = {quote}{example}{quote}  # in [{section}]")
+            }
+            _ => format!("{name}={example}"),
+        }
+    }
+
+    fn example(&self, key: &str) -> &str {
+        names::example(key).or_else(|| self.defaults.get(key).map(String::as_str)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("keys", &self.values.keys()).finish_non_exhaustive()
+    }
+}
+
+/// The settings, as `section.key`, that a `.env` with this content has a line for.
+#[must_use]
+pub fn assigned(dotenv: &str) -> BTreeSet<String> {
+    let defaults = document::flatten(DEFAULTS).unwrap_or_default();
+    let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
+    let assignments = dotenv::parse(dotenv).assignments;
+    let meaning = |(name, _): &(String, String)| names.meaning(Spelling::Environment, name);
+    assignments.iter().filter_map(meaning).map(|meaning| meaning.key.clone()).collect()
+}
+
+fn utf8(value: OsString) -> Result<String, String> {
+    value.into_string().map_err(|_| "must be UTF-8".to_owned())
+}
+
+fn document_layer(place: &Place, text: &str) -> Result<Vec<Pair>, Faults> {
+    document::flatten(text).map_err(|NotToml(why)| {
+        let what = format!("is not TOML: {why}");
+        Faults(vec![Fault { name: place.to_string(), what, line: "key = \"value\"".into() }])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    fn no_files(_: &Path) -> io::Result<String> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn layered(texts: Texts) -> Sources {
+        Sources::layered(texts, &no_files).unwrap()
+    }
+
+    fn text(sources: &Sources, key: &str) -> Result<String, String> {
+        sources.values[key].text.clone().map(|text| text.to_string())
+    }
+
+    fn fault(sources: &Sources, key: &str) -> String {
+        sources.fault(key, text(sources, key).unwrap_err().as_str()).to_string()
+    }
+
+    #[test]
+    fn each_layer_overrules_the_one_below() {
+        let mut texts = Texts::default();
+        let mut seen = vec![text(&layered(Texts::default()), "smtp.port").unwrap()];
+        let layers: [fn(&mut Texts); 3] = [
+            |texts| texts.config = Some(("otpd.toml".into(), "[smtp]\nport = 1".into())),
+            |texts| texts.dotenv = Some("SMTP_PORT=2".into()),
+            |texts| texts.environment = vec![("OTP_SMTP__PORT".into(), "3".into())],
+        ];
+        for add in layers {
+            add(&mut texts);
+            let (config, dotenv) = (texts.config.clone(), texts.dotenv.clone());
+            let copy = Texts { config, dotenv, environment: texts.environment.clone() };
+            seen.push(text(&layered(copy), "smtp.port").unwrap());
+        }
+        assert_eq!(seen, ["587", "1", "2", "3"]);
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let mut texts = Texts::only(&[("SMTP_PORT", ""), ("OTP_NOTHING__AT_ALL", "")]);
+        texts.dotenv = Some("SMTP_PORT=2\nREDIS_PORT=\n".into());
+        let sources = layered(texts);
+        assert_eq!(text(&sources, "smtp.port").unwrap(), "2");
+        assert_eq!(text(&sources, "redis.port").unwrap(), "6379");
+        assert!(sources.faults.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_nearest() {
+        let mut texts = Texts::only(&[("OTP_HTTP_LISTEN", "x"), ("PATH", "/bin")]);
+        texts.dotenv = Some("OTP_SECRETS__PEPPER=hunter2\nUNRELATED=1\n".into());
+        texts.config = Some(("a.toml".into(), "[smpt]\nport = 1".into()));
+        let shown: Vec<_> = layered(texts).faults.iter().map(ToString::to_string).collect();
+        let expected = [
+            "- smpt.port: is not a setting of otpd (in a.toml); the nearest is smtp.port\n    port = 587  # in [smtp]",
+            "- OTP_SECRETS__PEPPER: is not a setting of otpd (in .env); the nearest is OTP_SECRETS__PEPPERS\n    \
+             OTP_SECRETS__PEPPERS=k1:<43 characters, from: otpd keygen pepper>",
+            "- OTP_HTTP_LISTEN: is not a setting of otpd (in the environment); the nearest is OTP_HTTP__LISTEN\n    \
+             OTP_HTTP__LISTEN=127.0.0.1:5000",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn two_names_of_a_setting_may_not_differ_in_one_layer() {
+        let same = layered(Texts::only(&[("SMTP_PORT", "25"), ("OTP_SMTP__PORT", "25")]));
+        assert_eq!(text(&same, "smtp.port").unwrap(), "25");
+        let differ = layered(Texts::only(&[("SMTP_PORT", "25"), ("OTP_SMTP__PORT", "26")]));
+        assert!(fault(&differ, "smtp.port").contains("OTP_SMTP__PORT is set as well"));
+        let mut texts = Texts::only(&[("SMTP_PORT", "25")]);
+        texts.dotenv = Some("OTP_SMTP__PORT=26".into());
+        assert_eq!(text(&layered(texts), "smtp.port").unwrap(), "25");
+    }
+
+    #[test]
+    fn a_secret_can_stand_in_a_file() {
+        let read = |path: &Path| match path.to_str() {
+            Some("/run/a") => Ok("  hunter2\n".to_owned()),
+            Some("/run/empty") => Ok("\n".to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let with = |variables: &[(&str, &str)]| Sources::layered(Texts::only(variables), &read).unwrap();
+        let key = "smtp.password";
+        assert_eq!(text(&with(&[("EMAIL_PASSWORD_FILE", "/run/a")]), key).unwrap(), "hunter2");
+        assert_eq!(text(&with(&[("OTP_SMTP__PASSWORD_FILE", "/run/a")]), key).unwrap(), "hunter2");
+        let missing = fault(&with(&[("EMAIL_PASSWORD_FILE", "/run/b")]), key);
+        assert!(missing.starts_with("- EMAIL_PASSWORD_FILE: /run/b cannot be read"), "{missing}");
+        assert!(fault(&with(&[("EMAIL_PASSWORD_FILE", "/run/empty")]), key).contains("/run/empty is empty"));
+        let both = fault(&with(&[("EMAIL_PASSWORD_FILE", "/run/a"), ("EMAIL_PASSWORD", "hunter2")]), key);
+        assert!(both.contains("EMAIL_PASSWORD_FILE is set as well: keep one"), "{both}");
+        assert!(!both.contains("hunter2"), "{both}");
+        let config = Some(("a.toml".into(), "[smtp]\npassword_file = \"/run/a\"".into()));
+        let document = Sources::layered(Texts { config, ..Texts::default() }, &read).unwrap();
+        assert_eq!(text(&document, key).unwrap(), "hunter2");
+    }
+
+    #[test]
+    fn a_secret_where_a_path_should_be_is_not_repeated() {
+        let shown = fault(&layered(Texts::only(&[("EMAIL_PASSWORD_FILE", "hunter2")])), "smtp.password");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_orchestrators_inject_is_ignored_with_a_warning() {
+        let mut texts = Texts::only(&[
+            ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+            ("REDIS_PORT_6379_TCP", "tcp://10.0.0.1:6379"),
+            ("OTP_SERVICE_HOST", "10.0.0.2"),
+        ]);
+        texts.dotenv = Some("REDIS_PORT=6380".into());
+        let sources = layered(texts);
+        assert_eq!(text(&sources, "redis.port").unwrap(), "6380");
+        assert!(sources.faults.is_empty());
+        assert_eq!(sources.warnings.len(), 1);
+        assert!(
+            sources.warnings[0].starts_with("REDIS_PORT, OTP_SERVICE_HOST is ignored"),
+            "{:?}",
+            sources.warnings
+        );
+    }
+
+    #[test]
+    fn broken_texts_are_named_by_file_and_line() {
+        let texts = Texts { dotenv: Some("A=1\nhunter2\n".into()), ..Texts::default() };
+        let shown = layered(texts).faults[0].to_string();
+        assert!(shown.starts_with("- .env: cannot be read in line 2\n"), "{shown}");
+        let config = Some(("a.toml".into(), "[smtp]\npassword = hunter2".into()));
+        let shown =
+            Sources::layered(Texts { config, ..Texts::default() }, &no_files).unwrap_err().to_string();
+        assert!(
+            shown.starts_with("- a.toml: is not TOML: line 2: ") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_no_text_is_a_fault() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let environment = vec![("EMAIL_PASSWORD".to_owned(), OsString::from_vec(vec![0xff]))];
+        let sources = layered(Texts { environment, ..Texts::default() });
+        assert!(fault(&sources, "smtp.password").contains("must be UTF-8"));
+    }
+
+    #[test]
+    fn nothing_is_shown_of_values() {
+        let shown = format!("{:?}", layered(Texts::only(&[("EMAIL_PASSWORD", "hunter2")])));
+        assert!(shown.contains("smtp.password") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn lines_of_a_dotenv_count_under_all_their_names() {
+        let keys = assigned("EMAIL_SENDER=\nexport OTP_REDIS__URL_FILE='x'\n# SMTP_PORT=1\nOTHER=1\n");
+        assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["redis.url", "smtp.sender"]);
+    }
+}

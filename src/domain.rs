@@ -1,0 +1,12 @@
+//! Values, policy and arithmetic: what otpd knows without asking anybody.
+//!
+//! Must not be async, do I/O, or read a clock.
+
+pub mod code;
+pub mod code_hash;
+pub mod email_address;
+pub mod pepper;
+pub mod proof;
+pub mod slot;
+pub mod verification;
+pub mod verification_id;

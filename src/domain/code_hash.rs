@@ -1,0 +1,276 @@
+//! What is stored of a code: an argon2id digest under a pepper, bound to one place in the store.
+//!
+//! Derives and compares digests. Must not run on an async thread (a digest is meant to take milliseconds) and
+//! must not decide what a guess costs or wins.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, AssociatedData, Block, ParamsBuilder, Version};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::Zeroize;
+
+use super::code::Code;
+use super::pepper::{Pepper, PepperId};
+
+/// Octets of a salt: the 128 bits that RFC 9106 section 3.1 calls sufficient.
+pub const SALT_OCTETS: usize = 16;
+/// Octets of a digest.
+pub const DIGEST_OCTETS: usize = 32;
+
+/// argon2id sets that OWASP's Password Storage Cheat Sheet names as equal: KiB of memory, passes.
+const OWASP_SETS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+
+/// The memory and the passes of one digest; one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashCost {
+    memory_kib: u32,
+    passes: u32,
+}
+
+/// 16 random octets, drawn anew for each code: they salt its digest and name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Salt([u8; SALT_OCTETS]);
+
+/// Where a digest belongs: 32 octets that take part in it, so that it verifies nowhere else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Binding([u8; DIGEST_OCTETS]);
+
+/// The argon2id output for one code.
+#[derive(Clone, Copy)]
+pub struct Digest([u8; DIGEST_OCTETS]);
+
+/// What the store keeps of a code: the pepper's name, the salt and the digest.
+#[derive(Clone)]
+pub struct CodeHash {
+    kid: PepperId,
+    salt: Salt,
+    digest: Digest,
+}
+
+/// argon2 refused its input; with a [`HashCost`] and these fixed lengths that is a fault of ours.
+#[derive(Debug, Error)]
+#[error("argon2 could not derive a digest: {0}")]
+pub struct HashError(argon2::Error);
+
+impl HashCost {
+    /// Takes 8 KiB to 2 GiB of memory and 1 to 1,000 passes.
+    #[must_use]
+    pub fn new(memory_kib: u32, passes: u32) -> Option<Self> {
+        let fits = (8..=2 << 20).contains(&memory_kib) && (1..=1000).contains(&passes);
+        fits.then_some(Self { memory_kib, passes })
+    }
+
+    /// Whether it is at least one of the sets that OWASP names.
+    #[must_use]
+    pub fn meets_owasp(self) -> bool {
+        OWASP_SETS.iter().any(|(memory, passes)| self.memory_kib >= *memory && self.passes >= *passes)
+    }
+
+    /// Work memory for one digest at a time, to be used again and again.
+    #[must_use]
+    pub fn work_memory(self) -> Box<[Block]> {
+        // argon2 rounds the memory down to whole groups of four blocks a lane.
+        vec![Block::default(); self.memory_kib as usize].into_boxed_slice()
+    }
+
+    /// Derives the digest of a code and wipes the work memory (argon2 itself leaves it as it was).
+    ///
+    /// # Errors
+    /// [`HashError`] where `work_memory` is not this cost's own.
+    pub fn digest(
+        self,
+        code: &Code,
+        salt: &Salt,
+        binding: &Binding,
+        pepper: &Pepper,
+        work_memory: &mut [Block],
+    ) -> Result<Digest, HashError> {
+        let params = AssociatedData::new(&binding.0)
+            .and_then(|data| {
+                ParamsBuilder::new()
+                    .m_cost(self.memory_kib)
+                    .t_cost(self.passes)
+                    .p_cost(1)
+                    .output_len(DIGEST_OCTETS)
+                    .data(data)
+                    .build()
+            })
+            .map_err(HashError)?;
+        let mut digest = [0; DIGEST_OCTETS];
+        let outcome = Argon2::new_with_secret(pepper.expose(), Algorithm::Argon2id, Version::V0x13, params)
+            .and_then(|argon2| {
+                let code = code.expose().as_bytes();
+                argon2.hash_password_into_with_memory(code, &salt.0, &mut digest, &mut *work_memory)
+            });
+        work_memory.iter_mut().for_each(Zeroize::zeroize);
+        outcome.map(|()| Digest(digest)).map_err(HashError)
+    }
+}
+
+impl Salt {
+    /// Wraps 16 random octets.
+    #[must_use]
+    pub fn new(octets: [u8; SALT_OCTETS]) -> Self {
+        Self(octets)
+    }
+
+    /// The octets; a salt is no secret.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; SALT_OCTETS] {
+        &self.0
+    }
+}
+
+impl Binding {
+    /// Wraps 32 octets that name one place in the store.
+    #[must_use]
+    pub fn new(octets: [u8; DIGEST_OCTETS]) -> Self {
+        Self(octets)
+    }
+}
+
+impl CodeHash {
+    /// Puts together what is to be stored.
+    #[must_use]
+    pub fn new(kid: PepperId, salt: Salt, digest: Digest) -> Self {
+        Self { kid, salt, digest }
+    }
+
+    /// The name of the pepper that the digest was made with.
+    #[must_use]
+    pub fn kid(&self) -> &PepperId {
+        &self.kid
+    }
+
+    /// The salt, which also names the code.
+    #[must_use]
+    pub fn salt(&self) -> &Salt {
+        &self.salt
+    }
+
+    /// Whether that digest is this one's; the time taken does not depend on where they differ.
+    #[must_use]
+    pub fn matches(&self, digest: &Digest) -> bool {
+        self.digest.0.ct_eq(&digest.0).into()
+    }
+
+    /// The stored form without the salt: the digest, then the pepper's name.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.digest.0, self.kid.as_str().as_bytes()].concat()
+    }
+
+    /// Reads the stored form back; `None` where it is none of ours.
+    #[must_use]
+    pub fn from_bytes(salt: Salt, bytes: &[u8]) -> Option<Self> {
+        let (digest, kid) = bytes.split_first_chunk()?;
+        let kid = PepperId::parse(str::from_utf8(kid).ok()?)?;
+        Some(Self { kid, salt, digest: Digest(*digest) })
+    }
+}
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(..)")
+    }
+}
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Binding(..)")
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(***)")
+    }
+}
+
+impl fmt::Debug for CodeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeHash").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::pepper::PEPPER_OCTETS;
+
+    fn light() -> HashCost {
+        HashCost::new(64, 1).unwrap()
+    }
+
+    fn pepper(byte: u8) -> Pepper {
+        Pepper::new(PepperId::parse("k1").unwrap(), [byte; PEPPER_OCTETS])
+    }
+
+    fn digest(code: &str, salt: u8, place: u8, secret: u8) -> Digest {
+        let code = Code::parse(code).unwrap();
+        let (salt, place) = (Salt::new([salt; SALT_OCTETS]), Binding::new([place; DIGEST_OCTETS]));
+        light().digest(&code, &salt, &place, &pepper(secret), &mut light().work_memory()).unwrap()
+    }
+
+    fn stored(code: &str) -> CodeHash {
+        let kid = PepperId::parse("k1").unwrap();
+        CodeHash::new(kid, Salt::new([1; SALT_OCTETS]), digest(code, 1, 1, 1))
+    }
+
+    #[test]
+    fn only_the_same_code_salt_place_and_pepper_match() {
+        let hash = stored("123456");
+        assert!(hash.matches(&digest("123456", 1, 1, 1)));
+        assert!(!hash.matches(&digest("123457", 1, 1, 1)));
+        assert!(!hash.matches(&digest("123456", 2, 1, 1)));
+        assert!(!hash.matches(&digest("123456", 1, 2, 1)));
+        assert!(!hash.matches(&digest("123456", 1, 1, 2)));
+        assert!(!hash.matches(&digest("0123456", 1, 1, 1)));
+    }
+
+    #[test]
+    fn agrees_with_the_reference_implementation() {
+        // The PHC reference C code, given the same code, salt, secret, associated data and cost.
+        let expected = "c6e90395170ee9bedf2b8616aac5423c0f1cba49ecc91afb28823cdcc66119fd";
+        let hex: String = digest("123456", 1, 1, 1).0.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn work_memory_is_wiped() {
+        let mut memory = light().work_memory();
+        let code = Code::parse("123456").unwrap();
+        let (salt, place) = (Salt::new([1; SALT_OCTETS]), Binding::new([1; DIGEST_OCTETS]));
+        light().digest(&code, &salt, &place, &pepper(1), &mut memory).unwrap();
+        assert!(memory.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
+    }
+
+    #[test]
+    fn the_floor_is_owasps() {
+        let meets = |memory, passes| HashCost::new(memory, passes).unwrap().meets_owasp();
+        assert!(meets(7168, 5) && meets(19_456, 2) && meets(65_536, 1));
+        assert!(!meets(7167, 5) && !meets(7168, 4) && !meets(64, 1));
+    }
+
+    #[test]
+    fn debug_shows_the_peppers_name_only() {
+        assert_eq!(format!("{:?}", stored("123456")), "CodeHash { kid: PepperId(\"k1\"), .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn the_stored_form_reads_back(octets in any::<[u8; 32]>(), salt in any::<[u8; 16]>()) {
+            let hash = CodeHash::new(PepperId::parse("k-2").unwrap(), Salt::new(salt), Digest(octets));
+            let read = CodeHash::from_bytes(Salt::new(salt), &hash.to_bytes()).unwrap();
+            prop_assert!(read.matches(&Digest(octets)) && read.kid() == hash.kid());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = CodeHash::from_bytes(Salt::new([0; SALT_OCTETS]), &bytes);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The use cases: start a verification, check a guess.
+//!
+//! Decides in which order things happen and what each outcome means. Must not know HTTP, Redis or SMTP. Each use
+//! case runs in a task of its own, so that a caller who hangs up cannot stop it halfway.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use crate::domain::code::CodeLength;
+use crate::domain::email_address::EmailAddress;
+use crate::domain::pepper::Peppers;
+use crate::domain::proof::ProofKey;
+use crate::domain::slot::IndexKey;
+use crate::domain::verification::Policy;
+use crate::ports::{Clock, Hasher, Mailer, Store};
+
+mod check;
+mod start;
+
+pub use check::{Approved, CheckError};
+pub use start::StartError;
+
+/// Everything that the use cases need.
+pub struct Parts {
+    /// Where verifications live.
+    pub store: Arc<dyn Store>,
+    /// How codes reach people.
+    pub mailer: Arc<dyn Mailer>,
+    /// What derives digests.
+    pub hasher: Arc<dyn Hasher>,
+    /// The time of day, for proofs.
+    pub clock: Arc<dyn Clock>,
+    /// The secrets.
+    pub secrets: Secrets,
+    /// How long codes are.
+    pub code_length: CodeLength,
+    /// What a verification may cost.
+    pub policy: Policy,
+    /// Who signs proofs, as others see it.
+    pub issuer: String,
+}
+
+/// The secrets of the deployment.
+pub struct Secrets {
+    /// They salt every digest from outside the store.
+    pub peppers: Peppers,
+    /// It hides addresses from the store.
+    pub index_key: IndexKey,
+    /// It signs proofs, where proofs are wanted.
+    pub proof_key: Option<ProofKey>,
+}
+
+/// The use cases, cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    parts: Arc<Parts>,
+    tasks: TaskTracker,
+}
+
+impl Service {
+    /// Puts the parts to work.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), tasks: TaskTracker::new() }
+    }
+
+    /// Mails a new code to the address, replacing the live one.
+    ///
+    /// # Errors
+    /// [`StartError`]: no code was mailed, or it is not known whether it was.
+    pub async fn start(&self, address: EmailAddress) -> Result<(), StartError> {
+        let parts = Arc::clone(&self.parts);
+        self.to_the_end(async move { start::start(&parts, address).await })
+            .await
+            .unwrap_or(Err(StartError::Fault))
+    }
+
+    /// Checks a typed code against the live one of the address, at the price of a guess.
+    ///
+    /// # Errors
+    /// [`CheckError`]: the address is not confirmed.
+    pub async fn check(&self, address: EmailAddress, typed: String) -> Result<Approved, CheckError> {
+        let parts = Arc::clone(&self.parts);
+        self.to_the_end(async move { check::check(&parts, &address, &typed).await })
+            .await
+            .unwrap_or(Err(CheckError::Fault))
+    }
+
+    /// Whether a request could be served now.
+    pub async fn is_ready(&self) -> bool {
+        self.parts.store.ready().await.inspect_err(|error| log(error, "the store is not ready")).is_ok()
+    }
+
+    /// Waits until every use case that was begun has ended.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs `work` to its end even if the caller goes away; `None` where it panicked.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        use tracing::Instrument as _;
+        self.tasks.spawn(work.in_current_span()).await.ok()
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+/// Logs an error with its causes, once, where it turns into a decision.
+fn log(error: &(dyn Error + 'static), what: &str) {
+    tracing::warn!(error = causes(error), "{what}");
+}
+
+/// An error and all its causes, in one line.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

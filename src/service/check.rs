@@ -1,0 +1,136 @@
+//! Checking a guess: spend it, compare it, and only then win.
+//!
+//! The numbers are the steps of a guess in the ledgers' document. Wrong, expired, used, exhausted and unknown
+//! take the same work and give the same answer (SEC-13).
+
+use std::time::UNIX_EPOCH;
+
+use thiserror::Error;
+
+use super::{Parts, log};
+use crate::domain::code::Code;
+use crate::domain::code_hash::{CodeHash, SALT_OCTETS, Salt};
+use crate::domain::email_address::EmailAddress;
+use crate::domain::proof::{Claims, PROOF_LIFE};
+use crate::domain::slot::{Slot, Tenant};
+use crate::domain::verification::GuessToken;
+use crate::domain::verification_id::VerificationId;
+use crate::ports::{HashWork, HasherError, Place, Spend, StoreError, Urgency};
+use crate::random::{self, SysError};
+
+/// The purpose in the proofs of the simple endpoints.
+const SIMPLE_PURPOSE: &str = "simple";
+
+/// The address is confirmed.
+#[derive(Debug)]
+pub struct Approved {
+    /// A signed statement of it, where a proof key is set.
+    pub proof: Option<String>,
+}
+
+/// Why the address is not confirmed.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The code is wrong, expired, used, or there is none: which of them is not said.
+    #[error("invalid or expired code")]
+    Invalid,
+    /// Too much is being hashed; nothing was spent.
+    #[error("the hash queue is full")]
+    Overloaded,
+    /// The store or the hasher did not do its part.
+    #[error("a part of the service is unavailable")]
+    Unavailable,
+    /// A fault of ours.
+    #[error("internal fault")]
+    Fault,
+}
+
+pub(super) async fn check(
+    parts: &Parts,
+    address: &EmailAddress,
+    typed: &str,
+) -> Result<Approved, CheckError> {
+    // 1. What cannot be a code touches nothing.
+    let code = Code::parse(typed).ok_or(CheckError::Invalid)?;
+    // 3. A place in the hash queue, before anything is spent.
+    let place = parts.hasher.place(Urgency::Check).ok_or(CheckError::Overloaded)?;
+    let slot = parts.secrets.index_key.address_slot(Tenant::SIMPLE, address);
+
+    // 4. Spend.
+    let stored = match parts.store.spend(&slot, &parts.policy).await? {
+        Spend::Compare(hash) => Some(hash),
+        Spend::Closed(_) | Spend::Unknown => None,
+    };
+    // 5. Compare.
+    let code = compare(parts, place, &slot, code, stored).await?.ok_or(CheckError::Invalid)?;
+
+    // 6. Win.
+    let token = GuessToken { code, nonce: random::octets()? };
+    if !parts.store.consume(&slot, &token).await? {
+        return Err(CheckError::Invalid);
+    }
+    tracing::info!("an address was confirmed");
+    Ok(Approved { proof: prove(parts, address)? })
+}
+
+/// Derives the digest of the typed code and says which stored code it is, if any. Without a stored code, or
+/// with one whose pepper is gone, the same work is done on a decoy.
+async fn compare(
+    parts: &Parts,
+    place: Place,
+    slot: &Slot,
+    code: Code,
+    stored: Option<CodeHash>,
+) -> Result<Option<Salt>, CheckError> {
+    let peppers = &parts.secrets.peppers;
+    let known = stored.and_then(|hash| peppers.find(hash.kid()).cloned().map(|pepper| (hash, pepper)));
+    let (salt, pepper) = match &known {
+        Some((hash, pepper)) => (*hash.salt(), pepper.clone()),
+        None => (Salt::new([0; SALT_OCTETS]), peppers.current().clone()),
+    };
+    let digest = parts.hasher.digest(place, HashWork { code, salt, binding: slot.binding(), pepper }).await?;
+    Ok(known.filter(|(hash, _)| hash.matches(&digest)).map(|(hash, _)| *hash.salt()))
+}
+
+/// Signs a proof, where a key is set.
+fn prove(parts: &Parts, address: &EmailAddress) -> Result<Option<String>, CheckError> {
+    let Some(key) = &parts.secrets.proof_key else { return Ok(None) };
+    let now = parts.clock.now().duration_since(UNIX_EPOCH).map_err(|_| CheckError::Fault)?.as_secs();
+    let claims = Claims {
+        iss: &parts.issuer,
+        aud: Tenant::SIMPLE.name(),
+        sub: address.as_str(),
+        purpose: SIMPLE_PURPOSE,
+        jti: &VerificationId::new(random::octets()?).to_string(),
+        iat: now,
+        exp: now + PROOF_LIFE.as_secs(),
+    };
+    key.sign(&claims).map(Some).map_err(|error| {
+        log(&error, "an address was confirmed but its proof could not be signed");
+        CheckError::Fault
+    })
+}
+
+impl From<StoreError> for CheckError {
+    fn from(error: StoreError) -> Self {
+        log(&error, "a guess was not checked");
+        Self::Unavailable
+    }
+}
+
+impl From<HasherError> for CheckError {
+    fn from(error: HasherError) -> Self {
+        log(&error, "a guess was not checked");
+        match error {
+            HasherError::Late => Self::Overloaded,
+            HasherError::Failed(_) => Self::Fault,
+        }
+    }
+}
+
+impl From<SysError> for CheckError {
+    fn from(error: SysError) -> Self {
+        log(&error, "a guess was not checked");
+        Self::Fault
+    }
+}

@@ -1,0 +1,32 @@
+//! Logs: one line an event, on standard error, as JSON or for people.
+//!
+//! Must not let another crate's chatter through below a warning: it may hold what ours never does.
+
+use std::io::IsTerminal as _;
+use std::panic;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::log::{Format, Log};
+
+/// Sends events from here on to standard error; a second call changes nothing.
+pub fn start(log: Log) {
+    let ours = Targets::new().with_default(LevelFilter::WARN).with_target("otpd", log.level);
+    let terminal = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let layer = match log.format {
+        Format::Human => lines.with_ansi(terminal).boxed(),
+        Format::Auto if terminal => lines.with_ansi(true).boxed(),
+        Format::Json | Format::Auto => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    // Fails only where a subscriber is set already.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
+    panic::set_hook(Box::new(|info| {
+        // Where it happened and no more: a panic's message may hold what it panicked on.
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked");
+    }));
+}

@@ -1,0 +1,4 @@
+//! What the tests share: a running otpd, and its peers.
+
+pub mod redis;
+pub mod smtp;

@@ -1,0 +1,267 @@
+//! A private, real `redis-server` for one test: its own port, its own directory, gone with the value, also
+//! when the test panics. It can be killed, restarted, frozen and read out. It must never speak to a Redis
+//! that somebody else started, and it never interprets what our code stores.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use tempfile::TempDir;
+use tokio::{net::TcpSocket, time};
+
+/// How long a server may take to start or to answer; generous, for a machine that runs many tests at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a starting process is asked whether it is ready.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A `redis-server` process that belongs to one test.
+pub struct RedisServer {
+    occupant: Mutex<Occupant>,
+    port: u16,
+    directory: TempDir,
+}
+
+/// Who has the port.
+enum Occupant {
+    Server(Process),
+    /// A socket that is bound and does not listen refuses connections, and nobody else can take the port.
+    Placeholder {
+        _bound: TcpSocket,
+    },
+    Nobody,
+}
+
+/// The child process; dropping it kills it.
+struct Process(Child);
+
+impl RedisServer {
+    /// Starts a server on a free port and waits until it answers.
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let started = time::timeout(PATIENCE, async {
+            loop {
+                let port = free_port().expect("a free port exists");
+                if let Some(process) = Process::launch(directory.path(), port).await {
+                    return (process, port);
+                }
+            }
+        });
+        let Ok((process, port)) = started.await else {
+            panic!("redis-server did not start: {}", log(directory.path()));
+        };
+        Self { occupant: Mutex::new(Occupant::Server(process)), port, directory }
+    }
+
+    /// Kills the process (SIGKILL) and waits for its end; the port then refuses connections.
+    pub fn stop(&self) {
+        drop(self.replace(Occupant::Nobody));
+        // Without the placeholder the port is merely unguarded until the restart, which then insists.
+        if let Ok(socket) = bind(self.port) {
+            self.replace(Occupant::Placeholder { _bound: socket });
+        }
+    }
+
+    /// Starts on the same port with no data, after a `stop` or in place of the process that runs.
+    pub async fn start_again(&self) {
+        let started = time::timeout(PATIENCE, async {
+            loop {
+                drop(self.replace(Occupant::Nobody));
+                if let Some(process) = Process::launch(self.directory.path(), self.port).await {
+                    return process;
+                }
+                time::sleep(POLL_INTERVAL).await;
+            }
+        });
+        let Ok(process) = started.await else {
+            panic!("no restart: {}", log(self.directory.path()));
+        };
+        self.replace(Occupant::Server(process));
+    }
+
+    /// Freezes the process (SIGSTOP): connections are still accepted by the kernel, and nothing answers.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen process go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// The TCP port on 127.0.0.1; it stays the same across restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address in the form that `REDIS_URL` takes.
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    /// A connection of the test's own.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        connect(self.port, PATIENCE).await.expect("the server accepts a connection")
+    }
+
+    /// Makes the server forget its scripts, as a fail-over does.
+    pub async fn script_flush(&self) {
+        redis::cmd("SCRIPT")
+            .arg("FLUSH")
+            .exec_async(&mut self.connection().await)
+            .await
+            .expect("SCRIPT FLUSH is answered");
+    }
+
+    /// Every key, its value and its PTTL (-1: lives for ever), sorted by key. The parts of a hash, list, set
+    /// or sorted set are joined by line feeds, in clear: no packing or compression hides a secret.
+    pub async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>, i64)> {
+        let mut connection = self.connection().await;
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            let (next, page): (u64, Vec<Vec<u8>>) =
+                redis::cmd("SCAN").arg(cursor).query_async(&mut connection).await.expect("SCAN is answered");
+            keys.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        keys.sort();
+        keys.dedup();
+        let mut entries = Vec::new();
+        for key in keys {
+            let read = read(&mut connection, &key).await;
+            if let Some((value, ttl)) = read.expect("a key can be read") {
+                entries.push((key, value, ttl));
+            }
+        }
+        entries
+    }
+
+    /// The bytes of a snapshot made now. It packs strings that look like 32-bit integers, a code among them:
+    /// look for digits in `dump`.
+    pub async fn rdb(&self) -> Vec<u8> {
+        redis::cmd("SAVE").exec_async(&mut self.connection().await).await.expect("SAVE is answered");
+        let path = self.directory.path().join("dump.rdb");
+        let bytes = fs::read(&path).expect("SAVE wrote the file");
+        fs::remove_file(path).expect("a restart must not find the file");
+        bytes
+    }
+
+    fn replace(&self, occupant: Occupant) -> Occupant {
+        let mut held = self.occupant.lock().expect("no panic under this lock");
+        std::mem::replace(&mut *held, occupant)
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = match &*self.occupant.lock().expect("no panic under this lock") {
+            Occupant::Server(process) => Some(process.0.id()),
+            Occupant::Placeholder { .. } | Occupant::Nobody => None,
+        };
+        let id = id.expect("only a running server takes signals");
+        let status = Command::new("kill").arg(signal).arg(id.to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal} failed");
+    }
+}
+
+impl Process {
+    /// Starts the program and waits until it answers; `None` if it ended, which a port in use makes it do.
+    async fn launch(directory: &Path, port: u16) -> Option<Self> {
+        let log = File::create(directory.join("redis.log")).expect("the directory is writable");
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .args(["--maxmemory-policy", "noeviction", "--rdbcompression", "no"])
+            .args(["--dbfilename", "dump.rdb", "--dir"])
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed and on the PATH");
+        let mut process = Self(child);
+        while !process.answers(port).await {
+            if process.0.try_wait().is_ok_and(|status| status.is_some()) {
+                return None;
+            }
+            time::sleep(POLL_INTERVAL).await;
+        }
+        Some(process)
+    }
+
+    /// Whether this very process answers: another server may have won the port.
+    async fn answers(&self, port: u16) -> bool {
+        let Ok(mut connection) = connect(port, Duration::from_secs(1)).await else {
+            return false;
+        };
+        let info: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await;
+        let wanted = format!("process_id:{}", self.0.id());
+        info.is_ok_and(|info| info.lines().any(|line| line == wanted))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when the process has already been waited for, and then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The value in clear and the PTTL; `None` if the key expired meanwhile.
+async fn read(connection: &mut MultiplexedConnection, key: &[u8]) -> RedisResult<Option<(Vec<u8>, i64)>> {
+    let (kind, ttl): (String, i64) =
+        redis::pipe().cmd("TYPE").arg(key).cmd("PTTL").arg(key).query_async(connection).await?;
+    let (command, arguments): (&str, &[&str]) = match kind.as_str() {
+        "hash" => ("HGETALL", &[]),
+        "list" => ("LRANGE", &["0", "-1"]),
+        "set" => ("SMEMBERS", &[]),
+        "zset" => ("ZRANGE", &["0", "-1", "WITHSCORES"]),
+        "string" => ("GET", &[]),
+        _ => ("DUMP", &[]),
+    };
+    let mut command = redis::cmd(command);
+    command.arg(key).arg(arguments);
+    let value: Option<Vec<u8>> = if matches!(kind.as_str(), "hash" | "list" | "set" | "zset") {
+        let parts: Vec<Vec<u8>> = command.query_async(connection).await?;
+        (!parts.is_empty()).then(|| parts.join(&b'\n'))
+    } else {
+        command.query_async(connection).await?
+    };
+    Ok(value.map(|value| (value, ttl)))
+}
+
+async fn connect(port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(patience))
+        .set_response_timeout(Some(patience));
+    Client::open(url(port))?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+fn url(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}/0")
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(bind(0)?.local_addr()?.port())
+}
+
+fn bind(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    Ok(socket)
+}
+
+fn log(directory: &Path) -> String {
+    fs::read_to_string(directory.join("redis.log")).unwrap_or_default()
+}

@@ -1,0 +1,194 @@
+//! A mail relay inside the test process that speaks real SMTP over a real socket, keeps what it accepts, and
+//! misbehaves on demand. It has a thread of its own, so that a test may block while it waits for a program.
+//! It must not share anything with our own mail code, delivers nothing, and listens on loopback only.
+
+mod certificate;
+mod connection;
+mod listener;
+mod mail;
+mod session;
+mod state;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::time;
+
+use self::{
+    listener::Listener,
+    state::{Credentials, Security, Shared},
+};
+
+pub use self::mail::ReceivedMail;
+
+/// How long a test waits for a mail before it fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the peer does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// 550 for each recipient.
+    RefuseRecipient,
+    /// 451 for the next recipients; then the fault is over.
+    RefuseRecipientTransiently {
+        /// How many recipients are refused.
+        times: usize,
+    },
+    /// 554 once the message has been received.
+    RefuseContent,
+    /// Accepts the message and closes the connection without a reply: the client cannot know.
+    CloseAfterContent,
+    /// Accepts the message and stays silent.
+    SilentAfterContent,
+    /// Accepts the message at once and says so after this delay.
+    Slow(Duration),
+    /// Accepts connections and never says a word, not even a TLS one.
+    NoGreeting,
+    /// Closes connections as soon as they are made.
+    CloseOnConnect,
+    /// An event, not a state: closes the connections that are between mails now; the fault in force stays.
+    DropIdle,
+    /// Replies with bytes that are no SMTP.
+    GarbageReply,
+}
+
+/// A mail relay that belongs to one test.
+pub struct SmtpPeer {
+    shared: Arc<Shared>,
+    listener: Listener,
+    ca_pem: String,
+    directory: TempDir,
+}
+
+/// A relay that is yet to start; without encryption and login unless told otherwise.
+pub struct SmtpPeerBuilder {
+    security: Security,
+    credentials: Option<Credentials>,
+}
+
+impl SmtpPeerBuilder {
+    /// Offers STARTTLS, and refuses AUTH and MAIL before it.
+    pub fn starttls(mut self) -> Self {
+        self.security = Security::StartTls;
+        self
+    }
+
+    /// Offers no encryption (the default).
+    pub fn without_starttls(mut self) -> Self {
+        self.security = Security::Plain;
+        self
+    }
+
+    /// Speaks TLS from the first byte.
+    pub fn implicit_tls(mut self) -> Self {
+        self.security = Security::ImplicitTls;
+        self
+    }
+
+    /// Offers AUTH and refuses MAIL before a login with these.
+    pub fn credentials(mut self, user: &str, password: &str) -> Self {
+        self.credentials = Some(Credentials { user: user.to_owned(), password: password.to_owned() });
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1.
+    pub async fn start(self) -> SmtpPeer {
+        let (acceptor, ca_pem) = certificate::issue();
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let peer = SmtpPeer {
+            shared: Arc::new(Shared::new(self.security, self.credentials, acceptor)),
+            listener: Listener::reserve(),
+            ca_pem,
+            directory,
+        };
+        fs::write(peer.ca_file(), &peer.ca_pem).expect("the directory is writable");
+        peer.start_again().await;
+        peer
+    }
+}
+
+impl SmtpPeer {
+    /// A relay to be configured and started.
+    pub fn builder() -> SmtpPeerBuilder {
+        SmtpPeerBuilder { security: Security::Plain, credentials: None }
+    }
+
+    /// Misbehaves from now on, in open connections too; `Fault::None` ends it.
+    pub fn set(&self, fault: Fault) {
+        if fault == Fault::DropIdle {
+            self.shared.drop_idle.send_replace(());
+        } else {
+            *self.shared.lock_fault() = fault;
+        }
+    }
+
+    /// Closes every connection and refuses new ones; returns when that has happened.
+    pub fn stop(&self) {
+        self.listener.close();
+    }
+
+    /// Listens on the same port, after a `stop` or anew; mails, counters and the fault in force stay.
+    pub async fn start_again(&self) {
+        self.listener.close();
+        self.listener.open(&self.shared).await;
+    }
+
+    /// The TCP port on 127.0.0.1; it stays the same across restarts.
+    pub fn port(&self) -> u16 {
+        self.listener.port()
+    }
+
+    /// The certificate of the authority that vouches for `localhost` and 127.0.0.1.
+    pub fn ca_pem(&self) -> String {
+        self.ca_pem.clone()
+    }
+
+    /// A file with that certificate, for `SSL_CERT_FILE`; it lives as long as the peer.
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Every byte that clients sent outside TLS so far.
+    pub fn transcript(&self) -> Vec<u8> {
+        self.shared.lock_transcript().clone()
+    }
+
+    /// The mails accepted so far.
+    pub fn mails(&self) -> Vec<ReceivedMail> {
+        self.shared.mails.borrow().clone()
+    }
+
+    /// Waits until `n` mails were accepted and returns the `n`-th; the first is `await_mail(1)`.
+    pub async fn await_mail(&self, n: usize) -> ReceivedMail {
+        let mut mails = self.shared.mails.subscribe();
+        let enough = mails.wait_for(|mails| mails.len() >= n);
+        if let Ok(Ok(mails)) = time::timeout(PATIENCE, enough).await {
+            return mails[n - 1].clone();
+        }
+        panic!(
+            "waited {PATIENCE:?} for mail {n}: {} mails came over {} connections, the fault is {:?}",
+            self.mails().len(),
+            self.connections(),
+            self.shared.fault(),
+        );
+    }
+
+    /// The code in the newest mail to that address.
+    pub fn last_code_to(&self, address: &str) -> String {
+        let mails = self.mails();
+        let theirs = mails.iter().rfind(|mail| mail.to.iter().any(|to| to.eq_ignore_ascii_case(address)));
+        theirs.unwrap_or_else(|| panic!("no mail to {address} among {}", mails.len())).code()
+    }
+}

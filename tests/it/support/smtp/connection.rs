@@ -1,0 +1,109 @@
+//! The bytes of one connection: lines in, replies out, in the clear or in TLS. It records what comes in the
+//! clear, and knows of SMTP only what a line and a reply are.
+
+use std::{io, mem, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{Fault, state::Shared};
+
+const UNREADABLE: &[u8] = b"\xff\xfe\x00 what is this? \x80\r\n";
+
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    stream: Box<dyn Stream>,
+    unread: Vec<u8>,
+    tls: bool,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, stream: TcpStream) -> Self {
+        Self { shared, stream: Box::new(stream), unread: Vec::new(), tls: false }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Takes the server's part in a TLS handshake; what came before it and was not read is thrown away.
+    pub(super) async fn encrypt(&mut self) -> io::Result<()> {
+        self.unread.clear();
+        let stream = mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        self.stream = Box::new(self.shared.acceptor.accept(stream).await?);
+        self.tls = true;
+        Ok(())
+    }
+
+    /// Asks for a response in base64; `None` if it is none.
+    pub(super) async fn challenge(&mut self, challenge: &str) -> io::Result<Option<String>> {
+        self.reply(&format!("334 {}", STANDARD.encode(challenge))).await?;
+        let response = self.line().await?;
+        Ok(decode(&text(&response)))
+    }
+
+    pub(super) async fn close(&mut self) -> io::Error {
+        // It fails when the client was faster.
+        let _ = self.stream.shutdown().await;
+        ended()
+    }
+
+    pub(super) async fn reply(&mut self, reply: &str) -> io::Result<()> {
+        if self.shared.fault() == Fault::GarbageReply {
+            self.stream.write_all(UNREADABLE).await?;
+        } else {
+            let reply = format!("{reply}\r\n");
+            self.stream.write_all(reply.as_bytes()).await?;
+        }
+        self.stream.flush().await
+    }
+
+    /// The next line with its end; safe to cancel.
+    pub(super) async fn line(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                return Ok(self.unread.drain(..=end).collect());
+            }
+            self.read().await?;
+        }
+    }
+
+    pub(super) async fn stay_silent(&mut self) -> io::Result<()> {
+        loop {
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        let known = self.unread.len();
+        if self.stream.read_buf(&mut self.unread).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !self.tls {
+            let mut transcript = self.shared.lock_transcript();
+            transcript.extend_from_slice(&self.unread[known..]);
+        }
+        Ok(())
+    }
+}
+
+/// The text in a base64 response; `=` is the empty one.
+pub(super) fn decode(response: &str) -> Option<String> {
+    let response = if response == "=" { "" } else { response };
+    String::from_utf8(STANDARD.decode(response.trim_end()).ok()?).ok()
+}
+
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub(super) fn ended() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}

@@ -1,0 +1,293 @@
+//! One SMTP connection, from the greeting to its end, with the fault in force at each step. It keeps to the
+//! standards as strictly as a careful relay (order of commands, bare line feeds, TLS before a login) and must
+//! not forgive what such a relay would refuse.
+
+use std::{io, sync::Arc};
+
+use tokio::{net::TcpStream, sync::watch, time};
+
+use super::{
+    Fault,
+    connection::{Connection, decode, ended, text},
+    mail::ReceivedMail,
+    state::{Security, Shared},
+};
+
+const SYNTAX: &str = "501 5.5.4 Syntax error in parameters";
+
+/// Serves one connection; it ends with an error, always: the client's, the fault's, or the end of input.
+pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) -> io::Result<()> {
+    let mut session = Session {
+        drop_idle: shared.drop_idle.subscribe(),
+        connection: Connection::new(Arc::clone(&shared), stream),
+        shared,
+        greeted: false,
+        user: None,
+        envelope: None,
+    };
+    match session.shared.fault() {
+        Fault::CloseOnConnect => return Err(ended()),
+        Fault::NoGreeting => return session.connection.stay_silent().await,
+        _ => {}
+    }
+    if session.shared.security == Security::ImplicitTls {
+        session.connection.encrypt().await?;
+    }
+    session.connection.reply("220 localhost ESMTP").await?;
+    loop {
+        let command = session.command().await?;
+        session.obey(&command).await?;
+    }
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    connection: Connection,
+    drop_idle: watch::Receiver<()>,
+    greeted: bool,
+    user: Option<String>,
+    envelope: Option<Envelope>,
+}
+
+struct Envelope {
+    from: String,
+    to: Vec<String>,
+}
+
+impl Session {
+    async fn obey(&mut self, command: &str) -> io::Result<()> {
+        let (verb, arguments) = command.split_once(' ').unwrap_or((command, ""));
+        let arguments = arguments.trim();
+        let reply = match verb.to_ascii_uppercase().as_str() {
+            "EHLO" => self.ehlo(arguments),
+            "HELO" => self.helo(arguments),
+            "MAIL" => self.mail(arguments).to_owned(),
+            "RCPT" => self.rcpt(arguments).to_owned(),
+            "STARTTLS" => return self.starttls(arguments).await,
+            "AUTH" => self.auth(arguments).await?.to_owned(),
+            "DATA" => self.data().await?.to_owned(),
+            "RSET" => {
+                self.end_transaction();
+                "250 2.0.0 Ok".to_owned()
+            }
+            "NOOP" => "250 2.0.0 Ok".to_owned(),
+            "VRFY" => "252 2.0.0 Send a mail and see".to_owned(),
+            "QUIT" => {
+                self.connection.reply("221 2.0.0 Bye").await?;
+                return Err(self.connection.close().await);
+            }
+            _ => "500 5.5.2 Unknown command".to_owned(),
+        };
+        self.connection.reply(&reply).await
+    }
+
+    fn helo(&mut self, client: &str) -> String {
+        if client.is_empty() {
+            return SYNTAX.to_owned();
+        }
+        self.greeted = true;
+        self.end_transaction();
+        "250 localhost".to_owned()
+    }
+
+    fn ehlo(&mut self, client: &str) -> String {
+        let reply = self.helo(client);
+        if reply == SYNTAX {
+            return reply;
+        }
+        let mut offers = vec!["", "8BITMIME"];
+        if self.needs_tls() {
+            offers.push("STARTTLS");
+        } else if self.shared.credentials.is_some() {
+            offers.push("AUTH PLAIN LOGIN");
+        }
+        let offers = offers.join("\r\n250-");
+        format!("250-localhost{offers}\r\n250 ENHANCEDSTATUSCODES")
+    }
+
+    async fn starttls(&mut self, arguments: &str) -> io::Result<()> {
+        if !arguments.is_empty() {
+            return self.connection.reply(SYNTAX).await;
+        }
+        if !self.needs_tls() {
+            return self.connection.reply("503 5.5.1 STARTTLS is not offered").await;
+        }
+        self.connection.reply("220 2.0.0 Go ahead").await?;
+        // What was said in the clear, the client's greeting included, is forgotten.
+        self.end_transaction();
+        self.greeted = false;
+        self.connection.encrypt().await
+    }
+
+    async fn auth(&mut self, arguments: &str) -> io::Result<&'static str> {
+        if self.needs_tls() {
+            return Ok("530 5.7.0 Must issue a STARTTLS command first");
+        }
+        if self.shared.credentials.is_none() {
+            return Ok("502 5.5.1 AUTH is not offered");
+        }
+        if !self.greeted || self.user.is_some() || self.envelope.is_some() {
+            return Ok("503 5.5.1 AUTH comes once, after EHLO and before MAIL");
+        }
+        let (mechanism, initial) = arguments.split_once(' ').unwrap_or((arguments, ""));
+        let response = match mechanism.to_ascii_uppercase().as_str() {
+            "PLAIN" => self.plain_response(initial).await?,
+            "LOGIN" => self.login_response(initial).await?,
+            _ => return Ok("504 5.5.4 Unknown mechanism"),
+        };
+        let Some((user, password)) = response else {
+            return Ok("501 5.5.2 Cancelled, or not a response");
+        };
+        let wanted = self.shared.credentials.as_ref();
+        if wanted.is_some_and(|wanted| wanted.user == user && wanted.password == password) {
+            self.user = Some(user);
+            return Ok("235 2.7.0 Authentication successful");
+        }
+        Ok("535 5.7.8 Username and password not accepted")
+    }
+
+    async fn plain_response(&mut self, initial: &str) -> io::Result<Option<(String, String)>> {
+        let response = match initial {
+            "" => self.connection.challenge("").await?,
+            initial => decode(initial),
+        };
+        Ok(response.and_then(|response| {
+            let mut parts = response.split('\0').skip(1).map(str::to_owned);
+            Some((parts.next()?, parts.next()?))
+        }))
+    }
+
+    async fn login_response(&mut self, initial: &str) -> io::Result<Option<(String, String)>> {
+        let user = match initial {
+            "" => self.connection.challenge("Username:").await?,
+            initial => decode(initial),
+        };
+        let Some(user) = user else {
+            return Ok(None);
+        };
+        let password = self.connection.challenge("Password:").await?;
+        Ok(password.map(|password| (user, password)))
+    }
+
+    fn mail(&mut self, arguments: &str) -> &'static str {
+        if !self.greeted {
+            return "503 5.5.1 Say EHLO first";
+        }
+        if self.needs_tls() {
+            return "530 5.7.0 Must issue a STARTTLS command first";
+        }
+        if self.shared.credentials.is_some() && self.user.is_none() {
+            return "530 5.7.0 Authentication required";
+        }
+        if self.envelope.is_some() {
+            return "503 5.5.1 One mail at a time";
+        }
+        let Some((from, parameters)) = path(arguments, "FROM:") else {
+            return SYNTAX;
+        };
+        let parameters = parameters.to_ascii_uppercase();
+        let known = ["BODY=7BIT", "BODY=8BITMIME", "AUTH=<>"];
+        if !parameters.split_ascii_whitespace().all(|parameter| known.contains(&parameter)) {
+            return "555 5.5.4 Unknown parameter";
+        }
+        let to = Vec::new();
+        self.envelope = Some(Envelope { from, to });
+        "250 2.1.0 Ok"
+    }
+
+    fn rcpt(&mut self, arguments: &str) -> &'static str {
+        let Some(envelope) = &mut self.envelope else {
+            return "503 5.5.1 Need MAIL first";
+        };
+        let to = match path(arguments, "TO:") {
+            Some((to, "")) if !to.is_empty() => to,
+            _ => return SYNTAX,
+        };
+        let mut fault = self.shared.lock_fault();
+        match &mut *fault {
+            Fault::RefuseRecipient => return "550 5.1.1 No such mailbox",
+            Fault::RefuseRecipientTransiently { times } if *times > 0 => {
+                *times -= 1;
+                return "451 4.7.1 Try again later";
+            }
+            Fault::RefuseRecipientTransiently { .. } => *fault = Fault::None,
+            _ => {}
+        }
+        envelope.to.push(to);
+        "250 2.1.5 Ok"
+    }
+
+    async fn data(&mut self) -> io::Result<&'static str> {
+        if self.envelope.as_ref().is_none_or(|envelope| envelope.to.is_empty()) {
+            return Ok("503 5.5.1 Need MAIL and RCPT first");
+        }
+        self.connection.reply("354 End data with <CR><LF>.<CR><LF>").await?;
+        let raw = self.content().await?;
+        let envelope = self.end_transaction().ok_or_else(ended)?;
+        if self.shared.fault() == Fault::RefuseContent {
+            return Ok("554 5.7.1 Message refused");
+        }
+        if raw.replace("\r\n", "").contains(['\r', '\n']) {
+            return Ok("550 5.5.2 A line ends in CR LF, both of them");
+        }
+        let mail = ReceivedMail {
+            from: envelope.from,
+            to: envelope.to,
+            raw,
+            tls: self.connection.is_tls(),
+            user: self.user.clone(),
+        };
+        let fault = self.shared.fault();
+        self.shared.mails.send_modify(|mails| mails.push(mail));
+        match fault {
+            Fault::CloseAfterContent => return Err(ended()),
+            Fault::SilentAfterContent => self.connection.stay_silent().await?,
+            Fault::Slow(delay) => time::sleep(delay).await,
+            _ => {}
+        }
+        Ok("250 2.0.0 Ok: queued")
+    }
+
+    /// The message up to the dot. A dot counts only at the start of a line that follows a whole CR LF.
+    async fn content(&mut self) -> io::Result<String> {
+        let mut content = Vec::new();
+        loop {
+            let line = self.connection.line().await?;
+            let fresh = content.is_empty() || content.ends_with(b"\r\n");
+            if fresh && line == b".\r\n" {
+                return Ok(text(&content));
+            }
+            let stuffed = fresh && line.starts_with(b".");
+            content.extend_from_slice(&line[usize::from(stuffed)..]);
+        }
+    }
+
+    /// A `DropIdle` from here on concerns this connection; one that came during the mail does not.
+    fn end_transaction(&mut self) -> Option<Envelope> {
+        if self.envelope.is_some() {
+            self.drop_idle.mark_unchanged();
+        }
+        self.envelope.take()
+    }
+
+    fn needs_tls(&self) -> bool {
+        self.shared.security == Security::StartTls && !self.connection.is_tls()
+    }
+
+    async fn command(&mut self) -> io::Result<String> {
+        let mut drop_idle = self.drop_idle.clone();
+        let idle = self.envelope.is_none();
+        tokio::select! {
+            biased;
+            Ok(()) = drop_idle.changed(), if idle => Err(ended()),
+            line = self.connection.line() => Ok(text(&line?).trim_end().to_owned()),
+        }
+    }
+}
+
+/// The address in `FROM:<address> PARAMETERS`, and the parameters.
+fn path<'a>(arguments: &'a str, keyword: &str) -> Option<(String, &'a str)> {
+    let (found, rest) = arguments.split_at_checked(keyword.len())?;
+    let (address, parameters) = rest.trim_start().strip_prefix('<')?.split_once('>')?;
+    found.eq_ignore_ascii_case(keyword).then(|| (address.to_owned(), parameters.trim()))
+}

@@ -1,0 +1,60 @@
+//! What the sessions and the test both see: the settings, the fault in force, the mails, the counters. It
+//! only holds them; what they mean is decided in `session`.
+
+use std::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
+
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Fault, mail::ReceivedMail};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Security {
+    Plain,
+    StartTls,
+    ImplicitTls,
+}
+
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+/// What the sessions and the test both see.
+pub(super) struct Shared {
+    pub(super) connections: AtomicUsize,
+    pub(super) mails: watch::Sender<Vec<ReceivedMail>>,
+    pub(super) drop_idle: watch::Sender<()>,
+    pub(super) security: Security,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) acceptor: TlsAcceptor,
+    fault: Mutex<Fault>,
+    transcript: Mutex<Vec<u8>>,
+}
+
+impl Shared {
+    pub(super) fn new(security: Security, credentials: Option<Credentials>, acceptor: TlsAcceptor) -> Self {
+        Self {
+            connections: AtomicUsize::new(0),
+            mails: watch::Sender::new(Vec::new()),
+            drop_idle: watch::Sender::new(()),
+            security,
+            credentials,
+            acceptor,
+            fault: Mutex::new(Fault::None),
+            transcript: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn fault(&self) -> Fault {
+        *self.lock_fault()
+    }
+
+    pub(super) fn lock_fault(&self) -> MutexGuard<'_, Fault> {
+        self.fault.lock().expect("no panic under this lock")
+    }
+
+    pub(super) fn lock_transcript(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.transcript.lock().expect("no panic under this lock")
+    }
+}
