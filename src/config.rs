@@ -22,6 +22,7 @@ mod source;
 mod texts;
 mod value;
 
+use dangerous::Dangerous;
 use reader::Reader;
 
 pub use fault::{Fault, Faults};
@@ -76,9 +77,9 @@ pub struct Loaded<T> {
 pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     let mut reader = Reader::new(sources);
     let dangerous = dangerous::read(&mut reader);
-    let common = common(&mut reader, &dangerous);
-    let redis = redis::read(&mut reader, &dangerous);
-    let smtp = smtp::read(&mut reader, &dangerous);
+    let common = common(&mut reader, dangerous);
+    let redis = redis::read(&mut reader, dangerous);
+    let smtp = smtp::read(&mut reader, dangerous);
     let secrets = secrets::read(&mut reader);
     reader.finish(|| Some(Settings { common: common?, redis: redis?, smtp: smtp?, secrets: secrets? }))
 }
@@ -90,11 +91,11 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
 pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
     let mut reader = Reader::new(sources);
     let dangerous = dangerous::read(&mut reader);
-    let common = common(&mut reader, &dangerous);
+    let common = common(&mut reader, dangerous);
     reader.finish(|| common)
 }
 
-fn common(reader: &mut Reader<'_>, dangerous: &dangerous::Dangerous) -> Option<Common> {
+fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let http = http::read(reader);
     let simple = http::read_simple(reader);
     let brand = mail::read_brand(reader);

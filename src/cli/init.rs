@@ -294,7 +294,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let said = init(&path);
         let new = fs::read(&path).unwrap();
-        assert!(new.starts_with(&[old.as_slice(), b"\n"].concat()));
+        assert!(new.starts_with(&[old.as_slice(), b"\n\n# "].concat()));
         let added = String::from_utf8(new[old.len() + 1..].to_vec()).unwrap();
         let names: Vec<_> = added
             .lines()

@@ -13,15 +13,15 @@ use crate::random;
 /// Which secret to print.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Keygen {
-    /// A pepper, for OTP_SECRETS__PEPPERS: the newest stands first, older ones stay until their codes are dead
+    /// A pepper, for `OTP_SECRETS__PEPPERS`: the newest stands first, older ones stay until their codes are dead
     Pepper {
         /// Its name: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "k1", value_parser = name)]
         name: PepperId,
     },
-    /// The index key, for OTP_SECRETS__INDEX_KEY: changing it forgets every verification
+    /// The index key, for `OTP_SECRETS__INDEX_KEY`: changing it forgets every verification
     IndexKey,
-    /// A key that signs proofs, for OTP_SECRETS__PROOF_KEYS: the first signs
+    /// A key that signs proofs, for `OTP_SECRETS__PROOF_KEYS`: the first signs
     ProofKey {
         /// Its name: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "p1", value_parser = name)]

@@ -39,7 +39,7 @@ pub struct Hash {
 }
 
 /// Reads the sections `codes` and `limits`.
-pub(super) fn read(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Codes> {
+pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Codes> {
     let length = reader.parse("codes.digits", "a whole number from 6 to 10", |text| {
         text.parse().ok().and_then(CodeLength::new)
     });
@@ -55,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Cod
 }
 
 /// Reads the section `hash`.
-pub(super) fn read_hash(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Hash> {
+pub(super) fn read_hash(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Hash> {
     let memory_kib = reader.number("hash.memory_kib", 8..=2 << 20);
     let passes = reader.number("hash.passes", 1..=1000);
     let threads = reader.number("hash.threads", 0..=64);
@@ -69,7 +69,7 @@ pub(super) fn read_hash(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Optio
     Some(Hash { cost, threads, queue })
 }
 
-fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: &Dangerous) -> Option<HashCost> {
+fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: Dangerous) -> Option<HashCost> {
     let cost = HashCost::new(memory_kib, passes);
     cost.filter(|cost| cost.meets_owasp() || dangerous.weak_hash).or_else(|| {
         let what = "is, with this many passes, weaker than each of OWASP's argon2id sets (such as 7168 KiB and 5 \

@@ -35,7 +35,7 @@ impl fmt::Debug for Redis {
 }
 
 /// Reads the section `redis`: the URL, or else host, port and db.
-pub(super) fn read(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Redis> {
+pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redis> {
     let url = reader.text("redis.url");
     let host = reader.text("redis.host");
     let port = reader.number("redis.port", 1..=u16::MAX);

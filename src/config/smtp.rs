@@ -80,7 +80,7 @@ enum Protection {
 }
 
 /// Reads the section `smtp`.
-pub(super) fn read(reader: &mut Reader<'_>, dangerous: &Dangerous) -> Option<Smtp> {
+pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp> {
     let server = server(reader);
     let port = reader.number("smtp.port", 1..=u16::MAX);
     let sender = sender(reader);
@@ -137,14 +137,11 @@ fn auth(reader: &mut Reader<'_>, sender: Option<&EmailAddress>) -> Option<Auth> 
     let username = reader.parse("smtp.username", "a name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
-    match method {
-        Some(Method::None) => reader.verbatim("smtp.password").map(|_| Auth::None),
-        _ => {
-            let what = "the password at the relay, an app password for Gmail; or set OTP_SMTP__AUTH=none";
-            let password = reader.required("smtp.password", what)?;
-            let username = Some(username?).filter(|name| !name.is_empty());
-            let username = username.or_else(|| sender.map(|sender| sender.as_str().to_owned()))?;
-            method.map(|_| Auth::Password { username, password: password.into() })
-        }
+    if let Some(Method::None) = method {
+        return reader.verbatim("smtp.password").map(|_| Auth::None);
     }
+    let what = "the password at the relay, an app password for Gmail; or set OTP_SMTP__AUTH=none";
+    let password = reader.required("smtp.password", what);
+    let username = username.filter(|name| !name.is_empty()).or_else(|| Some(sender?.as_str().to_owned()));
+    method.and(Some(Auth::Password { username: username?, password: password?.into() }))
 }

@@ -38,9 +38,10 @@ impl Texts {
         let dotenv = Path::new(DOTENV);
         let is_there = !matches!(dotenv.metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
         let dotenv = if is_there { text(dotenv).ok() } else { None };
-        match faults.is_empty() {
-            true => Ok(Self { config, dotenv, environment: environment() }),
-            false => Err(Faults(faults)),
+        if faults.is_empty() {
+            Ok(Self { config, dotenv, environment: environment() })
+        } else {
+            Err(Faults(faults))
         }
     }
 }

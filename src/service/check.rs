@@ -89,6 +89,7 @@ async fn compare(
         None => (Salt::new([0; SALT_OCTETS]), peppers.current().clone()),
     };
     let digest = parts.hasher.digest(place, HashWork { code, salt, binding: slot.binding(), pepper }).await?;
+    tracing::debug!(live = known.is_some(), "a guess was compared");
     Ok(known.filter(|(hash, _)| hash.matches(&digest)).map(|(hash, _)| *hash.salt()))
 }
 

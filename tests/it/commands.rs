@@ -1,0 +1,196 @@
+//! The commands: what they print, how they exit, and what they write.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::app::{Process, SENDER, TestApp, command};
+use crate::support::redis::RedisServer;
+use crate::support::smtp::{Fault, SmtpPeer};
+
+fn run(folder: &Path, settings: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    command(folder, &settings).args(arguments).output().expect("the binary runs")
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).expect("text")
+}
+
+#[test]
+fn serve_with_nothing_set_lists_everything_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for arguments in [&["serve"][..], &[]] {
+        let output = run(folder.path(), &[], arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stderr);
+        for name in [
+            "EMAIL_SENDER",
+            "EMAIL_PASSWORD",
+            "SMTP_SERVER",
+            "REDIS_HOST",
+            "OTP_SECRETS__PEPPERS",
+            "OTP_SECRETS__INDEX_KEY",
+        ] {
+            assert!(
+                said.contains(&format!("- {name}")) && said.contains(&format!("    {name}=")),
+                "{name}: {said}"
+            );
+        }
+        assert!(said.contains("otpd dev") && said.contains("otpd init"), "{said}");
+    }
+}
+
+#[test]
+fn an_unknown_setting_is_refused_with_the_nearest_known_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), &[("OTP_CODES__DIGTS", "6")], &["dev"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("OTP_CODES__DIGTS") && said.contains("OTP_CODES__DIGITS"), "{said}");
+}
+
+#[test]
+fn dev_listens_on_this_machine_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), &[("OTP_HTTP__LISTEN", "0.0.0.0:0")], &["dev"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("OTP_HTTP__LISTEN=127.0.0.1"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_busy_port_names_the_setting() {
+    let dev = Process::dev().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), &[("OTP_HTTP__LISTEN", &dev.address().to_string())], &["dev"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("OTP_HTTP__LISTEN"), "{output:?}");
+}
+
+#[tokio::test]
+async fn dev_answers_on_both_loopback_addresses() {
+    let dev = Process::dev().await;
+    let v6 = format!("[::1]:{}", dev.address().port());
+    let reached = tokio::net::TcpStream::connect(&v6).await;
+    // A machine without IPv6 has no [::1] to listen on.
+    if tokio::net::TcpListener::bind("[::1]:0").await.is_ok() {
+        reached.expect("a connection over IPv6");
+    }
+}
+
+#[tokio::test]
+async fn the_seeds_settings_and_inits_secrets_are_all_that_serve_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let redis = RedisServer::start().await;
+    let smtp = SmtpPeer::builder().starttls().credentials(SENDER, "abcd efgh ijkl mnop").start().await;
+    let init = run(folder.path(), &[], &["init"]);
+    assert!(init.status.success(), "{init:?}");
+    let path = folder.path().join(".env");
+    assert_eq!(fs::metadata(&path).expect("a .env").permissions().mode() & 0o777, 0o600);
+    let secrets: Vec<String> = fs::read_to_string(&path)
+        .expect("text")
+        .lines()
+        .filter(|line| line.starts_with("OTP_SECRETS__"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(secrets.len(), 3, "{secrets:?}");
+    for secret in &secrets {
+        let value = secret.split_once('=').expect("a value").1;
+        assert!(!text(&init.stdout).contains(value), "init prints no secret");
+    }
+
+    let (redis_port, smtp_port) = (redis.port().to_string(), smtp.port().to_string());
+    let mut settings: BTreeMap<String, String> = [
+        ("EMAIL_SENDER", SENDER),
+        ("EMAIL_PASSWORD", "abcd efgh ijkl mnop"),
+        ("SMTP_SERVER", "localhost"),
+        ("SMTP_PORT", &smtp_port),
+        ("REDIS_HOST", "localhost"),
+        ("REDIS_PORT", &redis_port),
+        ("REDIS_DB", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    settings.extend(secrets.iter().map(|line| {
+        let (name, value) = line.split_once('=').expect("a value");
+        (name.to_owned(), value.to_owned())
+    }));
+    // Not ours but the system's: which certificate authorities it trusts.
+    settings.insert("SSL_CERT_FILE".to_owned(), smtp.ca_file().display().to_string());
+
+    let app = Process::start("serve", &settings).await;
+    assert_eq!(app.send_otp("a@example.com").await.body, r#"{"message":"OTP sent successfully"}"#);
+    let mail = smtp.await_mail(1).await;
+    assert!(mail.tls, "the mail came over TLS");
+    assert_eq!(mail.user.as_deref(), Some(SENDER));
+    let verified = app.verify_otp("a@example.com", &mail.code()).await;
+    assert_eq!(verified.body, r#"{"message":"OTP verified successfully"}"#);
+    assert!(verified.header("otp-proof").is_some(), "init wrote a proof key");
+    assert_eq!(app.verify_otp("a@example.com", &mail.code()).await.status, 400);
+}
+
+#[test]
+fn init_completes_a_file_and_then_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(".env");
+    fs::write(&path, "# mine\nEMAIL_SENDER=me@example.com").expect("written");
+    assert!(run(folder.path(), &[], &["init"]).status.success());
+    let first = fs::read_to_string(&path).expect("text");
+    assert!(first.starts_with("# mine\nEMAIL_SENDER=me@example.com\n"), "{first}");
+    assert_eq!(first.matches("EMAIL_SENDER=").count(), 1, "{first}");
+    assert!(run(folder.path(), &[], &["init"]).status.success());
+    assert_eq!(fs::read_to_string(&path).expect("text"), first);
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
+    let app = TestApp::builder().tls().spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let doctor = |changes: &[(&str, &str)]| {
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.extend_from_slice(changes);
+        let output = run(folder.path(), &settings, &["doctor"]);
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, said) = doctor(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ok    redis") && said.contains("ok    relay: answers, login accepted"), "{said}");
+    assert!(app.smtp.mails().is_empty(), "a doctor sends nothing");
+
+    let (code, said) = doctor(&[("EMAIL_PASSWORD", "wrong")]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("FAIL  relay: AUTH: refused with reply 535") && said.contains("EMAIL_PASSWORD"),
+        "{said}"
+    );
+
+    let (code, said) = doctor(&[("REDIS_PORT", "1")]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("FAIL  redis") && said.contains("REDIS_PORT") && said.contains("ok    relay"),
+        "{said}"
+    );
+
+    app.smtp.set(Fault::CloseOnConnect);
+    let (code, said) = doctor(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("FAIL  relay: connecting"), "{said}");
+
+    let (code, _) = doctor(&[("OTP_SECRETS__PEPPERS", "")]);
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn keygen_prints_secrets_that_serve_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let print = |arguments: &[&str]| text(&run(folder.path(), &[], arguments).stdout).trim_end().to_owned();
+    assert!(print(&["keygen", "pepper", "--name", "k7"]).starts_with("k7:"));
+    assert_eq!(print(&["keygen", "index-key"]).len(), 43);
+    assert_ne!(print(&["keygen", "index-key"]), print(&["keygen", "index-key"]));
+    assert!(print(&["keygen", "proof-key"]).starts_with("p1:"));
+    let output = run(folder.path(), &[], &["keygen", "pepper", "--name", "K 7"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,273 @@
+//! Peers that fail: what is answered, what becomes of the code, and that otpd recovers by itself.
+
+use std::time::{Duration, Instant};
+
+use crate::support::app::{Answer, TestApp, new_pepper, one_pepper, rotated_peppers};
+use crate::support::smtp::Fault;
+
+const NOT_SENT: (u16, &str) = (500, "Failed to send OTP");
+const UNAVAILABLE: (u16, &str) = (503, "Service unavailable");
+const EMAIL: &str = "a@example.com";
+
+fn said((status, message): (u16, &str)) -> (u16, String) {
+    (status, message.to_owned())
+}
+
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.message(), said(UNAVAILABLE));
+    let wait: u64 = answer.header("retry-after").expect("Retry-After").parse().expect("whole seconds");
+    assert!(wait >= 1);
+}
+
+/// Repeats a call until its status is the one awaited.
+async fn until(status: u16, within: Duration, call: impl AsyncFn() -> Answer) -> Answer {
+    let begun = Instant::now();
+    loop {
+        let answer = call().await;
+        if answer.status == status {
+            return answer;
+        }
+        assert!(begun.elapsed() < within, "still {answer:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_redis_everything_is_unavailable_and_it_recovers_by_itself() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for(EMAIL).await;
+    app.redis.stop();
+    for _ in 0..3 {
+        assert_unavailable(&app.send_otp(EMAIL).await);
+        assert_unavailable(&app.verify_otp(EMAIL, &code).await);
+    }
+    assert_eq!(app.get("/livez").await.status, 200);
+    let not_ready = app.get("/readyz").await;
+    assert_eq!((not_ready.status, not_ready.header("retry-after").is_some()), (503, true));
+    assert_eq!(app.smtp.mails().len(), 1, "no mail without a stored code");
+
+    app.redis.start_again().await;
+    until(200, Duration::from_secs(2), async || app.get("/readyz").await).await;
+    let code = app.code_for(EMAIL).await;
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_unavailable_in_time() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for(EMAIL).await;
+    app.redis.pause();
+    let begun = Instant::now();
+    assert_unavailable(&app.verify_otp(EMAIL, &code).await);
+    assert_unavailable(&app.send_otp(EMAIL).await);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    app.redis.resume();
+    until(200, Duration::from_secs(5), async || app.get("/readyz").await).await;
+    let code = app.code_for(EMAIL).await;
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_loaded_again() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for(EMAIL).await;
+    app.redis.script_flush().await;
+    assert_eq!(app.verify_otp(EMAIL, "000000").await.status, 400);
+    app.redis.script_flush().await;
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn otpd_starts_before_its_redis() {
+    let app = TestApp::spawn().await;
+    app.redis.stop();
+    let early = app.another("OTP_LOG__LEVEL", "info").await;
+    assert_eq!(early.get("/readyz").await.status, 503);
+    app.redis.start_again().await;
+    until(200, Duration::from_secs(5), async || early.get("/readyz").await).await;
+    assert_eq!(early.send_otp(EMAIL).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refused_mail_is_a_failure_and_its_code_is_dead() {
+    for fault in [Fault::RefuseRecipient, Fault::RefuseContent, Fault::CloseOnConnect, Fault::GarbageReply] {
+        let app = TestApp::spawn().await;
+        app.smtp.set(fault);
+        assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT), "{fault:?}");
+        assert_eq!(app.smtp.mails().len(), 0, "{fault:?}");
+        // Nobody knows the code; that it is dead shows in that no guess is compared with it.
+        assert_eq!(app.verify_otp(EMAIL, "000000").await.status, 400);
+        let compared = |live| format!(r#""message":"a guess was compared","live":{live}"#);
+        assert!(app.log().contains(&compared(false)) && !app.log().contains(&compared(true)), "{fault:?}");
+        app.smtp.set(Fault::None);
+        let code = app.code_for(EMAIL).await;
+        assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_down_is_a_failure() {
+    let app = TestApp::spawn().await;
+    app.smtp.stop();
+    assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT));
+    app.smtp.start_again().await;
+    assert_eq!(app.send_otp(EMAIL).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_mail_whose_outcome_is_unknown_is_a_failure_and_its_code_lives() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::CloseAfterContent);
+    assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT));
+    assert_eq!(app.smtp.mails().len(), 1, "one attempt, for the mail may arrive");
+    let code = app.smtp.last_code_to(EMAIL);
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_relay_that_falls_silent_is_given_up_within_ten_seconds() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::SilentAfterContent);
+    let begun = Instant::now();
+    assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT));
+    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    let code = app.smtp.last_code_to(EMAIL);
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_relay_that_never_greets_is_given_up_within_ten_seconds() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::NoGreeting);
+    let begun = Instant::now();
+    assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT));
+    assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_relay_that_asks_for_patience_gets_the_same_code_again() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::RefuseRecipientTransiently { times: 2 });
+    let code = app.code_for(EMAIL).await;
+    assert_eq!(app.smtp.mails().len(), 1);
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_are_used_again_and_a_stale_one_fails_no_send() {
+    let app = TestApp::spawn().await;
+    app.code_for(EMAIL).await;
+    app.code_for(EMAIL).await;
+    assert_eq!(app.smtp.connections(), 1);
+    app.smtp.set(Fault::DropIdle);
+    app.code_for(EMAIL).await;
+    assert_eq!((app.smtp.connections(), app.smtp.mails().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_failed_send_leaves_the_code_of_a_later_one_alone() {
+    let app = TestApp::spawn().await;
+    // The first send is refused only after the second has replaced its code.
+    app.smtp.set(Fault::NoGreeting);
+    let first = app.send_otp(EMAIL);
+    let later = async {
+        let begun = Instant::now();
+        while app.smtp.connections() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "no connection");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        app.smtp.set(Fault::None);
+        app.code_for(EMAIL).await
+    };
+    let (first, code) = tokio::join!(first, later);
+    assert_eq!(first.message(), said(NOT_SENT));
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_does_not_stop_a_send() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::Slow(Duration::from_millis(500)));
+    let body = format!(r#"{{"email":"{EMAIL}"}}"#);
+    let head = format!(
+        "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = app.connect().await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, format!("{head}{body}").as_bytes()).await.expect("sent");
+    app.smtp.await_mail(1).await;
+    drop(stream);
+    app.smtp.set(Fault::RefuseContent);
+    let code = app.smtp.last_code_to(EMAIL);
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+    let begun = Instant::now();
+    while !app.log().contains("a code was mailed") {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the send was cut off: {}", app.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_at_shutdown() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::Slow(Duration::from_secs(1)));
+    let (sent, ()) = tokio::join!(app.send_otp(EMAIL), async {
+        app.smtp.await_mail(1).await;
+        app.terminate();
+    });
+    assert_eq!(sent.status, 200);
+    assert_eq!(app.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nothing() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for(EMAIL).await;
+    for _ in 0..4 {
+        app.verify_otp(EMAIL, "no code at all").await;
+    }
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    for _ in 0..4 {
+        app.verify_otp(EMAIL, wrong).await;
+    }
+    app.terminate();
+    app.ended().await;
+    let next = app.another("OTP_LOG__LEVEL", "info").await;
+    assert_eq!(next.verify_otp(EMAIL, wrong).await.status, 400);
+    assert_eq!(next.verify_otp(EMAIL, &code).await.status, 400, "five were spent across the restart");
+}
+
+#[tokio::test]
+async fn peppers_rotate_without_losing_a_code_and_a_dropped_one_loses_its_codes() {
+    let app = TestApp::builder().set("OTP_SECRETS__PEPPERS", &one_pepper()).spawn().await;
+    let (first, second) = (app.code_for("first@example.com").await, app.code_for("second@example.com").await);
+    let rotated = app.another("OTP_SECRETS__PEPPERS", &rotated_peppers()).await;
+    assert_eq!(rotated.verify_otp("first@example.com", &first).await.status, 200);
+    assert_eq!(rotated.send_otp("third@example.com").await.status, 200);
+    let third = app.smtp.last_code_to("third@example.com");
+    let dropped = app.another("OTP_SECRETS__PEPPERS", &new_pepper()).await;
+    assert_eq!(dropped.verify_otp("second@example.com", &second).await.status, 400);
+    assert_eq!(dropped.verify_otp("third@example.com", &third).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_full_hash_queue_is_answered_at_once() {
+    // One thread, one place to wait, and a hash that takes long.
+    let app = TestApp::builder()
+        .set("OTP_HASH__MEMORY_KIB", "65536")
+        .set("OTP_HASH__PASSES", "6")
+        .set("OTP_HASH__THREADS", "1")
+        .set("OTP_HASH__QUEUE", "1")
+        .spawn()
+        .await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let process = std::sync::Arc::clone(&app.process);
+        calls.spawn(async move { process.verify_otp(EMAIL, "123456").await });
+    }
+    let answers = calls.join_all().await;
+    let shed: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert_eq!(shed.len(), 6, "{answers:?}");
+    shed.iter().for_each(|answer| assert_unavailable(answer));
+    assert!(app.redis.dump().await.is_empty());
+}

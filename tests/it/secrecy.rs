@@ -1,0 +1,117 @@
+//! What must never be found: codes and addresses in Redis, anything personal or secret in the log.
+
+use std::time::Duration;
+
+use crate::support::app::{SENDER, TestApp, one_pepper};
+use crate::support::smtp::Fault;
+
+/// Addresses whose parts stand nowhere else in the world of the tests.
+const PEOPLE: [&str; 3] =
+    ["quizzical.person@kestrel.example", "Borogove+tag@kestrel.example", "slithy@wabe.example"];
+
+fn contains(haystack: &[u8], needle: &str) -> bool {
+    haystack.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+}
+
+/// Everything of a person that must not be found.
+fn parts_of(email: &str) -> Vec<&str> {
+    let (local, domain) = email.split_once('@').expect("an address");
+    vec![email, local.split('+').next().unwrap_or(local), domain]
+}
+
+/// Sends, wrong guesses, a win, a resend, refused and unknown mails, bad input: one of each.
+async fn full_run(app: &TestApp) -> Vec<String> {
+    let mut codes = Vec::new();
+    for person in PEOPLE {
+        codes.push(app.code_for(person).await);
+        app.verify_otp(person, "314159").await;
+        codes.push(app.code_for(person).await);
+    }
+    assert_eq!(app.verify_otp(PEOPLE[0], &codes[1]).await.status, 200);
+    for fault in
+        [Fault::RefuseRecipient, Fault::CloseAfterContent, Fault::CloseOnConnect, Fault::GarbageReply]
+    {
+        app.smtp.set(fault);
+        assert_eq!(app.send_otp(PEOPLE[1]).await.status, 500);
+    }
+    app.smtp.set(Fault::None);
+    codes.push(app.code_for(PEOPLE[1]).await);
+    app.post("/verify-otp", &format!(r#"{{"email":"{}","otp":314159,"otp":1}}"#, PEOPLE[0])).await;
+    app.get(&format!("/{}?email={}", PEOPLE[0], PEOPLE[0])).await;
+    codes
+}
+
+#[tokio::test]
+async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itself() {
+    let app = TestApp::spawn().await;
+    let codes = full_run(&app).await;
+    let dump = app.redis.dump().await;
+    assert!(dump.len() >= 2, "something is stored: {dump:?}");
+    let rdb = app.redis.rdb().await;
+    for (key, value, ttl) in &dump {
+        let name = String::from_utf8_lossy(key);
+        assert!(name.starts_with("otp:{"), "{name}");
+        assert!(
+            (1..=Duration::from_secs(300).as_millis().try_into().expect("small")).contains(ttl),
+            "{name}: {ttl}"
+        );
+        for person in PEOPLE {
+            for part in parts_of(person) {
+                assert!(!contains(key, part) && !contains(value, part) && !contains(&rdb, part), "{part}");
+            }
+        }
+        for code in &codes {
+            assert!(!contains(key, code) && !contains(value, code), "{code} in {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
+    let app = TestApp::builder().tls().spawn().await;
+    let codes = full_run(&app).await;
+    app.redis.stop();
+    assert_eq!(app.send_otp(PEOPLE[2]).await.status, 503);
+    app.terminate();
+    assert_eq!(app.ended().await.code(), Some(0));
+    let log = app.log();
+    assert!(log.contains(r#""http.route":"/verify-otp""#), "the log says what was served: {log}");
+    let mut never: Vec<String> =
+        PEOPLE.iter().flat_map(|person| parts_of(person)).map(str::to_owned).collect();
+    never.extend(codes);
+    never.extend(["314159", "127.0.0.1:5", "relay password", SENDER].map(str::to_owned));
+    never.push(one_pepper().split_once(':').expect("a name").1.to_owned());
+    for text in never {
+        // The address it listens on is its own.
+        let line =
+            log.lines().find(|line| contains(line.as_bytes(), &text) && !line.contains("\"listening\""));
+        assert_eq!(line, None, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_without_starttls_hears_nothing_worth_keeping() {
+    // The settings demand STARTTLS and hold a password; the relay offers neither.
+    let app = TestApp::builder()
+        .set("OTP_SMTP__TLS", "starttls")
+        .set("OTP_SMTP__AUTH", "password")
+        .set("EMAIL_PASSWORD", "relay password")
+        .spawn()
+        .await;
+    assert_eq!(app.send_otp(PEOPLE[0]).await.message(), (500, "Failed to send OTP".to_owned()));
+    assert!(app.smtp.mails().is_empty());
+    let heard = app.smtp.transcript();
+    assert!(contains(&heard, "EHLO"), "it was spoken to");
+    for text in ["AUTH", "MAIL", "RCPT", "DATA", "relay password"].iter().copied().chain(parts_of(PEOPLE[0]))
+    {
+        assert!(!contains(&heard, text), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_with_a_certificate_of_nobody_hears_no_password() {
+    let app = TestApp::builder().tls().set("SSL_CERT_FILE", "/dev/null").spawn().await;
+    assert_eq!(app.send_otp(PEOPLE[0]).await.status, 500);
+    assert!(app.smtp.mails().is_empty());
+    assert!(!contains(&app.smtp.transcript(), "AUTH"));
+}

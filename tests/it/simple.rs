@@ -1,0 +1,279 @@
+//! The two simple endpoints, row by row of their table.
+
+use serde_json::json;
+
+use crate::support::app::{Process, TestApp};
+
+const SENT: (u16, &str) = (200, "OTP sent successfully");
+const VERIFIED: (u16, &str) = (200, "OTP verified successfully");
+const INVALID: (u16, &str) = (400, "Invalid or expired OTP");
+const MALFORMED: (u16, &str) = (400, "Malformed request");
+const NO_EMAIL: (u16, &str) = (400, "Email is required");
+const NO_EMAIL_OR_OTP: (u16, &str) = (400, "Email and OTP are required");
+const BAD_ADDRESS: (u16, &str) = (400, "Invalid email address");
+
+fn said((status, message): (u16, &str)) -> (u16, String) {
+    (status, message.to_owned())
+}
+
+/// A code of six digits that is not this one.
+fn other_than(code: &str) -> String {
+    let number: u32 = code.parse().expect("digits");
+    format!("{:06}", (number + 1) % 1_000_000)
+}
+
+#[tokio::test]
+async fn a_mailed_code_verifies_once() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for("recipient@example.com").await;
+    let verified = app.verify_otp("recipient@example.com", &code).await;
+    assert_eq!(verified.message(), said(VERIFIED));
+    assert_eq!(verified.body, r#"{"message":"OTP verified successfully"}"#);
+    assert_eq!(verified.header("otp-proof"), None, "no proof key is set");
+    assert_eq!(app.verify_otp("recipient@example.com", &code).await.message(), said(INVALID));
+    assert_eq!(app.smtp.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn the_mail_is_what_the_contract_says() {
+    let app = TestApp::builder().set("OTP_MAIL__BRAND", "Übersicht").spawn().await;
+    let code = app.code_for("Recipient@Example.com").await;
+    let mail = app.smtp.await_mail(1).await;
+    assert_eq!(mail.to, ["Recipient@example.com"]);
+    assert_eq!(mail.from, "codes@sender.example");
+    assert_eq!(mail.header("Auto-Submitted").as_deref(), Some("auto-generated"));
+    assert!(mail.header("Message-ID").expect("a Message-ID").ends_with("@sender.example>"));
+    assert!(mail.header("Content-Type").expect("a type").starts_with("multipart/alternative"));
+    assert!(!mail.header("Subject").expect("a subject").contains(&code));
+    for part in [mail.text(), mail.html()] {
+        assert_eq!(part.matches(&code).count(), 1, "{part}");
+        assert!(part.contains("Übersicht") && part.contains("5 minutes"), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_null_empty_or_blank_email_is_required() {
+    let app = TestApp::spawn().await;
+    for body in ["{}", r#"{"email":null}"#, r#"{"email":""}"#, r#"{"email":" \t\n"}"#, r#"{"mail":"a@b.co"}"#]
+    {
+        assert_eq!(app.post("/send-otp", body).await.message(), said(NO_EMAIL), "{body}");
+    }
+    for body in [
+        "{}",
+        r#"{"email":"a@example.com"}"#,
+        r#"{"otp":"123456"}"#,
+        r#"{"email":null,"otp":null}"#,
+        r#"{"email":"","otp":"123456"}"#,
+        r#"{"email":"a@example.com","otp":" "}"#,
+        r#"{"email":"not an address","otp":""}"#,
+    ] {
+        assert_eq!(app.post("/verify-otp", body).await.message(), said(NO_EMAIL_OR_OTP), "{body}");
+    }
+    assert!(app.smtp.mails().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_json_object_of_the_right_types_is_malformed() {
+    let app = TestApp::spawn().await;
+    let deep = format!(r#"{{"x":{}"#, "[".repeat(5000));
+    for body in [
+        "",
+        "email=a@example.com",
+        "{",
+        "null",
+        "[]",
+        r#""a@example.com""#,
+        r#"{"email":1}"#,
+        r#"{"email":true}"#,
+        r#"{"email":["a@example.com","b@example.com"]}"#,
+        r#"{"email":{"a":"b"}}"#,
+        r#"{"email":"a@example.com","email":"b@example.com"}"#,
+        r#"{"email":"a@example.com","x":1,"x":2}"#,
+        r#"{"email":"a@example.com"} {}"#,
+        r#"{"email":"\ud800@example.com"}"#,
+        &deep,
+    ] {
+        assert_eq!(app.post("/send-otp", body).await.message(), said(MALFORMED), "{body}");
+    }
+    for otp in ["12345", "1234567", "-123456", "123456.0", "1e5", "true", "[1,2,3,4,5,6]", r#"{"a":1}"#] {
+        let body = format!(r#"{{"email":"a@example.com","otp":{otp}}}"#);
+        assert_eq!(app.post("/verify-otp", &body).await.message(), said(MALFORMED), "{body}");
+    }
+    assert!(app.smtp.mails().is_empty());
+}
+
+#[tokio::test]
+async fn what_we_do_not_mail_to_is_an_invalid_address() {
+    let app = TestApp::spawn().await;
+    for email in [
+        "notanemail",
+        "a@localhost",
+        "a@[127.0.0.1]",
+        "\"a b\"@b.co",
+        "a@x.com,b@x.com",
+        "a@example.com\r\nBcc: b@example.com",
+        "mıke@example.com",
+        "a@example.com.",
+        &format!("{}@example.com", "l".repeat(65)),
+        &format!("a@{}.com", "d".repeat(250)),
+    ] {
+        assert_eq!(app.send_otp(email).await.message(), said(BAD_ADDRESS), "{email:?}");
+        assert_eq!(app.verify_otp(email, "123456").await.message(), said(BAD_ADDRESS), "{email:?}");
+    }
+    assert!(app.smtp.mails().is_empty());
+}
+
+#[tokio::test]
+async fn an_email_is_trimmed_and_unknown_members_are_ignored() {
+    let app = TestApp::spawn().await;
+    let body = json!({ "email": "  a@example.com\n", "name": "x", "nested": { "a": [1] } }).to_string();
+    assert_eq!(app.post("/send-otp", &body).await.message(), said(SENT));
+    assert_eq!(app.smtp.await_mail(1).await.to, ["a@example.com"]);
+}
+
+#[tokio::test]
+async fn spaces_and_hyphens_in_a_typed_code_are_ignored() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for("a@example.com").await;
+    let (left, right) = code.split_at(3);
+    assert_eq!(app.verify_otp("a@example.com", &format!(" {left}-{right} ")).await.message(), said(VERIFIED));
+}
+
+#[tokio::test]
+async fn an_integer_is_a_code_where_it_has_all_the_digits() {
+    let app = TestApp::builder().set("OTP_LIMITS__GUESSES", "10").spawn().await;
+    // Codes with a leading zero are one in ten, and cannot be given as a JSON number.
+    loop {
+        let code = app.code_for("a@example.com").await;
+        let body = format!(r#"{{"email":"a@example.com","otp":{}}}"#, code.trim_start_matches('0'));
+        let answer = app.post("/verify-otp", &body).await.message();
+        if code.starts_with('0') {
+            assert_eq!(answer, said(MALFORMED));
+        } else {
+            assert_eq!(answer, said(VERIFIED));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn leading_zeros_are_digits_like_any_other() {
+    let app = TestApp::spawn().await;
+    // One code in ten has one: this ends after ten sends on average, each to an address of its own.
+    let mut number = 0;
+    loop {
+        let email = format!("a{number}@example.com");
+        number += 1;
+        let code = app.code_for(&email).await;
+        if let Some(rest) = code.strip_prefix('0') {
+            assert_eq!(app.verify_otp(&email, rest).await.message(), said(INVALID));
+            assert_eq!(app.verify_otp(&email, &code).await.message(), said(VERIFIED));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn five_wrong_guesses_close_it_and_a_resend_does_not_reset_them() {
+    let app = TestApp::spawn().await;
+    let email = "a@example.com";
+    let first = app.code_for(email).await;
+    for _ in 0..3 {
+        assert_eq!(app.verify_otp(email, &other_than(&first)).await.message(), said(INVALID));
+    }
+    let second = app.code_for(email).await;
+    if first != second {
+        assert_eq!(app.verify_otp(email, &first).await.message(), said(INVALID));
+    } else {
+        assert_eq!(app.verify_otp(email, &other_than(&second)).await.message(), said(INVALID));
+    }
+    assert_eq!(app.verify_otp(email, &other_than(&second)).await.message(), said(INVALID));
+    assert_eq!(app.verify_otp(email, &second).await.message(), said(INVALID), "the sixth guess");
+    let third = app.code_for(email).await;
+    assert_eq!(app.verify_otp(email, &third).await.message(), said(VERIFIED), "a new verification");
+}
+
+#[tokio::test]
+async fn the_fifth_guess_wins_if_it_is_right() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for("a@example.com").await;
+    for _ in 0..4 {
+        app.verify_otp("a@example.com", &other_than(&code)).await;
+    }
+    assert_eq!(app.verify_otp("a@example.com", &code).await.message(), said(VERIFIED));
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_code_spends_no_guess() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for("a@example.com").await;
+    for typed in ["1", "12345", "12345678901", "abcdef", "１２３４５６", "-", "0x12ab"] {
+        for _ in 0..2 {
+            assert_eq!(app.verify_otp("a@example.com", typed).await.message(), said(INVALID), "{typed}");
+        }
+    }
+    assert_eq!(app.verify_otp("a@example.com", &code).await.message(), said(VERIFIED));
+}
+
+#[tokio::test]
+async fn a_code_belongs_to_exactly_one_address() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for("a+x@example.com").await;
+    for other in ["a+y@example.com", "a@example.com", "A+x@example.com", "a+x@example.org"] {
+        assert_eq!(app.verify_otp(other, &code).await.message(), said(INVALID), "{other}");
+    }
+    assert_eq!(app.verify_otp("a+x@EXAMPLE.com", &code).await.message(), said(VERIFIED));
+}
+
+#[tokio::test]
+async fn the_refusals_of_verify_are_the_same_to_the_octet() {
+    let app = TestApp::builder().set("OTP_CODES__LIFE", "30s").spawn().await;
+    let expired = app.code_for("expired@example.com").await;
+    let wrong = app.code_for("wrong@example.com").await;
+    let used = app.code_for("used@example.com").await;
+    let exhausted = app.code_for("exhausted@example.com").await;
+    assert_eq!(app.verify_otp("used@example.com", &used).await.message(), said(VERIFIED));
+    for _ in 0..5 {
+        app.verify_otp("exhausted@example.com", &other_than(&exhausted)).await;
+    }
+    let mut answers = vec![
+        app.verify_otp("wrong@example.com", &other_than(&wrong)).await,
+        app.verify_otp("used@example.com", &used).await,
+        app.verify_otp("exhausted@example.com", &exhausted).await,
+        app.verify_otp("never@example.com", "123456").await,
+        app.verify_otp("never@example.com", "no code").await,
+    ];
+    // Redis drops a verification when its code expires; then it is asked about.
+    let begun = std::time::Instant::now();
+    while !app.redis.dump().await.is_empty() {
+        assert!(begun.elapsed().as_secs() < 60, "a code of 30 seconds still lives");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    answers.push(app.verify_otp("expired@example.com", &expired).await);
+    let answers: Vec<_> = answers.into_iter().map(super::support::app::Answer::without_date_and_id).collect();
+    assert_eq!(answers[0].message(), said(INVALID));
+    for answer in &answers {
+        assert_eq!(answer, &answers[0]);
+    }
+}
+
+#[tokio::test]
+async fn otpd_dev_does_the_main_job_without_peers() {
+    let dev = Process::dev().await;
+    assert_eq!(dev.send_otp("a@example.com").await.message(), said(SENT));
+    let code = dev.captured_codes("a@example.com").await.remove(0);
+    assert!(dev.captured_codes("b@example.com").await.is_empty());
+    let verified = dev.verify_otp("a@example.com", &code).await;
+    assert_eq!(verified.message(), said(VERIFIED));
+    assert!(verified.header("otp-proof").expect("otpd dev has a proof key").split('.').count() == 3);
+    assert_eq!(dev.verify_otp("a@example.com", &code).await.message(), said(INVALID));
+    assert_eq!(dev.get("/dev").await.status, 200);
+    assert_eq!(dev.get("/dev/mails?to=nobody").await.message(), said(MALFORMED));
+}
+
+#[tokio::test]
+async fn a_service_without_dev_shows_no_mails() {
+    let app = TestApp::spawn().await;
+    assert_eq!(app.get("/dev").await.message(), said((404, "Not found")));
+    assert_eq!(app.get("/dev/mails").await.message(), said((404, "Not found")));
+}

@@ -1,0 +1,362 @@
+//! A running otpd: the real binary as a process of its own, with its own Redis, SMTP peer and settings.
+//!
+//! Knows the service by its HTTP, its log and its exit code only.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::redis::RedisServer;
+use super::smtp::SmtpPeer;
+
+/// Secrets of the test deployments, 32 octets each.
+const PEPPER_1: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+const PEPPER_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
+/// The sender of all test mails.
+pub const SENDER: &str = "codes@sender.example";
+
+/// How long to wait for what must happen soon.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `k1` alone.
+pub fn one_pepper() -> String {
+    format!("k1:{PEPPER_1}")
+}
+
+/// `k2` is new, `k1` still checks.
+pub fn rotated_peppers() -> String {
+    format!("k2:{PEPPER_2},k1:{PEPPER_1}")
+}
+
+/// `k2` alone.
+pub fn new_pepper() -> String {
+    format!("k2:{PEPPER_2}")
+}
+
+/// Settings for a process to be.
+pub struct Builder {
+    settings: BTreeMap<String, String>,
+    smtp: super::smtp::SmtpPeerBuilder,
+    tls: bool,
+}
+
+/// otpd and its peers; all of it ends with the test.
+pub struct TestApp {
+    pub process: Arc<Process>,
+    pub redis: RedisServer,
+    pub smtp: SmtpPeer,
+    settings: BTreeMap<String, String>,
+}
+
+/// A process of the binary that listens.
+pub struct Process {
+    child: Mutex<Child>,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    client: reqwest::Client,
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header, if it is there once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values =
+            self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The status and the `message` member of a body that has no other.
+    pub fn message(&self) -> (u16, String) {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"));
+        let message = body["message"].as_str().unwrap_or_else(|| panic!("no message: {self:?}"));
+        assert_eq!(body, json!({ "message": message }));
+        (self.status, message.to_owned())
+    }
+
+    /// Everything but what differs from answer to answer by design.
+    pub fn without_date_and_id(mut self) -> Self {
+        self.headers.retain(|(name, _)| name != "date" && name != "x-request-id");
+        self
+    }
+}
+
+impl Builder {
+    /// One more setting.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A relay that demands STARTTLS and a login.
+    pub fn tls(mut self) -> Self {
+        self.smtp = self.smtp.starttls().credentials(SENDER, "relay password");
+        self.tls = true;
+        self
+    }
+
+    /// Starts the peers, then otpd.
+    pub async fn spawn(self) -> TestApp {
+        let (redis, smtp) = (RedisServer::start().await, self.smtp.start().await);
+        let mut settings: BTreeMap<String, String> = [
+            ("EMAIL_SENDER", SENDER.to_owned()),
+            ("SMTP_SERVER", "localhost".to_owned()),
+            ("SMTP_PORT", smtp.port().to_string()),
+            ("REDIS_HOST", "127.0.0.1".to_owned()),
+            ("REDIS_PORT", redis.port().to_string()),
+            ("OTP_SECRETS__PEPPERS", one_pepper()),
+            ("OTP_SECRETS__INDEX_KEY", PEPPER_2.to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let relay = if self.tls {
+            vec![
+                ("EMAIL_PASSWORD", "relay password".to_owned()),
+                ("SSL_CERT_FILE", smtp.ca_file().display().to_string()),
+            ]
+        } else {
+            vec![("OTP_SMTP__AUTH", "none".to_owned()), ("OTP_SMTP__TLS", "none".to_owned())]
+        };
+        settings.extend(relay.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        settings.extend(self.settings);
+        let process = Arc::new(Process::start("serve", &settings).await);
+        TestApp { process, redis, smtp, settings }
+    }
+}
+
+impl TestApp {
+    /// `otpd serve` with hashes that take microseconds; what a test is about it sets itself.
+    pub fn builder() -> Builder {
+        let settings = light_hash().into_iter().collect();
+        Builder { settings, smtp: SmtpPeer::builder(), tls: false }
+    }
+
+    /// `otpd serve` with nothing special.
+    pub async fn spawn() -> Self {
+        Self::builder().spawn().await
+    }
+
+    /// What its process was started with.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
+    }
+
+    /// Another process on the same peers, with one setting changed.
+    pub async fn another(&self, name: &str, value: &str) -> Process {
+        let mut settings = self.settings.clone();
+        settings.insert(name.to_owned(), value.to_owned());
+        Process::start("serve", &settings).await
+    }
+
+    /// Sends a code and gives the mailed one.
+    pub async fn code_for(&self, email: &str) -> String {
+        let sent = self.process.send_otp(email).await;
+        assert_eq!(sent.message(), (200, "OTP sent successfully".to_owned()));
+        self.smtp.last_code_to(email)
+    }
+}
+
+impl std::ops::Deref for TestApp {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// argon2id at its least, for tests that are not about hashing.
+pub fn light_hash() -> [(String, String); 3] {
+    [("OTP_HASH__MEMORY_KIB", "64"), ("OTP_HASH__PASSES", "1"), ("OTP_DANGEROUS__WEAK_HASH", "true")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// The binary with these settings and no others, in an empty folder.
+pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
+    command.env_clear().envs(settings).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+impl Process {
+    /// `otpd dev` with hashes that take microseconds.
+    pub async fn dev() -> Self {
+        let queue = [("OTP_HASH__QUEUE".to_owned(), "2000".to_owned())];
+        Self::start("dev", &light_hash().into_iter().chain(queue).collect()).await
+    }
+
+    /// Starts the binary and waits until it listens.
+    pub async fn start(subcommand: &str, settings: &BTreeMap<String, String>) -> Self {
+        let mut settings = settings.clone();
+        settings.entry("OTP_HTTP__LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
+        settings.entry("OTP_LOG__LEVEL".to_owned()).or_insert_with(|| "trace".to_owned());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut child = command(folder.path(), &settings)
+            .arg(subcommand)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = child.stderr.take().expect("standard error is piped");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (found, address) = tokio::sync::oneshot::channel();
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let _folder = folder;
+            let mut found = Some(found);
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(address) = listening(&line)
+                    && let Some(found) = found.take()
+                {
+                    let _ = found.send(address);
+                }
+                let mut log = lines.lock().expect("no thread panics with the log");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let address = tokio::time::timeout(PATIENCE, address).await;
+        let Ok(Ok(address)) = address else {
+            panic!("otpd did not listen: {}", log.lock().expect("the log"))
+        };
+        let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { child: Mutex::new(child), address, log, client }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().expect("no thread panics with the process")
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child().id()
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no thread panics with the log").clone()
+    }
+
+    /// `POST /send-otp` for an address.
+    pub async fn send_otp(&self, email: &str) -> Answer {
+        self.post("/send-otp", &json!({ "email": email }).to_string()).await
+    }
+
+    /// `POST /verify-otp` for an address and a code.
+    pub async fn verify_otp(&self, email: &str, otp: &str) -> Answer {
+        self.post("/verify-otp", &json!({ "email": email, "otp": otp }).to_string()).await
+    }
+
+    /// A POST of JSON text.
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let request = self.request(reqwest::Method::POST, path);
+        self.answer(request.header("content-type", "application/json").body(body.to_owned())).await
+    }
+
+    /// A GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.answer(self.request(reqwest::Method::GET, path)).await
+    }
+
+    /// Any request, to be completed.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    /// Sends a completed request.
+    pub async fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.expect("an answer");
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        Answer {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: response.text().await.expect("a body of text"),
+        }
+    }
+
+    /// A connection of its own, for bytes that no client library would send.
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("a connection")
+    }
+
+    /// Sends raw bytes and reads until the server closes.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // A server that has refused early may have closed while there is still more to send.
+        let _ = stream.write_all(bytes).await;
+        read_to_end(&mut stream).await
+    }
+
+    /// The codes captured by `otpd dev` for an address, newest first.
+    pub async fn captured_codes(&self, email: &str) -> Vec<String> {
+        let answer = self.get(&format!("/dev/mails?to={email}")).await;
+        let mails: Vec<Value> = serde_json::from_str(&answer.body).expect("a list of mails");
+        mails.iter().map(|mail| digits(mail["text"].as_str().expect("a text"))).collect()
+    }
+
+    /// Asks it to stop, as an orchestrator does.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child().try_wait().expect("the process can be waited for") {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "otpd did not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Everything that comes until the other side closes.
+pub async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut octets = Vec::new();
+    // A reset after the answer is a close all the same.
+    let _ = stream.read_to_end(&mut octets).await;
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// The first six digits that stand alone in a line.
+fn digits(text: &str) -> String {
+    let line = text.lines().find(|line| line.len() >= 6 && line.bytes().all(|b| b.is_ascii_digit()));
+    line.expect("a code in the mail").to_owned()
+}
+
+/// The address in the log line that says where otpd listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    (line["message"] == "listening").then(|| line["address"].as_str()?.parse().ok())?
+}
