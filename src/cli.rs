@@ -2,6 +2,8 @@
 //!
 //! Must not hold a rule of the service: a command reads settings, puts an `App` together, and reports.
 
+#![expect(clippy::print_stderr, reason = "a command tells its user why it failed")]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

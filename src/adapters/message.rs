@@ -56,18 +56,23 @@ pub struct Content {
     pub html: String,
 }
 
+/// The name of the HTML part's template; what is put into it is escaped.
+const HTML: &str = "code.html";
+
 impl Composer {
     /// Compiles the templates.
     pub fn new(sender: Sender) -> Result<Self, TemplateError> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-        templates.set_auto_escape_callback(|name| {
-            if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
-        });
+        templates.set_auto_escape_callback(
+            |name| {
+                if name == HTML { AutoEscape::Html } else { AutoEscape::None }
+            },
+        );
         for (name, source) in [
             ("code.subject", "Your code for {{ brand }}"),
             ("code.txt", include_str!("message/code.txt")),
-            ("code.html", include_str!("message/code.html")),
+            (HTML, include_str!("message/code.html")),
         ] {
             templates.add_template(name, source).map_err(TemplateError)?;
         }
@@ -87,11 +92,7 @@ impl Composer {
             valid_for => in_words(mail.valid_for),
         };
         let render = |name| self.templates.get_template(name)?.render(&context);
-        Ok(Content {
-            subject: render("code.subject")?,
-            text: render("code.txt")?,
-            html: render("code.html")?,
-        })
+        Ok(Content { subject: render("code.subject")?, text: render("code.txt")?, html: render(HTML)? })
     }
 
     /// The whole message, ready for a relay.
@@ -166,7 +167,7 @@ mod tests {
         CodeMail {
             to: EmailAddress::parse("a@example.com").unwrap(),
             code: Code::parse("012345").unwrap(),
-            valid_for: Duration::from_secs(300),
+            valid_for: Duration::from_mins(5),
         }
     }
 

@@ -127,7 +127,7 @@ impl Mailer for SmtpMailer {
             };
             match pauses.next() {
                 Some(pause) if fault.is_transient() && Instant::now() + pause < deadline => {
-                    sleep(pause).await
+                    sleep(pause).await;
                 }
                 _ => return Delivery::Refused(MailError::new(fault)),
             }

@@ -47,9 +47,8 @@ struct Mail {
 
 fn mails(request: &Request, mailbox: &dyn Mailbox) -> Response {
     let Ok(filter) = request.params::<Filter>() else { return Refusal::Malformed.into_response() };
-    let to = match filter.to.map(|to| EmailAddress::parse(to.trim())).transpose() {
-        Ok(to) => to,
-        Err(_) => return Refusal::Malformed.into_response(),
+    let Ok(to) = filter.to.map(|to| EmailAddress::parse(to.trim())).transpose() else {
+        return Refusal::Malformed.into_response();
     };
     let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();
     Json(mails).into_response()

@@ -45,6 +45,7 @@ impl HealthApi {
     /// Is the process alive?
     ///
     /// Answers 200 as long as the process serves, whatever the state of Redis.
+    #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/livez", method = "get", operation_id = "live")]
     async fn live(&self) -> Liveness {
         Liveness::Live(Json(Health { status: "ok".to_owned() }))

@@ -130,17 +130,17 @@ mod tests {
         email: Option<String>,
     }
 
-    fn read(text: &str) -> Option<Option<String>> {
-        parse::<Sample>(text.as_bytes()).ok().map(|sample| sample.email)
+    fn read(text: &str) -> Result<Option<String>, ()> {
+        parse::<Sample>(text.as_bytes()).map(|sample| sample.email).map_err(|_| ())
     }
 
     #[test]
     fn unknown_members_are_ignored_and_double_ones_are_not() {
-        assert_eq!(read(r#"{"email":"a","x":{"y":[1,{}]}}"#), Some(Some("a".to_owned())));
-        assert_eq!(read("{}"), Some(None));
+        assert_eq!(read(r#"{"email":"a","x":{"y":[1,{}]}}"#), Ok(Some("a".to_owned())));
+        assert_eq!(read("{}"), Ok(None));
         for text in [r#"{"email":"a","email":"b"}"#, r#"{"x":1,"x":2}"#, r#"{"email":"a","\u0065mail":"b"}"#]
         {
-            assert_eq!(read(text), None, "{text}");
+            assert!(read(text).is_err(), "{text}");
         }
     }
 
@@ -149,9 +149,9 @@ mod tests {
         for text in
             ["", "null", "[]", "1", "\"a\"", "{", r#"{"email":1}"#, r#"{"email":["a"]}"#, "{} {}", "{'a':1}"]
         {
-            assert_eq!(read(text), None, "{text}");
+            assert!(read(text).is_err(), "{text}");
         }
-        assert_eq!(read(&format!("{{\"x\":{}", "[".repeat(100_000))), None);
+        assert!(read(&format!("{{\"x\":{}", "[".repeat(100_000))).is_err());
         assert!(parse::<Sample>(b"{\"email\":\"\xff\"}").is_err());
     }
 

@@ -108,7 +108,7 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.into()));
         let texts = Texts { environment: environment.into(), ..Texts::default() };
-        let sources = Sources::layered(texts, &|_| unreachable!("no file is named")).unwrap();
+        let sources = Sources::layered(texts, &|_| panic!("no file is named")).unwrap();
         let settings = config::serve(&sources).unwrap().settings;
         assert_eq!(settings.secrets.peppers.current().id().as_str(), "k2");
     }

@@ -53,6 +53,7 @@ impl fmt::Debug for Texts {
 }
 
 /// The only reading of the environment. A name that is no UTF-8 is none of ours.
+#[expect(clippy::disallowed_methods, reason = "this is its one home")]
 fn environment() -> Vec<(String, OsString)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
 }

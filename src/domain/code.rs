@@ -119,10 +119,10 @@ mod tests {
     impl rand::rand_core::TryRng for Counting {
         type Error = std::convert::Infallible;
         fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-            unreachable!("codes are drawn from bytes")
+            panic!("codes are drawn from bytes")
         }
         fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-            unreachable!("codes are drawn from bytes")
+            panic!("codes are drawn from bytes")
         }
         fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
             for byte in bytes {

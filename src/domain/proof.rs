@@ -93,6 +93,7 @@ struct Ed25519Signer(Ed25519KeyPair);
 
 struct Ed25519Verifier(Vec<u8>);
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is the crate's")]
 fn ed25519_signer(algorithm: &Algorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
     if *algorithm != Algorithm::EdDSA {
         return Err(ErrorKind::InvalidAlgorithm.into());
@@ -101,6 +102,7 @@ fn ed25519_signer(algorithm: &Algorithm, key: &EncodingKey) -> JwtResult<Box<dyn
     Ok(Box::new(Ed25519Signer(pair)))
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is the crate's")]
 fn ed25519_verifier(algorithm: &Algorithm, key: &DecodingKey) -> JwtResult<Box<dyn JwtVerifier>> {
     if *algorithm != Algorithm::EdDSA {
         return Err(ErrorKind::InvalidAlgorithm.into());

@@ -131,6 +131,16 @@ async fn the_seeds_settings_and_inits_secrets_are_all_that_serve_needs() {
     assert_eq!(app.verify_otp("a@example.com", &mail.code()).await.status, 400);
 }
 
+#[tokio::test]
+async fn a_redis_url_wins_over_host_and_port() {
+    let app = TestApp::spawn().await;
+    let mut settings = app.settings().clone();
+    settings.insert("REDIS_PORT".to_owned(), "1".to_owned());
+    settings.insert("REDIS_URL".to_owned(), app.redis.url());
+    let other = Process::start("serve", &settings).await;
+    assert_eq!(other.get("/readyz").await.status, 200);
+}
+
 #[test]
 fn init_completes_a_file_and_then_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");

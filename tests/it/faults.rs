@@ -268,6 +268,8 @@ async fn a_full_hash_queue_is_answered_at_once() {
     let answers = calls.join_all().await;
     let shed: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
     assert_eq!(shed.len(), 6, "{answers:?}");
-    shed.iter().for_each(|answer| assert_unavailable(answer));
+    for answer in shed {
+        assert_unavailable(answer);
+    }
     assert!(app.redis.dump().await.is_empty());
 }

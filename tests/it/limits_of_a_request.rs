@@ -1,5 +1,6 @@
 //! What a request may be: its media type, its size, its time, its route and its method.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -43,7 +44,8 @@ async fn eight_kib_are_the_most_of_a_body_also_in_chunks() {
     assert_eq!(dev.post("/send-otp", &body(8193)).await.message(), said(413, "Payload too large"));
     let mut chunked = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n");
     for chunk in body(8193).as_bytes().chunks(1000) {
-        chunked += &format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+        write!(chunked, "{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))
+            .expect("a string grows");
     }
     chunked += "0\r\n\r\n";
     let answer = dev.raw(chunked.as_bytes()).await;

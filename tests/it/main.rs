@@ -1,5 +1,12 @@
 //! The tests that drive otpd from outside: real processes, a real Redis, real SMTP.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod commands;
 mod faults;
 mod layering;

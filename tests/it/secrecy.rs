@@ -52,7 +52,7 @@ async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itse
         let name = String::from_utf8_lossy(key);
         assert!(name.starts_with("otp:{"), "{name}");
         assert!(
-            (1..=Duration::from_secs(300).as_millis().try_into().expect("small")).contains(ttl),
+            (1..=Duration::from_mins(5).as_millis().try_into().expect("small")).contains(ttl),
             "{name}: {ttl}"
         );
         for person in PEOPLE {
@@ -114,4 +114,13 @@ async fn a_relay_with_a_certificate_of_nobody_hears_no_password() {
     assert_eq!(app.send_otp(PEOPLE[0]).await.status, 500);
     assert!(app.smtp.mails().is_empty());
     assert!(!contains(&app.smtp.transcript(), "AUTH"));
+}
+
+#[tokio::test]
+async fn a_relay_that_speaks_tls_from_the_first_byte_gets_mail() {
+    let app = TestApp::builder().implicit_tls().spawn().await;
+    let code = app.code_for(PEOPLE[0]).await;
+    assert!(app.smtp.mails()[0].tls);
+    assert!(app.smtp.transcript().is_empty(), "nothing was said outside TLS");
+    assert_eq!(app.verify_otp(PEOPLE[0], &code).await.status, 200);
 }

@@ -143,6 +143,9 @@ fn parameters(host: &str) -> Result<TlsParameters, Fault> {
 
 impl Relay {
     /// Opens a conversation; `hello` is the name given in EHLO.
+    ///
+    /// # Errors
+    /// [`Fault`]: no connection, no TLS, or a refusal on the way to the login.
     pub async fn connect(&self, hello: &str) -> Result<Session, Fault> {
         let hello = ClientId::Domain(hello.to_owned());
         let implicit = match &self.tls {
@@ -237,6 +240,7 @@ impl Handover {
 
 impl Fault {
     /// Nothing was heard in time.
+    #[must_use]
     pub fn timeout(step: Step) -> Self {
         Self { step, cause: Cause::Timeout }
     }

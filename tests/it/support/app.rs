@@ -108,6 +108,13 @@ impl Builder {
         self
     }
 
+    /// A relay that speaks TLS from the first byte and demands a login.
+    pub fn implicit_tls(mut self) -> Self {
+        self = self.tls().set("OTP_SMTP__TLS", "implicit");
+        self.smtp = self.smtp.implicit_tls();
+        self
+    }
+
     /// Starts the peers, then otpd.
     pub async fn spawn(self) -> TestApp {
         let (redis, smtp) = (RedisServer::start().await, self.smtp.start().await);

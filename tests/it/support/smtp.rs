@@ -63,7 +63,6 @@ pub enum Fault {
 pub struct SmtpPeer {
     shared: Arc<Shared>,
     listener: Listener,
-    ca_pem: String,
     directory: TempDir,
 }
 
@@ -77,12 +76,6 @@ impl SmtpPeerBuilder {
     /// Offers STARTTLS, and refuses AUTH and MAIL before it.
     pub fn starttls(mut self) -> Self {
         self.security = Security::StartTls;
-        self
-    }
-
-    /// Offers no encryption (the default).
-    pub fn without_starttls(mut self) -> Self {
-        self.security = Security::Plain;
         self
     }
 
@@ -105,10 +98,9 @@ impl SmtpPeerBuilder {
         let peer = SmtpPeer {
             shared: Arc::new(Shared::new(self.security, self.credentials, acceptor)),
             listener: Listener::reserve(),
-            ca_pem,
             directory,
         };
-        fs::write(peer.ca_file(), &peer.ca_pem).expect("the directory is writable");
+        fs::write(peer.ca_file(), ca_pem).expect("the directory is writable");
         peer.start_again().await;
         peer
     }
@@ -145,12 +137,7 @@ impl SmtpPeer {
         self.listener.port()
     }
 
-    /// The certificate of the authority that vouches for `localhost` and 127.0.0.1.
-    pub fn ca_pem(&self) -> String {
-        self.ca_pem.clone()
-    }
-
-    /// A file with that certificate, for `SSL_CERT_FILE`; it lives as long as the peer.
+    /// A file with the certificate of the authority that vouches for `localhost` and 127.0.0.1, for `SSL_CERT_FILE`; it lives as long as the peer.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
