@@ -30,7 +30,7 @@ pub struct ProofKey {
 }
 
 /// What a proof says (RFC 7519 section 4.1, and `purpose`).
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct Claims<'a> {
     /// Who confirmed the address.
     pub iss: &'a str,
@@ -133,5 +133,45 @@ impl Verifier<Vec<u8>> for Ed25519Verifier {
 impl JwtVerifier for Ed25519Verifier {
     fn algorithm(&self) -> Algorithm {
         Algorithm::EdDSA
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use ring::signature::KeyPair as _;
+
+    use super::*;
+
+    #[test]
+    fn a_proof_is_signed_by_its_key_and_says_what_was_claimed() {
+        let key = ProofKey::new(PepperId::parse("p1").unwrap(), [7; PROOF_SEED_OCTETS]);
+        let claims = Claims {
+            iss: "otpd",
+            aud: "simple",
+            sub: "a@example.com",
+            purpose: "simple",
+            jti: "1",
+            iat: 1,
+            exp: 301,
+        };
+        let token = key.sign(&claims).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let public = Ed25519KeyPair::from_seed_unchecked(&[7; PROOF_SEED_OCTETS]).unwrap();
+        let public = UnparsedPublicKey::new(&ED25519, public.public_key().as_ref().to_vec());
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        public.verify(signed.as_bytes(), &signature).unwrap();
+        public.verify(&signed.as_bytes()[1..], &signature).unwrap_err();
+        let parts: Vec<serde_json::Value> = signed
+            .split('.')
+            .map(|part| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
+            .collect();
+        assert_eq!(parts[0], serde_json::json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p1" }));
+        let said = serde_json::json!({
+            "iss": "otpd", "aud": "simple", "sub": "a@example.com", "purpose": "simple", "jti": "1",
+            "iat": 1, "exp": 301,
+        });
+        assert_eq!(parts[1], said);
     }
 }

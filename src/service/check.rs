@@ -66,7 +66,7 @@ pub(super) async fn check(
 
     // 6. Win.
     let token = GuessToken { code, nonce: random::octets()? };
-    if !parts.store.consume(&slot, &token).await? {
+    if !win(parts, &slot, &token).await? {
         return Err(CheckError::Invalid);
     }
     tracing::info!("an address was confirmed");
@@ -91,6 +91,17 @@ async fn compare(
     let digest = parts.hasher.digest(place, HashWork { code, salt, binding: slot.binding(), pepper }).await?;
     tracing::debug!(live = known.is_some(), "a guess was compared");
     Ok(known.filter(|(hash, _)| hash.matches(&digest)).map(|(hash, _)| *hash.salt()))
+}
+
+/// Takes the win. Asked once more where no answer came: the token makes that safe, and the guess was right.
+async fn win(parts: &Parts, slot: &Slot, token: &GuessToken) -> Result<bool, StoreError> {
+    match parts.store.consume(slot, token).await {
+        Err(error) => {
+            log(&error, "a right guess is taken to the store once more");
+            parts.store.consume(slot, token).await
+        }
+        answer => answer,
+    }
 }
 
 /// Signs a proof, where a key is set.

@@ -78,6 +78,25 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
 }
 
 #[tokio::test]
+async fn a_right_guess_outlives_a_store_that_did_not_answer() {
+    // A hash that takes long enough to freeze Redis between the spending and the win.
+    let slow = [("OTP_HASH__MEMORY_KIB", "131072"), ("OTP_HASH__PASSES", "5")];
+    let app = slow.iter().fold(TestApp::builder(), |app, (name, value)| app.set(name, value)).spawn().await;
+    let code = app.code_for(EMAIL).await;
+    let unspent = app.redis.dump().await;
+    let (answer, ()) = tokio::join!(app.verify_otp(EMAIL, &code), async {
+        while app.redis.dump().await[0].1 == unspent[0].1 {}
+        app.redis.pause();
+        while !app.log().contains("a right guess is taken to the store once more") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        app.redis.resume();
+    });
+    assert_eq!(answer.message(), (200, "OTP verified successfully".to_owned()), "{}", app.log());
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 400, "it has served");
+}
+
+#[tokio::test]
 async fn otpd_starts_before_its_redis() {
     let app = TestApp::spawn().await;
     app.redis.stop();

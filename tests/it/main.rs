@@ -8,6 +8,7 @@
 )]
 
 mod commands;
+mod documents;
 mod faults;
 mod layering;
 mod limits_of_a_request;

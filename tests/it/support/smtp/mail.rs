@@ -120,8 +120,6 @@ fn quoted_printable(body: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     const MAIL: &str = "Subject: a\r\n long\r\n\tone\r\ncontent-type: Multipart/Alternative;\r\n \
         boundary=\"b=_1\"\r\n\r\npreamble\r\n--b=_1\r\nContent-Type: text/plain; charset=utf-8\r\n\
         Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe: 12345=\r\n6.\r\n--b=_1\r\n\
@@ -130,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_multipart_mail_is_read_back() {
-        let mail = ReceivedMail {
+        let mail = super::ReceivedMail {
             from: String::new(),
             to: Vec::new(),
             raw: MAIL.to_owned(),
@@ -146,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_code_stands_alone_and_has_6_to_10_digits() {
-        let found = |text: &str| find_code(text);
+        let found = |text: &str| super::find_code(text);
         assert_eq!(found("12345 x123456 123456x 12345678901 (654321)"), Some("654321".to_owned()));
         assert_eq!(found("in 2026: 1234567890"), Some("1234567890".to_owned()));
         assert_eq!(found("12345 678"), None);

@@ -1,0 +1,28 @@
+.PHONY: run test check fix bench fuzz spec
+
+run: ## the main job on this machine: http://localhost:5000/dev
+	cargo run --release -- dev
+
+test: ## everything that CI checks; installs what is missing
+	tests/run
+
+check: ## the quick inner loop
+	cargo clippy --all-targets -- --deny warnings
+	cargo test --lib
+
+fix: ## what can be mended by machine
+	cargo clippy --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt
+
+bench: ## figures and ratios; takes minutes
+	cargo bench
+
+fuzz: ## one minute a target; needs a nightly toolchain and cargo-fuzz
+	for target in $$(cargo fuzz list); do \
+	  mkdir -p fuzz/corpus/$$target && \
+	  cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; \
+	done
+
+spec: ## openapi/ anew, from the code
+	cargo run --quiet -- openapi --format json > openapi/openapi.json
+	cargo run --quiet -- openapi --format yaml > openapi/openapi.yaml

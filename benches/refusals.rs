@@ -1,0 +1,73 @@
+//! How long the four refusals of `/verify-otp` take: nothing but the code should make a difference (SEC-13).
+//!
+//! Prints the median of each, and how far it is from that of a wrong code. Calls are interleaved, so that
+//! whatever else the machine does meets all of them alike.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a bench that cannot go on stops; what it finds it prints"
+)]
+
+use std::time::{Duration, Instant};
+
+#[path = "../tests/it/support/mod.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
+mod support;
+
+use support::app::TestApp;
+
+/// Calls of each kind.
+const CALLS: usize = 1000;
+/// Guesses that a code can take.
+const GUESSES: usize = 5;
+/// One of the codes that a service may draw; whether it is the live one is known from the mail.
+const GUESS: &str = "000000";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let app = TestApp::builder()
+        .set("OTP_HASH__MEMORY_KIB", "7168")
+        .set("OTP_HASH__PASSES", "5")
+        .set("OTP_LOG__LEVEL", "info")
+        .spawn()
+        .await;
+    let used = "used@example.com";
+    let code = app.code_for(used).await;
+    assert_eq!(app.verify_otp(used, &code).await.status, 200);
+    let exhausted = "exhausted@example.com";
+    app.code_for(exhausted).await;
+    for _ in 0..GUESSES {
+        app.verify_otp(exhausted, GUESS).await;
+    }
+
+    let names = ["wrong", "unknown", "used", "exhausted"];
+    let mut times = [const { Vec::new() }; 4];
+    for round in 0..CALLS {
+        let live = format!("live{}@example.com", round / GUESSES);
+        if round % GUESSES == 0 {
+            assert_ne!(app.code_for(&live).await, GUESS, "one code in a million: run it again");
+        }
+        let unknown = format!("unknown{round}@example.com");
+        for (times, email) in times.iter_mut().zip([live.as_str(), &unknown, used, exhausted]) {
+            let begun = Instant::now();
+            let answer = app.verify_otp(email, GUESS).await;
+            times.push(begun.elapsed());
+            assert_eq!(answer.status, 400);
+        }
+    }
+
+    println!("/verify-otp, default hash, {CALLS} interleaved calls of each kind");
+    let medians = times.map(median);
+    for (name, median) in names.iter().zip(medians) {
+        let ratio = median.as_secs_f64() / medians[0].as_secs_f64();
+        println!("{name:<10} {:>7.3} ms   {ratio:.3} x wrong", median.as_secs_f64() * 1000.0);
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
