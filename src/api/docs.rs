@@ -15,6 +15,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::RouteTable;
 
+/// How the page of Swagger UI begins. The framework's own head leaves out the document type, the language, the
+/// width for phones, and an icon, without which browsers ask for one that is not there. On a phone the table of
+/// responses scrolls by itself instead of the whole page.
+const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n\
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+    <link rel=\"icon\" href=\"data:,\">\n\
+    <style>.swagger-ui .responses-inner { overflow-x: auto }</style>";
+
 /// The documents, made once.
 pub struct Documents {
     ui: Bytes,
@@ -26,7 +34,7 @@ pub struct Documents {
 impl Documents {
     /// Makes the documents of an API.
     pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
-        let ui = api.swagger_ui_html();
+        let ui = with_head(&api.swagger_ui_html());
         Self { ui_policy: policy(&ui), ui: ui.into(), json: api.spec().into(), yaml: api.spec_yaml().into() }
     }
 
@@ -50,6 +58,11 @@ pub fn page(html: Bytes, policy: &str) -> Response {
         .header(CONTENT_SECURITY_POLICY, policy)
         .header(REFERRER_POLICY, "no-referrer")
         .body(Body::from_bytes(html))
+}
+
+fn with_head(html: &str) -> String {
+    let (_, rest) = html.split_once("<head>").unwrap_or(("", html));
+    format!("{HEAD}{rest}")
 }
 
 fn document(content: Bytes, content_type: &str) -> Response {
@@ -82,6 +95,17 @@ fn hashes(html: &str, open: &str, close: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_has_our_head_and_the_frameworks_content() {
+        let page = with_head("\n<html charset>\n<head>\n<title>T</title></head><body></body></html>");
+        assert!(
+            page.starts_with("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta name=\"viewport\""),
+            "{page}"
+        );
+        assert!(page.ends_with("\n<title>T</title></head><body></body></html>"), "{page}");
+        assert_eq!(page.matches("<html").count(), 1, "{page}");
+    }
 
     #[test]
     fn the_policy_names_each_inline_element() {
