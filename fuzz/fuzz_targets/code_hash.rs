@@ -1,0 +1,27 @@
+//! Stored hashes: what is read is written back octet for octet, and anything else is refused.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
+use otpd::domain::pepper::PepperId;
+
+fuzz_target!(|octets: &[u8]| {
+    let Some((salt, stored)) = octets.split_first_chunk::<SALT_OCTETS>() else { return };
+    let name = stored.get(DIGEST_OCTETS..).and_then(|name| str::from_utf8(name).ok());
+    let is_name = |name: &&str| {
+        (1..=16).contains(&name.len())
+            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    };
+    let hash = CodeHash::from_bytes(Salt::new(*salt), stored);
+    assert_eq!(hash.as_ref().map(|hash| hash.kid().as_str()), name.filter(is_name));
+    if let Some(hash) = hash {
+        assert_eq!(hash.to_bytes(), stored);
+        assert_eq!(hash.salt().as_bytes(), salt);
+        assert_eq!(PepperId::parse(hash.kid().as_str()).as_ref(), Some(hash.kid()));
+        assert_eq!(
+            format!("{hash:?}"),
+            format!("CodeHash {{ kid: PepperId({:?}), .. }}", hash.kid().as_str())
+        );
+    }
+});

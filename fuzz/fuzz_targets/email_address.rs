@@ -1,0 +1,41 @@
+//! Addresses: whatever is accepted is exactly one plain mailbox, to us and to the mail library.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use otpd::domain::email_address::EmailAddress;
+
+fuzz_target!(|text: &str| {
+    let Ok(address) = EmailAddress::parse(text) else { return };
+    is_one_plain_mailbox(text, &address);
+    has_one_limit_key(&address);
+});
+
+fn is_one_plain_mailbox(text: &str, address: &EmailAddress) {
+    let (local, domain) = (address.local_part(), address.domain());
+    assert_eq!(address.as_str(), format!("{local}@{domain}"));
+    assert_eq!(text.rsplit_once('@').map(|(local, _)| local), Some(local), "the mailbox that was named");
+    // Printable ASCII, and nothing that ends an address in a header or in SMTP.
+    let is_plain = |b: u8| b.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&b);
+    assert!(local.bytes().all(is_plain) && domain.bytes().all(is_plain), "{:?}", address.as_str());
+    assert!(domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)));
+    assert!((1..=64).contains(&local.len()) && address.as_str().len() <= 254);
+
+    assert_eq!(EmailAddress::parse(address.as_str()).as_ref(), Ok(address), "it reads back");
+    let library: lettre::Address = address.as_str().parse().expect("an address to the mail library");
+    assert_eq!((library.user(), library.domain()), (local, domain));
+    assert!(address.masked().ends_with(domain));
+}
+
+fn has_one_limit_key(address: &EmailAddress) {
+    let key = address.limit_key();
+    let (local, domain) = key.expose().rsplit_once('@').expect("a key has the form of an address");
+    assert!(!local.contains('+') && !local.bytes().any(|b| b.is_ascii_uppercase()), "{local:?}");
+    assert!(domain != "googlemail.com" && (domain != "gmail.com" || !local.contains('.')), "{local:?}");
+    // A key such as that of `+tag@example.com` is no address.
+    if let Ok(again) = EmailAddress::parse(key.expose()) {
+        assert_eq!(again.limit_key(), key);
+    }
+    let shouted = format!("{}@{}", address.local_part().to_ascii_uppercase(), address.domain());
+    assert_eq!(EmailAddress::parse(&shouted).map(|other| other.limit_key()), Ok(key));
+}

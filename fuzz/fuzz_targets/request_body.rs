@@ -1,0 +1,105 @@
+//! Requests to the simple endpoints: whatever the body, the answer is one of a closed set and repeats nothing.
+//!
+//! The first octet chooses the endpoint and the media type, the rest is the body. It goes through the whole of
+//! the HTTP edge, over the parts of `otpd dev`.
+
+#![no_main]
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use otpd::adapters::Sender;
+use otpd::adapters::clock::SystemClock;
+use otpd::adapters::hasher::{Capacity, HashThreads};
+use otpd::adapters::mailbox::MemoryMailbox;
+use otpd::adapters::memory::MemoryStore;
+use otpd::api::{self, SimpleAccess};
+use otpd::domain::code::CodeLength;
+use otpd::domain::code_hash::HashCost;
+use otpd::domain::email_address::EmailAddress;
+use otpd::domain::pepper::{Pepper, PepperId, Peppers};
+use otpd::domain::slot::IndexKey;
+use otpd::domain::verification::Policy;
+use otpd::ports::Clock;
+use otpd::service::{self, Secrets, Service};
+use poem::endpoint::BoxEndpoint;
+use poem::http::StatusCode;
+use poem::{Endpoint as _, Request};
+use tokio::runtime::{Builder, Runtime};
+
+const MEDIA_TYPES: [&str; 4] =
+    ["application/json", "application/json; charset=utf-8", "application/json; charset=latin1", "text/plain"];
+
+/// What the endpoints may say to a body. A 500 or a 503 would be a fault of ours: no part is down.
+const ANSWERS: [(u16, &str); 9] = [
+    (200, r#"{"message":"OTP sent successfully"}"#),
+    (200, r#"{"message":"OTP verified successfully"}"#),
+    (400, r#"{"message":"Email is required"}"#),
+    (400, r#"{"message":"Email and OTP are required"}"#),
+    (400, r#"{"message":"Invalid email address"}"#),
+    (400, r#"{"message":"Invalid or expired OTP"}"#),
+    (400, r#"{"message":"Malformed request"}"#),
+    (413, r#"{"message":"Payload too large"}"#),
+    (415, r#"{"message":"Unsupported media type"}"#),
+];
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+static ENDPOINT: LazyLock<BoxEndpoint<'static>> = LazyLock::new(endpoint);
+
+fuzz_target!(|octets: &[u8]| {
+    let Some((choice, body)) = octets.split_first() else { return };
+    let path = if choice & 1 == 0 { "/send-otp" } else { "/verify-otp" };
+    let media_type = MEDIA_TYPES[usize::from(choice >> 1) % MEDIA_TYPES.len()];
+    let (status, answer) = RUNTIME.block_on(answer(path, media_type, body.to_vec()));
+
+    assert!(ANSWERS.contains(&(status.as_u16(), &answer)), "{status}: {answer}");
+    let is_json = media_type == "application/json" || media_type.ends_with("utf-8");
+    assert_eq!(status == StatusCode::UNSUPPORTED_MEDIA_TYPE, !is_json);
+    assert_eq!(status == StatusCode::PAYLOAD_TOO_LARGE, is_json && body.len() > 8 * 1024);
+    // JSON is UTF-8 (RFC 8259 section 8.1), and a request is an object.
+    let is_object = str::from_utf8(body).is_ok_and(|text| text.trim_start().starts_with('{'));
+    assert!(is_object || status != StatusCode::OK);
+});
+
+async fn answer(path: &'static str, media_type: &str, body: Vec<u8>) -> (StatusCode, String) {
+    let request = Request::builder().method(poem::http::Method::POST).uri_str(path).content_type(media_type);
+    let response = ENDPOINT.get_response(request.body(body)).await;
+    (response.status(), response.into_body().into_string().await.expect("text"))
+}
+
+fn endpoint() -> BoxEndpoint<'static> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let address = EmailAddress::parse("otpd@dev.example").expect("an address");
+    let sender = Sender { address, brand: "otpd".to_owned() };
+    let mailbox = MemoryMailbox::new(sender, Arc::clone(&clock)).expect("whole templates");
+    // A hash that costs as little as one can.
+    let cost = HashCost::new(8, 1).expect("a cost");
+    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
+    let pepper = Pepper::new(PepperId::parse("k1").expect("a name"), [1; 32]);
+    let code_length = CodeLength::new(6).expect("a length");
+    let service = Service::new(service::Parts {
+        store: Arc::new(MemoryStore::new(Arc::clone(&clock))),
+        mailer: Arc::new(mailbox),
+        hasher: Arc::new(HashThreads::start(cost, capacity).expect("a thread")),
+        clock,
+        secrets: Secrets {
+            peppers: Peppers::new(pepper, Vec::new()).expect("one pepper"),
+            index_key: IndexKey::new([2; 32]),
+            proof_key: None,
+        },
+        code_length,
+        // So short that the store forgets about as fast as the fuzzer finds addresses.
+        policy: Policy { life: Duration::from_secs(1), guesses: 5 },
+        issuer: "otpd".to_owned(),
+    });
+    api::endpoint(api::Parts {
+        service,
+        code_length,
+        simple: SimpleAccess::Open,
+        origins: Vec::new(),
+        mailbox: None,
+    })
+}

@@ -1,0 +1,76 @@
+//! Settings: any text is read or refused, and no refusal repeats a value.
+//!
+//! An input is a `.env`, a TOML file and an environment (NAME=value, a line each), with a line `---` between
+//! them. `@@` in a value stands for something that must not be shown.
+
+#![no_main]
+
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use otpd::config::{self, Faults, Sources, Texts};
+
+/// In lower case, so that no name in the environment is near to it.
+const SECRET: &str = "hunter2hunter2hunter2";
+
+fuzz_target!(|input: &str| {
+    if input.contains(SECRET) {
+        return;
+    }
+    let mut texts = input.splitn(3, "---\n");
+    let dotenv = in_values(texts.next().unwrap_or_default());
+    let toml = texts.next();
+    let environment = in_values(texts.next().unwrap_or_default());
+    assert!(config::assigned(&dotenv).iter().all(|key| key.contains('.')), "keys have a section");
+    let read = |toml: Option<String>| {
+        let variables = environment.lines().filter_map(|line| line.split_once('='));
+        let texts = Texts {
+            config: toml.map(|toml| ("otpd.toml".into(), toml)),
+            dotenv: Some(dotenv.clone()),
+            environment: variables.map(|(name, value)| (name.to_owned(), value.into())).collect(),
+        };
+        Sources::layered(texts, &|_| Ok(SECRET.to_owned()))
+    };
+    match read(toml.map(str::to_owned)) {
+        Ok(sources) => settings_of(&sources),
+        Err(faults) => shows_no_value(&faults),
+    }
+    // A name in TOML can stand anywhere and is repeated where it is unknown; what is no TOML is never repeated.
+    if let Some(Err(faults)) = toml.map(|toml| read(Some(toml.replace("@@", SECRET)))) {
+        shows_no_value(&faults);
+    }
+});
+
+/// The lines, with the secret in the values; a line without a name is all value. The path of a file is told.
+fn in_values(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| match line.split_once('=') {
+        Some((name, _)) if name.trim().ends_with("_FILE") => line.to_owned(),
+        Some((name, value)) => format!("{name}={}", value.replace("@@", SECRET)),
+        None => line.replace("@@", SECRET),
+    });
+    lines.collect()
+}
+
+fn settings_of(sources: &Sources) {
+    assert!(!format!("{sources:?}").contains(SECRET));
+    match config::serve(sources) {
+        Ok(loaded) => {
+            let codes = loaded.settings.common.codes;
+            assert!((1..=100).contains(&codes.policy.guesses));
+            assert!((Duration::from_secs(30)..=Duration::from_secs(600)).contains(&codes.policy.life));
+            assert!(!loaded.warnings.join("\n").contains(SECRET));
+            assert!(!format!("{:?}{:?}", loaded.settings.redis, loaded.settings.secrets).contains(SECRET));
+        }
+        Err(faults) => shows_no_value(&faults),
+    }
+    match config::dev(sources) {
+        Ok(loaded) => assert!(!loaded.warnings.join("\n").contains(SECRET)),
+        Err(faults) => shows_no_value(&faults),
+    }
+}
+
+fn shows_no_value(faults: &Faults) {
+    let shown = format!("{faults}\n{faults:?}");
+    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(faults.iter().count() > 0);
+}
