@@ -87,8 +87,10 @@ fn is_json(content_type: &str) -> bool {
 
 /// Reads one JSON object; the parser's own words stay here.
 pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice::<DistinctMembers>(octets).map_err(|_| Refusal::Malformed)?;
-    serde_json::from_slice(octets).map_err(|_| Refusal::Malformed)
+    // The parser itself does not look at the octets inside of a value that nobody asks for.
+    let text = str::from_utf8(octets).map_err(|_| Refusal::Malformed)?;
+    serde_json::from_str::<DistinctMembers>(text).map_err(|_| Refusal::Malformed)?;
+    serde_json::from_str(text).map_err(|_| Refusal::Malformed)
 }
 
 /// An object in which no member stands twice; its values are looked at by nobody.
@@ -152,7 +154,15 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert!(read(&format!("{{\"x\":{}", "[".repeat(100_000))).is_err());
-        assert!(parse::<Sample>(b"{\"email\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn every_octet_is_part_of_utf8() {
+        for octets in
+            [&b"{\"email\":\"\xff\"}"[..], b"{\"x\":[{\"\xff\":\"\xff\"}]}", b"{\"x\":\"\xed\xa0\x80\"}"]
+        {
+            assert!(parse::<Sample>(octets).is_err(), "{octets:?}");
+        }
     }
 
     #[test]
