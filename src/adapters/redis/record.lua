@@ -7,7 +7,8 @@
 local OPEN, WON, FAILED = 0, 1, 2
 local FORMAT = '>BBI6I6c16'
 
--- The record, or nil where there is none or it can no longer be asked about.
+-- The record, or nil where there is none or it can no longer be asked about. A value that is no record is an
+-- error: taken for one, it could pass a code off as live that no guess can win.
 local function load(remembrance)
   local packed = redis.call('GET', KEYS[1])
   if not packed then return nil end
@@ -15,6 +16,8 @@ local function load(remembrance)
   local rest
   v.state, v.spent, v.opened_at, v.expires_at, v.salt, rest = struct.unpack(FORMAT, packed)
   v.rest = string.sub(packed, rest)
+  local fits = { [OPEN] = #v.rest > 32, [WON] = #v.rest == 16, [FAILED] = #v.rest == 0 }
+  if not fits[v.state] then error('not a record of a verification') end
   if now >= v.expires_at + remembrance then return nil end
   return v
 end
