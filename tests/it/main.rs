@@ -16,4 +16,6 @@ mod openapi;
 mod parallel;
 mod secrecy;
 mod simple;
+mod store;
+mod store_model;
 mod support;

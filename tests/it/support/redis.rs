@@ -120,6 +120,11 @@ impl RedisServer {
             .expect("SCRIPT FLUSH is answered");
     }
 
+    /// Deletes every key.
+    pub async fn flush_all(&self) {
+        redis::cmd("FLUSHALL").exec_async(&mut self.connection().await).await.expect("FLUSHALL is answered");
+    }
+
     /// Every key, its value and its PTTL (-1: lives for ever), sorted by key. The parts of a hash, list, set
     /// or sorted set are joined by line feeds, in clear: no packing or compression hides a secret.
     pub async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>, i64)> {

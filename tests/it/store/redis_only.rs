@@ -1,0 +1,387 @@
+//! What only the store on Redis has to promise: keys that go by themselves and tell nobody anything, scripts
+//! that may be forgotten, a clock that is Redis' own, values of other people's, and a Redis that is away.
+
+use std::time::{Duration, Instant};
+
+use otpd::adapters::redis::ScriptClock;
+use otpd::domain::slot::Slot;
+use otpd::domain::verification::{Policy, Status};
+use otpd::ports::{Spend, Store, StoreError};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use super::{HOUR, LIFE, at_once, both_kinds, end, guesses_left, live};
+use crate::support::redis::RedisServer;
+use crate::support::store::{Bench, POLICY, Spent, address, digest, hash, id, salt, store_on, token};
+
+/// No call may take longer, whatever Redis does.
+const LONGEST_CALL: Duration = Duration::from_millis(1500);
+/// How long a test may be held up between two steps.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The key that a slot must have.
+fn key(slot: &Slot) -> String {
+    match slot {
+        Slot::Address { person, tenant, address } => {
+            format!("otp:{{s:{person}}}:{}:{address}", tenant.name())
+        }
+        Slot::Id(id) => format!("otp:{{v:{id}}}"),
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle))
+}
+
+async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command: &[&[u8]]) -> T {
+    let mut request = redis::cmd(str::from_utf8(command[0]).expect("a command"));
+    command[1..].iter().for_each(|arg| {
+        request.arg(*arg);
+    });
+    request.query_async(&mut server.connection().await).await.expect("Redis answers")
+}
+
+/// What Redis carried out meanwhile, one command a line, those of scripts marked `lua]`.
+async fn monitored(server: &RedisServer, act: impl Future<Output = ()>) -> Vec<String> {
+    let stream = TcpStream::connect(("127.0.0.1", server.port())).await.expect("a connection");
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"MONITOR\r\n").await.expect("sent");
+    let mut lines = stream.lines();
+    assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("+OK"));
+    act.await;
+    ask::<String>(server, &[b"ECHO", b"the end of the act"]).await;
+    let mut seen = Vec::new();
+    while let Some(line) = lines.next_line().await.expect("a line") {
+        if line.contains("the end of the act") {
+            return seen;
+        }
+        seen.push(line);
+    }
+    panic!("the monitor broke off: {seen:?}");
+}
+
+/// The words of a monitored command; octets stay escaped.
+fn words(line: &str) -> Vec<&str> {
+    let (_, command) = line.split_once("] \"").expect("a command");
+    command.trim_end_matches('"').split("\" \"").collect()
+}
+
+/// Each call once, on a slot that is fresh.
+async fn each_call(bench: &Bench, slot: &Slot) {
+    bench.open(slot, 1).await;
+    bench.open(slot, 2).await;
+    bench.recode(slot, 3).await;
+    bench.spend(slot).await;
+    bench.consume(slot, 3, 1).await;
+    bench.consume(slot, 3, 1).await;
+    bench.open(slot, 4).await;
+    bench.fail(slot, 4).await;
+}
+
+/// Each call at once, and whether it was answered.
+async fn answers(store: &dyn Store, slot: &Slot) -> [Result<(), StoreError>; 5] {
+    let (hash, token, salt) = (hash(1), token(1, 1), salt(1));
+    let (opened, recoded, spent, consumed, failed) = tokio::join!(
+        store.open(slot, &hash, &POLICY),
+        store.recode(slot, &hash, &POLICY),
+        store.spend(slot, &POLICY),
+        store.consume(slot, &token),
+        store.fail(slot, &salt),
+    );
+    [opened.map(drop), recoded.map(drop), spent.map(drop), consumed.map(drop), failed]
+}
+
+async fn assert_no_answer_in_time(store: &dyn Store) {
+    let (slot, begun) = (id(1), Instant::now());
+    let (answers, ready) = tokio::join!(answers(store, &slot), store.ready());
+    assert!(begun.elapsed() < LONGEST_CALL, "{:?}", begun.elapsed());
+    assert!(ready.is_err() && answers.iter().all(Result::is_err), "{answers:?}");
+}
+
+async fn until_ready(store: &dyn Store) {
+    let begun = Instant::now();
+    while store.ready().await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "it does not recover");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Holds every command up for that long: time passes at the server, and nobody sleeps.
+async fn pause(server: &RedisServer, time: Duration) {
+    let millis = time.as_millis().to_string();
+    ask::<()>(server, &[b"CLIENT", b"PAUSE", millis.as_bytes(), b"ALL"]).await;
+}
+
+async fn record(bench: &Bench, slot: &Slot) -> Vec<u8> {
+    ask(bench.server(), &[b"GET", key(slot).as_bytes()]).await
+}
+
+/// Values that never were a whole record: short ones, text, and records that were cut, grown or renumbered.
+async fn no_records(bench: &Bench) -> Vec<Vec<u8>> {
+    let mut values =
+        vec![vec![], b"x".to_vec(), b"123456".to_vec(), b"{\"code\":1}".repeat(9), vec![0xff; 64]];
+    for (slot, how) in (100..).map(id).zip([Status::Pending, Status::Approved, Status::Failed]) {
+        end(bench, &slot, 1, how).await;
+        let record = record(bench, &slot).await;
+        // The end of an open record is the pepper's name, of which a part may be a name too.
+        let whole = if how == Status::Pending { record.len() - 1 } else { record.len() };
+        values.extend((0..whole).map(|cut| record[..cut].to_vec()));
+        values.push([&[3], &record[1..]].concat());
+        if how != Status::Pending {
+            values.push([&record[..], b"x"].concat());
+        }
+    }
+    values
+}
+
+async fn assert_untouched(bench: &Bench, slot: &Slot) {
+    let stored = async || -> Option<Vec<u8>> { ask(bench.server(), &[b"DUMP", key(slot).as_bytes()]).await };
+    let before = stored().await;
+    let answers = answers(&*bench.store, slot).await;
+    assert!(answers.iter().all(Result::is_err), "{answers:?} to {before:?}");
+    assert!(before.is_some() && stored().await == before, "it was changed: {before:?}");
+}
+
+#[tokio::test]
+async fn a_key_goes_by_itself_as_soon_as_nobody_can_ask_about_it() {
+    let bench = Bench::redis().await;
+    for (slot, remembered) in both_kinds(1).iter().zip([Duration::ZERO, HOUR]) {
+        let assert_ttl = async |to_expiry| {
+            let ttl: u64 = ask(bench.server(), &[b"PTTL", key(slot).as_bytes()]).await;
+            let (ttl, wanted) = (Duration::from_millis(ttl), to_expiry + remembered);
+            assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{ttl:?} instead of {wanted:?}");
+        };
+        let step = LIFE / 3;
+        bench.open(slot, 1).await;
+        assert_ttl(LIFE).await;
+        bench.clock.forward(step);
+        bench.spend(slot).await;
+        assert_ttl(LIFE.saturating_sub(step)).await;
+        bench.recode(slot, 2).await;
+        assert_ttl(LIFE).await;
+        bench.clock.forward(step);
+        assert!(bench.consume(slot, 2, 1).await);
+        assert_ttl(LIFE.saturating_sub(step)).await;
+        bench.open(slot, 3).await;
+        assert_ttl(LIFE).await;
+        bench.clock.forward(step);
+        bench.open(slot, 4).await;
+        assert_ttl(LIFE).await;
+        bench.clock.forward(step);
+        bench.fail(slot, 4).await;
+        assert_ttl(LIFE.saturating_sub(step)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
+    let bench = Bench::redis().await;
+    for slot in both_kinds(1) {
+        let key = key(&slot);
+        let seen = monitored(bench.server(), each_call(&bench, &slot)).await;
+        let calls: Vec<_> =
+            seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
+        assert!(calls.len() >= 8, "{seen:?}");
+        for call in calls {
+            assert_eq!(call[2..4], ["1", key.as_str()]);
+        }
+        let inner = || seen.iter().filter(|line| line.contains(" lua] ")).map(|line| words(line));
+        for words in inner() {
+            assert_eq!(words[1], key, "{words:?}");
+            match words[0] {
+                "GET" => assert_eq!(words.len(), 2),
+                "SET" => assert!(words[3] == "PX" && words[4].parse::<u32>().is_ok_and(|ttl| ttl > 0)),
+                other => panic!("{other} is not among a script's commands"),
+            }
+        }
+        assert_eq!(inner().filter(|words| words[0] == "SET").count(), 7, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_keys_of_one_person_share_a_hash_slot_and_name_nobody() {
+    let bench = Bench::redis().await;
+    for email in ["Quizzical+x@kestrel.example", "quizzical+y@kestrel.example"] {
+        each_call(&bench, &address(email)).await;
+    }
+    each_call(&bench, &id(1)).await;
+    let dump = bench.server().dump().await;
+    let keys: Vec<&str> = dump.iter().map(|(key, ..)| str::from_utf8(key).expect("ASCII")).collect();
+    // What a cluster hashes is what stands between the first brace and the one that closes it.
+    let tag = |key: &str| key.split(['{', '}']).nth(1).map(str::to_owned);
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    assert_eq!(tag(keys[0]), tag(keys[1]));
+    assert_ne!(tag(keys[1]), tag(keys[2]));
+    for (key, value, ttl) in &dump {
+        assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
+        for part in ["quizzical", "kestrel", "+x", "+y"] {
+            assert!(!contains(key, part.as_bytes()) && !contains(value, part.as_bytes()), "{part}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_was_replaced_or_used_or_never_mailed_is_gone() {
+    let bench = Bench::redis().await;
+    for slot in both_kinds(1) {
+        let stored = async |code| {
+            let value: Vec<u8> = ask(bench.server(), &[b"GET", key(&slot).as_bytes()]).await;
+            contains(&value, &digest(code))
+        };
+        bench.open(&slot, 1).await;
+        assert!(stored(1).await);
+        bench.recode(&slot, 2).await;
+        assert_eq!((stored(1).await, stored(2).await), (false, true));
+        assert!(bench.consume(&slot, 2, 1).await);
+        assert!(!stored(2).await);
+        bench.open(&slot, 3).await;
+        bench.fail(&slot, 3).await;
+        assert!(!stored(3).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_may_be_forgotten_at_any_point() {
+    let bench = Bench::redis().await;
+    let server = bench.server();
+    for slot in both_kinds(1) {
+        server.script_flush().await;
+        assert_eq!(bench.open(&slot, 1).await, LIFE);
+        server.script_flush().await;
+        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+        server.script_flush().await;
+        assert_eq!(bench.recode(&slot, 2).await, live(LIFE));
+        server.script_flush().await;
+        bench.fail(&slot, 1).await;
+        server.script_flush().await;
+        assert!(bench.consume(&slot, 2, 1).await);
+        server.script_flush().await;
+        assert!(!bench.consume(&slot, 2, 2).await);
+    }
+    // While many calls are under way, none is lost and none runs twice.
+    for trial in 10..30 {
+        let slot = id(trial);
+        bench.open(&slot, 1).await;
+        let guesses = at_once((0..50).map(|_| {
+            let (bench, slot) = (bench.clone(), slot.clone());
+            async move { bench.spend(&slot).await }
+        }));
+        let (guesses, ()) = tokio::join!(guesses, server.script_flush());
+        assert_eq!(guesses.iter().filter(|guess| **guess == Spent::Compare(1)).count(), 5);
+    }
+}
+
+#[tokio::test]
+async fn in_production_the_time_is_redis_own() {
+    let server = RedisServer::start().await;
+    let store = store_on(&server, ScriptClock::Server).await;
+    let each_call = async || {
+        let answers = answers(&store, &id(1)).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    };
+    // The first calls load the scripts.
+    each_call().await;
+    let seen = monitored(&server, async {
+        each_call().await;
+        pause(&server, Duration::from_millis(20)).await;
+        each_call().await;
+    });
+    let seen = seen.await;
+    let mut calls: Vec<_> =
+        seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
+    let times = seen.iter().filter(|line| line.contains(r#" lua] "TIME""#)).count();
+    assert_eq!((calls.len(), times), (10, 10), "each call asks Redis: {seen:?}");
+    calls.sort();
+    for twice in calls.chunks(2) {
+        assert_eq!(twice[0], twice[1], "two calls some time apart tell Redis the same, so no time");
+    }
+}
+
+#[tokio::test]
+async fn in_production_a_code_expires_by_itself() {
+    let server = RedisServer::start().await;
+    let store = store_on(&server, ScriptClock::Server).await;
+    let short = Policy { life: Duration::from_millis(50), ..POLICY };
+    store.open(&id(1), &hash(1), &short).await.expect("an answer");
+    store.open(&id(2), &hash(2), &POLICY).await.expect("an answer");
+    pause(&server, Duration::from_millis(60)).await;
+    let (dead, live) = (store.spend(&id(1), &POLICY).await, store.spend(&id(2), &POLICY).await);
+    assert!(matches!(dead, Ok(Spend::Closed(Status::Expired))), "{dead:?}");
+    assert!(matches!(live, Ok(Spend::Compare(_))), "{live:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_an_error_and_left_alone() {
+    let bench = Bench::redis().await;
+    for slot in both_kinds(1) {
+        let key = key(&slot);
+        let foreign: [&[&[u8]]; 5] = [
+            &[b"RPUSH", key.as_bytes(), b"x"],
+            &[b"SADD", key.as_bytes(), b"x"],
+            &[b"HSET", key.as_bytes(), b"x", b"y"],
+            &[b"ZADD", key.as_bytes(), b"1", b"x"],
+            &[b"XADD", key.as_bytes(), b"1-1", b"x", b"y"],
+        ];
+        for command in foreign {
+            ask::<redis::Value>(bench.server(), command).await;
+            assert_untouched(&bench, &slot).await;
+            ask::<()>(bench.server(), &[b"DEL", key.as_bytes()]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_no_record_is_an_error_and_left_alone() {
+    let bench = Bench::redis().await;
+    for slot in both_kinds(1) {
+        for value in no_records(&bench).await {
+            let key = key(&slot);
+            ask::<()>(bench.server(), &[b"SET", key.as_bytes(), &value]).await;
+            assert_untouched(&bench, &slot).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_with_no_hash_of_ours_is_an_error() {
+    let bench = Bench::redis().await;
+    let slot = id(1);
+    bench.open(&slot, 1).await;
+    let mut record = record(&bench, &slot).await;
+    let last = record.last_mut().expect("a record is never empty");
+    *last = 0xff;
+    ask::<()>(bench.server(), &[b"SET", key(&slot).as_bytes(), &record]).await;
+    let spent = bench.store.spend(&slot, &POLICY).await;
+    assert!(spent.is_err(), "{spent:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_an_error_in_time_and_it_recovers() {
+    let bench = Bench::redis().await;
+    let stranger = store_on(bench.server(), ScriptClock::Server).await;
+    bench.open(&id(2), 2).await;
+    bench.server().pause();
+    assert_no_answer_in_time(&*bench.store).await;
+    assert_no_answer_in_time(&*bench.store).await;
+    // Nor does one wait longer that has no connection yet.
+    assert_no_answer_in_time(&stranger).await;
+    bench.server().resume();
+    until_ready(&*bench.store).await;
+    until_ready(&stranger).await;
+    assert_eq!(guesses_left(&bench, &id(2)).await, 5);
+    assert!(bench.consume(&id(2), 2, 1).await);
+}
+
+#[tokio::test]
+async fn a_redis_that_was_killed_is_an_error_in_time_and_it_recovers() {
+    let bench = Bench::redis().await;
+    end(&bench, &id(2), 2, Status::Failed).await;
+    bench.server().stop();
+    assert_no_answer_in_time(&*bench.store).await;
+    assert_no_answer_in_time(&*bench.store).await;
+    bench.server().start_again().await;
+    until_ready(&*bench.store).await;
+    assert_eq!(bench.spend(&id(2)).await, Spent::Unknown);
+    assert_eq!(bench.open(&id(2), 3).await, LIFE);
+    assert!(bench.consume(&id(2), 3, 1).await);
+}

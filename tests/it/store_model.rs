@@ -1,0 +1,261 @@
+//! Any sequence of calls, clock steps and losses: both stores answer as a naive model does.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use otpd::domain::slot::Slot;
+use otpd::domain::verification::{Policy, Status};
+use otpd::ports::Recoded;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{TestCaseError, TestRunner};
+use tokio::runtime::{self, Runtime};
+
+use crate::support::model::{Answer, Code, End, Model, Op, Place, Rules, Seconds, Token, Which};
+use crate::support::store::{Bench, Spent, address, id};
+
+const CASES_IN_MEMORY: u32 = 10_000;
+const CASES_ON_REDIS: u32 = 1_000;
+
+/// What must have been answered at least once, or the sequences prove nothing.
+const ALL_KINDS: [Answer; 10] = [
+    Answer::Live(0),
+    Answer::Compare(0),
+    Answer::Closed(End::Approved),
+    Answer::Closed(End::Expired),
+    Answer::Closed(End::Exhausted),
+    Answer::Closed(End::Failed),
+    Answer::Unknown,
+    Answer::Won(true),
+    Answer::Won(false),
+    Answer::Done,
+];
+
+#[derive(Debug, Clone)]
+struct Case {
+    rules: Rules,
+    ops: Vec<Op>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let rules = (select(&[300, 600, 1800][..]), select(&[1, 2, 5][..]));
+    let rules = rules.prop_map(|(life, guesses)| Rules { life, guesses });
+    (rules, prop::collection::vec(op(), 1..60)).prop_map(|(rules, ops)| Case { rules, ops })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => place().prop_map(Op::Open),
+        4 => place().prop_map(Op::Recode),
+        8 => place().prop_map(Op::Spend),
+        3 => (place(), which(), 0..3_u32).prop_map(|(place, which, guess)| Op::Consume(place, which, guess)),
+        1 => (place(), which()).prop_map(|(place, which)| Op::Fail(place, which)),
+        5 => step().prop_map(Op::Step),
+        1 => Just(Op::Flush),
+    ]
+}
+
+/// One place of each kind sees most of it; the two addresses are one person's.
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        4 => Just(Place::Address(0)),
+        1 => Just(Place::Address(1)),
+        4 => Just(Place::Id(0)),
+        1 => Just(Place::Id(1)),
+    ]
+}
+
+fn which() -> impl Strategy<Value = Which> {
+    prop_oneof![
+        3 => Just(Which::Newest),
+        3 => (1..3_usize).prop_map(Which::Older),
+        1 => Just(Which::Foreign),
+        1 => Just(Which::Never),
+    ]
+}
+
+/// Tens of seconds: they meet expiries exactly, and leave Redis, whose own clock runs on, no key that goes
+/// while a case runs.
+fn step() -> impl Strategy<Value = Seconds> {
+    let time = select(&[10, 50, 100, 290, 300, 600, 1200, 3590, 3600][..]);
+    (time, prop_oneof![3 => Just(1), 1 => Just(-1)]).prop_map(|(time, sign)| time * sign)
+}
+
+/// What one case has seen, to be asserted without the model's rules.
+#[derive(Default)]
+struct Tally {
+    drawn: Vec<(Place, Code)>,
+    handed_out: HashMap<(Place, usize), usize>,
+    winners: HashMap<(Place, usize), HashSet<Token>>,
+}
+
+impl Tally {
+    fn draw(&mut self, place: Place) -> Code {
+        let code = self.drawn.len().try_into().expect("a short case");
+        self.drawn.push((place, code));
+        code
+    }
+
+    fn find(&self, place: Place, which: Which) -> Code {
+        let newest_first = |own| self.drawn.iter().rev().filter(move |drawn| (drawn.0 == place) == own);
+        let found = match which {
+            Which::Newest => newest_first(true).next(),
+            Which::Older(back) => newest_first(true).nth(back),
+            Which::Foreign => newest_first(false).next(),
+            Which::Never => None,
+        };
+        found.map_or(Code::MAX, |(_, code)| *code)
+    }
+
+    /// A verification hands out no more than its guesses, and one token wins it at most.
+    fn check(&self, guesses: usize) -> Result<(), TestCaseError> {
+        prop_assert!(self.handed_out.values().all(|count| *count <= guesses), "{:?}", self.handed_out);
+        prop_assert!(self.winners.values().all(|tokens| tokens.len() == 1), "{:?}", self.winners);
+        Ok(())
+    }
+}
+
+/// A store and the model side by side.
+struct Pair {
+    bench: Bench,
+    model: Model,
+    tally: Tally,
+}
+
+impl Pair {
+    fn new(mut bench: Bench, rules: Rules) -> Self {
+        let life = Duration::from_secs(rules.life.unsigned_abs());
+        bench.policy = Policy { life, guesses: rules.guesses.try_into().expect("a few") };
+        Self { bench, model: Model::new(rules), tally: Tally::default() }
+    }
+
+    /// The store's answer and the model's.
+    async fn run(&mut self, op: Op) -> (Answer, Answer) {
+        let Self { bench, model, tally } = self;
+        match op {
+            Op::Open(place) => {
+                let code = tally.draw(place);
+                (live(bench.open(&slot(place), code).await), model.open(place, code))
+            }
+            Op::Recode(place) => {
+                let code = tally.draw(place);
+                (recoded(bench.recode(&slot(place), code).await), model.recode(place, code))
+            }
+            Op::Spend(place) => {
+                let answer = spent(bench.spend(&slot(place)).await);
+                if let Answer::Compare(_) = answer {
+                    *tally.handed_out.entry((place, model.count(place))).or_default() += 1;
+                }
+                (answer, model.spend(place))
+            }
+            Op::Consume(place, which, guess) => {
+                let code = tally.find(place, which);
+                let won = bench.consume(&slot(place), code, guess).await;
+                if won {
+                    tally.winners.entry((place, model.count(place))).or_default().insert((code, guess));
+                }
+                (Answer::Won(won), model.consume(place, (code, guess)))
+            }
+            Op::Fail(place, which) => {
+                let code = tally.find(place, which);
+                bench.fail(&slot(place), code).await;
+                (Answer::Done, model.fail(place, code))
+            }
+            Op::Step(time) => {
+                bench.clock.step(time * 1000);
+                model.step(time);
+                (Answer::Done, Answer::Done)
+            }
+            Op::Flush => {
+                bench.forget_scripts().await;
+                (Answer::Done, Answer::Done)
+            }
+        }
+    }
+}
+
+fn slot(place: Place) -> Slot {
+    match place {
+        Place::Address(number) => address(&format!("a+{number}@example.com")),
+        Place::Id(number) => id(number),
+    }
+}
+
+fn live(valid_for: Duration) -> Answer {
+    assert_eq!(valid_for.subsec_nanos(), 0, "the clock goes by whole seconds");
+    Answer::Live(valid_for.as_secs().try_into().expect("a short time"))
+}
+
+fn recoded(answer: Recoded) -> Answer {
+    match answer {
+        Recoded::Live(opened) => live(opened.valid_for),
+        Recoded::Closed(status) => closed(status),
+        Recoded::Unknown => Answer::Unknown,
+    }
+}
+
+fn spent(answer: Spent) -> Answer {
+    match answer {
+        Spent::Compare(code) => Answer::Compare(code),
+        Spent::Closed(status) => closed(status),
+        Spent::Unknown => Answer::Unknown,
+    }
+}
+
+fn closed(status: Status) -> Answer {
+    Answer::Closed(match status {
+        Status::Approved => End::Approved,
+        Status::Expired => End::Expired,
+        Status::Exhausted => End::Exhausted,
+        Status::Failed => End::Failed,
+        Status::Pending => panic!("what is pending is not closed"),
+    })
+}
+
+fn kind(answer: Answer) -> Answer {
+    match answer {
+        Answer::Live(_) => Answer::Live(0),
+        Answer::Compare(_) => Answer::Compare(0),
+        other => other,
+    }
+}
+
+/// Runs many cases, each on an empty store.
+fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
+    let seen = RefCell::new(HashSet::new());
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&case(), |Case { rules, ops }| {
+        runtime.block_on(async {
+            let mut pair = Pair::new(empty_store().await, rules);
+            for (step, op) in ops.into_iter().enumerate() {
+                let (store, model) = pair.run(op).await;
+                prop_assert_eq!(store, model, "at step {}, {:?}", step, op);
+                pair.tally.check(rules.guesses)?;
+                seen.borrow_mut().insert(kind(store));
+            }
+            Ok(())
+        })
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(seen.into_inner(), HashSet::from(ALL_KINDS));
+}
+
+fn one_thread() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn the_store_in_memory_answers_as_the_model_does() {
+    compare(CASES_IN_MEMORY, &one_thread(), async || Bench::memory());
+}
+
+#[test]
+fn the_store_on_redis_answers_as_the_model_does() {
+    let runtime = one_thread();
+    let bench = runtime.block_on(Bench::redis());
+    compare(CASES_ON_REDIS, &runtime, async || {
+        bench.clear().await;
+        bench.clone()
+    });
+}

@@ -1,0 +1,204 @@
+//! The rules of the ledgers' document once more, as naively as they can be said: what happened is kept, and how
+//! a verification stands is worked out anew at each question. Shares nothing with the code it checks.
+
+use std::collections::HashMap;
+
+pub type Seconds = i64;
+/// A code, by the order in which it was drawn.
+pub type Code = u32;
+/// A right guess: at which code, and which guess.
+pub type Token = (Code, u32);
+
+/// However often it is sent again, a verification ends this long after its opening.
+const LONGEST_LIFE: Seconds = 30 * 60;
+/// How long the holder of an id can ask how it ended.
+const REMEMBRANCE: Seconds = 60 * 60;
+
+/// Where a verification is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    Address(u8),
+    Id(u8),
+}
+
+/// What is settable.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    pub life: Seconds,
+    pub guesses: usize,
+}
+
+/// What is asked of a store, or happens to it.
+#[derive(Debug, Clone, Copy)]
+pub enum Op {
+    Open(Place),
+    Recode(Place),
+    Spend(Place),
+    Consume(Place, Which, u32),
+    Fail(Place, Which),
+    /// The clock steps, also back.
+    Step(Seconds),
+    /// The store forgets what it must not depend on.
+    Flush,
+}
+
+/// Which of the codes drawn so far.
+#[derive(Debug, Clone, Copy)]
+pub enum Which {
+    /// The newest of this place.
+    Newest,
+    /// One before it, counted back.
+    Older(usize),
+    /// The newest of all other places.
+    Foreign,
+    /// One that was never drawn.
+    Never,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// The code is live for so long.
+    Live(Seconds),
+    /// A guess is spent; compare it with this code.
+    Compare(Code),
+    Closed(End),
+    Unknown,
+    Won(bool),
+    Done,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    Approved,
+    Expired,
+    Exhausted,
+    Failed,
+}
+
+pub struct Model {
+    rules: Rules,
+    now: Seconds,
+    verifications: HashMap<Place, Vec<Verification>>,
+}
+
+/// All that ever happened to one verification.
+struct Verification {
+    opened_at: Seconds,
+    /// Each code and when it became the live one.
+    codes: Vec<(Seconds, Code)>,
+    handed_out: usize,
+    winner: Option<Token>,
+    failed: bool,
+}
+
+impl Model {
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, now: 0, verifications: HashMap::new() }
+    }
+
+    pub fn step(&mut self, time: Seconds) {
+        self.now += time;
+    }
+
+    /// How many verifications a place has seen: the name of the present one.
+    pub fn count(&self, place: Place) -> usize {
+        self.verifications.get(&place).map_or(0, Vec::len)
+    }
+
+    pub fn open(&mut self, place: Place, code: Code) -> Answer {
+        if let live @ Answer::Live(_) = self.recode(place, code) {
+            return live;
+        }
+        let begun = Verification {
+            opened_at: self.now,
+            codes: vec![(self.now, code)],
+            handed_out: 0,
+            winner: None,
+            failed: false,
+        };
+        let valid_for = begun.expires_at(&self.rules) - self.now;
+        self.verifications.entry(place).or_default().push(begun);
+        Answer::Live(valid_for)
+    }
+
+    pub fn recode(&mut self, place: Place, code: Code) -> Answer {
+        let (rules, now) = (self.rules, self.now);
+        let Some(verification) = self.present(place) else { return Answer::Unknown };
+        if let Some(end) = verification.end(&rules, now) {
+            return Answer::Closed(end);
+        }
+        verification.codes.push((now, code));
+        Answer::Live(verification.expires_at(&rules) - now)
+    }
+
+    pub fn spend(&mut self, place: Place) -> Answer {
+        let (rules, now) = (self.rules, self.now);
+        let Some(verification) = self.present(place) else { return Answer::Unknown };
+        if let Some(end) = verification.end(&rules, now) {
+            return Answer::Closed(end);
+        }
+        verification.handed_out += 1;
+        Answer::Compare(verification.live_code())
+    }
+
+    pub fn consume(&mut self, place: Place, token: Token) -> Answer {
+        let (rules, now) = (self.rules, self.now);
+        let Some(verification) = self.present(place) else { return Answer::Won(false) };
+        if verification.winner.is_none() && verification.may_still_win(token.0, &rules, now) {
+            verification.winner = Some(token);
+        }
+        Answer::Won(verification.winner == Some(token))
+    }
+
+    pub fn fail(&mut self, place: Place, code: Code) -> Answer {
+        let (rules, now) = (self.rules, self.now);
+        if let Some(verification) = self.present(place)
+            && verification.winner.is_none()
+            && verification.may_still_win(code, &rules, now)
+        {
+            verification.failed = true;
+        }
+        Answer::Done
+    }
+
+    /// The verification of a place that can still be asked about.
+    fn present(&mut self, place: Place) -> Option<&mut Verification> {
+        let remembered = match place {
+            Place::Address(_) => 0,
+            Place::Id(_) => REMEMBRANCE,
+        };
+        let newest = self.verifications.get_mut(&place)?.last_mut()?;
+        (self.now < newest.expires_at(&self.rules) + remembered).then_some(newest)
+    }
+}
+
+impl Verification {
+    fn live_code(&self) -> Code {
+        self.codes[self.codes.len() - 1].1
+    }
+
+    fn expires_at(&self, rules: &Rules) -> Seconds {
+        let (sent_at, _) = self.codes[self.codes.len() - 1];
+        (sent_at + rules.life).min(self.opened_at + LONGEST_LIFE)
+    }
+
+    fn end(&self, rules: &Rules, now: Seconds) -> Option<End> {
+        if self.winner.is_some() {
+            Some(End::Approved)
+        } else if self.failed {
+            Some(End::Failed)
+        } else if self.handed_out == rules.guesses {
+            Some(End::Exhausted)
+        } else if now >= self.expires_at(rules) {
+            Some(End::Expired)
+        } else {
+            None
+        }
+    }
+
+    /// Also once all guesses are spent: one of them may be on its way.
+    fn may_still_win(&self, code: Code, rules: &Rules, now: Seconds) -> bool {
+        !self.failed && code == self.live_code() && now < self.expires_at(rules)
+    }
+}

@@ -1,0 +1,178 @@
+//! A store under test, of either kind, on a clock that the test sets; and codes and tokens by number.
+//!
+//! Must not know the rules: what a store should answer is said by the tests and their model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use otpd::adapters::memory::MemoryStore;
+use otpd::adapters::redis::{RedisStore, ScriptClock};
+use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
+use otpd::domain::email_address::EmailAddress;
+use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Slot, Tenant};
+use otpd::domain::verification::{GuessToken, NONCE_OCTETS, Policy, Status};
+use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
+use otpd::ports::{Clock, Recoded, Spend, Store};
+
+use super::redis::RedisServer;
+
+/// Where every settable clock begins: far enough from the epoch to be stepped back.
+const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
+
+/// The service's own policy, unless a bench is given another.
+pub const POLICY: Policy = Policy { life: Duration::from_mins(5), guesses: 5 };
+
+/// A store that must answer, its clock, and its server where it has one. Codes and guesses go by number.
+#[derive(Clone)]
+pub struct Bench {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<SettableClock>,
+    pub policy: Policy,
+    redis: Option<Arc<RedisServer>>,
+}
+
+/// What became of a guess, with the number of the code to compare it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    Compare(u32),
+    Closed(Status),
+    Unknown,
+}
+
+/// Stands still until it is set.
+pub struct SettableClock(AtomicU64);
+
+impl Bench {
+    /// The store of `otpd dev`.
+    pub fn memory() -> Self {
+        let clock = SettableClock::new();
+        Self { store: Arc::new(MemoryStore::new(clock.clone())), clock, policy: POLICY, redis: None }
+    }
+
+    /// The store of `otpd serve` on a Redis of its own.
+    pub async fn redis() -> Self {
+        let (server, clock) = (RedisServer::start().await, SettableClock::new());
+        let store = store_on(&server, ScriptClock::Given(clock.clone())).await;
+        Self { store: Arc::new(store), clock, policy: POLICY, redis: Some(Arc::new(server)) }
+    }
+
+    /// The Redis below the store.
+    pub fn server(&self) -> &RedisServer {
+        self.redis.as_ref().expect("a bench on Redis")
+    }
+
+    /// Empties the Redis below the store.
+    pub async fn clear(&self) {
+        self.server().flush_all().await;
+    }
+
+    /// Makes the Redis below the store, if there is one, forget its scripts.
+    pub async fn forget_scripts(&self) {
+        if let Some(server) = &self.redis {
+            server.script_flush().await;
+        }
+    }
+
+    /// Opens, and says how long the code is valid.
+    pub async fn open(&self, slot: &Slot, code: u32) -> Duration {
+        self.store.open(slot, &hash(code), &self.policy).await.expect("an answer").valid_for
+    }
+
+    pub async fn recode(&self, slot: &Slot, code: u32) -> Recoded {
+        self.store.recode(slot, &hash(code), &self.policy).await.expect("an answer")
+    }
+
+    pub async fn spend(&self, slot: &Slot) -> Spent {
+        match self.store.spend(slot, &self.policy).await.expect("an answer") {
+            Spend::Compare(hash) => Spent::Compare(code_in(&hash).expect("the hash as it was stored")),
+            Spend::Closed(status) => Spent::Closed(status),
+            Spend::Unknown => Spent::Unknown,
+        }
+    }
+
+    pub async fn consume(&self, slot: &Slot, code: u32, guess: u32) -> bool {
+        self.store.consume(slot, &token(code, guess)).await.expect("an answer")
+    }
+
+    pub async fn fail(&self, slot: &Slot, code: u32) {
+        self.store.fail(slot, &salt(code)).await.expect("an answer");
+    }
+}
+
+impl SettableClock {
+    fn new() -> Arc<Self> {
+        let millis = BEGINNING.as_millis().try_into().expect("a small number");
+        Arc::new(Self(AtomicU64::new(millis)))
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn millis(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Steps forward, or back where negative.
+    pub fn step(&self, millis: i64) {
+        self.0.store(self.millis().strict_add_signed(millis), Ordering::SeqCst);
+    }
+
+    /// Steps forward.
+    pub fn forward(&self, time: Duration) {
+        self.step(time.as_millis().try_into().expect("a small number"));
+    }
+}
+
+impl Clock for SettableClock {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.millis())
+    }
+}
+
+/// A store of its own connections on that server.
+pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
+    RedisStore::new(&server.url().into(), clock).await.expect("a Redis URL")
+}
+
+/// The slot of an address on the simple endpoints.
+pub fn address(text: &str) -> Slot {
+    let address = EmailAddress::parse(text).expect("an address");
+    IndexKey::new([7; INDEX_KEY_OCTETS]).address_slot(Tenant::SIMPLE, &address)
+}
+
+/// The slot of a verification with an id.
+pub fn id(number: u8) -> Slot {
+    Slot::Id(VerificationId::new([number; ID_OCTETS]))
+}
+
+/// The name of the code with this number.
+pub fn salt(code: u32) -> Salt {
+    let mut octets = [0x5a; SALT_OCTETS];
+    octets[..4].copy_from_slice(&code.to_be_bytes());
+    Salt::new(octets)
+}
+
+/// The digest of the code with this number.
+pub fn digest(code: u32) -> [u8; DIGEST_OCTETS] {
+    let mut octets = [0xd1; DIGEST_OCTETS];
+    octets[DIGEST_OCTETS - 4..].copy_from_slice(&code.to_be_bytes());
+    octets
+}
+
+/// What is stored of the code with this number; the store never looks into it.
+pub fn hash(code: u32) -> CodeHash {
+    CodeHash::from_bytes(salt(code), &[&digest(code), &b"k1"[..]].concat()).expect("the stored form")
+}
+
+/// A guess at the code with this number.
+pub fn token(code: u32, guess: u32) -> GuessToken {
+    let mut nonce = [0x6e; NONCE_OCTETS];
+    nonce[..4].copy_from_slice(&guess.to_be_bytes());
+    GuessToken { code: salt(code), nonce }
+}
+
+/// The number of the code that was handed out, if salt, digest and pepper are all that code's own.
+fn code_in(hash: &CodeHash) -> Option<u32> {
+    let code = u32::from_be_bytes(*hash.salt().as_bytes().first_chunk()?);
+    let own = self::hash(code);
+    (own.salt() == hash.salt() && own.to_bytes() == hash.to_bytes()).then_some(code)
+}
