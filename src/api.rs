@@ -72,7 +72,7 @@ pub fn spec_yaml() -> String {
 fn described<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
     OpenApiService::new(apis, "otpd", env!("CARGO_PKG_VERSION"))
         .description("Confirms that a person controls an email address: mails a one-time code and checks it.")
-        .license(LicenseObject::new("MIT OR Apache-2.0").identifier("MIT OR Apache-2.0"))
+        .license(LicenseObject::new("MIT OR Apache-2.0"))
         .server(ServerObject::new("/").description("this service"))
 }
 

@@ -105,7 +105,7 @@ impl App {
             origins: origins.collect::<Result<_, _>>()?,
             mailbox,
         });
-        Ok(Self { service, endpoint, max_connections: common.http.max_connections })
+        Ok(Self { service, endpoint, max_connections: server::room_for(common.http.max_connections) })
     }
 
     /// Serves until `stop` is done; then ends what is under way.

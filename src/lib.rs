@@ -6,9 +6,9 @@
 //! - [`domain`]: values, policy and arithmetic.
 //! - [`ports`]: what the service needs of the world.
 //! - [`service`]: the use cases.
-//! - [`adapters`] (ports and domain only): Redis, memory, SMTP, the hashing threads.
+//! - [`adapters`] (ports, domain and randomness only): Redis, memory, SMTP, the hashing threads.
 //! - [`config`] (domain only): text to typed settings.
-//! - [`api`] (service, ports and domain only): HTTP, and what strangers may learn.
+//! - [`api`] (service and what is above it): HTTP, and what strangers may learn.
 //! - [`server`]: connections; it knows nothing of the above.
 //! - [`telemetry`] (config only): logs.
 //! - [`app`]: the only place where all of them meet.

@@ -40,7 +40,7 @@ pub trait Store: Send + Sync {
     /// the live one. Never touches the code of a later send.
     async fn fail(&self, slot: &Slot, code: &Salt) -> Result<(), StoreError>;
 
-    /// Whether the store answers now.
+    /// Whether the store answers now, and keeps what it is told.
     async fn ready(&self) -> Result<(), StoreError>;
 }
 
@@ -189,7 +189,7 @@ pub trait Mailbox: Send + Sync {
 }
 
 /// A captured mail, as its reader would see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CapturedMail {
     /// The recipient.
     pub to: String,

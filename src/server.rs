@@ -3,6 +3,8 @@
 //! Serves a poem endpoint over hyper instead of poem's own server, which has no header timer and no bound on
 //! connections. Must not know what is served.
 
+mod impatient;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +20,22 @@ use poem::{Addr, Endpoint};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::impatient::Impatient;
 
 /// How long a request's head may take, and how long a connection may stay idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most octets of a request's head; hyper answers 431 beyond it.
 const HEAD_MAX: usize = 16 * 1024;
+/// How long an answer may be stuck because its client does not read it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take once the server is to stop; a request takes 15 seconds at most.
 const DRAIN: Duration = Duration::from_secs(16);
+/// Open files that are no connections of clients.
+const OTHER_FILES: usize = 256;
+/// Connections where the system does not say how many files may be open.
+const FEW: usize = 512;
 /// How long to wait after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -34,6 +45,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The system's, where the address cannot be had.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+/// How many connections can be held open, `wanted` at most: raises the system's limit of open files as far as it may
+/// be raised, and leaves some for Redis, the relay and the log.
+#[must_use]
+pub fn room_for(wanted: usize) -> usize {
+    let needed = wanted.saturating_add(OTHER_FILES);
+    let files = rlimit::increase_nofile_limit(needed.try_into().unwrap_or(u64::MAX));
+    let files = files.map_or(FEW + OTHER_FILES, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let room = files.saturating_sub(OTHER_FILES).clamp(1, wanted.max(1));
+    if room < wanted {
+        tracing::warn!(room, wanted, "the system's limit of open files leaves room for fewer connections");
+    }
+    room
 }
 
 /// Serves until `stop` is done, then lets requests under way end.
@@ -49,6 +74,7 @@ pub async fn serve<E>(
         endpoint: Arc::new(endpoint),
         connections: Arc::new(Semaphore::new(max_connections)),
         graceful: GracefulShutdown::new(),
+        cut: CancellationToken::new(),
     });
     let accepting: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&server)))).collect();
@@ -62,8 +88,10 @@ pub async fn serve<E>(
     }
     tracing::info!("stopping: requests under way are finished");
     let Ok(server) = Arc::try_unwrap(server) else { return };
+    let cut = server.cut;
     if timeout(DRAIN, server.graceful.shutdown()).await.is_err() {
-        tracing::warn!("some connections did not end in time");
+        tracing::warn!("some connections did not end in time: they are cut");
+        cut.cancel();
     }
 }
 
@@ -71,6 +99,8 @@ struct Server<E> {
     endpoint: Arc<E>,
     connections: Arc<Semaphore>,
     graceful: GracefulShutdown,
+    /// Ends what did not end by itself.
+    cut: CancellationToken,
 }
 
 async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server<E>>) {
@@ -105,11 +135,12 @@ impl<E: Endpoint + 'static> Server<E> {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
         let connection = self.graceful.watch(connection);
+        let cut = self.cut.clone();
         tokio::spawn(async move {
             // A client that breaks off or breaks the protocol is its own affair.
-            let _ = connection.await;
+            let _ = cut.run_until_cancelled(connection).await;
             drop(place);
         });
     }

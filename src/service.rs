@@ -7,7 +7,9 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::code::CodeLength;
@@ -23,6 +25,9 @@ mod start;
 
 pub use check::{Approved, CheckError};
 pub use start::StartError;
+
+/// How long use cases under way may take at shutdown: hash, store and relay all have shorter bounds of their own.
+const DRAIN: Duration = Duration::from_secs(16);
 
 /// Everything that the use cases need.
 pub struct Parts {
@@ -95,10 +100,12 @@ impl Service {
         self.parts.store.ready().await.inspect_err(|error| log(error, "the store is not ready")).is_ok()
     }
 
-    /// Waits until every use case that was begun has ended.
+    /// Waits until every use case that was begun has ended, though not for ever.
     pub async fn drain(&self) {
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::error!(left = self.tasks.len(), "some requests did not end in time");
+        }
     }
 
     /// Runs `work` to its end even if the caller goes away; `None` where it panicked.

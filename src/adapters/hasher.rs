@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -57,7 +58,7 @@ struct Job {
 }
 
 impl HashThreads {
-    /// Starts the threads; their work memory is allocated here, once.
+    /// Starts the threads; each allocates its work memory once.
     ///
     /// # Errors
     /// The system's, where a thread cannot be started.
@@ -85,8 +86,13 @@ fn work(queue: &Queue, cost: HashCost) {
             Err(HasherError::Late)
         } else {
             let HashWork { code, salt, binding, pepper } = &work;
-            cost.digest(code, salt, binding, pepper, &mut work_memory)
-                .map_err(|error| HasherError::Failed(error.into()))
+            // The work memory holds nothing between two jobs, so a panic leaves nothing half done in it; and it must
+            // not end the thread, which others wait for.
+            let digest = AssertUnwindSafe(|| cost.digest(code, salt, binding, pepper, &mut work_memory));
+            match catch_unwind(digest) {
+                Ok(digest) => digest.map_err(|error| HasherError::Failed(error.into())),
+                Err(_) => Err(HasherError::Failed("the derivation panicked".into())),
+            }
         };
         // Before the answer, so that whoever has it finds the place free.
         drop(guard);

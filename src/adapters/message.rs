@@ -49,7 +49,6 @@ pub struct Composer {
 }
 
 /// What the reader sees.
-#[derive(Debug)]
 pub struct Content {
     pub subject: String,
     pub text: String,

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use bb8_redis::bb8::{ManageConnection, Pool};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult, Script, Value};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -24,6 +25,10 @@ const CONNECTIONS: u32 = 2;
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// After how long without acknowledgement a connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
+const VANISHED: Duration = Duration::from_secs(2);
+/// How long a connection is kept: what it was refused when it was made, such as its password, is asked again then.
+const LIFETIME: Duration = Duration::from_secs(30);
 /// How often a script that Redis forgot is loaded for one call: a flush can come between loading and calling.
 const LOADS: usize = 3;
 
@@ -70,12 +75,17 @@ impl RedisStore {
         let info = url.expose_secret().into_connection_info().map_err(refused)?;
         // RESP3 lets the server's hang-up be noticed at once, not at the next call.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings)).map_err(refused)?;
+        // A server that vanished without a word is noticed by what it does not acknowledge.
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(VANISHED);
+        let client =
+            Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(refused)?;
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(CONNECTIONS)
             .test_on_check_out(false)
             .connection_timeout(CONNECT_TIMEOUT)
+            .max_lifetime(LIFETIME)
+            .reaper_rate(LIFETIME)
             .build(Manager(client))
             .await
             .map_err(refused)?;
@@ -209,9 +219,16 @@ impl Store for RedisStore {
         self.call(&self.scripts.fail, slot, &[&code.as_bytes().as_slice()]).await.map(|_| ())
     }
 
+    /// Also not where Redis would throw counters away to make room, which no error would tell (SEC-73).
     async fn ready(&self) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
-        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(StoreError::new)
+        let info: String =
+            redis::cmd("INFO").arg("memory").query_async(&mut connection).await.map_err(StoreError::new)?;
+        if info.lines().any(|line| line.trim_end() == "maxmemory_policy:noeviction") {
+            Ok(())
+        } else {
+            Err(StoreError::new("Redis may forget what was counted: its maxmemory-policy must be noeviction"))
+        }
     }
 }
 

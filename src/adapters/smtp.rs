@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::connection::{Envelope, Handover, Session};
 pub use self::connection::{Fault, Login, Relay, Step, Tls};
-use self::connection::{Handover, Session};
 use super::message::{Composer, Sender, TemplateError};
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 /// A connection idle for longer is not used again: relays hang up after a minute or a few.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// How long a connection that was idle may take for its first answer before it counts as dead.
+const WAKES: Duration = Duration::from_secs(2);
 
 /// Mails by way of one relay.
 pub struct SmtpMailer {
@@ -64,7 +67,7 @@ impl SmtpMailer {
             .map_err(|_| Handover::refused(Fault::timeout(Step::Connect)))?;
         // A pooled connection may have died unseen; as long as nothing was under way, a fresh one is tried.
         while let Some(mut session) = self.take_idle() {
-            match session.hand_over(mail.from, mail.to, mail.message, deadline).await {
+            match session.hand_over(mail, WAKES, deadline).await {
                 Err(Handover::Refused { stale: true, .. }) => {}
                 outcome => return self.keep(session, outcome),
             }
@@ -74,7 +77,7 @@ impl SmtpMailer {
             .await
             .unwrap_or(Err(Fault::timeout(Step::Connect)))
             .map_err(Handover::refused)?;
-        let outcome = session.hand_over(mail.from, mail.to, mail.message, deadline).await;
+        let outcome = session.hand_over(mail, PATIENCE, deadline).await;
         self.keep(session, outcome)
     }
 
@@ -95,13 +98,6 @@ impl SmtpMailer {
         }
         outcome
     }
-}
-
-/// One rendered mail and its ends.
-struct Envelope<'a> {
-    from: &'a str,
-    to: &'a str,
-    message: &'a [u8],
 }
 
 #[async_trait]

@@ -34,7 +34,7 @@ pub enum CheckError {
     /// The code is wrong, expired, used, or there is none: which of them is not said.
     #[error("invalid or expired code")]
     Invalid,
-    /// Too much is being hashed; nothing was spent.
+    /// Too much is being hashed, and there was no place to wait.
     #[error("the hash queue is full")]
     Overloaded,
     /// The store or the hasher did not do its part.
@@ -134,7 +134,7 @@ impl From<HasherError> for CheckError {
     fn from(error: HasherError) -> Self {
         log(&error, "a guess was not checked");
         match error {
-            HasherError::Late => Self::Overloaded,
+            HasherError::Late => Self::Unavailable,
             HasherError::Failed(_) => Self::Fault,
         }
     }

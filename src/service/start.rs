@@ -82,7 +82,7 @@ impl From<HasherError> for StartError {
     fn from(error: HasherError) -> Self {
         log(&error, "no code was mailed");
         match error {
-            HasherError::Late => Self::Overloaded,
+            HasherError::Late => Self::Unavailable,
             HasherError::Failed(_) => Self::Fault,
         }
     }

@@ -177,6 +177,13 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
         "{said}"
     );
 
+    let (code, said) = doctor(&[("SSL_CERT_FILE", "/dev/null")]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("FAIL  relay: STARTTLS: TLS could not be established: invalid peer certificate"),
+        "{said}"
+    );
+
     let (code, said) = doctor(&[("REDIS_PORT", "1")]);
     assert_eq!(code, Some(1));
     assert!(

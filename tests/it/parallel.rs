@@ -43,12 +43,7 @@ async fn no_more_than_five(process: &Arc<Process>, code_for: impl AsyncFn(&str) 
     let statuses = at_once(process, "guessed@example.com", wrong(&code)).await;
     assert_eq!(count(&statuses, 400), 1000, "{statuses:?}");
     assert_eq!(process.verify_otp("guessed@example.com", &code).await.status, 400);
-    assert_eq!(compared(process), 5);
-}
-
-/// How many guesses were compared with a live code, by the trace that each leaves.
-fn compared(process: &Process) -> usize {
-    process.log().matches(r#""message":"a guess was compared","live":true"#).count()
+    assert_eq!(process.compared().await, 5);
 }
 
 async fn redis() -> TestApp {
@@ -97,7 +92,7 @@ async fn two_processes_on_one_redis_count_as_one() {
     let (here, there) =
         tokio::join!(at_once(&app.process, email, wrong(&code)), at_once(&other, email, wrong(&code)));
     assert_eq!(count(&here, 400) + count(&there, 400), 2000);
-    assert_eq!(compared(&app.process) + compared(&other), 5);
+    assert_eq!(app.compared().await + other.compared().await, 5);
 
     let code = app.code_for(email).await;
     let right = || std::iter::repeat_n(code.clone(), 50);

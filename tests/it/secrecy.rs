@@ -66,6 +66,17 @@ async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itse
     }
 }
 
+/// A line of the log without its times and its request id.
+fn without_numbers(line: &str) -> String {
+    let mut line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+    let fields = line.as_object_mut().expect("an object");
+    fields.retain(|name, _| !["timestamp", "duration_ms"].contains(&name.as_str()));
+    for span in fields.get_mut("spans").and_then(|spans| spans.as_array_mut()).into_iter().flatten() {
+        span.as_object_mut().expect("an object").remove("request.id");
+    }
+    line.to_string()
+}
+
 #[tokio::test]
 async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     let app = TestApp::builder().tls().spawn().await;
@@ -76,15 +87,17 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     assert_eq!(app.ended().await.code(), Some(0));
     let log = app.log();
     assert!(log.contains(r#""http.route":"/verify-otp""#), "the log says what was served: {log}");
+    // Times and random ids are numbers too, and any of them may look like a code.
+    let log: Vec<String> = log.lines().map(without_numbers).collect();
     let mut never: Vec<String> =
         PEOPLE.iter().flat_map(|person| parts_of(person)).map(str::to_owned).collect();
     never.extend(codes);
-    never.extend(["314159", "127.0.0.1:5", "relay password", SENDER].map(str::to_owned));
+    never.extend(["314159", "127.0.0.1", "relay password", SENDER].map(str::to_owned));
     never.push(one_pepper().split_once(':').expect("a name").1.to_owned());
     for text in never {
         // The address it listens on is its own.
         let line =
-            log.lines().find(|line| contains(line.as_bytes(), &text) && !line.contains("\"listening\""));
+            log.iter().find(|line| contains(line.as_bytes(), &text) && !line.contains("\"listening\""));
         assert_eq!(line, None, "{text}");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Must not speak of a login or a message before the connection is as secure as was asked for (SEC-51).
 
+use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -13,6 +15,9 @@ use lettre::transport::smtp::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
+
+/// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where the relay is and how it is spoken to.
 #[derive(Debug)]
@@ -108,11 +113,21 @@ pub enum Handover {
     Refused {
         /// Why.
         fault: Fault,
-        /// Whether the connection was lost before anything was under way, as an old one may be.
+        /// Whether the connection was dead before anything was under way, as an old one may be.
         stale: bool,
     },
     /// The message was under way when the conversation broke off.
     Unknown(Fault),
+}
+
+/// One rendered mail and its ends.
+pub struct Envelope<'a> {
+    /// The sender's address.
+    pub from: &'a str,
+    /// The recipient's.
+    pub to: &'a str,
+    /// Head and body.
+    pub message: &'a [u8],
 }
 
 /// An open, secured, logged-in conversation.
@@ -153,9 +168,10 @@ impl Relay {
             Tls::StartTls(_) | Tls::Plaintext => None,
         };
         let address = (self.host.as_str(), self.port);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(address, None, &hello, implicit, None)
-            .await
-            .map_err(|error| Fault::from_smtp(Step::Connect, &error))?;
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT_TIMEOUT), &hello, implicit, None)
+                .await
+                .map_err(|error| Fault::from_smtp(Step::Connect, &error))?;
         if let Tls::StartTls(parameters) = &self.tls {
             if !connection.can_starttls() {
                 return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
@@ -177,18 +193,21 @@ impl Relay {
 
 impl Session {
     /// Hands one message over. Unless this ends well, the session must be dropped.
+    ///
+    /// The first command must be answered within `first`, the whole by `deadline`.
     pub async fn hand_over(
         &mut self,
-        from: &str,
-        to: &str,
-        message: &[u8],
+        mail: &Envelope<'_>,
+        first: Duration,
         deadline: Instant,
     ) -> Result<(), Handover> {
+        let Envelope { from, to, message } = *mail;
         let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
             let cause = Cause::Unexpected("address".to_owned());
             return Err(Handover::refused(Fault { step: Step::Sender, cause }));
         };
-        self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, deadline).await?;
+        let first = deadline.min(Instant::now() + first);
+        self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, first).await?;
         self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadline).await?;
         self.command(Step::Data, Data, 354, deadline).await?;
 
@@ -226,7 +245,7 @@ impl Session {
             Ok(Err(error)) => Fault::from_smtp(step, &error),
             Err(_) => Fault::timeout(step),
         };
-        let stale = fault.is_hang_up();
+        let stale = fault.is_hang_up() || (step == Step::Sender && matches!(fault.cause, Cause::Timeout));
         Err(Handover::Refused { fault, stale })
     }
 }
@@ -253,9 +272,8 @@ impl Fault {
         let cause = match error.status() {
             Some(code) if error.is_transient() => Cause::Reply(code.to_string(), Severity::Transient),
             Some(code) => Cause::Reply(code.to_string(), Severity::Permanent),
-            None if error.is_tls() => Cause::Tls(deepest(error)),
             None if error.is_timeout() => Cause::Timeout,
-            None => Cause::Lost,
+            None => tls_error(error).map_or(Cause::Lost, Cause::Tls),
         };
         Self { step, cause }
     }
@@ -282,13 +300,17 @@ impl Fault {
     }
 }
 
-/// The innermost cause: for TLS it names what was wrong with the certificate.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
+/// What was wrong with TLS, such as the certificate, if that is what it was: it stands inside an I/O error.
+fn tls_error(error: &SmtpError) -> Option<String> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Some(tls.to_string());
+        }
+        cause = error.source();
     }
-    innermost.to_string()
+    None
 }
 
 impl fmt::Display for Step {

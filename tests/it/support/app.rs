@@ -261,6 +261,25 @@ impl Process {
         self.log.lock().expect("no thread panics with the log").clone()
     }
 
+    /// Everything it had logged when this was called.
+    pub async fn whole_log(&self) -> String {
+        let last = self.get("/livez").await.header("x-request-id").expect("a request id").to_owned();
+        let begun = Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(&last) {
+                return log;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{last} is not in the log: {log}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many guesses were compared with a live code, by the trace that each leaves.
+    pub async fn compared(&self) -> usize {
+        self.whole_log().await.matches(r#""message":"a guess was compared","live":true"#).count()
+    }
+
     /// `POST /send-otp` for an address.
     pub async fn send_otp(&self, email: &str) -> Answer {
         self.post("/send-otp", &json!({ "email": email }).to_string()).await

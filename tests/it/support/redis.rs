@@ -125,6 +125,25 @@ impl RedisServer {
         redis::cmd("FLUSHALL").exec_async(&mut self.connection().await).await.expect("FLUSHALL is answered");
     }
 
+    /// Sets one of the server's own settings.
+    pub async fn configure(&self, name: &str, value: &str) {
+        let command = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).clone();
+        command.exec_async(&mut self.connection().await).await.expect("CONFIG SET is answered");
+    }
+
+    /// From now on new connections must log in, with a password that nobody has.
+    pub async fn lock(&self) {
+        self.configure("requirepass", "locked").await;
+    }
+
+    /// From now on they need not.
+    pub async fn unlock(&self) {
+        let client = Client::open(format!("redis://:locked@127.0.0.1:{}/0", self.port)).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        let command = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
+        command.exec_async(&mut connection).await.expect("CONFIG SET is answered");
+    }
+
     /// Every key, its value and its PTTL (-1: lives for ever), sorted by key. The parts of a hash, list, set
     /// or sorted set are joined by line feeds, in clear: no packing or compression hides a secret.
     pub async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>, i64)> {

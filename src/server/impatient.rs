@@ -1,0 +1,130 @@
+//! A connection that does not wait for ever for its client to read.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// A stream on which what is to be written must have gone out within a time, counted from when it first got stuck.
+pub struct Impatient<S> {
+    stream: S,
+    patience: Duration,
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Impatient<S> {
+    /// Bounds the writing to `stream`.
+    pub fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, stuck: None }
+    }
+
+    /// Passes an outcome on, or an error where the time is up.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_pending() {
+            let patience = self.patience;
+            let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
+            ready!(stuck.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.bounded(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.bounded(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called once all that was to be written has been taken: nothing is stuck any more.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        if outcome.is_ready() {
+            self.stuck = None;
+        }
+        self.bounded(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.bounded(cx, outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_is_given_up() {
+        let (ours, _theirs) = duplex(8);
+        let mut ours = Impatient::new(ours, PATIENCE);
+        let error = timeout(LONG, ours.write_all(&[0; 64])).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_drips_is_given_up() {
+        let (ours, mut theirs) = duplex(8);
+        let mut ours = Impatient::new(ours, PATIENCE);
+        let dripping = tokio::spawn(async move {
+            // An octet now and then, for as long as there is somebody to write.
+            while theirs.read_u8().await.is_ok() {
+                sleep(PATIENCE / 4).await;
+            }
+        });
+        let error = timeout(LONG, ours.write_all(&[0; 4096])).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(ours);
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_reads_may_take_as_many_answers_as_it_likes() {
+        let (ours, mut theirs) = duplex(8);
+        let mut ours = Impatient::new(ours, LONG);
+        let reading = tokio::spawn(async move {
+            let mut all = Vec::new();
+            theirs.read_to_end(&mut all).await.map(|_| all.len())
+        });
+        for _ in 0..100 {
+            ours.write_all(&[0; 64]).await.unwrap();
+            ours.flush().await.unwrap();
+        }
+        drop(ours);
+        assert_eq!(reading.await.unwrap().unwrap(), 6400);
+    }
+}
