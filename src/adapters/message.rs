@@ -201,6 +201,7 @@ mod tests {
         let (text, html) = (message.find("text/plain").unwrap(), message.find("text/html").unwrap());
         assert!(message.contains("multipart/alternative") && text < html);
         assert!(message.is_ascii());
+        assert!(!message.replace("\r\n", "").contains(['\r', '\n']), "each line ends as SMTP wants it");
     }
 
     #[test]
