@@ -1,4 +1,4 @@
-.PHONY: run test check fix bench fuzz spec
+.PHONY: run test check fix bench fuzz spec audit
 
 run: ## the main job on this machine: http://localhost:5000/dev
 	cargo run --release -- dev
@@ -26,3 +26,6 @@ fuzz: ## one minute a target; needs a nightly toolchain and cargo-fuzz
 spec: ## openapi/ anew, from the code
 	cargo run --quiet -- openapi --format json > openapi/openapi.json
 	cargo run --quiet -- openapi --format yaml > openapi/openapi.yaml
+
+audit: ## licences, sources and known advisories of the dependencies; needs cargo-deny
+	cargo deny check
