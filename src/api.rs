@@ -3,6 +3,7 @@
 //! Parses what comes in, calls a use case, and words its outcome. Must not name an adapter, and must not decide
 //! anything that a use case decides.
 
+mod client_ip;
 mod dev;
 mod docs;
 mod edge;
@@ -10,6 +11,8 @@ mod health;
 mod json;
 mod origin;
 mod problem;
+mod rate_limit;
+mod shield;
 mod simple;
 
 use std::sync::Arc;
@@ -19,8 +22,10 @@ use poem::middleware::CatchPanic;
 use poem::{EndpointExt as _, Route};
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject};
 
+pub use self::client_ip::{Proxies, Source as ForwardedHeader};
 pub use self::origin::{InvalidOrigin, Origin};
 use self::problem::RouteTable;
+pub use self::shield::Shield;
 use crate::domain::code::CodeLength;
 use crate::ports::Mailbox;
 use crate::service::Service;
@@ -44,6 +49,10 @@ pub struct Parts {
     pub simple: SimpleAccess,
     /// Whose pages may call from a browser.
     pub origins: Vec<Origin>,
+    /// The proxies in front of it.
+    pub proxies: Proxies,
+    /// What sheds load, where anything does.
+    pub shield: Option<Shield>,
     /// The captured mails, under `otpd dev` only.
     pub mailbox: Option<Arc<dyn Mailbox>>,
 }
@@ -85,7 +94,12 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
     }
     let routes: Route = routes.nest("/", api);
     let table = Arc::new(table);
-    let edge = edge::Edge { routes: Arc::clone(&table), origins: parts.origins.into() };
+    let edge = edge::Edge(Arc::new(edge::Parts {
+        routes: Arc::clone(&table),
+        origins: parts.origins,
+        proxies: parts.proxies,
+        shield: parts.shield,
+    }));
     routes
         .data(parts.service)
         .data(parts.code_length)

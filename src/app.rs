@@ -17,7 +17,7 @@ use crate::adapters::redis::{RedisStore, ScriptClock};
 use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls};
 use crate::adapters::{Sender, redis};
 use crate::config::secrets::ProofKeys;
-use crate::config::{Common, Settings, http, smtp};
+use crate::config::{Common, Settings, http, limits, smtp};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::pepper::{Pepper, PepperId, Peppers};
 use crate::domain::proof::ProofKey;
@@ -92,9 +92,21 @@ impl App {
             secrets,
             code_length: common.codes.length,
             policy: common.codes.policy,
+            limits: common.limits.clone(),
             issuer: common.issuer.clone(),
         });
         let origins = common.http.allowed_origins.iter().map(|origin| api::Origin::new(origin.as_str()));
+        let proxies = api::Proxies {
+            trusted: common.http.trusted_proxies.clone(),
+            source: match common.http.forwarded_header {
+                http::ForwardedHeader::XForwardedFor => api::ForwardedHeader::XForwardedFor,
+                http::ForwardedHeader::Forwarded => api::ForwardedHeader::Forwarded,
+            },
+        };
+        let shield = match common.shield {
+            limits::Shield::Off => None,
+            limits::Shield::On { per_second, burst } => Some(api::Shield::new(per_second, burst)),
+        };
         let endpoint = api::endpoint(api::Parts {
             service: service.clone(),
             code_length: common.codes.length,
@@ -103,6 +115,8 @@ impl App {
                 http::SimpleAccess::Off => api::SimpleAccess::Off,
             },
             origins: origins.collect::<Result<_, _>>()?,
+            proxies,
+            shield,
             mailbox,
         });
         Ok(Self { service, endpoint, max_connections: server::room_for(common.http.max_connections) })

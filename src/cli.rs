@@ -35,7 +35,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Try otpd: everything in memory, mails captured and shown, no settings needed
-    Dev,
+    Dev {
+        /// Keep the limits of `otpd serve`, instead of those that make trying no pain
+        #[arg(long)]
+        production_limits: bool,
+    },
     /// Serve with Redis and an SMTP relay (the default)
     Serve,
     /// Write a commented .env with fresh secrets, or add what is missing to it
@@ -63,7 +67,10 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let sources = || Sources::read(self.config.as_deref()).map_err(Failure::Settings);
         let outcome = match self.command.unwrap_or(Command::Serve) {
-            Command::Dev => sources().and_then(|sources| dev::run(&sources)),
+            Command::Dev { production_limits: true } => sources().and_then(|sources| dev::run(&sources)),
+            Command::Dev { production_limits: false } => {
+                sources().and_then(|sources| dev::run(&sources.with_limits_of_dev()))
+            }
             Command::Serve => sources().and_then(|sources| serve::run(&sources)),
             Command::Init(init) => init.run().map(print).map_err(Failure::Other),
             Command::Doctor => return doctor::run(sources()),

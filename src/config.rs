@@ -11,6 +11,7 @@ mod dotenv;
 mod fault;
 mod host;
 pub mod http;
+pub mod limits;
 pub mod log;
 pub mod mail;
 mod names;
@@ -24,6 +25,8 @@ mod value;
 
 use dangerous::Dangerous;
 use reader::Reader;
+
+use crate::domain::limit::Limits;
 
 pub use fault::{Fault, Faults};
 pub use source::{Sources, assigned};
@@ -55,6 +58,10 @@ pub struct Common {
     pub issuer: String,
     /// What codes look like and what a verification may cost.
     pub codes: codes::Codes,
+    /// What may be done how often.
+    pub limits: Limits,
+    /// What the process does to a flood of requests.
+    pub shield: limits::Shield,
     /// What a digest costs, and how many are derived at once.
     pub hash: codes::Hash,
     /// What is logged, and how.
@@ -90,7 +97,8 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
 /// [`Faults`]: all but those of settings that `otpd dev` does not use.
 pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
     let mut reader = Reader::new(sources);
-    let dangerous = dangerous::read(&mut reader);
+    // Nobody but its user is harmed by what is weak here.
+    let dangerous = Dangerous { weak_limits: true, ..dangerous::read(&mut reader) };
     let common = common(&mut reader, dangerous);
     reader.finish(|| common)
 }
@@ -101,6 +109,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let brand = mail::read_brand(reader);
     let issuer = mail::read_issuer(reader);
     let codes = codes::read(reader, dangerous);
+    let limits = limits::read(reader, codes.as_ref(), dangerous);
+    let shield = limits::read_shield(reader);
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
     Some(Common {
@@ -109,6 +119,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         brand: brand?,
         issuer: issuer?,
         codes: codes?,
+        limits: limits?,
+        shield: shield?,
         hash: hash?,
         log: log?,
     })

@@ -5,8 +5,11 @@
 pub mod code;
 pub mod code_hash;
 pub mod email_address;
+pub mod limit;
 pub mod pepper;
 pub mod proof;
+pub mod relay_day;
+pub mod risk;
 pub mod slot;
 pub mod verification;
 pub mod verification_id;

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::limit::{Limits, Standing};
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
 use crate::domain::slot::IndexKey;
@@ -45,6 +47,8 @@ pub struct Parts {
     pub code_length: CodeLength,
     /// What a verification may cost.
     pub policy: Policy,
+    /// How often anything may be done.
+    pub limits: Limits,
     /// Who signs proofs, as others see it.
     pub issuer: String,
 }
@@ -57,6 +61,25 @@ pub struct Secrets {
     pub index_key: IndexKey,
     /// It signs proofs, where proofs are wanted.
     pub proof_key: Option<ProofKey>,
+}
+
+/// An outcome, and how the ledger of the caller's network stands, where it was charged.
+#[derive(Debug)]
+pub struct Metered<T> {
+    /// What became of it.
+    pub outcome: T,
+    /// What the caller may be told of its own doings.
+    pub standing: Option<Standing>,
+}
+
+impl<T> Metered<T> {
+    fn at(standing: Standing, outcome: T) -> Self {
+        Self { outcome, standing: Some(standing) }
+    }
+
+    fn not_at_all(outcome: T) -> Self {
+        Self { outcome, standing: None }
+    }
 }
 
 /// The use cases, cheap to clone.
@@ -77,22 +100,27 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`]: no code was mailed, or it is not known whether it was.
-    pub async fn start(&self, address: EmailAddress) -> Result<(), StartError> {
+    pub async fn start(&self, address: EmailAddress, client: IpAddr) -> Metered<Result<(), StartError>> {
         let parts = Arc::clone(&self.parts);
-        self.to_the_end(async move { start::start(&parts, address).await })
+        self.to_the_end(async move { start::start(&parts, address, client).await })
             .await
-            .unwrap_or(Err(StartError::Fault))
+            .unwrap_or(Metered::not_at_all(Err(StartError::Fault)))
     }
 
     /// Checks a typed code against the live one of the address, at the price of a guess.
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
-    pub async fn check(&self, address: EmailAddress, typed: String) -> Result<Approved, CheckError> {
+    pub async fn check(
+        &self,
+        address: EmailAddress,
+        typed: String,
+        client: IpAddr,
+    ) -> Metered<Result<Approved, CheckError>> {
         let parts = Arc::clone(&self.parts);
-        self.to_the_end(async move { check::check(&parts, &address, &typed).await })
+        self.to_the_end(async move { check::check(&parts, &address, &typed, client).await })
             .await
-            .unwrap_or(Err(CheckError::Fault))
+            .unwrap_or(Metered::not_at_all(Err(CheckError::Fault)))
     }
 
     /// Whether a request could be served now.
@@ -122,6 +150,11 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").finish_non_exhaustive()
     }
+}
+
+/// The ledger to wait for: a request that waits as long as it says passes all of them.
+fn longest([charged, refusing]: [Standing; 2]) -> Standing {
+    if refusing.wait > charged.wait { refusing } else { charged }
 }
 
 /// Logs an error with its causes, once, where it turns into a decision.

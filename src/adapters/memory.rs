@@ -1,4 +1,4 @@
-//! The store of `otpd dev`: verifications in the memory of one process, gone when it ends.
+//! The store of `otpd dev`: verifications and ledgers in the memory of one process, gone when it ends.
 //!
 //! Must not be used where more than one process serves, or where a restart must not lose what was counted.
 
@@ -9,110 +9,277 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::slot::Slot;
+use crate::domain::limit::{
+    self, Ledger, Limit, Log, MARK_OCTETS, Mark, NetworkLimit, Quota, SLOWEST_OPENING, SendLimits, Stamp,
+};
+use crate::domain::relay_day::RelayDay;
+use crate::domain::slot::{Slot, Subject, Tag};
 use crate::domain::verification::{GuessToken, Millis, Policy, Verification, millis};
-use crate::ports::{Clock, Opened, Recoded, Spend, Store, StoreError};
+use crate::ports::{
+    Action, Charged, Clock, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
+};
 
-/// After this many openings, what nobody can ask about any more is swept out.
+/// After this many additions, what nobody can ask about any more is swept out.
 const SWEEP_EVERY: usize = 1024;
 
-/// Verifications behind one lock: each call is atomic because it holds it.
+/// Verifications and ledgers behind one lock: each call is atomic because it holds it.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    verifications: Mutex<Verifications>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Verifications {
-    by_slot: HashMap<Slot, Verification>,
-    openings: usize,
+struct State {
+    verifications: HashMap<Slot, Verification>,
+    logs: HashMap<LogName, Kept>,
+    relay_day: RelayDay,
+    additions: usize,
+}
+
+/// Which log.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum LogName {
+    /// Of an IPv4 address or an IPv6 /48.
+    Site(NetworkAccount),
+    /// Of an IPv6 /64.
+    Link(NetworkAccount),
+    /// Of the sends to a person.
+    Person(Tag),
+    /// Of a site's guesses at a subject.
+    Guesses(Subject, Tag),
+}
+
+/// A log and how long its entries matter.
+#[derive(Default)]
+struct Kept {
+    log: Log,
+    keep: Duration,
 }
 
 impl MemoryStore {
     /// An empty store that runs on `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, verifications: Mutex::default() }
+        Self { clock, state: Mutex::default() }
     }
 
-    fn lock(&self) -> (MutexGuard<'_, Verifications>, Millis) {
+    fn lock(&self) -> (MutexGuard<'_, State>, Millis) {
         // Nothing in here can panic halfway through a change, so a poisoned lock still guards a whole state.
-        let guard = self.verifications.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now().duration_since(UNIX_EPOCH).map_or(0, millis);
         (guard, now)
     }
 }
 
-impl Verifications {
+impl State {
     /// The verification of a slot, as long as it can be asked about.
     fn find(&mut self, slot: &Slot, now: Millis) -> Option<&mut Verification> {
-        self.by_slot.get_mut(slot).filter(|verification| !is_forgotten(slot, verification, now))
+        self.verifications.get_mut(slot).filter(|verification| !is_forgotten(slot, verification, now))
+    }
+
+    /// Enters an action into all of these logs, each under its own quotas, or into none.
+    fn charge(&mut self, logs: &[(LogName, Vec<Quota<'_>>)], mark: Mark, now: Millis) -> Option<Charged> {
+        let before = self.tightest(logs, mark, now)?;
+        if !before.wait.is_zero() {
+            return Some(Charged::Refused(before));
+        }
+        let newest = logs.iter().filter_map(|(name, _)| self.logs.get(name)?.log.newest()).max();
+        let entry = newest.map_or(now, |newest| now.max(newest + 1));
+        for (name, quotas) in logs {
+            let kept = self.logs.entry(name.clone()).or_default();
+            kept.keep = quotas.iter().map(|quota| quota.limit.longest()).max().unwrap_or_default();
+            kept.log.add(entry, mark, kept.keep, now);
+        }
+        self.sweep_now_and_then(now);
+        let standing = self.tightest(logs, mark, now)?;
+        Some(Charged::Admitted { entry, standing })
+    }
+
+    fn tightest(
+        &self,
+        logs: &[(LogName, Vec<Quota<'_>>)],
+        mark: Mark,
+        now: Millis,
+    ) -> Option<limit::Standing> {
+        let empty = Log::default();
+        limit::tightest(logs.iter().filter_map(|(name, quotas)| {
+            self.logs.get(name).map_or(&empty, |kept| &kept.log).standing(quotas, mark, now)
+        }))
+    }
+
+    fn remove(&mut self, name: &LogName, entry: Stamp) {
+        if let Some(kept) = self.logs.get_mut(name) {
+            kept.log.remove(entry);
+        }
     }
 
     fn sweep_now_and_then(&mut self, now: Millis) {
-        self.openings += 1;
-        if self.openings.is_multiple_of(SWEEP_EVERY) {
-            self.by_slot.retain(|slot, verification| !is_forgotten(slot, verification, now));
+        self.additions += 1;
+        if self.additions.is_multiple_of(SWEEP_EVERY) {
+            self.verifications.retain(|slot, verification| !is_forgotten(slot, verification, now));
+            self.logs.retain(|_, kept| !kept.log.is_forgotten(kept.keep, now));
         }
     }
+}
+
+/// The logs of a network, with what limits each.
+fn logs_of<'a>(account: &NetworkAccount, limit: &'a NetworkLimit) -> Vec<(LogName, Vec<Quota<'a>>)> {
+    let ledger = match account.action {
+        Action::Send => Ledger::NetworkSends,
+        Action::Guess => Ledger::NetworkGuesses,
+    };
+    let quota = |limit: &'a Limit| vec![Quota { ledger, limit, shared: 0 }];
+    if account.network.link.is_none() {
+        return vec![(LogName::Site(account.clone()), quota(&limit.network))];
+    }
+    let site = NetworkAccount { network: account.network.site_alone(), ..account.clone() };
+    vec![(LogName::Link(account.clone()), quota(&limit.network)), (LogName::Site(site), quota(&limit.site))]
 }
 
 fn is_forgotten(slot: &Slot, verification: &Verification, now: Millis) -> bool {
     now >= verification.expires_at() + millis(slot.remembrance())
 }
 
-fn opened(verification: &Verification, now: Millis) -> Opened {
-    Opened { valid_for: Duration::from_millis(verification.expires_at().saturating_sub(now)) }
+fn is_late(entry: Stamp, now: Millis) -> bool {
+    now > entry + millis(SLOWEST_OPENING)
+}
+
+fn live(verification: &Verification, now: Millis) -> Opened {
+    Opened::Live { valid_for: Duration::from_millis(verification.expires_at().saturating_sub(now)) }
+}
+
+/// A step over no ledger at all has nothing to answer.
+fn no_ledger() -> StoreError {
+    StoreError::new("a limit has no window")
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn open(&self, slot: &Slot, hash: &CodeHash, policy: &Policy) -> Result<Opened, StoreError> {
-        let (mut verifications, now) = self.lock();
-        if let Some(verification) = verifications.find(slot, now)
+    async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError> {
+        let (mut state, now) = self.lock();
+        state.charge(&logs_of(account, limit), Mark::default(), now).ok_or_else(no_ledger)
+    }
+
+    async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError> {
+        let (mut state, _) = self.lock();
+        let site = NetworkAccount { network: account.network.site_alone(), ..account.clone() };
+        state.remove(&LogName::Link(account.clone()), entry);
+        state.remove(&LogName::Site(site), entry);
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        subject: &Subject,
+        site: Option<&Tag>,
+        limits: &SendLimits,
+    ) -> Result<Charged, StoreError> {
+        let (mut state, now) = self.lock();
+        let logs = [(LogName::Person(subject.person), limits.quotas(site.is_some()))];
+        state.charge(&logs, subject.mark(site), now).ok_or_else(no_ledger)
+    }
+
+    async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
+        let (mut state, _) = self.lock();
+        state.remove(&LogName::Person(subject.person), entry);
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        slot: &Slot,
+        hash: &CodeHash,
+        policy: &Policy,
+        entry: Stamp,
+    ) -> Result<Opened, StoreError> {
+        let (mut state, now) = self.lock();
+        if is_late(entry, now) {
+            return Ok(Opened::Late);
+        }
+        if let Some(verification) = state.find(slot, now)
             && verification.recode(hash.clone(), policy, now).is_ok()
         {
-            return Ok(opened(verification, now));
+            return Ok(live(verification, now));
         }
-        let verification = Verification::open(hash.clone(), policy, now);
-        let answer = opened(&verification, now);
-        verifications.by_slot.insert(slot.clone(), verification);
-        verifications.sweep_now_and_then(now);
+        let verification = Verification::open(hash.clone(), policy, entry, now);
+        let answer = live(&verification, now);
+        state.verifications.insert(slot.clone(), verification);
+        state.sweep_now_and_then(now);
         Ok(answer)
     }
 
-    async fn recode(&self, slot: &Slot, hash: &CodeHash, policy: &Policy) -> Result<Recoded, StoreError> {
-        let (mut verifications, now) = self.lock();
-        Ok(match verifications.find(slot, now) {
+    async fn recode(
+        &self,
+        slot: &Slot,
+        hash: &CodeHash,
+        policy: &Policy,
+        entry: Stamp,
+    ) -> Result<Recoded, StoreError> {
+        let (mut state, now) = self.lock();
+        if is_late(entry, now) {
+            return Ok(Recoded::Opened(Opened::Late));
+        }
+        Ok(match state.find(slot, now) {
             None => Recoded::Unknown,
             Some(verification) => match verification.recode(hash.clone(), policy, now) {
-                Ok(()) => Recoded::Live(opened(verification, now)),
+                Ok(()) => Recoded::Opened(live(verification, now)),
                 Err(closed) => Recoded::Closed(closed),
             },
         })
     }
 
-    async fn spend(&self, slot: &Slot, policy: &Policy) -> Result<Spend, StoreError> {
-        let (mut verifications, now) = self.lock();
-        Ok(match verifications.find(slot, now) {
+    async fn spend(
+        &self,
+        slot: &Slot,
+        policy: &Policy,
+        guesser: Option<&Guesser<'_>>,
+    ) -> Result<Spend, StoreError> {
+        let (mut state, now) = self.lock();
+        let mut charged = None;
+        if let (Slot::Address { subject, .. }, Some(Guesser { site, limit })) = (slot, guesser) {
+            let quota = Quota { ledger: Ledger::SiteGuesses, limit, shared: MARK_OCTETS };
+            let logs = [(LogName::Guesses(subject.clone(), *site), vec![quota])];
+            match state.charge(&logs, Mark::default(), now).ok_or_else(no_ledger)? {
+                Charged::Admitted { entry, .. } => charged = Some(SiteEntry { site: *site, entry }),
+                Charged::Refused(standing) => return Ok(Spend::Limited(standing)),
+            }
+        }
+        Ok(match state.find(slot, now) {
             None => Spend::Unknown,
             Some(verification) => match verification.spend(policy.guesses, now) {
-                Ok(hash) => Spend::Compare(hash),
+                Ok(hash) => Spend::Compare { hash, charged },
                 Err(closed) => Spend::Closed(closed),
             },
         })
     }
 
-    async fn consume(&self, slot: &Slot, token: &GuessToken) -> Result<bool, StoreError> {
-        let (mut verifications, now) = self.lock();
-        Ok(verifications.find(slot, now).is_some_and(|verification| verification.consume(token, now)))
+    async fn consume(
+        &self,
+        slot: &Slot,
+        token: &GuessToken,
+        charged: Option<&SiteEntry>,
+    ) -> Result<bool, StoreError> {
+        let (mut state, now) = self.lock();
+        let won = state.find(slot, now).is_some_and(|verification| verification.consume(token, now));
+        if let (true, Slot::Address { subject, .. }, Some(SiteEntry { site, entry })) = (won, slot, charged) {
+            state.remove(&LogName::Guesses(subject.clone(), *site), *entry);
+        }
+        Ok(won)
     }
 
-    async fn fail(&self, slot: &Slot, code: &Salt) -> Result<(), StoreError> {
-        let (mut verifications, now) = self.lock();
-        if let Some(verification) = verifications.find(slot, now) {
-            verification.fail(code, now);
-        }
+    async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError> {
+        let (mut state, now) = self.lock();
+        Ok(state.find(slot, now).is_some_and(|verification| verification.fail(code, entry, now)))
+    }
+
+    async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError> {
+        let (state, now) = self.lock();
+        Ok(state.relay_day.mails(now) < most)
+    }
+
+    async fn count_mail(&self) -> Result<(), StoreError> {
+        let (mut state, now) = self.lock();
+        state.relay_day.count(now);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The outermost layer: what every request and every answer has in common.
 //!
-//! Gives each request an id and one line in the log, bounds its time, and sets the headers that all answers
-//! carry. Must not log a path, a query, a header or a body: any of them can hold something personal.
+//! Gives each request an id and one line in the log, bounds its time, finds out who calls, sheds load, and sets the
+//! headers that all answers carry. Must not log a path, a query, a header or a body: any of them can hold something personal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,34 +12,45 @@ use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
+use super::client_ip::Proxies;
 use super::origin::{self, Origin};
 use super::problem::{Refusal, RouteTable};
+use super::rate_limit::Meter;
+use super::shield::Shield;
 use crate::random;
 
 /// How long a request may take in all; a send waits ten seconds for the relay at most.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// What orchestrators ask, however often.
+const SPARED: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps everything else.
-pub struct Edge {
+pub struct Edge(pub Arc<Parts>);
+
+/// What the edge goes by.
+pub struct Parts {
     /// For the route in the log.
     pub routes: Arc<RouteTable>,
     /// Whose pages may call from a browser.
-    pub origins: Arc<[Origin]>,
+    pub origins: Vec<Origin>,
+    /// Who is believed when it says for whom it calls.
+    pub proxies: Proxies,
+    /// What sheds load, where anything does.
+    pub shield: Option<Shield>,
 }
 
 /// The endpoint inside [`Edge`].
 pub struct Edged<E> {
     inner: E,
-    routes: Arc<RouteTable>,
-    origins: Arc<[Origin]>,
+    parts: Arc<Parts>,
 }
 
 impl<E: Endpoint> Middleware<E> for Edge {
     type Output = Edged<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        Edged { inner, routes: Arc::clone(&self.routes), origins: Arc::clone(&self.origins) }
+        Edged { inner, parts: Arc::clone(&self.0) }
     }
 }
 
@@ -66,7 +77,7 @@ impl<E: Endpoint> Edged<E> {
     async fn timed(&self, request: Request) -> Response {
         let begun = Instant::now();
         let method = known(request.method());
-        let route = self.routes.template(request.uri().path()).unwrap_or("other").to_owned();
+        let route = self.parts.routes.template(request.uri().path()).unwrap_or("other").to_owned();
         let response = timeout(REQUEST_TIMEOUT, self.granted(request))
             .await
             .unwrap_or_else(|_| Refusal::Unavailable.into_response());
@@ -82,16 +93,35 @@ impl<E: Endpoint> Edged<E> {
 
     /// Serves one request and marks the answer for the browser of a listed origin.
     async fn granted(&self, request: Request) -> Response {
-        if self.origins.is_empty() {
-            return self.inner.get_response(request).await;
+        let origins = &self.parts.origins;
+        if origins.is_empty() {
+            return self.metered(request).await;
         }
-        let origin = origin::granted(&self.origins, request.headers());
+        let origin = origin::granted(origins, request.headers());
         let mut response = if origin.is_some() && origin::is_preflight(&request) {
             origin::preflight()
         } else {
-            self.inner.get_response(request).await
+            self.metered(request).await
         };
         origin::mark(response.headers_mut(), origin);
+        response
+    }
+
+    /// Serves one request, unless its network calls too often, and tells the caller of its limits.
+    async fn metered(&self, mut request: Request) -> Response {
+        let client = self.parts.proxies.client(&request);
+        if let Some(shield) = &self.parts.shield
+            && !SPARED.contains(&request.uri().path())
+            && let Err(wait) = shield.admit(client.address)
+        {
+            client.warn_once();
+            return shield.refuse(wait);
+        }
+        let meter = Meter::default();
+        request.set_data(client);
+        request.set_data(meter.clone());
+        let mut response = self.inner.get_response(request).await;
+        meter.mark(&mut response);
         response
     }
 }

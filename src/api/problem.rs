@@ -37,6 +37,9 @@ pub enum Refusal {
     /// The body is not JSON by its own word.
     #[error("Unsupported media type")]
     UnsupportedMediaType,
+    /// The caller calls too often.
+    #[error("Too many requests")]
+    TooManyRequests,
     /// The service took too long.
     #[error("Service unavailable")]
     Unavailable,
@@ -54,6 +57,7 @@ impl Refusal {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

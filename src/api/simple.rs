@@ -7,11 +7,14 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi, Tags};
 use serde::Deserialize;
 
+use super::client_ip::Client;
 use super::json::{Body, StrictJson};
 use super::problem::{RETRY_SECONDS, Refusal};
+use super::rate_limit::{self, Meter};
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
-use crate::service::{CheckError, Service, StartError};
+use crate::domain::limit::Standing;
+use crate::service::{CheckError, Metered, Service, StartError};
 
 /// The two simple endpoints.
 pub struct SimpleApi;
@@ -136,6 +139,14 @@ enum SimpleError {
         reason = "answered before the operation is reached; it stands here for the specification"
     )]
     UnsupportedMediaType(Json<Message>),
+    /// The caller's network, or for this address anybody, has done this too often: `Too many requests`.
+    #[oai(status = 429)]
+    TooManyRequests(
+        Json<Message>,
+        /// Seconds after which the same request passes, if nothing else is sent meanwhile.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
     /// The relay did not take the mail (`Failed to send OTP`), or a fault of the service (`Internal error`).
     #[oai(status = 500)]
     ServerError(Json<Message>),
@@ -149,7 +160,19 @@ enum SimpleError {
     ),
 }
 
-#[OpenApi(tag = "Tag::Simple")]
+#[OpenApi(
+    tag = "Tag::Simple",
+    response_header(
+        name = "RateLimit-Policy",
+        ty = "Option<String>",
+        description = "The tightest limit of the caller: its name, the most (`q`) and in how many seconds (`w`)."
+    ),
+    response_header(
+        name = "RateLimit",
+        ty = "Option<String>",
+        description = "How that limit stands: what is left (`r`), and in how many seconds it is more (`t`)."
+    )
+)]
 impl SimpleApi {
     /// Send a code
     ///
@@ -159,11 +182,13 @@ impl SimpleApi {
     async fn send_otp(
         &self,
         service: Data<&Service>,
+        client: Data<&Client>,
+        meter: Data<&Meter>,
         body: StrictJson<SendOtpBody>,
     ) -> Result<SendOtpResponse, SimpleError> {
         let email = filled(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
-        service.start(address).await?;
+        told(service.start(address, client.address).await, &client, &meter)?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
 
@@ -176,6 +201,8 @@ impl SimpleApi {
         &self,
         service: Data<&Service>,
         code_length: Data<&CodeLength>,
+        client: Data<&Client>,
+        meter: Data<&Meter>,
         body: StrictJson<VerifyOtpBody>,
     ) -> Result<VerifyOtpResponse, SimpleError> {
         let otp = body.0.otp.map(|otp| otp.into_text(**code_length)).transpose()?;
@@ -183,9 +210,23 @@ impl SimpleApi {
             return Err(SimpleError::bad_request("Email and OTP are required"));
         };
         let address = parse_address(&email)?;
-        let approved = service.check(address, otp).await?;
+        let approved = told(service.check(address, otp, client.address).await, &client, &meter)?;
         Ok(VerifyOtpResponse::Verified(Json(Message::new("OTP verified successfully")), approved.proof))
     }
+}
+
+/// The outcome; what the caller is to be told of its limits goes to the meter.
+fn told<T, E>(metered: Metered<Result<T, E>>, client: &Client, meter: &Meter) -> Result<T, SimpleError>
+where
+    SimpleError: From<E>,
+{
+    if let Some(standing) = metered.standing {
+        meter.show(standing);
+        if metered.outcome.is_err() && standing.ledger.is_a_networks() && !standing.wait.is_zero() {
+            client.warn_once();
+        }
+    }
+    Ok(metered.outcome?)
 }
 
 /// A member with something in it.
@@ -227,6 +268,11 @@ impl SimpleError {
         Self::ServerError(Json(Message::new(message)))
     }
 
+    fn too_many(standing: &Standing) -> Self {
+        let message = Message::new(&Refusal::TooManyRequests.to_string());
+        Self::TooManyRequests(Json(message), rate_limit::seconds(standing.wait))
+    }
+
     fn unavailable() -> Self {
         Self::Unavailable(Json(Message::new(&Refusal::Unavailable.to_string())), RETRY_SECONDS)
     }
@@ -240,6 +286,7 @@ impl From<StartError> for SimpleError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Refused | StartError::OutcomeUnknown => Self::server_error("Failed to send OTP"),
+            StartError::Limited(standing) => Self::too_many(&standing),
             StartError::Overloaded | StartError::Unavailable => Self::unavailable(),
             StartError::Fault => Self::internal(),
         }
@@ -250,6 +297,7 @@ impl From<CheckError> for SimpleError {
     fn from(error: CheckError) -> Self {
         match error {
             CheckError::Invalid => Self::bad_request("Invalid or expired OTP"),
+            CheckError::Limited(standing) => Self::too_many(&standing),
             CheckError::Overloaded | CheckError::Unavailable => Self::unavailable(),
             CheckError::Fault => Self::internal(),
         }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use super::{Failure, block_on, print, report};
 use crate::adapters::smtp::Step;
 use crate::app;
-use crate::config::{self, Settings, Sources, smtp};
+use crate::config::{self, Common, Settings, Sources, smtp};
+use crate::domain::risk::Risk;
 use crate::ports::Store as _;
 use crate::service::causes;
 
@@ -20,6 +21,7 @@ pub fn run(sources: Result<Sources, Failure>) -> ExitCode {
         Err(Failure::Other(error)) => return fail(&error),
     };
     print("ok    settings");
+    print(risk(&loaded.settings.common));
     for warning in &loaded.warnings {
         print(format!("note  {warning}"));
     }
@@ -34,6 +36,20 @@ pub fn run(sources: Result<Sources, Failure>) -> ExitCode {
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("otpd: {error:#}");
     ExitCode::FAILURE
+}
+
+/// What the limits let an attacker win.
+fn risk(common: &Common) -> String {
+    let risk = Risk::of(&common.limits, &common.codes.policy, common.codes.length);
+    let spray = |networks: u64| format!("{networks} networks {:.1e}", risk.hits_of_a_spray(networks));
+    format!(
+        "risk  guesses at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
+         risk  hits to be expected in a day of guessing at any addresses: {}",
+        risk.guesses_per_day,
+        risk.chance_per_day(),
+        1.0 - (1.0 - risk.chance_per_day()).powi(365),
+        [1, 1_000, 10_000].map(spray).join(", "),
+    )
 }
 
 /// Whether Redis and the relay are as they should be.

@@ -38,7 +38,7 @@ pub struct Hash {
     pub queue: usize,
 }
 
-/// Reads the sections `codes` and `limits`.
+/// Reads the section `codes`, and the guesses at a verification.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Codes> {
     let length = reader.parse("codes.digits", "a whole number from 6 to 10", |text| {
         text.parse().ok().and_then(CodeLength::new)

@@ -32,7 +32,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Dangerous {
             "dangerous.plaintext_smtp",
             "whoever listens between here and the relay reads the codes and its password",
         ),
-        weak_limits: is_on("dangerous.weak_limits", "codes can be guessed with more tries than are safe"),
+        weak_limits: is_on(
+            "dangerous.weak_limits",
+            "codes can be guessed with more tries, and people be mailed to more often, than is safe",
+        ),
         weak_hash: is_on("dangerous.weak_hash", "a stolen store with its pepper gives its codes away sooner"),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Must not know how requests are served.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use super::host::Host;
 use super::reader::Reader;
@@ -14,8 +16,21 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Whose pages may call the API; nobody's where it is empty.
     pub allowed_origins: Vec<Origin>,
+    /// Who is believed when it says for whom it calls.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where it says so.
+    pub forwarded_header: ForwardedHeader,
     /// Connections held open at once.
     pub max_connections: usize,
+}
+
+/// The header that proxies write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// A web origin (RFC 6454), written as browsers send it.
@@ -62,8 +77,26 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let listen = reader.parse("http.listen", "an IP address and a port", |text| text.parse().ok());
     let origin = "an exact origin without a path, and not *";
     let allowed_origins = reader.list("http.allowed_origins", origin, Origin::parse);
+    let proxies = "an IP address or a network such as 10.0.0.0/8, and not everybody (/0)";
+    let trusted_proxies = reader.list("http.trusted_proxies", proxies, network);
+    let forwarded_header = reader.choice(
+        "http.forwarded_header",
+        &[("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)],
+    );
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
-    Some(Http { listen: listen?, allowed_origins: allowed_origins?, max_connections: max_connections? })
+    Some(Http {
+        listen: listen?,
+        allowed_origins: allowed_origins?,
+        trusted_proxies: trusted_proxies?,
+        forwarded_header: forwarded_header?,
+        max_connections: max_connections?,
+    })
+}
+
+/// An address alone is a network of one. Whoever trusts everybody lets everybody choose an address.
+fn network(text: &str) -> Option<IpNet> {
+    let network: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    (network.prefix_len() > 0).then_some(network)
 }
 
 /// Reads the section `simple`.

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::document::{self, NotToml};
 use super::dotenv;
 use super::fault::{Fault, Faults};
+use super::limits;
 use super::names::{self, Names, Spelling};
 use super::texts::{DOTENV, Texts};
 use super::value::{Place, ReadFile, Value};
@@ -65,6 +66,17 @@ impl Sources {
         pairs.sort();
         sources.add_variables(&names, &Place::Environment, pairs, read_file);
         Ok(sources)
+    }
+
+    /// Other defaults for `otpd dev`, for whatever nobody has set.
+    #[must_use]
+    pub fn with_limits_of_dev(mut self) -> Self {
+        for (key, text) in limits::OF_DEV {
+            if let Some(value) = self.values.get_mut(key).filter(|value| value.place == Place::Defaults) {
+                value.text = Ok(Zeroizing::new(text.to_owned()));
+            }
+        }
+        self
     }
 
     /// What is wrong with a setting, and the line that mends it.

@@ -1,8 +1,9 @@
-//! Where a verification lives in a store: keyed hashes instead of what they stand for.
+//! Where verifications and ledgers live in a store: keyed hashes instead of what they stand for.
 //!
-//! Derives the names that stores and logs see in place of addresses. Must not hold an address itself.
+//! Derives the names that stores and logs see in place of addresses, of mail and of IP. Must not hold one itself.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,12 +14,15 @@ use zeroize::Zeroizing;
 
 use super::code_hash::Binding;
 use super::email_address::EmailAddress;
+use super::limit::{MARK_OCTETS, Mark};
 use super::verification_id::VerificationId;
 
 /// Octets of the index key.
 pub const INDEX_KEY_OCTETS: usize = 32;
 /// Octets kept of a keyed hash: 128 bits, so that two addresses never meet in one slot.
 const TAG_OCTETS: usize = 16;
+/// Octets of a mark that stand for the tenant; the others stand for the site.
+pub const TENANT_OCTETS: usize = MARK_OCTETS / 2;
 /// How long a closed verification is remembered for the holder of its id.
 const REMEMBRANCE: Duration = Duration::from_hours(1);
 
@@ -36,15 +40,31 @@ pub struct Tenant(&'static str);
 pub enum Slot {
     /// The one verification that a tenant keeps for an exact address (the two simple endpoints).
     Address {
-        /// Stands for the limit key, whatever the tenant.
-        person: Tag,
-        /// Whose verification it is.
-        tenant: Tenant,
+        /// Whose it is.
+        subject: Subject,
         /// Stands for the canonical address.
         address: Tag,
     },
     /// A verification under an id of its own, independent of all others.
     Id(VerificationId),
+}
+
+/// A person, as one tenant knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// Stands for the limit key of the address, whatever the tenant.
+    pub person: Tag,
+    /// Whose verifications and ledgers.
+    pub tenant: Tenant,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// Stands for the IPv4 address, or the IPv6 /48 (RFC 6177: what one site is given).
+    pub site: Tag,
+    /// Stands for the IPv6 /64 (RFC 4291 section 2.5.4: one link).
+    pub link: Option<Tag>,
 }
 
 /// 128 bits of a keyed hash.
@@ -69,19 +89,34 @@ impl IndexKey {
         Self(Zeroizing::new(secret))
     }
 
-    /// The slot of the verification that `tenant` keeps for exactly this address.
+    /// The person behind an address, as `tenant` knows them: spellings that reach one mailbox are one subject.
     #[must_use]
-    pub fn address_slot(&self, tenant: Tenant, address: &EmailAddress) -> Slot {
-        Slot::Address {
-            person: self.tag(b"limit-key", address.limit_key().expose()),
-            address: self.tag(b"address", address.as_str()),
-            tenant,
+    pub fn subject(&self, tenant: Tenant, address: &EmailAddress) -> Subject {
+        Subject { person: self.tag(b"limit-key", address.limit_key().expose()), tenant }
+    }
+
+    /// The slot of the verification that the subject's tenant keeps for exactly this address.
+    #[must_use]
+    pub fn address_slot(&self, subject: Subject, address: &EmailAddress) -> Slot {
+        Slot::Address { subject, address: self.tag(b"address", address.as_str()) }
+    }
+
+    /// The network of an IP address. An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is that IPv4 address.
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> Network {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Network { site: self.tag(b"ipv4", address.octets()), link: None },
+            IpAddr::V6(address) => {
+                let [site @ .., link_high, link_low, _, _, _, _, _, _, _, _] = address.octets();
+                let link = self.tag(b"ipv6/64", [site.as_slice(), &[link_high, link_low]].concat());
+                Network { site: self.tag(b"ipv6/48", site), link: Some(link) }
+            }
         }
     }
 
-    /// HMAC-SHA-256 over a purpose and a text, cut to 128 bits; the purpose ends in a NUL, which no text holds.
+    /// HMAC-SHA-256 over a purpose and what is to be hidden, cut to 128 bits; a NUL ends the purpose.
     #[expect(clippy::unreachable, reason = "HMAC takes a key of any length")]
-    fn tag(&self, purpose: &[u8], text: &str) -> Tag {
+    fn tag(&self, purpose: &[u8], text: impl AsRef<[u8]>) -> Tag {
         let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()) else {
             unreachable!();
         };
@@ -92,17 +127,39 @@ impl IndexKey {
     }
 }
 
+impl Network {
+    /// The site, whatever the link.
+    #[must_use]
+    pub fn site_alone(self) -> Self {
+        Self { link: None, ..self }
+    }
+}
+
+impl Subject {
+    /// Who sent to this person: the tenant, and where it is known the site, by the start of their hashes.
+    #[must_use]
+    pub fn mark(&self, site: Option<&Tag>) -> Mark {
+        let tenant = Sha256::digest(self.tenant.name());
+        let site = site.map_or([0; TAG_OCTETS], |site| site.0);
+        let mut mark = [0; MARK_OCTETS];
+        let (of_tenant, of_site) = mark.split_at_mut(TENANT_OCTETS);
+        of_tenant.iter_mut().zip(tenant).for_each(|(to, from)| *to = from);
+        of_site.iter_mut().zip(site).for_each(|(to, from)| *to = from);
+        Mark(mark)
+    }
+}
+
 impl Slot {
     /// The place that digests of codes kept here are bound to.
     #[must_use]
     pub fn binding(&self) -> Binding {
         let mut hash = Sha256::new();
         match self {
-            Self::Address { person, tenant, address } => {
+            Self::Address { subject, address } => {
                 hash.update(b"address\0");
-                hash.update(person.0);
+                hash.update(subject.person.0);
                 hash.update(address.0);
-                hash.update(tenant.name());
+                hash.update(subject.tenant.name());
             }
             Self::Id(id) => {
                 hash.update(b"id\0");
@@ -147,14 +204,46 @@ mod tests {
 
     fn slot(key: u8, address: &str) -> Slot {
         let address = EmailAddress::parse(address).unwrap();
-        IndexKey::new([key; INDEX_KEY_OCTETS]).address_slot(Tenant::SIMPLE, &address)
+        let key = IndexKey::new([key; INDEX_KEY_OCTETS]);
+        key.address_slot(key.subject(Tenant::SIMPLE, &address), &address)
     }
 
     fn person(slot: &Slot) -> Tag {
         match slot {
-            Slot::Address { person, .. } => *person,
+            Slot::Address { subject, .. } => subject.person,
             Slot::Id(_) => panic!("a slot of an address"),
         }
+    }
+
+    fn network(address: &str) -> Network {
+        IndexKey::new([1; INDEX_KEY_OCTETS]).network(address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_ipv6_site_is_a_48_and_its_links_are_64s() {
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        let (a, b) = (network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(a.site, b.site);
+        assert_ne!(a.link, b.link);
+        assert_ne!(a.site, network("2001:db8:2:2::1").site);
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_form_is_that_address() {
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+        assert_eq!(network("192.0.2.1").link, None);
+    }
+
+    #[test]
+    fn marks_tell_tenants_and_sites_apart() {
+        let subject = |tenant| Subject { person: network("192.0.2.1").site, tenant: Tenant(tenant) };
+        let (one, other) = (network("192.0.2.1").site, network("192.0.2.2").site);
+        let mark = subject("a").mark(Some(&one)).0;
+        assert_eq!(mark[..TENANT_OCTETS], subject("a").mark(Some(&other)).0[..TENANT_OCTETS]);
+        assert_ne!(mark, subject("a").mark(Some(&other)).0);
+        assert_ne!(mark[..TENANT_OCTETS], subject("b").mark(Some(&one)).0[..TENANT_OCTETS]);
+        assert_eq!(mark[TENANT_OCTETS..], subject("b").mark(Some(&one)).0[TENANT_OCTETS..]);
     }
 
     #[test]
@@ -176,9 +265,9 @@ mod tests {
     #[test]
     fn an_address_tag_is_no_limit_key_tag() {
         // Where canonical address and limit key are the same text, their tags still differ.
-        let Slot::Address { person, address, .. } = slot(1, "a@example.com") else {
+        let Slot::Address { subject, address } = slot(1, "a@example.com") else {
             panic!("a slot of an address")
         };
-        assert_ne!(person, address);
+        assert_ne!(subject.person, address);
     }
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::code_hash::{CodeHash, SALT_OCTETS, Salt};
+use super::limit::Stamp;
 
 /// However often its code is sent again, a verification ends this long after it was opened.
 pub const LONGEST_LIFE: Duration = Duration::from_mins(30);
@@ -52,6 +53,7 @@ pub type Millis = u64;
 /// One verification.
 #[derive(Debug, Clone)]
 pub struct Verification {
+    entry: Stamp,
     opened_at: Millis,
     expires_at: Millis,
     spent: u8,
@@ -67,10 +69,11 @@ enum State {
 }
 
 impl Verification {
-    /// Opens a verification with its first code.
+    /// Opens a verification with its first code, paid for by an entry in the ledger of the subject's sends.
     #[must_use]
-    pub fn open(hash: CodeHash, policy: &Policy, now: Millis) -> Self {
+    pub fn open(hash: CodeHash, policy: &Policy, entry: Stamp, now: Millis) -> Self {
         Self {
+            entry,
             opened_at: now,
             expires_at: now + millis(policy.life),
             spent: 0,
@@ -138,11 +141,13 @@ impl Verification {
         }
     }
 
-    /// Ends it where its mail was refused, if that mail's code is still the live one.
-    pub fn fail(&mut self, code: &Salt, now: Millis) {
+    /// Ends it where its mail was refused, if that mail's code is still the live one. True where the mail's entry
+    /// can be given back: it opened this verification, so that it replaced no live code, and no guess was spent.
+    pub fn fail(&mut self, code: &Salt, entry: Stamp, now: Millis) -> bool {
         if self.code == *code && matches!(self.state, State::Open(_)) && now < self.expires_at {
             self.state = State::Failed;
         }
+        self.entry == entry && self.spent == 0
     }
 
     /// When its code dies.

@@ -3,19 +3,24 @@
 //! The numbers are the steps of a guess in the ledgers' document. Wrong, expired, used, exhausted and unknown
 //! take the same work and give the same answer (SEC-13).
 
+use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use thiserror::Error;
 
-use super::{Parts, log};
+use super::{Metered, Parts, log, longest};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_OCTETS, Salt};
 use crate::domain::email_address::EmailAddress;
+use crate::domain::limit::Standing;
 use crate::domain::proof::{Claims, PROOF_LIFE};
-use crate::domain::slot::{Slot, Tenant};
+use crate::domain::slot::{Slot, Tag, Tenant};
 use crate::domain::verification::GuessToken;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{HashWork, HasherError, Place, Spend, StoreError, Urgency};
+use crate::ports::{
+    Action, Charged, Guesser, HashWork, HasherError, NetworkAccount, Place, SiteEntry, Spend, StoreError,
+    Urgency,
+};
 use crate::random::{self, SysError};
 
 /// The purpose in the proofs of the simple endpoints.
@@ -34,7 +39,10 @@ pub enum CheckError {
     /// The code is wrong, expired, used, or there is none: which of them is not said.
     #[error("invalid or expired code")]
     Invalid,
-    /// Too much is being hashed, and there was no place to wait.
+    /// A ledger is full; the guess was not compared.
+    #[error("too many guesses")]
+    Limited(Standing),
+    /// Too much is being hashed, and there was no place to wait; nothing was spent.
     #[error("the hash queue is full")]
     Overloaded,
     /// The store or the hasher did not do its part.
@@ -49,24 +57,58 @@ pub(super) async fn check(
     parts: &Parts,
     address: &EmailAddress,
     typed: &str,
-) -> Result<Approved, CheckError> {
+    client: IpAddr,
+) -> Metered<Result<Approved, CheckError>> {
     // 1. What cannot be a code touches nothing.
-    let code = Code::parse(typed).ok_or(CheckError::Invalid)?;
+    let Some(code) = Code::parse(typed) else { return Metered::not_at_all(Err(CheckError::Invalid)) };
+    // 2. The network's guesses.
+    let network = parts.secrets.index_key.network(client);
+    let account = NetworkAccount { tenant: Tenant::SIMPLE, network, action: Action::Guess };
+    let (entry, standing) = match parts.store.charge(&account, &parts.limits.network_guesses).await {
+        Ok(Charged::Admitted { entry, standing }) => (entry, standing),
+        Ok(Charged::Refused(standing)) => return Metered::at(standing, Err(CheckError::Limited(standing))),
+        Err(error) => return Metered::not_at_all(Err(error.into())),
+    };
+    let outcome = guess(parts, address, code, network.site, standing).await;
+    // 3. and 6. What was charged for a guess that was not made, or that was right, is given back.
+    if matches!(outcome, Ok(_) | Err(CheckError::Overloaded))
+        && let Err(error) = parts.store.refund(&account, entry).await
+    {
+        log(&error, "a network was not given back a guess");
+    }
+    match outcome {
+        Err(CheckError::Limited(standing)) => Metered::at(standing, outcome),
+        _ => Metered::at(standing, outcome),
+    }
+}
+
+/// The steps from the hash queue on; `charged` is how the network stands.
+async fn guess(
+    parts: &Parts,
+    address: &EmailAddress,
+    code: Code,
+    site: Tag,
+    charged: Standing,
+) -> Result<Approved, CheckError> {
     // 3. A place in the hash queue, before anything is spent.
     let place = parts.hasher.place(Urgency::Check).ok_or(CheckError::Overloaded)?;
-    let slot = parts.secrets.index_key.address_slot(Tenant::SIMPLE, address);
+    let subject = parts.secrets.index_key.subject(Tenant::SIMPLE, address);
+    let slot = parts.secrets.index_key.address_slot(subject, address);
 
     // 4. Spend.
-    let stored = match parts.store.spend(&slot, &parts.policy).await? {
-        Spend::Compare(hash) => Some(hash),
+    let guesser = Guesser { site, limit: &parts.limits.site_guesses };
+    let stored = match parts.store.spend(&slot, &parts.policy, Some(&guesser)).await? {
+        Spend::Compare { hash, charged } => Some((hash, charged)),
         Spend::Closed(_) | Spend::Unknown => None,
+        Spend::Limited(standing) => return Err(CheckError::Limited(longest([charged, standing]))),
     };
+    let (stored, charged) = stored.unzip();
     // 5. Compare.
     let code = compare(parts, place, &slot, code, stored).await?.ok_or(CheckError::Invalid)?;
 
     // 6. Win.
     let token = GuessToken { code, nonce: random::octets()? };
-    if !win(parts, &slot, &token).await? {
+    if !win(parts, &slot, &token, charged.flatten().as_ref()).await? {
         return Err(CheckError::Invalid);
     }
     tracing::info!("an address was confirmed");
@@ -94,11 +136,16 @@ async fn compare(
 }
 
 /// Takes the win. Asked once more where no answer came: the token makes that safe, and the guess was right.
-async fn win(parts: &Parts, slot: &Slot, token: &GuessToken) -> Result<bool, StoreError> {
-    match parts.store.consume(slot, token).await {
+async fn win(
+    parts: &Parts,
+    slot: &Slot,
+    token: &GuessToken,
+    charged: Option<&SiteEntry>,
+) -> Result<bool, StoreError> {
+    match parts.store.consume(slot, token, charged).await {
         Err(error) => {
             log(&error, "a right guess is taken to the store once more");
-            parts.store.consume(slot, token).await
+            parts.store.consume(slot, token, charged).await
         }
         answer => answer,
     }

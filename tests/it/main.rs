@@ -7,6 +7,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod attacks;
+mod availability;
 mod commands;
 mod documents;
 mod faults;

@@ -35,7 +35,7 @@ fn every_operation_has_a_name_and_says_how_it_fails() {
         let operation = &document["paths"][path]["post"];
         assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{path}");
         let statuses: Vec<_> = operation["responses"].as_object().expect("responses").keys().collect();
-        assert_eq!(statuses, ["200", "400", "408", "413", "415", "500", "503"], "{path}");
+        assert_eq!(statuses, ["200", "400", "408", "413", "415", "429", "500", "503"], "{path}");
         assert_eq!(operation["requestBody"]["required"], true, "{path}");
     }
 }

@@ -238,11 +238,11 @@ async fn the_refusals_of_verify_are_the_same_to_the_octet() {
         app.verify_otp("used@example.com", &used).await,
         app.verify_otp("exhausted@example.com", &exhausted).await,
         app.verify_otp("never@example.com", "123456").await,
-        app.verify_otp("never@example.com", "no code").await,
     ];
     // Redis drops a verification when its code expires; then it is asked about.
     let begun = std::time::Instant::now();
-    while !app.redis.dump().await.is_empty() {
+    let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(8).any(|part| part == b":guesses");
+    while app.redis.dump().await.iter().any(|(key, ..)| !is_ledger(key)) {
         assert!(begun.elapsed().as_secs() < 60, "a code of 30 seconds still lives");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }

@@ -1,4 +1,5 @@
--- KEYS: verification. ARGV: remembrance, salt, nonce. Answers 1 to the one token that wins, else 0.
+-- KEYS: verification, and where its site was charged for the guess that site's log. ARGV: remembrance, salt, nonce,
+-- entry. Answers 1 to the one token that wins, else 0.
 local remembrance = tonumber(ARGV[1])
 local v = load(remembrance)
 if not v or v.salt ~= ARGV[2] then return 0 end
@@ -6,4 +7,5 @@ if v.state == WON then return v.rest == ARGV[3] and 1 or 0 end
 if v.state ~= OPEN or now >= v.expires_at then return 0 end
 v.state, v.rest = WON, ARGV[3]
 save(v, remembrance)
+if KEYS[2] then give_back(KEYS[2], 0, tonumber(ARGV[4])) end
 return 1

@@ -1,10 +1,14 @@
--- KEYS: verification. ARGV: remembrance, guesses, life, longest life, salt, hash. Answers how long it is valid.
-local remembrance, life = tonumber(ARGV[1]), tonumber(ARGV[3])
+-- KEYS: verification. ARGV: remembrance, guesses, life, longest life, salt, hash, entry, slowest opening. Answers
+-- how long it is valid, or 'late'.
+local remembrance, life, entry = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[7])
+if now > entry + tonumber(ARGV[8]) then return 'late' end
 local v = load(remembrance)
 if v and status(v, tonumber(ARGV[2])) == 'pending' then
   recode(v, life, tonumber(ARGV[4]), ARGV[5], ARGV[6])
 else
-  v = { state = OPEN, spent = 0, opened_at = now, expires_at = now + life, salt = ARGV[5], rest = ARGV[6] }
+  v = {
+    state = OPEN, spent = 0, entry = entry, opened_at = now, expires_at = now + life, salt = ARGV[5], rest = ARGV[6]
+  }
 end
 save(v, remembrance)
 return v.expires_at - now

@@ -1,5 +1,7 @@
--- KEYS: verification. ARGV: as for open. Answers how long it is valid, or the status that forbids it, or nil.
+-- KEYS: verification. ARGV: as for open. Answers how long it is valid, or 'late', or the status that forbids it, or
+-- nil.
 local remembrance = tonumber(ARGV[1])
+if now > tonumber(ARGV[7]) + tonumber(ARGV[8]) then return 'late' end
 local v = load(remembrance)
 if not v then return false end
 local was = status(v, tonumber(ARGV[2]))

@@ -45,6 +45,7 @@ pub struct Builder {
     settings: BTreeMap<String, String>,
     smtp: super::smtp::SmtpPeerBuilder,
     tls: bool,
+    clustered: bool,
 }
 
 /// otpd and its peers; all of it ends with the test.
@@ -89,7 +90,7 @@ impl Answer {
 
     /// Everything but what differs from answer to answer by design.
     pub fn without_date_and_id(mut self) -> Self {
-        self.headers.retain(|(name, _)| name != "date" && name != "x-request-id");
+        self.headers.retain(|(name, _)| !["date", "ratelimit", "x-request-id"].contains(&name.as_str()));
         self
     }
 }
@@ -115,9 +116,17 @@ impl Builder {
         self
     }
 
+    /// A Redis in cluster mode, which refuses a call that touches more than one hash slot.
+    pub fn clustered(mut self) -> Self {
+        self.clustered = true;
+        self
+    }
+
     /// Starts the peers, then otpd.
     pub async fn spawn(self) -> TestApp {
-        let (redis, smtp) = (RedisServer::start().await, self.smtp.start().await);
+        let smtp = self.smtp.start().await;
+        let redis =
+            if self.clustered { RedisServer::start_clustered().await } else { RedisServer::start().await };
         let mut settings: BTreeMap<String, String> = [
             ("EMAIL_SENDER", SENDER.to_owned()),
             ("SMTP_SERVER", "localhost".to_owned()),
@@ -145,10 +154,20 @@ impl Builder {
 }
 
 impl TestApp {
-    /// `otpd serve` with hashes that take microseconds; what a test is about it sets itself.
+    /// `otpd serve` with hashes that take microseconds and limits that no test meets; what a test is about it sets
+    /// itself.
     pub fn builder() -> Builder {
-        let settings = light_hash().into_iter().collect();
-        Builder { settings, smtp: SmtpPeer::builder(), tls: false }
+        let settings = light_hash().into_iter().chain(wide_limits()).collect();
+        Builder { settings, smtp: SmtpPeer::builder(), tls: false, clustered: false }
+    }
+
+    /// The same with the limits of `otpd serve`, but for the shield, and a trusted proxy on this machine.
+    pub fn limited() -> Builder {
+        let mut builder = Self::builder().set("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
+        for (name, _) in wide_limits() {
+            builder.settings.remove(&name);
+        }
+        builder.set("OTP_LIMITS__SHIELD_PER_SECOND", "0")
     }
 
     /// `otpd serve` with nothing special.
@@ -190,6 +209,21 @@ pub fn light_hash() -> [(String, String); 3] {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
+/// Limits that only a test of limits meets.
+fn wide_limits() -> [(String, String); 8] {
+    [
+        ("OTP_DANGEROUS__WEAK_LIMITS", "true"),
+        ("OTP_LIMITS__NETWORK_SENDS", "100000/1h"),
+        ("OTP_LIMITS__NETWORK_GUESSES", "100000/1h"),
+        ("OTP_LIMITS__SUBJECT_SENDS", "100000/1h"),
+        ("OTP_LIMITS__SITE_SENDS", "100000/1h"),
+        ("OTP_LIMITS__SITE_GUESSES", "100000/1h"),
+        ("OTP_LIMITS__ADDRESS_SENDS", "100000/1h"),
+        ("OTP_LIMITS__SHIELD_PER_SECOND", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
 /// The binary with these settings and no others, in an empty folder.
 pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
@@ -204,14 +238,21 @@ impl Process {
         Self::start("dev", &light_hash().into_iter().chain(queue).collect()).await
     }
 
-    /// Starts the binary and waits until it listens.
+    /// The same with the limits of `otpd serve`, but for the shield, and a trusted proxy on this machine.
+    pub async fn dev_limited() -> Self {
+        let more = [("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"), ("OTP_LIMITS__SHIELD_PER_SECOND", "0")];
+        let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self::start("dev --production-limits", &light_hash().into_iter().chain(more).collect()).await
+    }
+
+    /// Starts the binary with these words and waits until it listens.
     pub async fn start(subcommand: &str, settings: &BTreeMap<String, String>) -> Self {
         let mut settings = settings.clone();
         settings.entry("OTP_HTTP__LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
         settings.entry("OTP_LOG__LEVEL".to_owned()).or_insert_with(|| "trace".to_owned());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut child = command(folder.path(), &settings)
-            .arg(subcommand)
+            .args(subcommand.split_whitespace())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -280,6 +321,28 @@ impl Process {
         self.whole_log().await.matches(r#""message":"a guess was compared","live":true"#).count()
     }
 
+    /// `POST /send-otp` for an address, as a trusted proxy passes it on for a client.
+    pub async fn send_from(&self, client: &str, email: &str) -> Answer {
+        self.passed_on(client, "/send-otp", &json!({ "email": email })).await
+    }
+
+    /// `POST /verify-otp` for an address and a code, as a trusted proxy passes it on for a client.
+    pub async fn verify_from(&self, client: &str, email: &str, otp: &str) -> Answer {
+        self.passed_on(client, "/verify-otp", &json!({ "email": email, "otp": otp })).await
+    }
+
+    async fn passed_on(&self, client: &str, path: &str, body: &Value) -> Answer {
+        let request = self.request(reqwest::Method::POST, path).header("x-forwarded-for", client);
+        self.answer(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// The most memory that it has had in RAM, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a figure");
+        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
     /// `POST /send-otp` for an address.
     pub async fn send_otp(&self, email: &str) -> Answer {
         self.post("/send-otp", &json!({ "email": email }).to_string()).await
@@ -338,6 +401,11 @@ impl Process {
         let answer = self.get(&format!("/dev/mails?to={email}")).await;
         let mails: Vec<Value> = serde_json::from_str(&answer.body).expect("a list of mails");
         mails.iter().map(|mail| digits(mail["text"].as_str().expect("a text"))).collect()
+    }
+
+    /// Kills it where it stands.
+    pub fn kill(&self) {
+        self.child().kill().expect("a process to kill");
     }
 
     /// Asks it to stop, as an orchestrator does.

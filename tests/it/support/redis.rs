@@ -45,11 +45,36 @@ struct Process(Child);
 impl RedisServer {
     /// Starts a server on a free port and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a cluster of one, which serves every slot and refuses what touches two.
+    pub async fn start_clustered() -> Self {
+        let bus = free_port().expect("a free port exists").to_string();
+        let server = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+        let mut connection = server.connection().await;
+        let slots = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).clone();
+        slots.exec_async(&mut connection).await.expect("the slots are free");
+        let is_up = time::timeout(PATIENCE, async {
+            loop {
+                let info: RedisResult<String> =
+                    redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await;
+                if info.is_ok_and(|info| info.contains("cluster_state:ok")) {
+                    return;
+                }
+                time::sleep(POLL_INTERVAL).await;
+            }
+        });
+        is_up.await.expect("a cluster with all slots is up");
+        server
+    }
+
+    async fn start_with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let started = time::timeout(PATIENCE, async {
             loop {
                 let port = free_port().expect("a free port exists");
-                if let Some(process) = Process::launch(directory.path(), port).await {
+                if let Some(process) = Process::launch(directory.path(), port, options).await {
                     return (process, port);
                 }
             }
@@ -74,7 +99,7 @@ impl RedisServer {
         let started = time::timeout(PATIENCE, async {
             loop {
                 drop(self.replace(Occupant::Nobody));
-                if let Some(process) = Process::launch(self.directory.path(), self.port).await {
+                if let Some(process) = Process::launch(self.directory.path(), self.port, &[]).await {
                     return process;
                 }
                 time::sleep(POLL_INTERVAL).await;
@@ -199,7 +224,7 @@ impl RedisServer {
 
 impl Process {
     /// Starts the program and waits until it answers; `None` if it ended, which a port in use makes it do.
-    async fn launch(directory: &Path, port: u16) -> Option<Self> {
+    async fn launch(directory: &Path, port: u16, options: &[&str]) -> Option<Self> {
         let log = File::create(directory.join("redis.log")).expect("the directory is writable");
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
@@ -207,6 +232,7 @@ impl Process {
             .args(["--maxmemory-policy", "noeviction", "--rdbcompression", "no"])
             .args(["--dbfilename", "dump.rdb", "--dir"])
             .arg(directory)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())

@@ -1,0 +1,84 @@
+//! Connections to Redis: few, each shared by any number of calls, made again by themselves.
+
+use std::time::Duration;
+
+use bb8_redis::bb8::{ManageConnection, Pool};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisError};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::InvalidAddress;
+use crate::ports::StoreError;
+
+/// Connections, each shared by any number of calls at a time.
+const CONNECTIONS: u32 = 2;
+/// How long a call may wait for its answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// After how long without acknowledgement a connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
+const VANISHED: Duration = Duration::from_secs(2);
+/// How long a connection is kept: what it was refused when it was made, such as its password, is asked again then.
+const LIFETIME: Duration = Duration::from_secs(30);
+
+/// The connections of one store.
+pub(super) struct Connections(Pool<Manager>);
+
+/// Hands out `ConnectionManager`s, which reconnect by themselves; bb8-redis' own manager would ping at each
+/// check-out, and without that never recover.
+#[derive(Debug)]
+struct Manager(Client);
+
+impl Connections {
+    /// Prepares them; the first call makes them, so that Redis may come up later than otpd.
+    pub async fn new(url: &SecretString) -> Result<Self, InvalidAddress> {
+        let refused = |_| InvalidAddress("not a redis://, rediss:// or unix:// URL");
+        let info = url.expose_secret().into_connection_info().map_err(refused)?;
+        // RESP3 lets the server's hang-up be noticed at once, not at the next call.
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // A server that vanished without a word is noticed by what it does not acknowledge.
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(VANISHED);
+        let client =
+            Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(refused)?;
+        let pool = Pool::builder()
+            .max_size(CONNECTIONS)
+            .min_idle(CONNECTIONS)
+            .test_on_check_out(false)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .max_lifetime(LIFETIME)
+            .reaper_rate(LIFETIME)
+            .build(Manager(client))
+            .await
+            .map_err(refused)?;
+        Ok(Self(pool))
+    }
+
+    /// One of them, given back to the pool at once: it takes many calls at a time.
+    pub async fn get(&self) -> Result<ConnectionManager, StoreError> {
+        self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = ConnectionManager;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<ConnectionManager, RedisError> {
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(200))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        ConnectionManager::new_lazy_with_config(self.0.clone(), config)
+    }
+
+    async fn is_valid(&self, _: &mut ConnectionManager) -> Result<(), RedisError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut ConnectionManager) -> bool {
+        false
+    }
+}

@@ -1,0 +1,44 @@
+//! The one place where keys are built.
+//!
+//! The tag in braces is such that all that one script touches shares a hash slot. Must not put anything into a key
+//! that says whom it is about.
+
+use crate::domain::slot::{Network, Slot, Subject, Tag};
+use crate::ports::{Action, NetworkAccount};
+
+/// A person's tag, or the id.
+pub(super) fn verification(slot: &Slot) -> String {
+    match slot {
+        Slot::Address { subject, address } => {
+            format!("otp:{{s:{}}}:{}:{address}", subject.person, subject.tenant.name())
+        }
+        Slot::Id(id) => format!("otp:{{v:{id}}}"),
+    }
+}
+
+/// The log of the sends to a person, for all tenants.
+pub(super) fn sends(person: &Tag) -> String {
+    format!("otp:{{s:{person}}}:sends")
+}
+
+/// The log of a site's guesses at a subject.
+pub(super) fn site_guesses(subject: &Subject, site: &Tag) -> String {
+    format!("otp:{{s:{}}}:{}:guesses:{site}", subject.person, subject.tenant.name())
+}
+
+/// The logs of a network: that of the IPv4 address, or those of the IPv6 /64 and /48.
+pub(super) fn network(account: &NetworkAccount) -> Vec<String> {
+    let Network { site, link } = account.network;
+    let action = match account.action {
+        Action::Send => "sends",
+        Action::Guess => "guesses",
+    };
+    let of_site = format!("otp:{{n:{site}}}:{}:{action}", account.tenant.name());
+    match link {
+        Some(link) => vec![format!("{of_site}:{link}"), of_site],
+        None => vec![of_site],
+    }
+}
+
+/// The count of the mails handed to the relay.
+pub(super) const RELAY_DAY: &str = "otp:{relay}:day";

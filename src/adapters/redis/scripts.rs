@@ -1,0 +1,108 @@
+//! The scripts: what they are made of, and how one is called.
+//!
+//! Must not call a script twice that may have run: only one that Redis did not know is loaded and called again.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use redis::aio::ConnectionManager;
+use redis::{RedisError, RedisResult, Script, Value};
+
+use crate::domain::verification::millis;
+use crate::ports::{Clock, StoreError};
+
+/// How often a script that Redis forgot is loaded for one call: a flush can come between loading and calling.
+const LOADS: usize = 3;
+
+/// Whose time the scripts go by.
+pub enum ScriptClock {
+    /// Redis' own `TIME`: one clock for all processes.
+    Server,
+    /// A given one, so that a test can set it.
+    Given(Arc<dyn Clock>),
+}
+
+pub(super) struct Scripts {
+    pub charge: Script,
+    pub refund: Script,
+    pub open: Script,
+    pub recode: Script,
+    pub spend: Script,
+    pub consume: Script,
+    pub fail: Script,
+    pub relay_day: Script,
+}
+
+/// What a script takes as an argument.
+pub(super) trait Argument: Send + Sync {
+    fn add_to(&self, invocation: &mut redis::ScriptInvocation<'_>);
+}
+
+impl<T: redis::ToRedisArgs + Send + Sync> Argument for T {
+    fn add_to(&self, invocation: &mut redis::ScriptInvocation<'_>) {
+        invocation.arg(self);
+    }
+}
+
+impl ScriptClock {
+    fn prologue(&self) -> &'static str {
+        match self {
+            Self::Server => {
+                "local t = redis.call('TIME')\nlocal now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+            }
+            Self::Given(_) => "local now = tonumber(ARGV[#ARGV])\n",
+        }
+    }
+}
+
+impl Scripts {
+    pub fn with(clock: &ScriptClock) -> Self {
+        let prologue = clock.prologue();
+        let (ledger, record) = (include_str!("ledger.lua"), include_str!("record.lua"));
+        let script = |body| Script::new(&format!("{prologue}{ledger}{record}{body}"));
+        Self {
+            charge: script(include_str!("charge.lua")),
+            refund: script(include_str!("refund.lua")),
+            open: script(include_str!("open.lua")),
+            recode: script(include_str!("recode.lua")),
+            spend: script(include_str!("spend.lua")),
+            consume: script(include_str!("consume.lua")),
+            fail: script(include_str!("fail.lua")),
+            relay_day: script(include_str!("relay_day.lua")),
+        }
+    }
+}
+
+impl ScriptClock {
+    /// Calls a script on keys that share a hash tag.
+    pub(super) async fn call(
+        &self,
+        connection: &mut ConnectionManager,
+        script: &Script,
+        keys: &[String],
+        args: &[&dyn Argument],
+    ) -> Result<Value, StoreError> {
+        let mut invocation = script.prepare_invoke();
+        for key in keys {
+            invocation.key(key);
+        }
+        for arg in args {
+            arg.add_to(&mut invocation);
+        }
+        if let Self::Given(clock) = self {
+            invocation.arg(clock.now().duration_since(UNIX_EPOCH).map_or(0, millis));
+        }
+        let mut loads = 0;
+        loop {
+            let answer: RedisResult<Value> = invocation.invoke_async(connection).await;
+            match answer {
+                Err(error) if is_unknown_script(&error) && loads < LOADS => loads += 1,
+                answer => return answer.map_err(StoreError::new),
+            }
+        }
+    }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}

@@ -1,0 +1,51 @@
+//! Windows as the scripts take them, and what their answer about one of them means.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::answer::{number, unexpected};
+use crate::domain::limit::{Ledger, Quota, Standing, Window};
+use crate::domain::verification::millis;
+use crate::ports::{Charged, StoreError};
+
+/// Windows as a script takes them, and what the answer about one of them means.
+#[derive(Default)]
+pub(super) struct Windows {
+    /// Four for each window: its log, the octets of the mark that must be shared, its most, its span.
+    pub numbers: Vec<u64>,
+    of: Vec<(Ledger, Window)>,
+}
+
+impl Windows {
+    /// Adds the windows of a ledger over the `log`-th log, the first being 1.
+    pub fn add(&mut self, log: u64, quota: &Quota<'_>) {
+        for window in quota.limit.windows() {
+            let numbers = [log, quota.shared as u64, window.most.get().into(), millis(window.span)];
+            self.numbers.extend(numbers);
+            self.of.push((quota.ledger, *window));
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.of.len() as u64
+    }
+
+    /// Reads what `charge` answers.
+    pub fn charged(&self, parts: &[Value]) -> Result<Charged, StoreError> {
+        let [entry, window, room, reset, wait] = parts else { return Err(unexpected()) };
+        let (ledger, window) =
+            usize::try_from(number(window)?).ok().and_then(|at| self.of.get(at)).ok_or_else(unexpected)?;
+        let standing = Standing {
+            ledger: *ledger,
+            window: *window,
+            remaining: u32::try_from(number(room)?).map_err(StoreError::new)?,
+            reset: Duration::from_millis(number(reset)?),
+            wait: Duration::from_millis(number(wait)?),
+        };
+        Ok(match number(entry)? {
+            0 => Charged::Refused(standing),
+            entry => Charged::Admitted { entry, standing },
+        })
+    }
+}

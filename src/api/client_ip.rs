@@ -1,0 +1,269 @@
+//! Who calls: the address that the ledgers of networks go by (SEC-60, SEC-61, SEC-63).
+//!
+//! The socket's peer, unless that is a trusted proxy: then the nearest address that is none, in the one header
+//! that is configured. Must not believe a header that a trusted proxy did not write.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
+
+use ipnet::IpNet;
+use poem::http::{HeaderMap, HeaderName};
+use poem::web::RemoteAddr;
+use poem::{Addr, Request};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const FORWARDING: [HeaderName; 3] = [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("x-real-ip")];
+
+/// Which header the proxies write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `X-Forwarded-For`, all its lines.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), all its lines.
+    Forwarded,
+}
+
+/// The proxies in front of this service.
+#[derive(Debug, Clone)]
+pub struct Proxies {
+    /// Their networks; none: no header is believed.
+    pub trusted: Vec<IpNet>,
+    /// The header that they write.
+    pub source: Source,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The address that counts.
+    pub address: IpAddr,
+    /// Whether it is that of a peer that is no trusted proxy but could well be one.
+    may_be_a_proxy: bool,
+}
+
+impl Proxies {
+    /// The client of a request.
+    pub fn client(&self, request: &Request) -> Client {
+        let peer = peer(request.remote_addr());
+        if !self.trusts(peer) {
+            let client = Client { address: peer, may_be_a_proxy: is_nearby(peer) };
+            if FORWARDING.iter().any(|name| request.headers().contains_key(name)) {
+                client.warn_once();
+            }
+            return client;
+        }
+        Client { address: self.behind(peer, request.headers()), may_be_a_proxy: false }
+    }
+
+    /// The nearest address that is no trusted proxy, from the peer outwards. What cannot be read ends the way at
+    /// the proxy before it.
+    fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = peer;
+        for hop in self.source.hops(headers).into_iter().rev() {
+            match hop {
+                Some(address) if self.trusts(address) => nearest = address,
+                Some(address) => return address,
+                None => break,
+            }
+        }
+        nearest
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Client {
+    /// Where the caller may be a proxy that nobody told us of, everybody behind it counts as one: says so once.
+    pub fn warn_once(self) {
+        static SAID: Once = Once::new();
+        if self.may_be_a_proxy {
+            SAID.call_once(|| {
+                tracing::warn!(
+                    "a caller on a private network forwards for others or calls very often: if it is a proxy or a \
+                     backend, name its network in OTP_HTTP__TRUSTED_PROXIES, else all behind it share one limit"
+                );
+            });
+        }
+    }
+}
+
+impl Source {
+    /// The addresses in the header, the farthest first; `None` for what is no address.
+    fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        let lines = match self {
+            Self::XForwardedFor => headers.get_all(X_FORWARDED_FOR),
+            Self::Forwarded => headers.get_all(FORWARDED),
+        };
+        let hops = lines.into_iter().flat_map(|line| match (line.to_str(), self) {
+            (Err(_), _) => vec![None],
+            (Ok(line), Self::XForwardedFor) => line.split(',').map(|hop| address(hop.trim())).collect(),
+            (Ok(line), Self::Forwarded) => forwarded(line),
+        });
+        hops.collect()
+    }
+}
+
+/// The `for` of each element of one line (RFC 7239 section 4).
+fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
+    let Some(elements) = split(line, ',') else { return vec![None] };
+    elements.into_iter().map(|element| client_of(&element)).collect()
+}
+
+fn client_of(element: &str) -> Option<IpAddr> {
+    let pairs = split(element, ';')?;
+    let mut clients = pairs.iter().filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
+    });
+    let client = clients.next().filter(|_| clients.next().is_none())?;
+    match client.strip_prefix('"') {
+        Some(quoted) => address(quoted.strip_suffix('"')?),
+        None => address(client),
+    }
+}
+
+/// Splits at a separator that is not between quotes; `None` where a quote does not end. An escape in quotes
+/// (RFC 9110 section 5.6.4) is kept: no address has one.
+fn split(text: &str, separator: char) -> Option<Vec<String>> {
+    let (mut parts, mut quoted, mut escaped) = (vec![String::new()], false, false);
+    for character in text.chars() {
+        if character == separator && !quoted {
+            parts.push(String::new());
+            continue;
+        }
+        if character == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && character == '\\' && !escaped;
+        parts.last_mut()?.push(character);
+    }
+    (!quoted).then_some(parts)
+}
+
+/// An address with or without a port; IPv6 with a port stands in brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = text.parse().ok();
+    let address = address.or_else(|| text.parse().ok().map(|with_port: SocketAddr| with_port.ip()));
+    address.or_else(|| bare?.parse().ok().map(IpAddr::V6)).map(|address| address.to_canonical())
+}
+
+/// The socket's peer. All our listeners are TCP.
+fn peer(remote: &RemoteAddr) -> IpAddr {
+    match &remote.0 {
+        Addr::SocketAddr(address) => address.ip().to_canonical(),
+        Addr::Unix(_) | Addr::Custom(..) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// Loopback, private (RFC 1918, RFC 4193) or link-local.
+fn is_nearby(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client(source: Source, peer: &str, lines: &[&str]) -> String {
+        let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap()).to_vec();
+        let name = match source {
+            Source::XForwardedFor => X_FORWARDED_FOR,
+            Source::Forwarded => FORWARDED,
+        };
+        let mut request = Request::default();
+        for line in lines {
+            request.headers_mut().append(&name, line.parse().unwrap());
+        }
+        request.headers_mut().append("x-real-ip", "192.0.2.66".parse().unwrap());
+        let proxies = Proxies { trusted, source };
+        let peer: IpAddr = peer.parse().unwrap();
+        if proxies.trusts(peer.to_canonical()) {
+            proxies.behind(peer.to_canonical(), request.headers()).to_string()
+        } else {
+            peer.to_canonical().to_string()
+        }
+    }
+
+    fn forwarded_for(peer: &str, lines: &[&str]) -> String {
+        client(Source::XForwardedFor, peer, lines)
+    }
+
+    fn forwarded(line: &str) -> String {
+        client(Source::Forwarded, "10.0.0.1", &[line])
+    }
+
+    #[test]
+    fn a_peer_that_is_not_trusted_is_the_client_whatever_it_says() {
+        assert_eq!(forwarded_for("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        assert_eq!(forwarded_for("::ffff:192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_nearest_other_address_is_the_client() {
+        assert_eq!(forwarded_for("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(forwarded_for("10.0.0.1", &["203.0.113.9, 198.51.100.7"]), "198.51.100.7");
+        assert_eq!(forwarded_for("10.0.0.1", &["198.51.100.7, 10.9.9.9"]), "198.51.100.7");
+        assert_eq!(
+            forwarded_for("10.0.0.1", &["203.0.113.9", "198.51.100.7,10.1.1.1", "10.2.2.2"]),
+            "198.51.100.7"
+        );
+        assert_eq!(forwarded_for("::ffff:10.0.0.1", &["::ffff:198.51.100.7"]), "198.51.100.7");
+        assert_eq!(forwarded_for("2001:db8:ffff::1", &["[2001:db8::7]:4711"]), "2001:db8::7");
+        assert_eq!(forwarded_for("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_way_at_the_last_trusted_hop() {
+        assert_eq!(forwarded_for("10.0.0.1", &[]), "10.0.0.1");
+        for broken in ["", "unknown", "198.51.100.7,", "198.51.100.256", "fe80::1%eth0", "a b"] {
+            assert_eq!(forwarded_for("10.0.0.1", &[broken]), "10.0.0.1", "{broken}");
+        }
+        assert_eq!(forwarded_for("10.0.0.1", &["198.51.100.7, x, 10.2.2.2"]), "10.2.2.2");
+    }
+
+    #[test]
+    fn forwarded_is_read_with_quotes_brackets_ports_and_other_parameters() {
+        assert_eq!(forwarded("for=198.51.100.7"), "198.51.100.7");
+        assert_eq!(forwarded("For=\"198.51.100.7:80\";proto=http;by=203.0.113.43"), "198.51.100.7");
+        assert_eq!(forwarded("for=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
+        assert_eq!(forwarded("for=203.0.113.9;by=\"a,b;for=1.1.1.1\", for=198.51.100.7"), "198.51.100.7");
+        for broken in [
+            "for=unknown",
+            "for=_x",
+            "proto=http",
+            "for=\"198.51.100.7",
+            "for=198.51.100.7;for=198.51.100.8",
+            "for=\"198.51.100.7\\\"\"",
+            "198.51.100.7",
+        ] {
+            assert_eq!(forwarded(broken), "10.0.0.1", "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_leads_to_the_peer_or_to_an_address_in_it(line in "[ -~]{0,60}") {
+            let found = forwarded_for("10.0.0.1", &[&line]);
+            prop_assert!(found == "10.0.0.1" || found.parse::<IpAddr>().is_ok());
+            let _ = forwarded(&line);
+        }
+
+        #[test]
+        fn what_a_client_adds_in_front_changes_nothing(line in "[ -~]{0,60}") {
+            prop_assert_eq!(forwarded_for("10.0.0.1", &[&line, "198.51.100.7"]), "198.51.100.7");
+            let source = Source::Forwarded;
+            prop_assert_eq!(client(source, "10.0.0.1", &[&line, "for=198.51.100.7"]), "198.51.100.7");
+        }
+    }
+}

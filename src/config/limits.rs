@@ -1,0 +1,104 @@
+//! Settings of what may be done how often.
+//!
+//! Holds the floors below which a setting is refused. Must not count anything.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::codes::Codes;
+use super::dangerous::Dangerous;
+use super::reader::Reader;
+use crate::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+use crate::domain::risk::Risk;
+
+/// The shortest time between two mails to one person that is safe.
+const SAFE_COOLDOWN: Duration = Duration::from_secs(30);
+
+/// What the process does to requests before it looks at them: load shedding, no security counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shield {
+    /// Nothing.
+    Off,
+    /// So many requests of one network a second, and so many at once.
+    On {
+        /// Requests a second, in the long run.
+        per_second: NonZeroU32,
+        /// Requests at once.
+        burst: NonZeroU32,
+    },
+}
+
+/// The limits of `otpd dev`, where nothing else is set, so that trying is no pain: a second between two mails, a
+/// thousand times of everything else.
+pub(super) const OF_DEV: [(&str, &str); 7] = [
+    ("limits.network_sends", "30000/1h 100000/24h"),
+    ("limits.network_guesses", "20000/1h 100000/24h"),
+    ("limits.subject_sends", "1/1s 5000/1h 10000/day"),
+    ("limits.site_sends", "3000/1h 4000/day"),
+    ("limits.site_guesses", "10000/day"),
+    ("limits.address_sends", "30000/day"),
+    ("limits.shield_per_second", "0"),
+];
+
+/// Reads the ledgers of the section `limits`.
+pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
+    let network_sends = limit(reader, "limits.network_sends");
+    let network_guesses = limit(reader, "limits.network_guesses");
+    let subject = limit(reader, "limits.subject_sends");
+    let site = limit(reader, "limits.site_sends");
+    let site_guesses = limit(reader, "limits.site_guesses");
+    let address = limit(reader, "limits.address_sends");
+    let relay_mails = relay_mails(reader);
+    let limits = Limits {
+        network_sends: NetworkLimit::new(network_sends?),
+        network_guesses: NetworkLimit::new(network_guesses?),
+        sends: SendLimits { subject: subject?, site: site?, address: address? },
+        site_guesses: site_guesses?,
+        relay_mails: relay_mails?,
+    };
+    if !dangerous.weak_limits {
+        floors(reader, &limits, codes?)?;
+    }
+    Some(limits)
+}
+
+/// Reads the shield of the section `limits`.
+pub(super) fn read_shield(reader: &mut Reader<'_>) -> Option<Shield> {
+    let per_second = reader.number("limits.shield_per_second", 0..=1_000_000);
+    let burst = reader.number("limits.shield_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
+    let (per_second, burst) = (per_second?, burst?);
+    Some(NonZeroU32::new(per_second).map_or(Shield::Off, |per_second| Shield::On { per_second, burst }))
+}
+
+fn limit(reader: &mut Reader<'_>, key: &str) -> Option<Limit> {
+    let rule =
+        "one to four windows such as 5/1h, 10/day or 1/60s with spaces between: 1 to 100000, in 1s to 744h";
+    reader.parse(key, rule, |text| text.parse().ok())
+}
+
+fn relay_mails(reader: &mut Reader<'_>) -> Option<RelayMails> {
+    let rule = "unlimited, or a whole number from 1";
+    reader.parse("limits.relay_mails_per_day", rule, |text| match text {
+        "unlimited" => Some(RelayMails::Unlimited),
+        number => number.parse().ok().map(RelayMails::PerDay),
+    })
+}
+
+fn floors(reader: &mut Reader<'_>, limits: &Limits, codes: &Codes) -> Option<()> {
+    let risk = Risk::of(limits, &codes.policy, codes.length);
+    let alternative = "or set OTP_DANGEROUS__WEAK_LIMITS=true";
+    if !risk.is_safe() {
+        let what = format!(
+            "lets an address be guessed at {} times a day, a chance of {:.1e} where 1.0e-4 is the most: lower it or \
+             OTP_LIMITS__GUESSES, raise OTP_CODES__DIGITS, {alternative}",
+            risk.guesses_per_day,
+            risk.chance_per_day(),
+        );
+        return reader.refuse("limits.subject_sends", &what);
+    }
+    if limits.sends.subject.cooldown() < SAFE_COOLDOWN {
+        let what = format!("must leave 30 s between two mails, as 1/30s does, {alternative}");
+        return reader.refuse("limits.subject_sends", &what);
+    }
+    Some(())
+}

@@ -1,0 +1,66 @@
+//! How many mails the relay was handed in the last day, by the hour.
+//!
+//! Approximate on purpose: it says so a little too early rather than too late. No security rests on it.
+
+use super::verification::Millis;
+
+/// Milliseconds of an hour.
+const HOUR: Millis = 60 * 60 * 1000;
+/// The hour that runs and those that make a day before it.
+const HOURS: usize = 25;
+
+/// Mails of each of the last hours.
+#[derive(Debug, Clone, Default)]
+pub struct RelayDay {
+    hour: u64,
+    mails: [u32; HOURS],
+}
+
+impl RelayDay {
+    /// Counts a mail.
+    pub fn count(&mut self, now: Millis) {
+        *self = self.at(now);
+        if let Some(newest) = self.mails.first_mut() {
+            *newest = newest.saturating_add(1);
+        }
+    }
+
+    /// The mails of the last day.
+    #[must_use]
+    pub fn mails(&self, now: Millis) -> u32 {
+        self.at(now).mails.iter().fold(0, |sum, mails| sum.saturating_add(*mails))
+    }
+
+    /// The same, seen at `now`: hours that are over move back. A clock that was set back moves nothing.
+    fn at(&self, now: Millis) -> Self {
+        let hour = self.hour.max(now / HOUR);
+        let passed = usize::try_from(hour - self.hour).unwrap_or(HOURS).min(HOURS);
+        let mut mails = [0; HOURS];
+        mails.iter_mut().skip(passed).zip(self.mails).for_each(|(to, from)| *to = from);
+        Self { hour, mails }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mails_count_for_a_day_and_no_more_than_an_hour_longer() {
+        let mut day = RelayDay::default();
+        let begin = 1_000 * HOUR + 1;
+        day.count(begin);
+        day.count(begin + 23 * HOUR);
+        assert_eq!(day.mails(begin + 24 * HOUR), 2);
+        assert_eq!(day.mails(begin + 25 * HOUR), 1);
+        assert_eq!(day.mails(begin + 48 * HOUR), 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_forgets_nothing() {
+        let mut day = RelayDay::default();
+        day.count(10 * HOUR);
+        day.count(HOUR);
+        assert_eq!(day.mails(HOUR), 2);
+    }
+}

@@ -1,0 +1,114 @@
+//! What must hold under load: others are served, and memory stays bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::support::app::{Process, TestApp};
+
+const HEAD: &str = "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+/// MiB that a process may use beside the blocks of its hash threads.
+const ALLOWANCE_MIB: u64 = 64;
+
+#[tokio::test]
+async fn two_thousand_idle_connections_leave_room_for_a_fresh_request() {
+    // Two for each: the test's end and otpd's, which is a process of its own.
+    rlimit::increase_nofile_limit(8192).expect("open files");
+    let dev = Process::dev().await;
+    let mut idle = Vec::new();
+    for _ in 0..2000 {
+        idle.push(dev.connect().await);
+    }
+    assert_eq!(dev.send_otp("a@example.com").await.status, 200);
+    assert!(dev.peak_memory_kib() < ALLOWANCE_MIB * 1024, "{} KiB", dev.peak_memory_kib());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn where_no_more_connections_fit_those_that_fit_are_served() {
+    let app = TestApp::builder().set("OTP_HTTP__MAX_CONNECTIONS", "3").spawn().await;
+    let idle = [app.connect().await, app.connect().await];
+    assert_eq!(app.get("/livez").await.status, 200, "the third");
+    // The client's own connection, which it keeps, is the third; a fourth waits until one is given up.
+    let mut fourth = app.connect().await;
+    fourth.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    assert!(timeout(Duration::from_millis(300), fourth.read_buf(&mut answer)).await.is_err(), "it waits");
+    drop(idle);
+    fourth.read_to_end(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_body_of_64_mib_is_refused_early_and_takes_no_memory() {
+    let dev = Process::dev().await;
+    dev.send_otp("a@example.com").await;
+    let before = dev.peak_memory_kib();
+    let declared = format!("{HEAD}Content-Length: {}\r\n\r\n{{", 64 << 20);
+    for _ in 0..10 {
+        assert!(dev.raw(declared.as_bytes()).await.starts_with("HTTP/1.1 413 "));
+        let mut stream = dev.connect().await;
+        stream.write_all(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await.expect("sent");
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(1 << 16));
+        let mut sent = 0;
+        while sent < 64 << 20 && stream.write_all(chunk.as_bytes()).await.is_ok() {
+            sent += chunk.len();
+        }
+        assert!(sent < 64 << 20, "it was cut off");
+    }
+    let grown = dev.peak_memory_kib() - before;
+    println!("20 bodies of 64 MiB: peak memory grew by {grown} KiB");
+    assert!(grown < 8 * 1024, "{grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_checks_at_once_stay_within_the_blocks_of_the_hash_threads() {
+    let app = TestApp::builder()
+        .set("OTP_HASH__MEMORY_KIB", "19456")
+        .set("OTP_HASH__PASSES", "2")
+        .set("OTP_HASH__THREADS", "2")
+        .spawn()
+        .await;
+    let mut calls = JoinSet::new();
+    for number in 0..1000 {
+        let process = Arc::clone(&app.process);
+        calls.spawn(async move { process.verify_otp(&format!("a{number}@example.com"), "123456").await });
+    }
+    let answers = calls.join_all().await;
+    let count = |status| answers.iter().filter(|answer| answer.status == status).count();
+    let (served, shed) = (count(400), count(503));
+    assert_eq!(served + shed, 1000);
+    assert!(served >= 64 && shed > 0, "{served} served, {shed} shed");
+    assert!(
+        answers
+            .iter()
+            .filter(|answer| answer.status == 503)
+            .all(|answer| answer.header("retry-after").is_some())
+    );
+    let peak = app.peak_memory_kib();
+    println!("1,000 checks at once: {served} served, {shed} shed, peak memory {peak} KiB");
+    assert!(peak < (2 * 19 + ALLOWANCE_MIB) * 1024, "{peak} KiB");
+}
+
+#[tokio::test]
+async fn the_shield_sheds_a_network_that_calls_too_often_and_spares_health() {
+    let app = TestApp::limited()
+        .set("OTP_LIMITS__SHIELD_PER_SECOND", "1")
+        .set("OTP_LIMITS__SHIELD_BURST", "3")
+        .spawn()
+        .await;
+    for _ in 0..3 {
+        assert_eq!(app.verify_from("192.0.2.1", "nobody", "1").await.status, 400);
+    }
+    let shed = app.verify_from("192.0.2.1", "nobody", "1").await;
+    assert_eq!(shed.message(), (429, "Too many requests".to_owned()));
+    assert_eq!(shed.header("retry-after"), Some("1"));
+    assert_eq!(shed.header("ratelimit-policy"), Some("\"shield\";q=3;w=3"));
+    for _ in 0..10 {
+        assert_eq!((app.get("/livez").await.status, app.get("/readyz").await.status), (200, 200));
+    }
+    assert!(app.redis.dump().await.is_empty(), "no ledger was touched");
+}
