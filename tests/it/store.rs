@@ -72,7 +72,7 @@ fn both_kinds(number: u8) -> [Slot; 2] {
 }
 
 fn live(valid_for: Duration) -> Recoded {
-    Recoded::Live(Opened { valid_for })
+    Recoded::Opened(Opened::Live { valid_for })
 }
 
 /// Opens a verification with this code, ends it, and leaves the clock at the end or on it.

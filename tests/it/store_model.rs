@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use otpd::domain::slot::Slot;
 use otpd::domain::verification::{Policy, Status};
-use otpd::ports::Recoded;
+use otpd::ports::{Opened, Recoded};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use tokio::runtime::{self, Runtime};
 
-use crate::support::model::{Answer, Code, End, Model, Op, Place, Rules, Seconds, Token, Which};
+use crate::support::model::{Answer, Code, End, Entry, Millis, Model, Op, Place, Rules, Token, Which};
 use crate::support::store::{Bench, Spent, address, id};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
 /// What must have been answered at least once, or the sequences prove nothing.
-const ALL_KINDS: [Answer; 10] = [
+const ALL_KINDS: [Answer; 12] = [
     Answer::Live(0),
     Answer::Compare(0),
     Answer::Closed(End::Approved),
@@ -29,6 +29,8 @@ const ALL_KINDS: [Answer; 10] = [
     Answer::Unknown,
     Answer::Won(true),
     Answer::Won(false),
+    Answer::Failed(true),
+    Answer::Failed(false),
     Answer::Done,
 ];
 
@@ -40,7 +42,7 @@ struct Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let rules = (select(&[300, 600, 1800][..]), select(&[1, 2, 5][..]));
-    let rules = rules.prop_map(|(life, guesses)| Rules { life, guesses });
+    let rules = rules.prop_map(|(life, guesses)| Rules { life: life * 1000, guesses });
     (rules, prop::collection::vec(op(), 1..60)).prop_map(|(rules, ops)| Case { rules, ops })
 }
 
@@ -77,27 +79,27 @@ fn which() -> impl Strategy<Value = Which> {
 
 /// Tens of seconds: they meet expiries exactly, and leave Redis, whose own clock runs on, no key that goes
 /// while a case runs.
-fn step() -> impl Strategy<Value = Seconds> {
+fn step() -> impl Strategy<Value = Millis> {
     let time = select(&[10, 50, 100, 290, 300, 600, 1200, 3590, 3600][..]);
-    (time, prop_oneof![3 => Just(1), 1 => Just(-1)]).prop_map(|(time, sign)| time * sign)
+    (time, prop_oneof![3 => Just(1), 1 => Just(-1)]).prop_map(|(time, sign)| time * 1000 * sign)
 }
 
 /// What one case has seen, to be asserted without the model's rules.
 #[derive(Default)]
 struct Tally {
-    drawn: Vec<(Place, Code)>,
+    drawn: Vec<(Place, Code, Entry)>,
     handed_out: HashMap<(Place, usize), usize>,
     winners: HashMap<(Place, usize), HashSet<Token>>,
 }
 
 impl Tally {
-    fn draw(&mut self, place: Place) -> Code {
+    fn draw(&mut self, place: Place, entry: Entry) -> Code {
         let code = self.drawn.len().try_into().expect("a short case");
-        self.drawn.push((place, code));
+        self.drawn.push((place, code, entry));
         code
     }
 
-    fn find(&self, place: Place, which: Which) -> Code {
+    fn find(&self, place: Place, which: Which) -> (Code, Entry) {
         let newest_first = |own| self.drawn.iter().rev().filter(move |drawn| (drawn.0 == place) == own);
         let found = match which {
             Which::Newest => newest_first(true).next(),
@@ -105,7 +107,7 @@ impl Tally {
             Which::Foreign => newest_first(false).next(),
             Which::Never => None,
         };
-        found.map_or(Code::MAX, |(_, code)| *code)
+        found.map_or((Code::MAX, 0), |(_, code, entry)| (*code, *entry))
     }
 
     /// A verification hands out no more than its guesses, and one token wins it at most.
@@ -125,7 +127,7 @@ struct Pair {
 
 impl Pair {
     fn new(mut bench: Bench, rules: Rules) -> Self {
-        let life = Duration::from_secs(rules.life.unsigned_abs());
+        let life = Duration::from_millis(rules.life.unsigned_abs());
         bench.policy = Policy { life, guesses: rules.guesses.try_into().expect("a few") };
         Self { bench, model: Model::new(rules), tally: Tally::default() }
     }
@@ -135,12 +137,14 @@ impl Pair {
         let Self { bench, model, tally } = self;
         match op {
             Op::Open(place) => {
-                let code = tally.draw(place);
-                (live(bench.open(&slot(place), code).await), model.open(place, code))
+                let entry = bench.fresh_entry();
+                let code = tally.draw(place, entry);
+                (opened(bench.open_for(&slot(place), code, entry).await), model.open(place, code, entry))
             }
             Op::Recode(place) => {
-                let code = tally.draw(place);
-                (recoded(bench.recode(&slot(place), code).await), model.recode(place, code))
+                let entry = bench.fresh_entry();
+                let code = tally.draw(place, entry);
+                (recoded(bench.recode_for(&slot(place), code, entry).await), model.recode(place, code, entry))
             }
             Op::Spend(place) => {
                 let answer = spent(bench.spend(&slot(place)).await);
@@ -150,7 +154,7 @@ impl Pair {
                 (answer, model.spend(place))
             }
             Op::Consume(place, which, guess) => {
-                let code = tally.find(place, which);
+                let (code, _) = tally.find(place, which);
                 let won = bench.consume(&slot(place), code, guess).await;
                 if won {
                     tally.winners.entry((place, model.count(place))).or_default().insert((code, guess));
@@ -158,12 +162,12 @@ impl Pair {
                 (Answer::Won(won), model.consume(place, (code, guess)))
             }
             Op::Fail(place, which) => {
-                let code = tally.find(place, which);
-                bench.fail(&slot(place), code).await;
-                (Answer::Done, model.fail(place, code))
+                let (code, entry) = tally.find(place, which);
+                let back = bench.fail_for(&slot(place), code, entry).await;
+                (Answer::Failed(back), model.fail(place, code, entry))
             }
             Op::Step(time) => {
-                bench.clock.step(time * 1000);
+                bench.clock.step(time);
                 model.step(time);
                 (Answer::Done, Answer::Done)
             }
@@ -182,14 +186,16 @@ fn slot(place: Place) -> Slot {
     }
 }
 
-fn live(valid_for: Duration) -> Answer {
-    assert_eq!(valid_for.subsec_nanos(), 0, "the clock goes by whole seconds");
-    Answer::Live(valid_for.as_secs().try_into().expect("a short time"))
+fn opened(answer: Opened) -> Answer {
+    match answer {
+        Opened::Live { valid_for } => Answer::Live(valid_for.as_millis().try_into().expect("a short time")),
+        Opened::Late => Answer::Late,
+    }
 }
 
 fn recoded(answer: Recoded) -> Answer {
     match answer {
-        Recoded::Live(opened) => live(opened.valid_for),
+        Recoded::Opened(answer) => opened(answer),
         Recoded::Closed(status) => closed(status),
         Recoded::Unknown => Answer::Unknown,
     }
@@ -198,6 +204,7 @@ fn recoded(answer: Recoded) -> Answer {
 fn spent(answer: Spent) -> Answer {
     match answer {
         Spent::Compare(code) => Answer::Compare(code),
+        Spent::Limited(standing) => panic!("nobody is charged: {standing:?}"),
         Spent::Closed(status) => closed(status),
         Spent::Unknown => Answer::Unknown,
     }

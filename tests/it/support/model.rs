@@ -3,16 +3,19 @@
 
 use std::collections::HashMap;
 
-pub type Seconds = i64;
+/// A time or a moment.
+pub type Millis = i64;
 /// A code, by the order in which it was drawn.
 pub type Code = u32;
+/// What a send was charged: the name of its entry.
+pub type Entry = u64;
 /// A right guess: at which code, and which guess.
 pub type Token = (Code, u32);
 
 /// However often it is sent again, a verification ends this long after its opening.
-const LONGEST_LIFE: Seconds = 30 * 60;
+const LONGEST_LIFE: Millis = 30 * 60 * 1000;
 /// How long the holder of an id can ask how it ended.
-const REMEMBRANCE: Seconds = 60 * 60;
+const REMEMBRANCE: Millis = 60 * 60 * 1000;
 
 /// Where a verification is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +27,7 @@ pub enum Place {
 /// What is settable.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    pub life: Seconds,
+    pub life: Millis,
     pub guesses: usize,
 }
 
@@ -37,7 +40,7 @@ pub enum Op {
     Consume(Place, Which, u32),
     Fail(Place, Which),
     /// The clock steps, also back.
-    Step(Seconds),
+    Step(Millis),
     /// The store forgets what it must not depend on.
     Flush,
 }
@@ -59,12 +62,16 @@ pub enum Which {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// The code is live for so long.
-    Live(Seconds),
+    Live(Millis),
+    /// The send took too long: nothing was done.
+    Late,
     /// A guess is spent; compare it with this code.
     Compare(Code),
     Closed(End),
     Unknown,
     Won(bool),
+    /// Whether what the failed send was charged may be given back.
+    Failed(bool),
     Done,
 }
 
@@ -78,15 +85,15 @@ pub enum End {
 
 pub struct Model {
     rules: Rules,
-    now: Seconds,
+    now: Millis,
     verifications: HashMap<Place, Vec<Verification>>,
 }
 
 /// All that ever happened to one verification.
 struct Verification {
-    opened_at: Seconds,
-    /// Each code and when it became the live one.
-    codes: Vec<(Seconds, Code)>,
+    opened_at: Millis,
+    /// Each code, when it became the live one, and what its send was charged.
+    codes: Vec<(Millis, Code, Entry)>,
     handed_out: usize,
     winner: Option<Token>,
     failed: bool,
@@ -97,7 +104,7 @@ impl Model {
         Self { rules, now: 0, verifications: HashMap::new() }
     }
 
-    pub fn step(&mut self, time: Seconds) {
+    pub fn step(&mut self, time: Millis) {
         self.now += time;
     }
 
@@ -106,13 +113,13 @@ impl Model {
         self.verifications.get(&place).map_or(0, Vec::len)
     }
 
-    pub fn open(&mut self, place: Place, code: Code) -> Answer {
-        if let live @ Answer::Live(_) = self.recode(place, code) {
+    pub fn open(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
+        if let live @ Answer::Live(_) = self.recode(place, code, entry) {
             return live;
         }
         let begun = Verification {
             opened_at: self.now,
-            codes: vec![(self.now, code)],
+            codes: vec![(self.now, code, entry)],
             handed_out: 0,
             winner: None,
             failed: false,
@@ -122,13 +129,13 @@ impl Model {
         Answer::Live(valid_for)
     }
 
-    pub fn recode(&mut self, place: Place, code: Code) -> Answer {
+    pub fn recode(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
         let (rules, now) = (self.rules, self.now);
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         if let Some(end) = verification.end(&rules, now) {
             return Answer::Closed(end);
         }
-        verification.codes.push((now, code));
+        verification.codes.push((now, code, entry));
         Answer::Live(verification.expires_at(&rules) - now)
     }
 
@@ -151,15 +158,15 @@ impl Model {
         Answer::Won(verification.winner == Some(token))
     }
 
-    pub fn fail(&mut self, place: Place, code: Code) -> Answer {
+    pub fn fail(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
         let (rules, now) = (self.rules, self.now);
-        if let Some(verification) = self.present(place)
-            && verification.winner.is_none()
-            && verification.may_still_win(code, &rules, now)
-        {
+        let Some(verification) = self.present(place) else { return Answer::Failed(false) };
+        if verification.winner.is_none() && verification.may_still_win(code, &rules, now) {
             verification.failed = true;
         }
-        Answer::Done
+        // The first code replaced none, and whatever was guessed was guessed after it.
+        let (_, _, of_the_first) = verification.codes[0];
+        Answer::Failed(entry == of_the_first && verification.handed_out == 0)
     }
 
     /// The verification of a place that can still be asked about.
@@ -178,12 +185,12 @@ impl Verification {
         self.codes[self.codes.len() - 1].1
     }
 
-    fn expires_at(&self, rules: &Rules) -> Seconds {
-        let (sent_at, _) = self.codes[self.codes.len() - 1];
+    fn expires_at(&self, rules: &Rules) -> Millis {
+        let (sent_at, ..) = self.codes[self.codes.len() - 1];
         (sent_at + rules.life).min(self.opened_at + LONGEST_LIFE)
     }
 
-    fn end(&self, rules: &Rules, now: Seconds) -> Option<End> {
+    fn end(&self, rules: &Rules, now: Millis) -> Option<End> {
         if self.winner.is_some() {
             Some(End::Approved)
         } else if self.failed {
@@ -198,7 +205,7 @@ impl Verification {
     }
 
     /// Also once all guesses are spent: one of them may be on its way.
-    fn may_still_win(&self, code: Code, rules: &Rules, now: Seconds) -> bool {
+    fn may_still_win(&self, code: Code, rules: &Rules, now: Millis) -> bool {
         !self.failed && code == self.live_code() && now < self.expires_at(rules)
     }
 }

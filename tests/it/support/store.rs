@@ -10,10 +10,11 @@ use otpd::adapters::memory::MemoryStore;
 use otpd::adapters::redis::{RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
 use otpd::domain::email_address::EmailAddress;
-use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Slot, Tenant};
+use otpd::domain::limit::{Stamp, Standing};
+use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Slot, Subject, Tenant};
 use otpd::domain::verification::{GuessToken, NONCE_OCTETS, Policy, Status};
 use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
-use otpd::ports::{Clock, Recoded, Spend, Store};
+use otpd::ports::{Clock, Guesser, Opened, Recoded, SiteEntry, Spend, Store};
 
 use super::redis::RedisServer;
 
@@ -30,12 +31,15 @@ pub struct Bench {
     pub clock: Arc<SettableClock>,
     pub policy: Policy,
     redis: Option<Arc<RedisServer>>,
+    /// The newest entry that was made up for a code that no ledger was charged for.
+    entries: Arc<AtomicU64>,
 }
 
 /// What became of a guess, with the number of the code to compare it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spent {
     Compare(u32),
+    Limited(Standing),
     Closed(Status),
     Unknown,
 }
@@ -47,14 +51,18 @@ impl Bench {
     /// The store of `otpd dev`.
     pub fn memory() -> Self {
         let clock = SettableClock::new();
-        Self { store: Arc::new(MemoryStore::new(clock.clone())), clock, policy: POLICY, redis: None }
+        Self::of(Arc::new(MemoryStore::new(clock.clone())), clock, None)
     }
 
     /// The store of `otpd serve` on a Redis of its own.
     pub async fn redis() -> Self {
         let (server, clock) = (RedisServer::start().await, SettableClock::new());
         let store = store_on(&server, ScriptClock::Given(clock.clone())).await;
-        Self { store: Arc::new(store), clock, policy: POLICY, redis: Some(Arc::new(server)) }
+        Self::of(Arc::new(store), clock, Some(Arc::new(server)))
+    }
+
+    fn of(store: Arc<dyn Store>, clock: Arc<SettableClock>, redis: Option<Arc<RedisServer>>) -> Self {
+        Self { store, clock, policy: POLICY, redis, entries: Arc::default() }
     }
 
     /// The Redis below the store.
@@ -74,29 +82,65 @@ impl Bench {
         }
     }
 
+    /// An entry of now that pays for one code and no other.
+    pub fn fresh_entry(&self) -> Stamp {
+        let next = |newest: u64| self.clock.millis().max(newest + 1);
+        let (all, order) = (|newest| Some(next(newest)), Ordering::SeqCst);
+        next(self.entries.fetch_update(order, order, all).expect("there is always a next"))
+    }
+
     /// Opens, and says how long the code is valid.
     pub async fn open(&self, slot: &Slot, code: u32) -> Duration {
-        self.store.open(slot, &hash(code), &self.policy).await.expect("an answer").valid_for
+        match self.open_for(slot, code, self.fresh_entry()).await {
+            Opened::Live { valid_for } => valid_for,
+            Opened::Late => panic!("a fresh entry was late"),
+        }
+    }
+
+    pub async fn open_for(&self, slot: &Slot, code: u32, entry: Stamp) -> Opened {
+        self.store.open(slot, &hash(code), &self.policy, entry).await.expect("an answer")
     }
 
     pub async fn recode(&self, slot: &Slot, code: u32) -> Recoded {
-        self.store.recode(slot, &hash(code), &self.policy).await.expect("an answer")
+        self.recode_for(slot, code, self.fresh_entry()).await
     }
 
+    pub async fn recode_for(&self, slot: &Slot, code: u32, entry: Stamp) -> Recoded {
+        self.store.recode(slot, &hash(code), &self.policy, entry).await.expect("an answer")
+    }
+
+    /// A guess from nowhere: no site is charged.
     pub async fn spend(&self, slot: &Slot) -> Spent {
-        match self.store.spend(slot, &self.policy).await.expect("an answer") {
-            Spend::Compare(hash) => Spent::Compare(code_in(&hash).expect("the hash as it was stored")),
-            Spend::Closed(status) => Spent::Closed(status),
-            Spend::Unknown => Spent::Unknown,
+        self.spend_from(None, slot).await.0
+    }
+
+    /// A guess, and what its site was charged.
+    pub async fn spend_from(&self, guesser: Option<&Guesser<'_>>, slot: &Slot) -> (Spent, Option<SiteEntry>) {
+        match self.store.spend(slot, &self.policy, guesser).await.expect("an answer") {
+            Spend::Compare { hash, charged } => {
+                (Spent::Compare(code_in(&hash).expect("the hash as it was stored")), charged)
+            }
+            Spend::Limited(standing) => (Spent::Limited(standing), None),
+            Spend::Closed(status) => (Spent::Closed(status), None),
+            Spend::Unknown => (Spent::Unknown, None),
         }
     }
 
     pub async fn consume(&self, slot: &Slot, code: u32, guess: u32) -> bool {
-        self.store.consume(slot, &token(code, guess)).await.expect("an answer")
+        self.consume_for(slot, code, guess, None).await
     }
 
+    pub async fn consume_for(&self, slot: &Slot, code: u32, guess: u32, charged: Option<&SiteEntry>) -> bool {
+        self.store.consume(slot, &token(code, guess), charged).await.expect("an answer")
+    }
+
+    /// A refused mail that no ledger was charged for.
     pub async fn fail(&self, slot: &Slot, code: u32) {
-        self.store.fail(slot, &salt(code)).await.expect("an answer");
+        self.fail_for(slot, code, self.fresh_entry()).await;
+    }
+
+    pub async fn fail_for(&self, slot: &Slot, code: u32, entry: Stamp) -> bool {
+        self.store.fail(slot, &salt(code), entry).await.expect("an answer")
     }
 }
 
@@ -135,8 +179,20 @@ pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
 
 /// The slot of an address on the simple endpoints.
 pub fn address(text: &str) -> Slot {
-    let address = EmailAddress::parse(text).expect("an address");
-    IndexKey::new([7; INDEX_KEY_OCTETS]).address_slot(Tenant::SIMPLE, &address)
+    index_key().address_slot(subject(Tenant::SIMPLE, text), &parse(text))
+}
+
+/// The person behind an address.
+pub fn subject(tenant: Tenant, text: &str) -> Subject {
+    index_key().subject(tenant, &parse(text))
+}
+
+fn index_key() -> IndexKey {
+    IndexKey::new([7; INDEX_KEY_OCTETS])
+}
+
+fn parse(text: &str) -> EmailAddress {
+    EmailAddress::parse(text).expect("an address")
 }
 
 /// The slot of a verification with an id.
