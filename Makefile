@@ -1,4 +1,4 @@
-.PHONY: run test check fix bench fuzz spec audit
+.PHONY: run test check fix bench fuzz spec lock audit
 
 run: ## the main job on this machine: http://localhost:5000/dev
 	cargo run --release -- dev
@@ -26,6 +26,11 @@ fuzz: ## one minute a target; needs a nightly toolchain and cargo-fuzz
 spec: ## openapi/ anew, from the code
 	cargo run --quiet -- openapi --format json > openapi/openapi.json
 	cargo run --quiet -- openapi --format yaml > openapi/openapi.yaml
+
+lock: ## the newest compatible dependencies, the same for fuzz/
+	cargo update
+	cp Cargo.lock fuzz/Cargo.lock
+	cargo check --manifest-path fuzz/Cargo.toml
 
 audit: ## licences, sources and known advisories of the dependencies; needs cargo-deny
 	cargo deny check

@@ -15,10 +15,11 @@ use otpd::adapters::clock::SystemClock;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
-use otpd::api::{self, SimpleAccess};
+use otpd::api::{self, ForwardedHeader, Proxies, SimpleAccess};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::HashCost;
 use otpd::domain::email_address::EmailAddress;
+use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
 use otpd::domain::pepper::{Pepper, PepperId, Peppers};
 use otpd::domain::slot::IndexKey;
 use otpd::domain::verification::Policy;
@@ -33,7 +34,7 @@ const MEDIA_TYPES: [&str; 4] =
     ["application/json", "application/json; charset=utf-8", "application/json; charset=latin1", "text/plain"];
 
 /// What the endpoints may say to a body. A 500 or a 503 would be a fault of ours: no part is down.
-const ANSWERS: [(u16, &str); 9] = [
+const ANSWERS: [(u16, &str); 10] = [
     (200, r#"{"message":"OTP sent successfully"}"#),
     (200, r#"{"message":"OTP verified successfully"}"#),
     (400, r#"{"message":"Email is required"}"#),
@@ -43,6 +44,7 @@ const ANSWERS: [(u16, &str); 9] = [
     (400, r#"{"message":"Malformed request"}"#),
     (413, r#"{"message":"Payload too large"}"#),
     (415, r#"{"message":"Unsupported media type"}"#),
+    (429, r#"{"message":"Too many requests"}"#),
 ];
 
 static RUNTIME: LazyLock<Runtime> =
@@ -93,6 +95,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         code_length,
         // So short that the store forgets about as fast as the fuzzer finds addresses.
         policy: Policy { life: Duration::from_secs(1), guesses: 5 },
+        limits: limits(),
         issuer: "otpd".to_owned(),
     });
     api::endpoint(api::Parts {
@@ -100,6 +103,20 @@ fn endpoint() -> BoxEndpoint<'static> {
         code_length,
         simple: SimpleAccess::Open,
         origins: Vec::new(),
+        proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
+        shield: None,
         mailbox: None,
     })
+}
+
+/// As wide as they get in so short a time that the logs stay short; beyond it, 429 is the right answer.
+fn limits() -> Limits {
+    let limit: Limit = "100000/1s".parse().expect("a limit");
+    Limits {
+        network_sends: NetworkLimit::new(limit.clone()),
+        network_guesses: NetworkLimit::new(limit.clone()),
+        sends: SendLimits { subject: limit.clone(), site: limit.clone(), address: limit.clone() },
+        site_guesses: limit,
+        relay_mails: RelayMails::Unlimited,
+    }
 }
