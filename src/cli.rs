@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Faults, Sources};
@@ -67,21 +68,22 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let sources = || Sources::read(self.config.as_deref()).map_err(Failure::Settings);
         let outcome = match self.command.unwrap_or(Command::Serve) {
-            Command::Dev { production_limits: true } => sources().and_then(|sources| dev::run(&sources)),
+            Command::Dev { production_limits: true } => {
+                done(sources().and_then(|sources| dev::run(&sources)))
+            }
             Command::Dev { production_limits: false } => {
-                sources().and_then(|sources| dev::run(&sources.with_limits_of_dev()))
+                done(sources().and_then(|sources| dev::run(&sources.with_limits_of_dev())))
             }
-            Command::Serve => sources().and_then(|sources| serve::run(&sources)),
-            Command::Init(init) => init.run().map(print).map_err(Failure::Other),
-            Command::Doctor => return doctor::run(sources()),
-            Command::Keygen(keygen) => keygen.run().map(|secret| print(&*secret)).map_err(Failure::Other),
-            Command::Openapi(openapi) => {
-                print(openapi.document());
-                Ok(())
+            Command::Serve => done(sources().and_then(|sources| serve::run(&sources))),
+            Command::Init(init) => done(init.run().and_then(print).map_err(Failure::Other)),
+            Command::Doctor => doctor::run(sources()),
+            Command::Keygen(keygen) => {
+                done(keygen.run().and_then(|secret| print(&*secret)).map_err(Failure::Other))
             }
+            Command::Openapi(openapi) => done(print(openapi.document()).map_err(Failure::Other)),
         };
         match outcome {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(Failure::Settings(faults)) => report(&faults),
             Err(Failure::Other(error)) => {
                 eprintln!("otpd: {error:#}");
@@ -89,6 +91,11 @@ impl Cli {
             }
         }
     }
+}
+
+/// A command that either does its work or fails.
+fn done(outcome: Result<(), Failure>) -> Result<ExitCode, Failure> {
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 /// Says all that is wrong with the settings.
@@ -99,9 +106,15 @@ fn report(faults: &Faults) -> ExitCode {
 }
 
 /// Prints to standard output; a reader that has gone, as `head` does, is no failure.
-fn print(text: impl AsRef<str>) {
+fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{}", text.as_ref().trim_end());
+    let mut stdout = std::io::stdout();
+    match writeln!(stdout, "{}", text.as_ref().trim_end()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Settings without a fault, whose warnings go to the log as soon as there is one.
@@ -119,15 +132,17 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> Result<T, Fai
     runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(future)).map_err(Failure::Other)
 }
 
-/// Done at the first SIGTERM or SIGINT.
+/// Done at the first SIGTERM, SIGINT or SIGHUP.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut hangup)) = signals else {
         // Without a handler the system's default ends the process all the same.
         return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -29,7 +29,7 @@ use reader::Reader;
 use crate::domain::limit::Limits;
 
 pub use fault::{Fault, Faults};
-pub use source::{Sources, assigned};
+pub use source::{Sources, assigned, broken_lines};
 pub use texts::Texts;
 
 /// Everything that `otpd serve` needs.

@@ -135,6 +135,8 @@ impl<E: Endpoint + 'static> Server<E> {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_MAX)
+            // A client may close its side once it has asked, and still wait for the answer.
+            .half_close(true)
             .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
         let connection = self.graceful.watch(connection);
         let cut = self.cut.clone();

@@ -218,11 +218,14 @@ impl Store for RedisStore {
         self.call(&self.scripts.relay_day, &keys, &[&1_u64]).await.map(|_| ())
     }
 
-    /// Also not where Redis would throw counters away to make room, which no error would tell (SEC-73).
+    /// Not where a script cannot write, and not where Redis would throw counters away to make room, which no error
+    /// would tell (SEC-73).
     async fn ready(&self) -> Result<(), StoreError> {
+        self.call(&self.scripts.ready, &[key::READY.to_owned()], &[]).await?;
         let mut connection = self.connections.get().await?;
+        let mut info = redis::cmd("INFO");
         let info: String =
-            redis::cmd("INFO").arg("memory").query_async(&mut connection).await.map_err(StoreError::new)?;
+            info.arg("memory").query_async(&mut connection.manager).await.map_err(StoreError::new)?;
         if info.lines().any(|line| line.trim_end() == "maxmemory_policy:noeviction") {
             Ok(())
         } else {

@@ -4,6 +4,7 @@
 //! way a failure means that nobody has the code, after it only a reply tells. Must not reuse a connection whose
 //! exchange did not end cleanly, and must not let a relay's words into a log: they repeat addresses.
 
+mod bounded;
 mod connection;
 
 use std::fmt;

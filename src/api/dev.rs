@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use poem::endpoint::make_sync;
 use poem::http::Method;
+use poem::http::header::HOST;
 use poem::web::Json;
 use poem::{IntoResponse, Request, Response, Route, get};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,14 @@ pub fn routes(routes: Route, table: &mut RouteTable, mailbox: Arc<dyn Mailbox>) 
         .at("/dev/mails", get(make_sync(move |request| mails(&request, mailbox.as_ref()))))
 }
 
+/// Whether a browser asked for this machine by its own name: a page elsewhere that has its name point here must not
+/// read codes (DNS rebinding).
+fn is_asked_by_name(request: &Request) -> bool {
+    let host = request.header(HOST).unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    ["localhost", "127.0.0.1", "[::1]"].contains(&name.map_or(host, |(name, _)| name))
+}
+
 #[derive(Deserialize)]
 struct Filter {
     to: Option<String>,
@@ -46,8 +55,12 @@ struct Mail {
 }
 
 fn mails(request: &Request, mailbox: &dyn Mailbox) -> Response {
+    if !is_asked_by_name(request) {
+        return Refusal::NotFound.into_response();
+    }
     let Ok(filter) = request.params::<Filter>() else { return Refusal::Malformed.into_response() };
-    let Ok(to) = filter.to.map(|to| EmailAddress::parse(to.trim())).transpose() else {
+    // A plus sign that was not escaped has become a space, which no address has.
+    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&to.trim().replace(' ', "+"))).transpose() else {
         return Refusal::Malformed.into_response();
     };
     let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();

@@ -1,7 +1,7 @@
 //! `otpd dev`: the main job without any settings, for this machine only.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
              \x20 send a code   curl -H 'Content-Type: application/json' \
              -d '{{\"email\":\"you@example.com\"}}' http://localhost:{port}/send-otp\n\
              \x20 read it       curl 'http://localhost:{port}/dev/mails?to=you@example.com'"
-        ));
+        ))?;
         app.run(listeners, stop_signal()).await;
         Ok(())
     })
@@ -36,7 +36,7 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
 /// Listens on both loopback addresses, on the port of the settings: `localhost` may mean either.
 async fn loopback(address: SocketAddr) -> anyhow::Result<Vec<TcpListener>> {
     ensure!(
-        address.ip().is_loopback(),
+        [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&address.ip()),
         "otpd dev shows codes to whoever asks, so it listens on this machine only; \
          set OTP_HTTP__LISTEN=127.0.0.1:{}",
         address.port()

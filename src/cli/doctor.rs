@@ -2,40 +2,32 @@
 //!
 //! Must change nothing and send nothing.
 
+use std::error::Error;
 use std::process::ExitCode;
 
-use super::{Failure, block_on, print, report};
-use crate::adapters::smtp::Step;
+use super::{Failure, block_on, print};
+use crate::adapters::smtp::{Fault, Step};
 use crate::app;
 use crate::config::{self, Common, Settings, Sources, smtp};
 use crate::domain::risk::Risk;
 use crate::ports::Store as _;
-use crate::service::causes;
 
 /// Checks everything and says so; the exit code says whether all is well.
-pub fn run(sources: Result<Sources, Failure>) -> ExitCode {
-    let loaded = sources.and_then(|sources| config::serve(&sources).map_err(Failure::Settings));
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        Err(Failure::Settings(faults)) => return report(&faults),
-        Err(Failure::Other(error)) => return fail(&error),
-    };
-    print("ok    settings");
-    print(risk(&loaded.settings.common));
-    for warning in &loaded.warnings {
-        print(format!("note  {warning}"));
-    }
-    match block_on(async { Ok(check(&loaded.settings).await) }) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(Failure::Settings(faults)) => report(&faults),
-        Err(Failure::Other(error)) => fail(&error),
-    }
-}
-
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("otpd: {error:#}");
-    ExitCode::FAILURE
+pub fn run(sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
+    let loaded = sources.and_then(|sources| config::serve(&sources).map_err(Failure::Settings))?;
+    let mut lines = vec!["ok    settings".to_owned()];
+    lines.extend(loaded.warnings.iter().map(|warning| format!("note  {warning}")));
+    lines.push(risk(&loaded.settings.common));
+    // All of it, so that one look is enough.
+    let checks = block_on(async {
+        Ok(<[_; 2]>::from(tokio::join!(check_redis(&loaded.settings), check_relay(&loaded.settings))))
+    })?;
+    lines.extend(checks.iter().map(|check| match check {
+        Ok(line) => format!("ok    {line}"),
+        Err(line) => format!("FAIL  {line}"),
+    }));
+    print(lines.join("\n")).map_err(Failure::Other)?;
+    Ok(if checks.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the limits let an attacker win.
@@ -52,28 +44,25 @@ fn risk(common: &Common) -> String {
     )
 }
 
-/// Whether Redis and the relay are as they should be.
-async fn check(settings: &Settings) -> bool {
-    // Both, so that one look is enough.
-    let (redis, relay) = tokio::join!(check_redis(settings), check_relay(settings));
-    for line in [&redis, &relay] {
-        match line {
-            Ok(line) => print(format!("ok    {line}")),
-            Err(line) => print(format!("FAIL  {line}")),
-        }
-    }
-    redis.is_ok() && relay.is_ok()
-}
-
 async fn check_redis(settings: &Settings) -> Result<String, String> {
     let store = app::store(settings).await.map_err(|error| format!("redis: {error}"))?;
     store.ready().await.map_err(|error| {
         format!(
-            "redis: {}\n      check REDIS_HOST, REDIS_PORT or REDIS_URL, and that Redis runs",
-            causes(&error)
+            "redis: {}\n      check that it runs, its address and login (REDIS_HOST, REDIS_PORT, REDIS_DB or \
+             REDIS_URL), that it is a primary with maxmemory-policy noeviction, and that its user may call EVALSHA, \
+             SCRIPT LOAD, INFO, GET, SET, DEL and TIME on otp:*",
+            innermost(&error)
         )
     })?;
-    Ok("redis: answers".to_owned())
+    Ok("redis: answers, takes writes and evicts nothing".to_owned())
+}
+
+/// The last of an error's causes: the others repeat it.
+fn innermost(mut error: &(dyn Error + 'static)) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
 }
 
 async fn check_relay(settings: &Settings) -> Result<String, String> {
@@ -81,7 +70,7 @@ async fn check_relay(settings: &Settings) -> Result<String, String> {
     mailer
         .probe()
         .await
-        .map_err(|fault| format!("relay: {fault}\n      {}", cure(fault.step(), &settings.smtp)))?;
+        .map_err(|fault| format!("relay: {fault}\n      {}", cure(&fault, &settings.smtp)))?;
     let login = match settings.smtp.auth {
         smtp::Auth::None => "",
         smtp::Auth::Password { .. } => ", login accepted",
@@ -90,8 +79,16 @@ async fn check_relay(settings: &Settings) -> Result<String, String> {
 }
 
 /// What usually helps.
-fn cure(step: Step, smtp: &smtp::Smtp) -> String {
-    match step {
+fn cure(fault: &Fault, smtp: &smtp::Smtp) -> String {
+    match fault.step() {
+        _ if fault.is_about_tls() => {
+            "its certificate must be for SMTP_SERVER and from an authority that this machine trusts; SSL_CERT_FILE \
+             names a file with others"
+        }
+        Step::Login if fault.is_about_mechanisms() => {
+            "set OTP_SMTP__AUTH=none for a relay without a login; else check SMTP_PORT: many relays offer a login on \
+             587 or 465 only"
+        }
         Step::Connect => {
             "check SMTP_SERVER and SMTP_PORT (587 for STARTTLS, 465 for implicit TLS), and that no firewall \
              is between"

@@ -4,7 +4,6 @@
 //! moment. Must not print a secret.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -122,18 +121,20 @@ impl Init {
         let shown = self.path.display();
         let (old, metadata) = read(&path).with_context(|| format!("{shown} cannot be read"))?;
         let missing = missing(&old);
+        let broken = warning(&old);
         let names: Vec<_> = missing.iter().map(|entry| entry.name).collect();
         if names.is_empty() {
             if metadata.is_some_and(|metadata| metadata.mode() & 0o777 != MODE) {
                 fs::set_permissions(&path, fs::Permissions::from_mode(MODE))
                     .with_context(|| format!("the mode of {shown} cannot be set"))?;
             }
-            return Ok(format!("{shown} has every setting that otpd init would write: nothing was changed."));
+            let done = "has every setting that otpd init would write: nothing was changed.";
+            return Ok(format!("{shown} {done}{broken}"));
         }
         let new = appended(&old, &missing)?;
         replace(&path, &new, metadata.as_ref()).with_context(|| format!("{shown} cannot be written"))?;
         let done = if metadata.is_some() { "Added to" } else { "Wrote" };
-        Ok(format!("{done} {shown} (mode 0600): {}\n{}", names.join(", "), next_step(&missing)))
+        Ok(format!("{done} {shown} (mode 0600): {}\n{}{broken}", names.join(", "), next_step(&missing)))
     }
 }
 
@@ -159,14 +160,27 @@ fn read(path: &Path) -> anyhow::Result<(Zeroizing<Vec<u8>>, Option<Metadata>)> {
     }
 }
 
-/// The entries that the file has no line for, under whatever name.
+/// The entries that the file has no line for, under whatever name; for a secret, none that says anything.
 fn missing(old: &[u8]) -> Vec<&'static Entry> {
-    let there: BTreeSet<String> = config::assigned(&String::from_utf8_lossy(old));
+    let there = config::assigned(&String::from_utf8_lossy(old));
     let is_there = |entry: &Entry| {
-        let has_url = entry.key.starts_with("redis.") && there.contains("redis.url");
-        has_url || there.contains(entry.key)
+        let has_url = entry.key.starts_with("redis.") && there.contains_key("redis.url");
+        let is_secret = matches!(entry.value, Value::Named(_) | Value::Secret);
+        has_url || there.get(entry.key).is_some_and(|says| *says || !is_secret)
     };
     ENTRIES.iter().filter(|entry| !is_there(entry)).collect()
+}
+
+/// What stands in the way of `otpd serve`, if anything does: no line is changed here.
+fn warning(old: &[u8]) -> String {
+    let Ok(text) = str::from_utf8(old) else {
+        return "\nIt is not UTF-8, so `otpd serve` cannot read it.".to_owned();
+    };
+    let lines: Vec<_> = config::broken_lines(text).iter().map(usize::to_string).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\n`otpd serve` cannot read line {} of it: mend or remove that first.", lines.join(", "))
 }
 
 /// The old content, byte for byte, and the entries behind it.
@@ -314,6 +328,21 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(mode(&path), MODE);
         assert!(said.starts_with("Added to") && !said.contains("me@example.com"), "{said}");
+    }
+
+    #[test]
+    fn a_secret_without_a_value_gets_one_and_what_cannot_be_read_is_named() {
+        let folder = folder();
+        let path = folder.path().join(".env");
+        fs::write(&path, "OTP_SECRETS__PEPPERS=\nexport OTP_SECRETS__INDEX_KEY=\ngarbage\n").unwrap();
+        let said = init(&path);
+        assert!(said.contains("OTP_SECRETS__PEPPERS, OTP_SECRETS__INDEX_KEY"), "{said}");
+        assert!(
+            said.ends_with("`otpd serve` cannot read line 3 of it: mend or remove that first."),
+            "{said}"
+        );
+        assert_eq!(faults(&path), [".env", "SMTP_SERVER", "EMAIL_SENDER", "EMAIL_PASSWORD"]);
+        assert!(init(&path).contains("nothing was changed"));
     }
 
     #[test]

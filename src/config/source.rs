@@ -2,9 +2,11 @@
 //!
 //! Must not know what a setting means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -27,6 +29,9 @@ pub struct Sources {
     defaults: BTreeMap<String, String>,
 }
 
+/// Octets that are too many for a secret.
+const MOST_OF_A_SECRET: u64 = 64 * 1024;
+
 /// A name and its text, or why there is none.
 type Pair = (String, Result<String, String>);
 
@@ -37,7 +42,7 @@ impl Sources {
     /// [`Faults`] where a layer cannot be read as a whole. What is wrong with single settings is told with all
     /// their other faults.
     pub fn read(config: Option<&Path>) -> Result<Self, Faults> {
-        Self::layered(Texts::read(config)?, &|path| std::fs::read_to_string(path))
+        Self::layered(Texts::read(config)?, &secret_file)
     }
 
     /// Puts the layers on top of each other.
@@ -188,14 +193,33 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// The settings, as `section.key`, that a `.env` with this content has a line for.
+/// The settings, as `section.key`, that a `.env` with this content has a line for, and whether it says anything.
 #[must_use]
-pub fn assigned(dotenv: &str) -> BTreeSet<String> {
+pub fn assigned(dotenv: &str) -> BTreeMap<String, bool> {
     let defaults = document::flatten(DEFAULTS).unwrap_or_default();
     let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
-    let assignments = dotenv::parse(dotenv).assignments;
-    let meaning = |(name, _): &(String, String)| names.meaning(Spelling::Environment, name);
-    assignments.iter().filter_map(meaning).map(|meaning| meaning.key.clone()).collect()
+    let assignments = dotenv::parse(dotenv).assignments.into_iter();
+    let known = assignments.filter_map(|(name, value)| {
+        let meaning = names.meaning(Spelling::Environment, &name)?;
+        Some((meaning.key.clone(), !value.trim().is_empty()))
+    });
+    known.collect()
+}
+
+/// The numbers of the lines of a `.env` that cannot be read.
+#[must_use]
+pub fn broken_lines(dotenv: &str) -> Vec<usize> {
+    dotenv::parse(dotenv).broken_lines
+}
+
+/// The content of a file with a secret. One that does not end is none.
+fn secret_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MOST_OF_A_SECRET).read_to_string(&mut text)?;
+    if text.len() as u64 == MOST_OF_A_SECRET {
+        return Err(io::Error::other("it is too long for a secret"));
+    }
+    Ok(text)
 }
 
 fn utf8(value: OsString) -> Result<String, String> {
@@ -211,8 +235,6 @@ fn document_layer(place: &Place, text: &str) -> Result<Vec<Pair>, Faults> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     fn no_files(_: &Path) -> io::Result<String> {
@@ -361,6 +383,7 @@ mod tests {
     #[test]
     fn lines_of_a_dotenv_count_under_all_their_names() {
         let keys = assigned("EMAIL_SENDER=\nexport OTP_REDIS__URL_FILE='x'\n# SMTP_PORT=1\nOTHER=1\n");
-        assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["redis.url", "smtp.sender"]);
+        let expected = [("redis.url".to_owned(), true), ("smtp.sender".to_owned(), false)];
+        assert_eq!(keys.into_iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -77,6 +77,32 @@ async fn a_redis_that_hangs_is_unavailable_in_time() {
 }
 
 #[tokio::test]
+async fn a_redis_that_takes_no_writes_is_not_ready() {
+    let app = TestApp::spawn().await;
+    let code = app.code_for(EMAIL).await;
+    for (name, bad, good) in [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0")] {
+        app.redis.configure(name, bad).await;
+        assert_eq!(app.get("/readyz").await.status, 503, "{name}");
+        // Whether there is a code to check makes no difference.
+        assert_unavailable(&app.verify_otp(EMAIL, &code).await);
+        assert_unavailable(&app.verify_otp("unknown@example.com", &code).await);
+        app.redis.configure(name, good).await;
+        until(200, Duration::from_secs(5), async || app.get("/readyz").await).await;
+    }
+    assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_relay_that_never_ends_its_line_takes_no_memory() {
+    let app = TestApp::spawn().await;
+    let before = app.peak_memory_kib();
+    app.smtp.set(Fault::EndlessLine);
+    assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT));
+    let grown = app.peak_memory_kib() - before;
+    assert!(grown < 8 * 1024, "{grown} KiB");
+}
+
+#[tokio::test]
 async fn a_redis_that_evicts_is_not_ready() {
     let app = TestApp::spawn().await;
     for policy in ["allkeys-lru", "volatile-ttl", "volatile-lru"] {
@@ -107,8 +133,19 @@ async fn a_redis_that_refused_the_login_is_asked_again() {
     assert_eq!(early.get("/readyz").await.status, 503);
     assert_unavailable(&early.send_otp(EMAIL).await);
     app.redis.unlock().await;
-    until(200, Duration::from_mins(2), async || early.get("/readyz").await).await;
-    assert_eq!(early.send_otp(EMAIL).await.status, 200);
+    until(200, Duration::from_secs(5), async || early.get("/readyz").await).await;
+    for _ in 0..10 {
+        assert_eq!(early.send_otp(EMAIL).await.status, 200);
+    }
+    // Also where it was connected, and lost its login with its connection.
+    app.redis.lock().await;
+    app.redis.hang_up().await;
+    assert_unavailable(&early.send_otp(EMAIL).await);
+    app.redis.unlock().await;
+    until(200, Duration::from_secs(5), async || early.get("/readyz").await).await;
+    for _ in 0..10 {
+        assert_eq!(early.send_otp(EMAIL).await.status, 200);
+    }
 }
 
 #[tokio::test]

@@ -274,3 +274,17 @@ async fn a_service_without_dev_shows_no_mails() {
     assert_eq!(app.get("/dev").await.message(), said((404, "Not found")));
     assert_eq!(app.get("/dev/mails").await.message(), said((404, "Not found")));
 }
+
+#[tokio::test]
+async fn captured_mails_are_shown_to_this_machine_only_and_under_any_spelling() {
+    let dev = Process::dev().await;
+    assert_eq!(dev.send_otp("a+b@example.com").await.message(), said(SENT));
+    assert_eq!(dev.captured_codes("a+b@example.com").await.len(), 1);
+    assert_eq!(dev.captured_codes("a%2Bb@example.com").await.len(), 1);
+    for (host, status) in
+        [("localhost:5000", 200), ("[::1]", 200), ("evil.example:5000", 404), ("127.0.0.1.x", 404)]
+    {
+        let request = dev.request(reqwest::Method::GET, "/dev/mails").header("host", host);
+        assert_eq!(dev.answer(request).await.status, status, "{host}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Connections to Redis: few, each shared by any number of calls, made again by themselves.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bb8_redis::bb8::{ManageConnection, Pool};
@@ -19,11 +21,31 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// After how long without acknowledgement a connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
 const VANISHED: Duration = Duration::from_secs(2);
-/// How long a connection is kept: what it was refused when it was made, such as its password, is asked again then.
-const LIFETIME: Duration = Duration::from_secs(30);
 
 /// The connections of one store.
 pub(super) struct Connections(Pool<Manager>);
+
+/// A connection that many calls share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub manager: ConnectionManager,
+    condemned: Arc<AtomicBool>,
+}
+
+impl Shared {
+    /// Looks at how a call failed: a connection that did not answer, or that was refused its login or its writes, is
+    /// not used again.
+    pub fn judge(&self, error: &RedisError) {
+        let of_the_call = |code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code);
+        if !error.code().is_some_and(of_the_call) {
+            self.condemned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
+    }
+}
 
 /// Hands out `ConnectionManager`s, which reconnect by themselves; bb8-redis' own manager would ping at each
 /// check-out, and without that never recover.
@@ -46,39 +68,44 @@ impl Connections {
             .min_idle(CONNECTIONS)
             .test_on_check_out(false)
             .connection_timeout(CONNECT_TIMEOUT)
-            .max_lifetime(LIFETIME)
-            .reaper_rate(LIFETIME)
             .build(Manager(client))
             .await
             .map_err(refused)?;
         Ok(Self(pool))
     }
 
-    /// One of them, given back to the pool at once: it takes many calls at a time.
-    pub async fn get(&self) -> Result<ConnectionManager, StoreError> {
-        self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)
+    /// One of them, given back to the pool at once: it takes many calls at a time. The pool drops those that are
+    /// condemned as they come back.
+    pub async fn get(&self) -> Result<Shared, StoreError> {
+        loop {
+            let shared = self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)?;
+            if !shared.is_condemned() {
+                return Ok(shared);
+            }
+        }
     }
 }
 
 impl ManageConnection for Manager {
-    type Connection = ConnectionManager;
+    type Connection = Shared;
     type Error = RedisError;
 
-    async fn connect(&self) -> Result<ConnectionManager, RedisError> {
+    async fn connect(&self) -> Result<Shared, RedisError> {
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_min_delay(Duration::from_millis(50))
             .set_max_delay(Duration::from_millis(200))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        ConnectionManager::new_lazy_with_config(self.0.clone(), config)
+        let manager = ConnectionManager::new_lazy_with_config(self.0.clone(), config)?;
+        Ok(Shared { manager, condemned: Arc::default() })
     }
 
-    async fn is_valid(&self, _: &mut ConnectionManager) -> Result<(), RedisError> {
+    async fn is_valid(&self, _: &mut Shared) -> Result<(), RedisError> {
         Ok(())
     }
 
-    fn has_broken(&self, _: &mut ConnectionManager) -> bool {
-        false
+    fn has_broken(&self, shared: &mut Shared) -> bool {
+        shared.is_condemned()
     }
 }

@@ -40,5 +40,7 @@ pub(super) fn network(account: &NetworkAccount) -> Vec<String> {
     }
 }
 
+/// What `ready` writes.
+pub(super) const READY: &str = "otp:{ready}";
 /// The count of the mails handed to the relay.
 pub(super) const RELAY_DAY: &str = "otp:{relay}:day";

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisError, RedisResult, Script, Value};
 
+use super::connections::Shared;
 use crate::domain::verification::millis;
 use crate::ports::{Clock, StoreError};
 
@@ -31,6 +31,7 @@ pub(super) struct Scripts {
     pub consume: Script,
     pub fail: Script,
     pub relay_day: Script,
+    pub ready: Script,
 }
 
 /// What a script takes as an argument.
@@ -69,6 +70,7 @@ impl Scripts {
             consume: script(include_str!("consume.lua")),
             fail: script(include_str!("fail.lua")),
             relay_day: script(include_str!("relay_day.lua")),
+            ready: script(include_str!("ready.lua")),
         }
     }
 }
@@ -77,7 +79,7 @@ impl ScriptClock {
     /// Calls a script on keys that share a hash tag.
     pub(super) async fn call(
         &self,
-        connection: &mut ConnectionManager,
+        connection: &mut Shared,
         script: &Script,
         keys: &[String],
         args: &[&dyn Argument],
@@ -94,10 +96,12 @@ impl ScriptClock {
         }
         let mut loads = 0;
         loop {
-            let answer: RedisResult<Value> = invocation.invoke_async(connection).await;
+            let answer: RedisResult<Value> = invocation.invoke_async(&mut connection.manager).await;
             match answer {
                 Err(error) if is_unknown_script(&error) && loads < LOADS => loads += 1,
-                answer => return answer.map_err(StoreError::new),
+                answer => {
+                    return answer.inspect_err(|error| connection.judge(error)).map_err(StoreError::new);
+                }
             }
         }
     }

@@ -3,8 +3,8 @@
 //! Must not speak of a login or a message before the connection is as secure as was asked for (SEC-51).
 
 use std::error::Error as _;
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -14,7 +14,10 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::bounded::Bounded;
 
 /// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -94,6 +97,10 @@ enum Cause {
     NoMechanism,
     #[error("TLS could not be established: {0}")]
     Tls(String),
+    #[error("the name has no address")]
+    NoSuchHost,
+    #[error("{0}")]
+    Unreachable(io::ErrorKind),
     #[error("the connection was lost or refused")]
     Lost,
     #[error("unexpected reply {0}")]
@@ -163,15 +170,18 @@ impl Relay {
     /// [`Fault`]: no connection, no TLS, or a refusal on the way to the login.
     pub async fn connect(&self, hello: &str) -> Result<Session, Fault> {
         let hello = ClientId::Domain(hello.to_owned());
-        let implicit = match &self.tls {
-            Tls::Implicit(parameters) => Some(parameters.clone()),
-            Tls::StartTls(_) | Tls::Plaintext => None,
+        let connection = match &self.tls {
+            Tls::Implicit(parameters) => {
+                let (address, parameters) = ((self.host.as_str(), self.port), Some(parameters.clone()));
+                AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT_TIMEOUT), &hello, parameters, None)
+                    .await
+            }
+            Tls::StartTls(_) | Tls::Plaintext => {
+                let stream = Box::new(Bounded::new(self.reach().await?));
+                AsyncSmtpConnection::connect_with_transport(stream, &hello).await
+            }
         };
-        let address = (self.host.as_str(), self.port);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT_TIMEOUT), &hello, implicit, None)
-                .await
-                .map_err(|error| Fault::from_smtp(Step::Connect, &error))?;
+        let mut connection = connection.map_err(|error| Fault::from_smtp(Step::Connect, &error))?;
         if let Tls::StartTls(parameters) = &self.tls {
             if !connection.can_starttls() {
                 return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
@@ -188,6 +198,25 @@ impl Relay {
             })?;
         }
         Ok(Session(connection))
+    }
+
+    /// A connection to the first of the relay's addresses that can be reached.
+    async fn reach(&self) -> Result<TcpStream, Fault> {
+        let lost = |error: &io::Error| Fault { step: Step::Connect, cause: Cause::Unreachable(error.kind()) };
+        let addresses = lookup_host((self.host.as_str(), self.port)).await;
+        let addresses = addresses.map_err(|_| Fault { step: Step::Connect, cause: Cause::NoSuchHost })?;
+        let mut fault = Fault { step: Step::Connect, cause: Cause::NoSuchHost };
+        for address in addresses {
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true).map_err(|error| lost(&error))?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => fault = lost(&error),
+                Err(_) => fault = Fault::timeout(Step::Connect),
+            }
+        }
+        Err(fault)
     }
 }
 
@@ -290,10 +319,22 @@ impl Fault {
         matches!(self.cause, Cause::Reply(_, Severity::Transient))
     }
 
+    /// Whether TLS could not be established, as with a certificate that nobody vouches for.
+    #[must_use]
+    pub fn is_about_tls(&self) -> bool {
+        matches!(self.cause, Cause::Tls(_))
+    }
+
+    /// Whether the relay offers no way to log in.
+    #[must_use]
+    pub fn is_about_mechanisms(&self) -> bool {
+        matches!(self.cause, Cause::NoMechanism)
+    }
+
     /// Whether the relay had gone, or was about to (421), when spoken to.
     fn is_hang_up(&self) -> bool {
         match &self.cause {
-            Cause::Lost => true,
+            Cause::Lost | Cause::Unreachable(_) => true,
             Cause::Reply(code, _) => code == "421",
             _ => false,
         }
@@ -304,7 +345,7 @@ impl Fault {
 fn tls_error(error: &SmtpError) -> Option<String> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Some(tls.to_string());
         }

@@ -163,10 +163,19 @@ impl RedisServer {
 
     /// From now on they need not.
     pub async fn unlock(&self) {
-        let client = Client::open(format!("redis://:locked@127.0.0.1:{}/0", self.port)).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
         let command = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
-        command.exec_async(&mut connection).await.expect("CONFIG SET is answered");
+        command.exec_async(&mut self.locked().await).await.expect("CONFIG SET is answered");
+    }
+
+    /// Closes every connection of a locked server but the one that says so.
+    pub async fn hang_up(&self) {
+        let command = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").clone();
+        command.exec_async(&mut self.locked().await).await.expect("CLIENT KILL is answered");
+    }
+
+    async fn locked(&self) -> MultiplexedConnection {
+        let client = Client::open(format!("redis://:locked@127.0.0.1:{}/0", self.port)).expect("a URL");
+        client.get_multiplexed_async_connection().await.expect("a connection")
     }
 
     /// Every key, its value and its PTTL (-1: lives for ever), sorted by key. The parts of a hash, list, set

@@ -57,6 +57,8 @@ pub enum Fault {
     DropIdle,
     /// Replies with bytes that are no SMTP.
     GarbageReply,
+    /// Replies with a line that never ends.
+    EndlessLine,
 }
 
 /// A mail relay that belongs to one test.

@@ -56,11 +56,13 @@ impl Connection {
     }
 
     pub(super) async fn reply(&mut self, reply: &str) -> io::Result<()> {
-        if self.shared.fault() == Fault::GarbageReply {
-            self.stream.write_all(UNREADABLE).await?;
-        } else {
-            let reply = format!("{reply}\r\n");
-            self.stream.write_all(reply.as_bytes()).await?;
+        match self.shared.fault() {
+            Fault::GarbageReply => self.stream.write_all(UNREADABLE).await?,
+            // Ends when the client has had enough.
+            Fault::EndlessLine => loop {
+                self.stream.write_all(&[b'2'; 4096]).await?;
+            },
+            _ => self.stream.write_all(format!("{reply}\r\n").as_bytes()).await?,
         }
         self.stream.flush().await
     }
