@@ -93,6 +93,8 @@ impl App {
             code_length: common.codes.length,
             policy: common.codes.policy,
             limits: common.limits.clone(),
+            // Some hash, some wait for the store or the relay.
+            at_once: 2 * (capacity.threads.get() + capacity.queue),
             issuer: common.issuer.clone(),
         });
         let origins = common.http.allowed_origins.iter().map(|origin| api::Origin::new(origin.as_str()));

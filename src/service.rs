@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +50,9 @@ pub struct Parts {
     pub policy: Policy,
     /// How often anything may be done.
     pub limits: Limits,
+    /// Checks under way at once, and sends, whatever they wait for: hash, store or relay. Those beyond it are
+    /// refused, and a relay that is slow takes no place from a check.
+    pub at_once: usize,
     /// Who signs proofs, as others see it.
     pub issuer: String,
 }
@@ -87,13 +91,17 @@ impl<T> Metered<T> {
 pub struct Service {
     parts: Arc<Parts>,
     tasks: TaskTracker,
+    sends: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
 }
 
 impl Service {
     /// Puts the parts to work.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), tasks: TaskTracker::new() }
+        let places = || Arc::new(Semaphore::new(parts.at_once));
+        let (sends, checks) = (places(), places());
+        Self { parts: Arc::new(parts), tasks: TaskTracker::new(), sends, checks }
     }
 
     /// Mails a new code to the address, replacing the live one.
@@ -102,7 +110,10 @@ impl Service {
     /// [`StartError`]: no code was mailed, or it is not known whether it was.
     pub async fn start(&self, address: EmailAddress, client: IpAddr) -> Metered<Result<(), StartError>> {
         let parts = Arc::clone(&self.parts);
-        self.to_the_end(async move { start::start(&parts, address, client).await })
+        let Ok(place) = Arc::clone(&self.sends).try_acquire_owned() else {
+            return Metered::not_at_all(Err(StartError::Overloaded));
+        };
+        self.to_the_end(place, async move { start::start(&parts, address, client).await })
             .await
             .unwrap_or(Metered::not_at_all(Err(StartError::Fault)))
     }
@@ -118,7 +129,10 @@ impl Service {
         client: IpAddr,
     ) -> Metered<Result<Approved, CheckError>> {
         let parts = Arc::clone(&self.parts);
-        self.to_the_end(async move { check::check(&parts, &address, &typed, client).await })
+        let Ok(place) = Arc::clone(&self.checks).try_acquire_owned() else {
+            return Metered::not_at_all(Err(CheckError::Overloaded));
+        };
+        self.to_the_end(place, async move { check::check(&parts, &address, &typed, client).await })
             .await
             .unwrap_or(Metered::not_at_all(Err(CheckError::Fault)))
     }
@@ -139,9 +153,15 @@ impl Service {
     /// Runs `work` to its end even if the caller goes away; `None` where it panicked.
     async fn to_the_end<T: Send + 'static>(
         &self,
+        place: OwnedSemaphorePermit,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         use tracing::Instrument as _;
+        let work = async {
+            let outcome = work.await;
+            drop(place);
+            outcome
+        };
         self.tasks.spawn(work.in_current_span()).await.ok()
     }
 }

@@ -96,6 +96,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         // So short that the store forgets about as fast as the fuzzer finds addresses.
         policy: Policy { life: Duration::from_secs(1), guesses: 5 },
         limits: limits(),
+        at_once: 1,
         issuer: "otpd".to_owned(),
     });
     api::endpoint(api::Parts {

@@ -167,7 +167,7 @@ impl TestApp {
         for (name, _) in wide_limits() {
             builder.settings.remove(&name);
         }
-        builder.set("OTP_LIMITS__SHIELD_PER_SECOND", "0")
+        builder.set("OTP_LIMITS__SHIELD_PER_SECOND", "0").set("OTP_HASH__QUEUE", "1000")
     }
 
     /// `otpd serve` with nothing special.
@@ -240,7 +240,11 @@ impl Process {
 
     /// The same with the limits of `otpd serve`, but for the shield, and a trusted proxy on this machine.
     pub async fn dev_limited() -> Self {
-        let more = [("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"), ("OTP_LIMITS__SHIELD_PER_SECOND", "0")];
+        let more = [
+            ("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"),
+            ("OTP_LIMITS__SHIELD_PER_SECOND", "0"),
+            ("OTP_HASH__QUEUE", "1000"),
+        ];
         let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self::start("dev --production-limits", &light_hash().into_iter().chain(more).collect()).await
     }
