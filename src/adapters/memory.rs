@@ -77,18 +77,25 @@ impl State {
         self.verifications.get_mut(slot).filter(|verification| !is_forgotten(slot, verification, now))
     }
 
-    /// Enters an action into all of these logs, each under its own quotas, or into none.
-    fn charge(&mut self, logs: &[(LogName, Vec<Quota<'_>>)], mark: Mark, now: Millis) -> Option<Charged> {
+    /// Enters an action into all of these logs, each under its own quotas, or into none. Entries are kept for as
+    /// long as they matter to anybody: it may be longer than the windows asked about here.
+    fn charge(
+        &mut self,
+        logs: &[(LogName, Vec<Quota<'_>>)],
+        mark: Mark,
+        keep: Duration,
+        now: Millis,
+    ) -> Option<Charged> {
         let before = self.tightest(logs, mark, now)?;
         if !before.wait.is_zero() {
             return Some(Charged::Refused(before));
         }
         let newest = logs.iter().filter_map(|(name, _)| self.logs.get(name)?.log.newest()).max();
         let entry = newest.map_or(now, |newest| now.max(newest + 1));
-        for (name, quotas) in logs {
+        for (name, _) in logs {
             let kept = self.logs.entry(name.clone()).or_default();
-            kept.keep = quotas.iter().map(|quota| quota.limit.longest()).max().unwrap_or_default();
-            kept.log.add(entry, mark, kept.keep, now);
+            kept.keep = keep;
+            kept.log.add(entry, mark, keep, now);
         }
         self.sweep_now_and_then(now);
         let standing = self.tightest(logs, mark, now)?;
@@ -157,7 +164,7 @@ fn no_ledger() -> StoreError {
 impl Store for MemoryStore {
     async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError> {
         let (mut state, now) = self.lock();
-        state.charge(&logs_of(account, limit), Mark::default(), now).ok_or_else(no_ledger)
+        state.charge(&logs_of(account, limit), Mark::default(), limit.longest(), now).ok_or_else(no_ledger)
     }
 
     async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError> {
@@ -176,7 +183,7 @@ impl Store for MemoryStore {
     ) -> Result<Charged, StoreError> {
         let (mut state, now) = self.lock();
         let logs = [(LogName::Person(subject.person), limits.quotas(site.is_some()))];
-        state.charge(&logs, subject.mark(site), now).ok_or_else(no_ledger)
+        state.charge(&logs, subject.mark(site), limits.longest(), now).ok_or_else(no_ledger)
     }
 
     async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
@@ -239,7 +246,7 @@ impl Store for MemoryStore {
         if let (Slot::Address { subject, .. }, Some(Guesser { site, limit })) = (slot, guesser) {
             let quota = Quota { ledger: Ledger::SiteGuesses, limit, shared: MARK_OCTETS };
             let logs = [(LogName::Guesses(subject.clone(), *site), vec![quota])];
-            match state.charge(&logs, Mark::default(), now).ok_or_else(no_ledger)? {
+            match state.charge(&logs, Mark::default(), limit.longest(), now).ok_or_else(no_ledger)? {
                 Charged::Admitted { entry, .. } => charged = Some(SiteEntry { site: *site, entry }),
                 Charged::Refused(standing) => return Ok(Spend::Limited(standing)),
             }

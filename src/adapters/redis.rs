@@ -10,6 +10,7 @@ mod scripts;
 mod windows;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Script, Value};
@@ -63,10 +64,15 @@ impl RedisStore {
     }
 
     /// Charges logs that share a hash tag for one action.
-    async fn enter(&self, keys: &[String], mark: &[u8], windows: &Windows) -> Result<Charged, StoreError> {
-        let answer =
-            self.call(&self.scripts.charge, keys, &[&mark, &windows.count(), &windows.numbers]).await?;
-        match answer {
+    async fn enter(
+        &self,
+        keys: &[String],
+        mark: &[u8],
+        keep: Duration,
+        windows: &Windows,
+    ) -> Result<Charged, StoreError> {
+        let args: [&dyn Argument; 4] = [&mark, &millis(keep), &windows.count(), &windows.numbers];
+        match self.call(&self.scripts.charge, keys, &args).await? {
             Value::Array(parts) => windows.charged(&parts),
             _ => Err(unexpected()),
         }
@@ -101,7 +107,7 @@ impl Store for RedisStore {
         if account.network.link.is_some() {
             windows.add(2, &Quota { ledger, limit: &limit.site, shared: 0 });
         }
-        self.enter(&key::network(account), &[], &windows).await
+        self.enter(&key::network(account), &[], limit.longest(), &windows).await
     }
 
     async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError> {
@@ -118,7 +124,7 @@ impl Store for RedisStore {
         for quota in limits.quotas(site.is_some()) {
             windows.add(1, &quota);
         }
-        self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, &windows).await
+        self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, limits.longest(), &windows).await
     }
 
     async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
@@ -156,14 +162,15 @@ impl Store for RedisStore {
         policy: &Policy,
         guesser: Option<&Guesser<'_>>,
     ) -> Result<Spend, StoreError> {
-        let (mut keys, mut windows, mut site) = (vec![key::verification(slot)], Windows::default(), None);
+        let (mut keys, mut windows) = (vec![key::verification(slot)], Windows::default());
+        let (mut site, mut keep) = (None, 0);
         if let (Slot::Address { subject, .. }, Some(guesser)) = (slot, guesser) {
             keys.push(key::site_guesses(subject, &guesser.site));
             windows.add(1, &Quota { ledger: Ledger::SiteGuesses, limit: guesser.limit, shared: 0 });
-            site = Some(guesser.site);
+            (site, keep) = (Some(guesser.site), millis(guesser.limit.longest()));
         }
         let (remembrance, most) = (millis(slot.remembrance()), u64::from(policy.guesses));
-        let args: [&dyn Argument; 4] = [&remembrance, &most, &windows.count(), &windows.numbers];
+        let args: [&dyn Argument; 5] = [&remembrance, &most, &keep, &windows.count(), &windows.numbers];
         match self.call(&self.scripts.spend, &keys, &args).await? {
             Value::Nil => Ok(Spend::Unknown),
             Value::Array(parts) => match parts.as_slice() {

@@ -259,6 +259,12 @@ impl NetworkLimit {
         let site = network.times(NETWORKS_PER_SITE);
         Self { network, site }
     }
+
+    /// The longest time that an entry matters to one of them.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.network.longest().max(self.site.longest())
+    }
 }
 
 impl SendLimits {

@@ -66,8 +66,9 @@ local function tightest(logs, mark, windows)
 end
 
 -- Enters an action into all logs or into none. Answers its stamp (0 where it was refused), then how the window
--- that decides stands.
-local function charge(logs, mark, windows)
+-- that decides stands. Entries are kept for as long as they matter to anybody: it may be longer than the windows
+-- asked about here.
+local function charge(logs, mark, windows, keep)
   local best = tightest(logs, mark, windows)
   local stamp = 0
   if best.wait <= 0 then
@@ -75,11 +76,7 @@ local function charge(logs, mark, windows)
     for _, log in ipairs(logs) do
       if log.entries > 0 then stamp = math.max(stamp, stamp_of(log, log.entries) + 1) end
     end
-    for index, log in ipairs(logs) do
-      local keep = 0
-      for n = 1, #windows, 4 do
-        if windows[n] == index then keep = math.max(keep, windows[n + 3]) end
-      end
+    for _, log in ipairs(logs) do
       local kept = string.sub(log.packed, (first_within(log, keep) - 1) * log.size + 1)
       log.packed = kept .. struct.pack('>I6', stamp) .. mark
       log.entries = #log.packed / log.size

@@ -1,9 +1,9 @@
 -- KEYS: verification, and where its site is charged for a guess that site's log. ARGV: remembrance, guesses, then
--- for the log the number of windows and the windows. Answers {'limited', …} with what `charge` says of a refusal,
--- {'spent', entry, salt, hash}, the status that forbids it, or nil.
+-- for the log how long entries are kept, the number of windows and the windows. Answers {'limited', …} with what
+-- `charge` says of a refusal, {'spent', entry, salt, hash}, the status that forbids it, or nil.
 local remembrance, guesses, entry = tonumber(ARGV[1]), tonumber(ARGV[2]), 0
 if KEYS[2] then
-  local charged = charge({ read_log(KEYS[2], 0) }, '', numbers(4, 3 + 4 * ARGV[3]))
+  local charged = charge({ read_log(KEYS[2], 0) }, '', numbers(5, 4 + 4 * ARGV[4]), tonumber(ARGV[3]))
   entry = charged[1]
   if entry == 0 then return { 'limited', unpack(charged) } end
 end
