@@ -14,7 +14,7 @@ use crate::domain::limit::{
 };
 use crate::domain::relay_day::RelayDay;
 use crate::domain::slot::{Slot, Subject, Tag};
-use crate::domain::verification::{GuessToken, Millis, Policy, Verification, millis};
+use crate::domain::verification::{GuessToken, Millis, Policy, Verification, Win, millis};
 use crate::ports::{
     Action, Charged, Clock, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
 };
@@ -267,11 +267,14 @@ impl Store for MemoryStore {
         charged: Option<&SiteEntry>,
     ) -> Result<bool, StoreError> {
         let (mut state, now) = self.lock();
-        let won = state.find(slot, now).is_some_and(|verification| verification.consume(token, now));
-        if let (true, Slot::Address { subject, .. }, Some(SiteEntry { site, entry })) = (won, slot, charged) {
+        let win = state.find(slot, now).map_or(Win::Lost, |verification| verification.consume(token, now));
+        // Only once: by then another guess may bear the entry's name.
+        if let (Win::Taken, Slot::Address { subject, .. }, Some(SiteEntry { site, entry })) =
+            (win, slot, charged)
+        {
             state.remove(&LogName::Guesses(subject.clone(), *site), *entry);
         }
-        Ok(won)
+        Ok(win != Win::Lost)
     }
 
     async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError> {

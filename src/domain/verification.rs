@@ -47,6 +47,17 @@ pub struct GuessToken {
     pub nonce: [u8; NONCE_OCTETS],
 }
 
+/// What became of a right guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Win {
+    /// It wins.
+    Taken,
+    /// It has won before.
+    Repeated,
+    /// Another won, or its code is dead.
+    Lost,
+}
+
 /// A moment on the store's clock, in milliseconds since the Unix epoch.
 pub type Millis = u64;
 
@@ -127,17 +138,17 @@ impl Verification {
 
     /// Takes the win for a right guess: once, for the token's own code while it is live. The same token may ask
     /// again. The hash is gone with the first win.
-    pub fn consume(&mut self, token: &GuessToken, now: Millis) -> bool {
+    pub fn consume(&mut self, token: &GuessToken, now: Millis) -> Win {
         if self.code != token.code {
-            return false;
+            return Win::Lost;
         }
         match &self.state {
-            State::Won(nonce) => *nonce == token.nonce,
+            State::Won(nonce) if *nonce == token.nonce => Win::Repeated,
             State::Open(_) if now < self.expires_at => {
                 self.state = State::Won(token.nonce);
-                true
+                Win::Taken
             }
-            State::Open(_) | State::Failed => false,
+            State::Open(_) | State::Won(_) | State::Failed => Win::Lost,
         }
     }
 
