@@ -75,6 +75,12 @@ impl Tenant {
     /// The tenant of the two simple endpoints.
     pub const SIMPLE: Self = Self("simple");
 
+    /// The tenant of that name.
+    #[must_use]
+    pub const fn named(name: &'static str) -> Self {
+        Self(name)
+    }
+
     /// The tenant's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -12,8 +12,6 @@ use tokio::task::JoinSet;
 
 use crate::support::store::{Bench, POLICY, Spent, address, id};
 
-mod redis_only;
-
 const LIFE: Duration = POLICY.life;
 const HOUR: Duration = Duration::from_hours(1);
 const TICK: Duration = Duration::from_millis(1);
@@ -38,6 +36,9 @@ macro_rules! on_both_stores {
         }
     };
 }
+
+mod ledgers;
+mod redis_only;
 
 on_both_stores! {
     a_code_is_live_for_the_policys_life,

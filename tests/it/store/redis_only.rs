@@ -18,7 +18,7 @@ use crate::support::store::{Bench, POLICY, Spent, address, digest, hash, id, sal
 /// No call may take longer, whatever Redis does.
 const LONGEST_CALL: Duration = Duration::from_millis(1500);
 /// How long a test may be held up between two steps.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// An entry that no opening is too late for, on whichever clock.
 const IN_TIME: Stamp = 4_000_000_000_000;
 
@@ -32,11 +32,11 @@ fn key(slot: &Slot) -> String {
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle))
 }
 
-async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command: &[&[u8]]) -> T {
+pub(super) async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command: &[&[u8]]) -> T {
     let mut request = redis::cmd(str::from_utf8(command[0]).expect("a command"));
     command[1..].iter().for_each(|arg| {
         request.arg(*arg);
@@ -45,7 +45,7 @@ async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command: &[&[u8]]) 
 }
 
 /// What Redis carried out meanwhile, one command a line, those of scripts marked `lua]`.
-async fn monitored(server: &RedisServer, act: impl Future<Output = ()>) -> Vec<String> {
+pub(super) async fn monitored(server: &RedisServer, act: impl Future<Output = ()>) -> Vec<String> {
     let stream = TcpStream::connect(("127.0.0.1", server.port())).await.expect("a connection");
     let mut stream = BufReader::new(stream);
     stream.write_all(b"MONITOR\r\n").await.expect("sent");
@@ -64,7 +64,7 @@ async fn monitored(server: &RedisServer, act: impl Future<Output = ()>) -> Vec<S
 }
 
 /// The words of a monitored command; octets stay escaped.
-fn words(line: &str) -> Vec<&str> {
+pub(super) fn words(line: &str) -> Vec<&str> {
     let (_, command) = line.split_once("] \"").expect("a command");
     command.trim_end_matches('"').split("\" \"").collect()
 }

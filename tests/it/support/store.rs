@@ -11,7 +11,7 @@ use otpd::adapters::redis::{RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::limit::{Stamp, Standing};
-use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Slot, Subject, Tenant};
+use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Network, Slot, Subject, Tenant};
 use otpd::domain::verification::{GuessToken, NONCE_OCTETS, Policy, Status};
 use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
 use otpd::ports::{Clock, Guesser, Opened, Recoded, SiteEntry, Spend, Store};
@@ -63,6 +63,19 @@ impl Bench {
 
     fn of(store: Arc<dyn Store>, clock: Arc<SettableClock>, redis: Option<Arc<RedisServer>>) -> Self {
         Self { store, clock, policy: POLICY, redis, entries: Arc::default() }
+    }
+
+    /// The same with another store.
+    pub fn with(&self, store: impl Store + 'static) -> Self {
+        Self { store: Arc::new(store), ..self.clone() }
+    }
+
+    /// What a process sees that is started anew: another one's Redis, or, as memory ends with its process, the same.
+    pub async fn restarted(&self) -> Self {
+        match &self.redis {
+            Some(server) => self.with(store_on(server, ScriptClock::Given(self.clock.clone())).await),
+            None => self.clone(),
+        }
     }
 
     /// The Redis below the store.
@@ -185,6 +198,11 @@ pub fn address(text: &str) -> Slot {
 /// The person behind an address.
 pub fn subject(tenant: Tenant, text: &str) -> Subject {
     index_key().subject(tenant, &parse(text))
+}
+
+/// The network of an IP address.
+pub fn network(ip: &str) -> Network {
+    index_key().network(ip.parse().expect("an IP address"))
 }
 
 fn index_key() -> IndexKey {

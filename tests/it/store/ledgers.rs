@@ -1,0 +1,711 @@
+//! What every store promises of its ledgers: what is counted, what a refusal says, and what is given back.
+
+use std::time::Duration;
+
+use otpd::domain::limit::{Ledger, Limit, NetworkLimit, SendLimits, Stamp, Standing};
+use otpd::domain::slot::{Slot, Subject, Tag, Tenant};
+use otpd::domain::verification::Status;
+use otpd::ports::{Action, Charged, Guesser, NetworkAccount, Opened, Recoded};
+
+use super::{HOUR, LIFE, TICK, at_once, both_kinds, end, guesses_left, live};
+use crate::support::store::{Bench, Spent, address, id, network, subject};
+
+mod redis_only;
+
+const MINUTE: Duration = Duration::from_mins(1);
+/// A limit that nothing here reaches.
+const ROOMY: &str = "100000/744h";
+const ANOTHER_TENANT: Tenant = Tenant::named("another");
+
+/// Every ledger, in the order of the document's table.
+const LEDGERS: [Ledger; 6] = [
+    Ledger::NetworkSends,
+    Ledger::NetworkGuesses,
+    Ledger::SubjectSends,
+    Ledger::SiteSends,
+    Ledger::SiteGuesses,
+    Ledger::AddressSends,
+];
+
+on_both_stores! {
+    a_window_admits_what_fits_and_to_the_millisecond_no_more,
+    of_several_windows_the_one_with_the_longest_wait_is_named,
+    a_days_window_is_half_an_hour_and_ten_seconds_longer,
+    entries_in_the_future_of_a_clock_that_stepped_back_count,
+    a_standing_says_what_is_left_and_when_the_oldest_entry_leaves,
+    entries_of_one_moment_have_names_of_their_own,
+    the_ledger_to_wait_for_is_named_and_the_first_of_equals,
+    a_refused_send_to_a_person_is_entered_nowhere,
+    a_refused_network_is_entered_nowhere,
+    an_ipv4_address_has_a_ledger_of_its_own,
+    a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site,
+    sends_and_guesses_and_tenants_are_counted_apart,
+    an_addresss_sends_are_counted_over_all_tenants,
+    a_sites_share_counts_that_site_only,
+    a_send_from_nowhere_forgets_no_sites_share,
+    a_network_is_given_back_its_own_entry_and_no_other,
+    a_person_is_given_back_its_own_entry_and_no_other,
+    a_send_that_took_longer_than_ten_seconds_opens_nothing,
+    a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at,
+    a_refused_mail_that_replaced_a_live_code_is_not_given_back,
+    a_refused_mail_is_not_given_back_once_a_guess_was_spent,
+    a_refused_mail_leaves_a_later_sends_code_alone,
+    a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live,
+    a_refused_site_spends_nothing,
+    a_right_guess_is_given_back_to_its_site_and_no_other_is,
+    a_win_that_is_asked_for_again_gives_nothing_back,
+    of_two_hundred_calls_at_once_as_many_as_fit_are_admitted,
+    a_thousand_entries_are_counted_as_exactly_as_one,
+    the_relay_has_room_until_its_days_mails_are_handed_over,
+}
+
+fn limit(text: &str) -> Limit {
+    text.parse().expect("a limit")
+}
+
+fn account(ip: &str, action: Action) -> NetworkAccount {
+    NetworkAccount { tenant: Tenant::SIMPLE, network: network(ip), action }
+}
+
+fn site(ip: &str) -> Tag {
+    network(ip).site
+}
+
+fn person(text: &str) -> Subject {
+    subject(Tenant::SIMPLE, text)
+}
+
+fn sends(subject: &str, site: &str, address: &str) -> SendLimits {
+    SendLimits { subject: limit(subject), site: limit(site), address: limit(address) }
+}
+
+async fn charge(bench: &Bench, account: &NetworkAccount, text: &str) -> Charged {
+    bench.store.charge(account, &NetworkLimit::new(limit(text))).await.expect("an answer")
+}
+
+/// A send of that address.
+async fn send_from(bench: &Bench, ip: &str, text: &str) -> Charged {
+    charge(bench, &account(ip, Action::Send), text).await
+}
+
+async fn admit(bench: &Bench, subject: &Subject, site: Option<&Tag>, limits: &SendLimits) -> Charged {
+    bench.store.admit(subject, site, limits).await.expect("an answer")
+}
+
+async fn refund(bench: &Bench, account: &NetworkAccount, entry: Stamp) {
+    bench.store.refund(account, entry).await.expect("an answer");
+}
+
+async fn withdraw(bench: &Bench, subject: &Subject, entry: Stamp) {
+    bench.store.withdraw(subject, entry).await.expect("an answer");
+}
+
+/// An action of which this ledger alone has a limit that matters; a person and a network for each ledger.
+async fn enter(bench: &Bench, ledger: Ledger, text: &str) -> Result<(), Standing> {
+    let email = format!("{}@example.com", ledger.name());
+    let limits = |of: Ledger| limit(if of == ledger { text } else { ROOMY });
+    let charged = match ledger {
+        Ledger::NetworkSends => charge(bench, &account("192.0.2.1", Action::Send), text).await,
+        Ledger::NetworkGuesses => charge(bench, &account("192.0.2.1", Action::Guess), text).await,
+        Ledger::SubjectSends | Ledger::SiteSends | Ledger::AddressSends => {
+            let limits = SendLimits {
+                subject: limits(Ledger::SubjectSends),
+                site: limits(Ledger::SiteSends),
+                address: limits(Ledger::AddressSends),
+            };
+            admit(bench, &person(&email), Some(&site("192.0.2.1")), &limits).await
+        }
+        Ledger::SiteGuesses => {
+            return match guess(bench, &address(&email), "192.0.2.1", text).await {
+                Spent::Limited(standing) => Err(standing),
+                _ => Ok(()),
+            };
+        }
+    };
+    match charged {
+        Charged::Admitted { .. } => Ok(()),
+        Charged::Refused(standing) => Err(standing),
+    }
+}
+
+/// A guess at an address from a site that may make so many.
+async fn guess(bench: &Bench, slot: &Slot, ip: &str, text: &str) -> Spent {
+    bench.spend_from(Some(&Guesser { site: site(ip), limit: &limit(text) }), slot).await.0
+}
+
+fn entry(charged: Charged) -> Stamp {
+    match charged {
+        Charged::Admitted { entry, .. } => entry,
+        Charged::Refused(standing) => panic!("refused: {standing:?}"),
+    }
+}
+
+fn refused(charged: Charged) -> Standing {
+    match charged {
+        Charged::Admitted { .. } => panic!("admitted: {charged:?}"),
+        Charged::Refused(standing) => standing,
+    }
+}
+
+fn is_admitted(charged: Charged) -> bool {
+    matches!(charged, Charged::Admitted { .. })
+}
+
+async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench) {
+    for ledger in LEDGERS {
+        let wait = async || enter(bench, ledger, "3/60s").await.err().map(|standing| standing.wait);
+        let step = Duration::from_secs(10);
+        for _ in 0..3 {
+            assert_eq!(wait().await, None, "{ledger:?}");
+            bench.clock.forward(step);
+        }
+        for _ in 0..5 {
+            let standing = enter(bench, ledger, "3/60s").await.expect_err("three fit");
+            assert_eq!((standing.ledger, standing.window.most.get(), standing.remaining), (ledger, 3, 0));
+            assert_eq!((standing.wait, standing.reset), (MINUTE / 2, MINUTE / 2), "{ledger:?}");
+        }
+        bench.clock.forward((MINUTE / 2).saturating_sub(TICK));
+        assert_eq!(wait().await, Some(TICK), "{ledger:?}: a millisecond early");
+        bench.clock.forward(TICK);
+        // What was refused meanwhile has left nothing.
+        assert_eq!(wait().await, None, "{ledger:?}: after the wait");
+        assert_eq!(wait().await, Some(step), "{ledger:?}");
+        bench.clock.forward(MINUTE);
+        for _ in 0..3 {
+            assert_eq!(wait().await, None, "{ledger:?}: all have left");
+        }
+        assert!(wait().await.is_some(), "{ledger:?}");
+    }
+}
+
+async fn of_several_windows_the_one_with_the_longest_wait_is_named(bench: &Bench) {
+    for ledger in LEDGERS {
+        for span in [60, 60, 480] {
+            assert_eq!(enter(bench, ledger, "1/60s 3/10m").await, Ok(()), "{ledger:?}");
+            let standing = enter(bench, ledger, "1/60s 3/10m").await.expect_err("it is full");
+            let most = if span == 60 { 1 } else { 3 };
+            assert_eq!((standing.wait.as_secs(), standing.window.most.get()), (span, most), "{ledger:?}");
+            bench.clock.forward(standing.wait);
+        }
+        assert_eq!(enter(bench, ledger, "1/60s 3/10m").await, Ok(()), "{ledger:?}");
+    }
+}
+
+async fn a_days_window_is_half_an_hour_and_ten_seconds_longer(bench: &Bench) {
+    for ledger in LEDGERS {
+        let day = Duration::from_secs(24 * 3600 + 30 * 60 + 10);
+        assert_eq!(enter(bench, ledger, "1/day").await, Ok(()));
+        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|standing| standing.wait), Err(day));
+        bench.clock.forward(day.saturating_sub(TICK));
+        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|standing| standing.wait), Err(TICK));
+        bench.clock.forward(TICK);
+        assert_eq!(enter(bench, ledger, "1/day").await, Ok(()));
+    }
+}
+
+async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench) {
+    for ledger in LEDGERS {
+        assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()));
+        bench.clock.step(-30_000);
+        assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()), "{ledger:?}: there is room");
+        let wait = enter(bench, ledger, "2/60s").await.expect_err("both count").wait;
+        assert_eq!(wait, Duration::from_secs(90), "{ledger:?}");
+        bench.clock.forward(wait.saturating_sub(TICK));
+        assert_eq!(enter(bench, ledger, "2/60s").await.map_err(|standing| standing.wait), Err(TICK));
+        bench.clock.forward(TICK);
+        assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()), "{ledger:?}");
+    }
+}
+
+async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &Bench) {
+    let (subject, limits) = (person("a@example.com"), sends("5/1h", ROOMY, ROOMY));
+    for (sent, remaining) in [4, 3, 2, 1, 0].into_iter().enumerate() {
+        let by_network = send_from(bench, "192.0.2.1", "5/1h").await;
+        let by_person = admit(bench, &subject, None, &limits).await;
+        for (charged, ledger) in [(by_network, Ledger::NetworkSends), (by_person, Ledger::SubjectSends)] {
+            let Charged::Admitted { standing, .. } = charged else { panic!("refused: {charged:?}") };
+            let minutes = 10 * u64::try_from(sent).expect("a few");
+            let reset = HOUR.saturating_sub(Duration::from_mins(minutes));
+            let wait = if remaining == 0 { reset } else { Duration::ZERO };
+            assert_eq!((standing.ledger, standing.remaining), (ledger, remaining));
+            assert_eq!((standing.reset, standing.wait), (reset, wait));
+        }
+        bench.clock.forward(MINUTE * 10);
+    }
+    bench.clock.forward(MINUTE * 10);
+    let Charged::Admitted { standing, .. } = send_from(bench, "192.0.2.1", "5/1h").await else {
+        panic!("one has left")
+    };
+    assert_eq!((standing.remaining, standing.reset), (0, MINUTE * 10), "the second is the oldest now");
+    // With no entry of one's own there is nothing to reset.
+    let first = send_from(bench, "192.0.2.2", "1/60s 5/1h").await;
+    let Charged::Admitted { standing, .. } = first else { panic!("refused: {first:?}") };
+    assert_eq!((standing.remaining, standing.reset, standing.wait), (0, MINUTE, MINUTE), "the wait decides");
+}
+
+async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
+    // Two links of one site among them, which are entered into one ledger.
+    let mut names = Vec::new();
+    for ip in ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:1::2", "2001:db8:1:2::2"] {
+        names.push(entry(send_from(bench, ip, "9/1h").await));
+    }
+    assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    let limits = sends(ROOMY, ROOMY, ROOMY);
+    let mut names = Vec::new();
+    for tenant in [Tenant::SIMPLE, ANOTHER_TENANT, Tenant::SIMPLE] {
+        names.push(entry(admit(bench, &subject(tenant, "a@example.com"), None, &limits).await));
+    }
+    assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+}
+
+async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) {
+    let cases = [
+        ("1/60s", "1/1h", "1/60s", Ledger::SiteSends),
+        ("1/60s", "1/60s", "1/1h", Ledger::AddressSends),
+        ("1/1h", "1/60s", "1/60s", Ledger::SubjectSends),
+        ("1/60s", "1/60s", "1/60s", Ledger::SubjectSends),
+        ("2/1h", "1/60s", "1/60s", Ledger::SiteSends),
+        ("2/1h", "2/1h", "1/60s", Ledger::AddressSends),
+    ];
+    for (number, (subject, of_site, address, named)) in cases.into_iter().enumerate() {
+        let (subject, limits) = (person(&format!("{number}@example.com")), sends(subject, of_site, address));
+        let site = site("192.0.2.1");
+        assert!(is_admitted(admit(bench, &subject, Some(&site), &limits).await));
+        let standing = refused(admit(bench, &subject, Some(&site), &limits).await);
+        assert_eq!(standing.ledger, named, "{limits:?}");
+    }
+}
+
+async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
+    let (subject, limits) = (person("a@example.com"), sends("3/1h", "1/1h", "4/1h"));
+    let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
+    assert!(is_admitted(from("192.0.2.1").await));
+    for _ in 0..5 {
+        assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::SiteSends);
+    }
+    assert!(is_admitted(from("192.0.2.2").await));
+    assert!(is_admitted(from("192.0.2.3").await));
+    for _ in 0..5 {
+        assert_eq!(refused(from("192.0.2.4").await).ledger, Ledger::SubjectSends);
+    }
+    // The share of the refused site is whole, and so is what the address has left for others.
+    let another = Subject { tenant: ANOTHER_TENANT, ..subject.clone() };
+    assert!(is_admitted(admit(bench, &another, Some(&site("192.0.2.4")), &limits).await));
+    assert_eq!(
+        refused(admit(bench, &another, Some(&site("192.0.2.5")), &limits).await).ledger,
+        Ledger::AddressSends
+    );
+    bench.clock.forward(HOUR);
+    assert!(is_admitted(from("192.0.2.4").await));
+}
+
+async fn a_refused_network_is_entered_nowhere(bench: &Bench) {
+    let mut entries = Vec::new();
+    for link in 1..=5 {
+        let ip = format!("2001:db8:1:{link}::1");
+        entries.push(entry(send_from(bench, &ip, "1/1h").await));
+        for _ in 0..5 {
+            // Full networks take nothing of their site's.
+            assert!(!is_admitted(send_from(bench, &ip, "1/1h").await));
+        }
+    }
+    for _ in 0..5 {
+        // A full site takes nothing of its networks'.
+        assert_eq!(refused(send_from(bench, "2001:db8:1:6::1", "1/1h").await).window.most.get(), 5);
+    }
+    refund(bench, &account("2001:db8:1:1::1", Action::Send), entries[0]).await;
+    assert!(is_admitted(send_from(bench, "2001:db8:1:6::1", "1/1h").await));
+}
+
+async fn an_ipv4_address_has_a_ledger_of_its_own(bench: &Bench) {
+    for _ in 0..2 {
+        assert!(is_admitted(send_from(bench, "192.0.2.1", "2/1h").await));
+    }
+    for same in ["192.0.2.1", "::ffff:192.0.2.1"] {
+        let standing = refused(send_from(bench, same, "2/1h").await);
+        assert_eq!(standing.window.most.get(), 2, "no wider network is counted");
+    }
+    for neighbour in 2..200 {
+        assert!(is_admitted(send_from(bench, &format!("192.0.2.{neighbour}"), "2/1h").await));
+    }
+}
+
+async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(bench: &Bench) {
+    for host in 1..=100 {
+        let charged = send_from(bench, &format!("2001:db8:1:1::{host:x}"), "2/1h").await;
+        assert_eq!(is_admitted(charged), host <= 2, "address {host} of one /64");
+    }
+    for link in 2..=5 {
+        for host in 1..=3 {
+            let charged = send_from(bench, &format!("2001:db8:1:{link}::{host}"), "2/1h").await;
+            assert_eq!(is_admitted(charged), host <= 2, "address {host} of /64 number {link}");
+        }
+    }
+    let standing = refused(send_from(bench, "2001:db8:1:6::1", "2/1h").await);
+    assert_eq!((standing.ledger, standing.window.most.get()), (Ledger::NetworkSends, 10));
+    assert_eq!(standing.wait, HOUR);
+    assert!(is_admitted(send_from(bench, "2001:db8:2:1::1", "2/1h").await), "another /48");
+    bench.clock.forward(HOUR);
+    assert!(is_admitted(send_from(bench, "2001:db8:1:6::1", "2/1h").await));
+}
+
+async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
+    for ip in ["192.0.2.1", "2001:db8::1"] {
+        for tenant in [Tenant::SIMPLE, ANOTHER_TENANT] {
+            for action in [Action::Send, Action::Guess] {
+                let account = NetworkAccount { tenant: tenant.clone(), ..account(ip, action) };
+                assert!(is_admitted(charge(bench, &account, "1/1h").await), "{account:?}");
+                let named = match action {
+                    Action::Send => Ledger::NetworkSends,
+                    Action::Guess => Ledger::NetworkGuesses,
+                };
+                assert_eq!(refused(charge(bench, &account, "1/1h").await).ledger, named);
+            }
+        }
+    }
+    let slot = |tenant| match address("a@example.com") {
+        Slot::Address { address, .. } => Slot::Address { subject: subject(tenant, "a@example.com"), address },
+        Slot::Id(_) => panic!("a slot of an address"),
+    };
+    for tenant in [Tenant::SIMPLE, ANOTHER_TENANT] {
+        assert_eq!(guess(bench, &slot(tenant.clone()), "192.0.2.1", "1/1h").await, Spent::Unknown);
+        assert!(matches!(guess(bench, &slot(tenant), "192.0.2.1", "1/1h").await, Spent::Limited(_)));
+    }
+}
+
+async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
+    let limits = sends("2/1h", "2/1h", "3/1h");
+    let by = async |tenant, email: &str| {
+        admit(bench, &subject(tenant, email), Some(&site("192.0.2.1")), &limits).await
+    };
+    assert!(is_admitted(by(Tenant::SIMPLE, "a@example.com").await));
+    // Spellings of one mailbox are one person.
+    assert!(is_admitted(by(Tenant::SIMPLE, "A+x@EXAMPLE.com").await));
+    assert_eq!(refused(by(Tenant::SIMPLE, "a@example.com").await).ledger, Ledger::SubjectSends);
+    assert!(is_admitted(by(ANOTHER_TENANT, "a@example.com").await));
+    assert_eq!(refused(by(ANOTHER_TENANT, "a+y@example.com").await).ledger, Ledger::AddressSends);
+    assert!(is_admitted(by(ANOTHER_TENANT, "b@example.com").await), "another person");
+}
+
+async fn a_sites_share_counts_that_site_only(bench: &Bench) {
+    let (subject, limits) = (person("a@example.com"), sends("5/1h", "1/1h", ROOMY));
+    let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
+    assert!(is_admitted(from("2001:db8:1:1::1").await));
+    assert_eq!(refused(from("2001:db8:1:2::1").await).ledger, Ledger::SiteSends, "one /48 is one site");
+    assert!(is_admitted(from("2001:db8:2:1::1").await));
+    assert!(is_admitted(from("192.0.2.1").await));
+    assert!(is_admitted(from("192.0.2.2").await));
+    assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::SiteSends);
+    let nowhere = async || admit(bench, &subject, None, &limits).await;
+    assert!(is_admitted(nowhere().await));
+    assert_eq!(refused(nowhere().await).ledger, Ledger::SubjectSends, "nowhere has no share");
+}
+
+async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
+    let (subject, limits) = (person("a@example.com"), sends("9/60s", "1/24h", "9/60s"));
+    let site = site("192.0.2.1");
+    assert!(is_admitted(admit(bench, &subject, Some(&site), &limits).await));
+    bench.clock.forward(HOUR);
+    assert!(is_admitted(admit(bench, &subject, None, &limits).await));
+    let standing = refused(admit(bench, &subject, Some(&site), &limits).await);
+    assert_eq!((standing.ledger, standing.wait), (Ledger::SiteSends, HOUR * 23));
+}
+
+async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
+    for (ip, neighbour) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:1::1", "2001:db8:1:2::1")] {
+        let own = account(ip, Action::Send);
+        let [first, second] =
+            [charge(bench, &own, "3/1h").await, charge(bench, &own, "3/1h").await].map(entry);
+        bench.clock.forward(MINUTE);
+        let third = entry(charge(bench, &own, "3/1h").await);
+        // What is no entry of that network, or of that action, is nobody's to give back.
+        for other in [account(neighbour, Action::Send), account(ip, Action::Guess)] {
+            refund(bench, &other, first).await;
+        }
+        refund(bench, &own, third + 1).await;
+        assert_eq!(refused(charge(bench, &own, "3/1h").await).wait, HOUR.saturating_sub(MINUTE));
+        for _ in 0..2 {
+            refund(bench, &own, first).await;
+        }
+        assert!(is_admitted(charge(bench, &own, "3/1h").await));
+        let wait = refused(charge(bench, &own, "3/1h").await).wait;
+        assert_eq!(
+            wait,
+            HOUR.saturating_sub(MINUTE) + TICK * u32::try_from(second - first).expect("a moment")
+        );
+        for entry in [second, third, third] {
+            refund(bench, &own, entry).await;
+        }
+        for _ in 0..2 {
+            assert!(is_admitted(charge(bench, &own, "3/1h").await), "two were given back");
+        }
+        assert!(!is_admitted(charge(bench, &own, "3/1h").await));
+    }
+    // A link's entry leaves its site's ledger too.
+    let mut entries = Vec::new();
+    for link in 1..=5 {
+        entries.push(entry(send_from(bench, &format!("2001:db8:2:{link}::1"), "1/1h").await));
+    }
+    assert!(!is_admitted(send_from(bench, "2001:db8:2:6::1", "1/1h").await));
+    refund(bench, &account("2001:db8:2:3::1", Action::Send), entries[2]).await;
+    assert!(is_admitted(send_from(bench, "2001:db8:2:6::1", "1/1h").await));
+    assert!(!is_admitted(send_from(bench, "2001:db8:2:7::1", "1/1h").await));
+}
+
+async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
+    let limits = sends("2/1h", "1/1h", "3/1h");
+    let subject = person("a@example.com");
+    let another = Subject { tenant: ANOTHER_TENANT, ..subject.clone() };
+    let from = async |subject, ip: &str| admit(bench, subject, Some(&site(ip)), &limits).await;
+    let first = entry(from(&subject, "192.0.2.1").await);
+    entry(from(&subject, "192.0.2.2").await);
+    entry(from(&another, "192.0.2.1").await);
+    withdraw(bench, &person("b@example.com"), first).await;
+    assert!(!is_admitted(from(&subject, "192.0.2.3").await));
+    for _ in 0..2 {
+        withdraw(bench, &subject, first).await;
+    }
+    // It left all three ledgers, and the others' entries left none.
+    assert_eq!(refused(from(&subject, "192.0.2.2").await).ledger, Ledger::SiteSends);
+    assert_eq!(refused(from(&another, "192.0.2.1").await).ledger, Ledger::SiteSends);
+    assert!(is_admitted(from(&subject, "192.0.2.1").await));
+    assert_eq!(refused(from(&subject, "192.0.2.3").await).ledger, Ledger::SubjectSends);
+    assert_eq!(refused(from(&another, "192.0.2.3").await).ledger, Ledger::AddressSends);
+}
+
+async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
+    let slowest = Duration::from_secs(10);
+    for slot in both_kinds(1) {
+        let entry = bench.clock.millis();
+        bench.clock.forward(slowest + TICK);
+        assert_eq!(bench.open_for(&slot, 1, entry).await, Opened::Late);
+        assert_eq!(bench.spend(&slot).await, Spent::Unknown, "nothing is opened");
+    }
+    for slot in both_kinds(2) {
+        let entry = bench.clock.millis();
+        bench.clock.forward(slowest);
+        assert_eq!(bench.open_for(&slot, 1, entry).await, Opened::Live { valid_for: LIFE }, "just in time");
+        assert_eq!(bench.recode_for(&slot, 2, entry).await, live(LIFE), "just in time");
+        bench.clock.forward(TICK);
+        assert_eq!(bench.open_for(&slot, 3, entry).await, Opened::Late);
+        assert_eq!(bench.recode_for(&slot, 3, entry).await, Recoded::Opened(Opened::Late));
+        assert_eq!(bench.spend(&slot).await, Spent::Compare(2), "the code before is live");
+        bench.clock.forward(LIFE.saturating_sub(TICK * 2));
+        assert!(!bench.consume(&slot, 3, 1).await);
+        assert_eq!(bench.spend(&slot).await, Spent::Compare(2), "for its own life");
+        bench.clock.forward(TICK);
+        assert!(!bench.consume(&slot, 2, 1).await, "and no longer");
+    }
+}
+
+async fn a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at(bench: &Bench) {
+    for slot in both_kinds(0) {
+        let entry = bench.fresh_entry();
+        assert!(!bench.fail_for(&slot, 1, entry).await, "nothing is known of it");
+        bench.open_for(&slot, 1, entry).await;
+        assert!(bench.fail_for(&slot, 1, entry).await);
+        assert!(bench.fail_for(&slot, 1, entry).await, "asked again");
+        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
+        assert!(bench.fail_for(&slot, 1, entry).await, "that guess was none");
+    }
+    for how in [Status::Approved, Status::Expired, Status::Failed] {
+        for slot in both_kinds(how as u8) {
+            end(bench, &slot, 1, how).await;
+            let entry = bench.fresh_entry();
+            bench.open_for(&slot, 2, entry).await;
+            assert!(bench.fail_for(&slot, 2, entry).await, "after one that was {how:?}");
+        }
+    }
+}
+
+async fn a_refused_mail_that_replaced_a_live_code_is_not_given_back(bench: &Bench) {
+    for slot in both_kinds(0) {
+        bench.open(&slot, 1).await;
+        let second = bench.fresh_entry();
+        bench.open_for(&slot, 2, second).await;
+        assert!(!bench.fail_for(&slot, 2, second).await);
+        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
+    }
+    for slot in both_kinds(1) {
+        bench.open(&slot, 1).await;
+        let second = bench.fresh_entry();
+        bench.recode_for(&slot, 2, second).await;
+        assert!(!bench.fail_for(&slot, 2, second).await);
+    }
+}
+
+async fn a_refused_mail_is_not_given_back_once_a_guess_was_spent(bench: &Bench) {
+    for slot in both_kinds(0) {
+        let entry = bench.fresh_entry();
+        bench.open_for(&slot, 1, entry).await;
+        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+        assert!(!bench.fail_for(&slot, 1, entry).await);
+    }
+    // A guess at the code that replaced it is one all the same.
+    for slot in both_kinds(1) {
+        let entry = bench.fresh_entry();
+        bench.open_for(&slot, 1, entry).await;
+        bench.recode(&slot, 2).await;
+        assert_eq!(bench.spend(&slot).await, Spent::Compare(2));
+        assert!(!bench.fail_for(&slot, 1, entry).await);
+    }
+}
+
+async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
+    for slot in both_kinds(0) {
+        let (first, second) = (bench.fresh_entry(), bench.fresh_entry());
+        bench.open_for(&slot, 1, first).await;
+        bench.open_for(&slot, 2, second).await;
+        assert!(bench.fail_for(&slot, 1, first).await, "it replaced nothing");
+        assert_eq!(guesses_left(bench, &slot).await, 5);
+        assert!(bench.consume(&slot, 2, 1).await);
+        // Nor does it know a verification that began after its own.
+        let third = bench.fresh_entry();
+        bench.open_for(&slot, 3, third).await;
+        assert!(!bench.fail_for(&slot, 1, first).await);
+        assert_eq!(bench.spend(&slot).await, Spent::Compare(3));
+    }
+}
+
+async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Bench) {
+    let (slot, alike) = (address("a+x@example.com"), address("a+y@example.com"));
+    assert_eq!(guess(bench, &slot, "2001:db8:1:1::1", "5/1h").await, Spent::Unknown);
+    bench.open(&slot, 1).await;
+    assert_eq!(guess(bench, &slot, "2001:db8:1:2::1", "5/1h").await, Spent::Compare(1));
+    // All addresses of one person are one subject.
+    assert_eq!(guess(bench, &alike, "2001:db8:1:3::1", "5/1h").await, Spent::Unknown);
+    end(bench, &slot, 2, Status::Failed).await;
+    assert_eq!(guess(bench, &slot, "2001:db8:1:4::1", "5/1h").await, Spent::Closed(Status::Failed));
+    bench.clock.forward(LIFE);
+    assert_eq!(guess(bench, &slot, "2001:db8:1:5::1", "5/1h").await, Spent::Unknown);
+    for slot in [slot, alike] {
+        let Spent::Limited(standing) = guess(bench, &slot, "2001:db8:1:6::1", "5/1h").await else {
+            panic!("five guesses were made")
+        };
+        assert_eq!((standing.ledger, standing.wait), (Ledger::SiteGuesses, HOUR.saturating_sub(LIFE)));
+    }
+    assert_eq!(guess(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await, Spent::Unknown);
+    // Whoever holds an id is not counted.
+    bench.open(&id(1), 3).await;
+    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, Spent::Compare(3));
+    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, Spent::Compare(3));
+}
+
+async fn a_refused_site_spends_nothing(bench: &Bench) {
+    let slot = address("a@example.com");
+    bench.open(&slot, 1).await;
+    assert_eq!(guess(bench, &slot, "192.0.2.1", "1/1h").await, Spent::Compare(1));
+    for _ in 0..10 {
+        assert!(matches!(guess(bench, &slot, "192.0.2.1", "1/1h").await, Spent::Limited(_)));
+    }
+    for _ in 0..4 {
+        assert_eq!(guess(bench, &slot, "192.0.2.2", "9/1h").await, Spent::Compare(1), "another site");
+    }
+    assert_eq!(guess(bench, &slot, "192.0.2.2", "9/1h").await, Spent::Closed(Status::Exhausted));
+}
+
+async fn a_right_guess_is_given_back_to_its_site_and_no_other_is(bench: &Bench) {
+    let slot = address("a@example.com");
+    let limit = limit("3/1h");
+    let [near, far] = ["192.0.2.1", "192.0.2.2"].map(|ip| Guesser { site: site(ip), limit: &limit });
+    let spend = async |guesser| bench.spend_from(Some(guesser), &slot).await.1.expect("it is charged");
+    bench.open(&slot, 1).await;
+    let (wrong, right, elsewhere) = (spend(&near).await, spend(&near).await, spend(&far).await);
+    assert!(!bench.consume_for(&slot, 9, 1, Some(&wrong)).await, "a code that is not live");
+    assert!(bench.consume_for(&slot, 1, 2, Some(&right)).await);
+    assert!(!bench.consume_for(&slot, 1, 3, Some(&elsewhere)).await, "it has been won");
+    for (guesser, left) in [(&near, 2), (&far, 2)] {
+        bench.clock.forward(TICK);
+        for _ in 0..left {
+            assert_eq!(bench.spend_from(Some(guesser), &slot).await.0, Spent::Closed(Status::Approved));
+        }
+        assert!(matches!(bench.spend_from(Some(guesser), &slot).await.0, Spent::Limited(_)));
+    }
+}
+
+async fn a_win_that_is_asked_for_again_gives_nothing_back(bench: &Bench) {
+    let slot = address("a@example.com");
+    let limit = limit("1/1h");
+    let guesser = Guesser { site: site("192.0.2.1"), limit: &limit };
+    bench.open(&slot, 1).await;
+    let (_, right) = bench.spend_from(Some(&guesser), &slot).await;
+    assert!(bench.consume_for(&slot, 1, 1, right.as_ref()).await);
+    // A guess of the same moment may bear the name that the right one had.
+    assert_eq!(bench.spend_from(Some(&guesser), &slot).await.0, Spent::Closed(Status::Approved));
+    assert!(bench.consume_for(&slot, 1, 1, right.as_ref()).await);
+    assert!(matches!(bench.spend_from(Some(&guesser), &slot).await.0, Spent::Limited(_)));
+}
+
+async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench) {
+    for ledger in LEDGERS {
+        let calls = at_once((0..200).map(|_| {
+            let bench = bench.clone();
+            async move { enter(&bench, ledger, "7/1h").await.is_ok() }
+        }));
+        assert_eq!(calls.await.into_iter().filter(|admitted| *admitted).count(), 7, "{ledger:?}");
+    }
+    let calls = at_once((0..200).map(|call| {
+        let bench = bench.clone();
+        async move {
+            let link = call % 10;
+            is_admitted(send_from(&bench, &format!("2001:db8:1:{link}::1"), "2/1h").await)
+        }
+    }));
+    assert_eq!(calls.await.into_iter().filter(|admitted| *admitted).count(), 10, "of a site");
+}
+
+async fn a_thousand_entries_are_counted_as_exactly_as_one(bench: &Bench) {
+    let (subject, limits) = (person("a@example.com"), sends("1000/1h", ROOMY, ROOMY));
+    let send = async || admit(bench, &subject, None, &limits).await;
+    let mut entries = Vec::new();
+    for _ in 0..1000 {
+        entries.push(entry(send().await));
+        bench.clock.forward(TICK * 10);
+    }
+    assert_eq!(refused(send().await).wait, HOUR.saturating_sub(TICK * 10_000));
+    withdraw(bench, &subject, entries[500]).await;
+    assert!(is_admitted(send().await));
+    bench.clock.forward(HOUR.saturating_sub(TICK * 10_001));
+    assert_eq!(refused(send().await).wait, TICK);
+    bench.clock.forward(TICK);
+    assert!(is_admitted(send().await));
+    assert_eq!(refused(send().await).wait, TICK * 10, "each leaves when its own time comes");
+}
+
+async fn the_relay_has_room_until_its_days_mails_are_handed_over(bench: &Bench) {
+    let has_room = async |most| bench.store.relay_has_room(most).await.expect("an answer");
+    let count = async || bench.store.count_mail().await.expect("an answer");
+    assert!(has_room(1).await);
+    for _ in 0..3 {
+        count().await;
+        bench.clock.forward(HOUR);
+    }
+    assert_eq!((has_room(3).await, has_room(4).await), (false, true));
+    assert_eq!((has_room(3).await, has_room(4).await), (false, true), "to ask is not to send");
+    // It may keep a mail an hour too long, never too short.
+    bench.clock.forward((HOUR * 21).saturating_sub(TICK));
+    assert_eq!((has_room(3).await, has_room(4).await), (false, true), "all are of the last day");
+    for left in [2, 1, 0] {
+        bench.clock.forward(HOUR + TICK);
+        assert_eq!((left == 0 || !has_room(left).await, has_room(left + 1).await), (true, true), "{left}");
+    }
+    count().await;
+    bench.clock.step(-3_600_000);
+    assert!(!has_room(1).await, "a clock that was set back forgets nothing");
+}
+
+#[tokio::test]
+async fn sweeping_the_memory_forgets_no_entry_that_counts() {
+    let bench = Bench::memory();
+    for ledger in LEDGERS {
+        assert_eq!(enter(&bench, ledger, "1/1h").await, Ok(()));
+    }
+    bench.clock.forward(HOUR.saturating_sub(TICK));
+    for number in 0..3000 {
+        let ip = format!("10.0.{}.{}", number / 256, number % 256);
+        assert!(is_admitted(send_from(&bench, &ip, "1/60s").await));
+    }
+    for ledger in LEDGERS {
+        assert_eq!(enter(&bench, ledger, "1/1h").await.map_err(|standing| standing.wait), Err(TICK));
+    }
+}

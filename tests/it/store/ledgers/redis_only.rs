@@ -1,0 +1,282 @@
+//! What only the ledgers on Redis have to promise: keys that go by themselves and tell nobody anything, values of
+//! other people's that admit nobody, and entries that outlive a process.
+
+use std::time::Duration;
+
+use otpd::adapters::redis::ScriptClock;
+use otpd::domain::limit::NetworkLimit;
+use otpd::domain::slot::Slot;
+use otpd::ports::{Action, Charged, Guesser, NetworkAccount, SiteEntry, StoreError};
+
+use super::{
+    ANOTHER_TENANT, HOUR, LEDGERS, ROOMY, account, admit, at_once, charge, enter, entry, is_admitted, limit,
+    person, refund, refused, send_from, sends, site, withdraw,
+};
+use crate::store::redis_only::{PATIENCE, ask, contains, monitored, words};
+use crate::support::redis::RedisServer;
+use crate::support::store::{Bench, Spent, address, store_on, subject};
+
+/// Octets of an entry: a stamp, and where sends to a person are counted a mark.
+const ENTRY: usize = 6;
+const MARKED_ENTRY: usize = 14;
+
+fn sends_key(email: &str) -> String {
+    format!("otp:{{s:{}}}:sends", person(email).person)
+}
+
+fn guesses_key(email: &str, ip: &str) -> String {
+    format!("otp:{{s:{}}}:simple:guesses:{}", person(email).person, site(ip))
+}
+
+fn network_keys(account: &NetworkAccount) -> Vec<String> {
+    let what = match account.action {
+        Action::Send => "sends",
+        Action::Guess => "guesses",
+    };
+    let of_site = format!("otp:{{n:{}}}:{}:{what}", account.network.site, account.tenant.name());
+    let of_link = account.network.link.map(|link| format!("{of_site}:{link}"));
+    of_link.into_iter().chain([of_site]).collect()
+}
+
+/// A guess and what became of it.
+async fn guess(bench: &Bench, slot: &Slot, ip: &str, text: &str) -> (Spent, Option<SiteEntry>) {
+    bench.spend_from(Some(&Guesser { site: site(ip), limit: &limit(text) }), slot).await
+}
+
+async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
+    let ttl: i64 = ask(bench.server(), &[b"PTTL", key.as_bytes()]).await;
+    let ttl = Duration::from_millis(ttl.try_into().expect("a key that goes by itself"));
+    assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{key}: {ttl:?} instead of {wanted:?}");
+}
+
+/// Each call on a ledger once; the person's slot sees a whole send and a whole guess.
+async fn each_call(bench: &Bench, email: &str, ip: &str) {
+    let (slot, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
+    let (sender, guesser) = (account(ip, Action::Send), account(ip, Action::Guess));
+    charge(bench, &sender, "9/1h").await;
+    let [network, of_person] =
+        [charge(bench, &guesser, "9/1h").await, admit(bench, &person(email), Some(&site(ip)), &limits).await]
+            .map(entry);
+    bench.open_for(&slot, 1, of_person).await;
+    let (_, charged) = guess(bench, &slot, ip, "9/1h").await;
+    assert!(bench.consume_for(&slot, 1, 1, charged.as_ref()).await);
+    refund(bench, &guesser, network).await;
+    bench.fail_for(&slot, 1, of_person).await;
+    withdraw(bench, &person(email), of_person).await;
+}
+
+#[tokio::test]
+async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
+    let bench = Bench::redis().await;
+    let (email, limits) = ("a@example.com", sends("9/1h", "9/3h", "9/2h"));
+    let keys_of = |ip| network_keys(&account(ip, Action::Send));
+    for _ in 0..3 {
+        for ip in ["192.0.2.1", "2001:db8::1"] {
+            send_from(&bench, ip, "9/1h 9/2h").await;
+            for key in keys_of(ip) {
+                assert_ttl(&bench, &key, HOUR * 2).await;
+            }
+        }
+        admit(&bench, &person(email), Some(&site("192.0.2.1")), &limits).await;
+        assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
+        guess(&bench, &address(email), "192.0.2.1", "9/1h").await;
+        assert_ttl(&bench, &guesses_key(email, "192.0.2.1"), HOUR).await;
+        bench.clock.forward(HOUR / 2);
+    }
+    // A send from nowhere leaves the share of a site its time.
+    admit(&bench, &person(email), None, &limits).await;
+    assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
+    // An entry in the future of a clock that stepped back is kept for as long as it counts.
+    bench.clock.step(-3_600_000);
+    admit(&bench, &person(email), None, &limits).await;
+    assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
+    // What is given back shortens no other entry's time, and leaves no empty key.
+    let own = account("192.0.2.2", Action::Send);
+    let [first, second] = [charge(&bench, &own, "9/1h").await, charge(&bench, &own, "9/1h").await].map(entry);
+    refund(&bench, &own, first).await;
+    assert_ttl(&bench, &network_keys(&own)[0], HOUR + Duration::from_millis(1)).await;
+    refund(&bench, &own, second).await;
+    let exists: u8 = ask(bench.server(), &[b"EXISTS", network_keys(&own)[0].as_bytes()]).await;
+    assert_eq!(exists, 0);
+}
+
+#[tokio::test]
+async fn a_ledgers_key_forgets_entries_that_no_window_holds() {
+    let bench = Bench::redis().await;
+    let own = account("192.0.2.1", Action::Send);
+    for _ in 0..50 {
+        charge(&bench, &own, "9/60s").await;
+        bench.clock.forward(Duration::from_secs(10));
+    }
+    let length: usize = ask(bench.server(), &[b"STRLEN", network_keys(&own)[0].as_bytes()]).await;
+    assert_eq!(length, 6 * ENTRY);
+}
+
+#[tokio::test]
+async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
+    let bench = Bench::redis().await;
+    let (email, ips) = ("quizzical+x@kestrel.example", ["198.51.100.237", "2001:db8:aced:cafe::babe"]);
+    for ip in ips {
+        let seen = monitored(bench.server(), each_call(&bench, email, ip)).await;
+        let calls: Vec<_> =
+            seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
+        assert!(calls.len() >= 9, "{seen:?}");
+        let mut declared = Vec::new();
+        for call in calls {
+            let count: usize = call[2].parse().expect("a number of keys");
+            let keys = &call[3..3 + count];
+            let tag = |key: &str| key.split(['{', '}']).nth(1).map(str::to_owned);
+            assert!(keys.iter().all(|key| tag(key).is_some() && tag(key) == tag(keys[0])), "{keys:?}");
+            declared.extend_from_slice(keys);
+        }
+        for words in seen.iter().filter(|line| line.contains(" lua] ")).map(|line| words(line)) {
+            assert!(declared.contains(&words[1]), "{words:?}");
+            match words[0] {
+                "GET" | "DEL" => assert_eq!(words.len(), 2),
+                "SET" if words[3] == "KEEPTTL" => {}
+                "SET" => assert!(words[3] == "PX" && words[4].parse::<u32>().is_ok_and(|ttl| ttl > 0)),
+                other => panic!("{other} is not among a script's commands"),
+            }
+        }
+        // What was given back is gone; so all are charged once more for the look at what is stored.
+        send_from(&bench, ip, "9/1h").await;
+        charge(&bench, &account(ip, Action::Guess), "9/1h").await;
+        admit(&bench, &person(email), Some(&site(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
+        guess(&bench, &address(email), ip, "9/1h").await;
+    }
+    let dump = bench.server().dump().await;
+    // Of each network its sends and guesses, for IPv6 twice; the person's sends, code and two sites' guesses.
+    assert_eq!(dump.len(), 2 + 4 + 4, "{dump:?}");
+    for (key, value, ttl) in &dump {
+        assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
+        for part in ["quizzical", "kestrel", "198.51", "237", "2001:", "db8", "aced", "cafe", "babe"] {
+            assert!(!contains(value, part.as_bytes()), "{part} in a value");
+            // Of a hash in base64 three characters may be anything.
+            assert!(part.len() < 4 || !contains(key, part.as_bytes()), "{part} in {key:?}");
+        }
+        for octets in [&[198, 51, 100, 237][..], &[0x20, 0x01, 0x0d, 0xb8]] {
+            assert!(!contains(key, octets) && !contains(value, octets), "an address in octets");
+        }
+    }
+}
+
+/// Each call on a ledger at once, and whether it was answered.
+async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
+    let (store, slot, roomy) = (&bench.store, address(email), limit(ROOMY));
+    let network_limit = NetworkLimit::new(roomy.clone());
+    let (guesser, limits) = (Guesser { site: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
+    let mut answers = Vec::new();
+    for action in [Action::Send, Action::Guess] {
+        answers.push(store.charge(&account(ip, action), &network_limit).await.map(drop));
+        answers.push(store.refund(&account(ip, action), 1).await);
+    }
+    for subject in [person(email), subject(ANOTHER_TENANT, email)] {
+        for site in [Some(&guesser.site), None] {
+            answers.push(store.admit(&subject, site, &limits).await.map(drop));
+        }
+        answers.push(store.withdraw(&subject, 1).await);
+    }
+    answers.push(store.spend(&slot, &bench.policy, Some(&guesser)).await.map(drop));
+    answers
+}
+
+/// All ledgers of one person and one network, with the octets of their entries.
+fn ledger_keys(email: &str, ip: &str) -> Vec<(String, usize)> {
+    let of_networks = [Action::Send, Action::Guess]
+        .into_iter()
+        .flat_map(|action| network_keys(&account(ip, action)))
+        .map(|key| (key, ENTRY));
+    let of_person = [(sends_key(email), MARKED_ENTRY), (guesses_key(email, ip), ENTRY)];
+    of_networks.chain(of_person).collect()
+}
+
+#[tokio::test]
+async fn a_value_that_is_no_ledger_is_an_error_and_admits_nobody() {
+    let bench = Bench::redis().await;
+    let (email, ip) = ("a@example.com", "192.0.2.1");
+    for answer in answers(&bench, email, ip).await {
+        answer.expect("an answer");
+    }
+    let keys = ledger_keys(email, ip);
+    let stored =
+        async |key: &str| -> Option<Vec<u8>> { ask(bench.server(), &[b"DUMP", key.as_bytes()]).await };
+    let assert_refused = async |what: &str| {
+        let mut before = Vec::new();
+        for (key, _) in &keys {
+            before.push(stored(key).await);
+        }
+        let answers = answers(&bench, email, ip).await;
+        assert!(answers.iter().all(Result::is_err), "{what}: {answers:?}");
+        for ((key, _), before) in keys.iter().zip(before) {
+            assert!(before.is_some() && stored(key).await == before, "{what}: {key} was changed");
+        }
+    };
+    for foreign in ["RPUSH", "SADD"] {
+        for (key, _) in &keys {
+            ask::<()>(bench.server(), &[b"DEL", key.as_bytes()]).await;
+            ask::<u8>(bench.server(), &[foreign.as_bytes(), key.as_bytes(), b"x"]).await;
+        }
+        assert_refused(foreign).await;
+    }
+    for more in 1..MARKED_ENTRY {
+        for (key, entry) in &keys {
+            // Two whole entries and a part of one.
+            let part = 1 + (more - 1) % (entry - 1);
+            ask::<()>(bench.server(), &[b"SET", key.as_bytes(), &vec![1; 2 * entry + part]]).await;
+        }
+        assert_refused(&format!("a part of {more} octets")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_ipv6_site_that_is_no_ledger_charges_its_link_nothing() {
+    let bench = Bench::redis().await;
+    let own = account("2001:db8:1:1::1", Action::Send);
+    let keys = network_keys(&own);
+    ask::<()>(bench.server(), &[b"SET", keys[1].as_bytes(), b"1234567"]).await;
+    let charged = bench.store.charge(&own, &NetworkLimit::new(limit("9/1h"))).await;
+    assert!(charged.is_err(), "{charged:?}");
+    let links: u8 = ask(bench.server(), &[b"EXISTS", keys[0].as_bytes()]).await;
+    assert_eq!(links, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_may_be_forgotten_while_ledgers_are_charged() {
+    let bench = Bench::redis().await;
+    for trial in 0..10 {
+        let calls = at_once((0..50).map(|_| {
+            let bench = bench.clone();
+            async move { is_admitted(send_from(&bench, &format!("192.0.2.{trial}"), "7/1h").await) }
+        }));
+        let (calls, ()) = tokio::join!(calls, bench.server().script_flush());
+        assert_eq!(calls.into_iter().filter(|admitted| *admitted).count(), 7);
+    }
+}
+
+#[tokio::test]
+async fn entries_outlive_the_process_that_made_them() {
+    let bench = Bench::redis().await;
+    for ledger in LEDGERS {
+        assert_eq!(enter(&bench, ledger, "1/1h").await, Ok(()));
+    }
+    let another = bench.restarted().await;
+    for ledger in LEDGERS {
+        assert_eq!(enter(&another, ledger, "1/1h").await.map_err(|standing| standing.wait), Err(HOUR));
+    }
+}
+
+#[tokio::test]
+async fn in_production_entries_bear_redis_own_time() {
+    let server = RedisServer::start().await;
+    let store = store_on(&server, ScriptClock::Server).await;
+    let now = async || {
+        let (seconds, micros): (u64, u64) = ask(&server, &[b"TIME"]).await;
+        seconds * 1000 + micros / 1000
+    };
+    let bench = Bench::memory().with(store);
+    let before = now().await;
+    let charged = send_from(&bench, "192.0.2.1", "1/1h").await;
+    let Charged::Admitted { entry, .. } = charged else { panic!("refused: {charged:?}") };
+    assert!((before..=now().await).contains(&entry), "{before} {entry}");
+    assert!(refused(send_from(&bench, "192.0.2.1", "1/1h").await).wait <= HOUR);
+}
