@@ -13,6 +13,7 @@ mod commands;
 mod documents;
 mod faults;
 mod layering;
+mod ledger_model;
 mod limits_of_a_request;
 mod openapi;
 mod parallel;

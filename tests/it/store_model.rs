@@ -129,7 +129,8 @@ impl Pair {
     fn new(mut bench: Bench, rules: Rules) -> Self {
         let life = Duration::from_millis(rules.life.unsigned_abs());
         bench.policy = Policy { life, guesses: rules.guesses.try_into().expect("a few") };
-        Self { bench, model: Model::new(rules), tally: Tally::default() }
+        let now = bench.clock.millis().cast_signed();
+        Self { bench, model: Model::new(rules, now), tally: Tally::default() }
     }
 
     /// The store's answer and the model's.
@@ -186,14 +187,14 @@ fn slot(place: Place) -> Slot {
     }
 }
 
-fn opened(answer: Opened) -> Answer {
+pub fn opened(answer: Opened) -> Answer {
     match answer {
         Opened::Live { valid_for } => Answer::Live(valid_for.as_millis().try_into().expect("a short time")),
         Opened::Late => Answer::Late,
     }
 }
 
-fn recoded(answer: Recoded) -> Answer {
+pub fn recoded(answer: Recoded) -> Answer {
     match answer {
         Recoded::Opened(answer) => opened(answer),
         Recoded::Closed(status) => closed(status),
@@ -201,7 +202,7 @@ fn recoded(answer: Recoded) -> Answer {
     }
 }
 
-fn spent(answer: Spent) -> Answer {
+pub fn spent(answer: Spent) -> Answer {
     match answer {
         Spent::Compare(code) => Answer::Compare(code),
         Spent::Limited(standing) => panic!("nobody is charged: {standing:?}"),
@@ -248,7 +249,7 @@ fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
     assert_eq!(seen.into_inner(), HashSet::from(ALL_KINDS));
 }
 
-fn one_thread() -> Runtime {
+pub fn one_thread() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 

@@ -7,13 +7,15 @@ use std::collections::HashMap;
 pub type Millis = i64;
 /// A code, by the order in which it was drawn.
 pub type Code = u32;
-/// What a send was charged: the name of its entry.
+/// What a send was charged: the moment that names its entry.
 pub type Entry = u64;
 /// A right guess: at which code, and which guess.
 pub type Token = (Code, u32);
 
 /// However often it is sent again, a verification ends this long after its opening.
 const LONGEST_LIFE: Millis = 30 * 60 * 1000;
+/// The longest time from a send's entry to its opening.
+const SLOWEST_OPENING: Millis = 10 * 1000;
 /// How long the holder of an id can ask how it ended.
 const REMEMBRANCE: Millis = 60 * 60 * 1000;
 
@@ -100,12 +102,18 @@ struct Verification {
 }
 
 impl Model {
-    pub fn new(rules: Rules) -> Self {
-        Self { rules, now: 0, verifications: HashMap::new() }
+    pub fn new(rules: Rules, now: Millis) -> Self {
+        Self { rules, now, verifications: HashMap::new() }
     }
 
     pub fn step(&mut self, time: Millis) {
         self.now += time;
+    }
+
+    /// How long the code of a place is still valid; zero or less where it is not.
+    pub fn left(&self, place: Place) -> Millis {
+        let newest = self.verifications.get(&place).and_then(|of_place| of_place.last());
+        newest.map_or(0, |newest| newest.expires_at(&self.rules) - self.now)
     }
 
     /// How many verifications a place has seen: the name of the present one.
@@ -114,8 +122,8 @@ impl Model {
     }
 
     pub fn open(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
-        if let live @ Answer::Live(_) = self.recode(place, code, entry) {
-            return live;
+        if let done @ (Answer::Live(_) | Answer::Late) = self.recode(place, code, entry) {
+            return done;
         }
         let begun = Verification {
             opened_at: self.now,
@@ -131,6 +139,9 @@ impl Model {
 
     pub fn recode(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
         let (rules, now) = (self.rules, self.now);
+        if now - entry.cast_signed() > SLOWEST_OPENING {
+            return Answer::Late;
+        }
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         if let Some(end) = verification.end(&rules, now) {
             return Answer::Closed(end);

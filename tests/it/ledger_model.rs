@@ -1,0 +1,836 @@
+//! Whole sends and guesses in any order, clock steps and losses: the ledgers of both stores answer as naive ones do.
+//!
+//! Beside the model, what the ledgers are for is asserted directly, without its rules.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use otpd::domain::limit::{Limit, NetworkLimit, SendLimits};
+use otpd::domain::slot::{self, Slot, Subject, Tag, Tenant};
+use otpd::domain::verification::{Policy, Status};
+use otpd::ports::{Action, Charged, Guesser, NetworkAccount, SiteEntry};
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{TestCaseError, TestCaseResult, TestRunner};
+use tokio::runtime::Runtime;
+
+use crate::store_model;
+use crate::support::ledgers::{Ledger, Ledgers, Network, Standing, Verdict, Windows};
+use crate::support::model::{Answer, Code, Entry, Millis, Model, Place, Rules};
+use crate::support::store::{Bench, Spent, address, id, network, subject};
+
+const CASES_IN_MEMORY: u32 = 10_000;
+const CASES_ON_REDIS: u32 = 1_000;
+
+const SECOND: Millis = 1000;
+const HOUR: Millis = 3600 * SECOND;
+const DAY: Millis = 24 * HOUR + 30 * 60 * SECOND + 10 * SECOND;
+const LIFE: Millis = 300 * SECOND;
+/// Redis, whose own clock runs on, lets go of a key while a case runs if it was written this shortly before its
+/// end; so nobody asks about a code in its last seconds.
+const LAST_SECONDS: Millis = 5 * SECOND;
+
+/// How many networks an attacker has.
+const MANY: u8 = 100;
+
+/// The tenant of the simple endpoints, and that of the ids.
+const SIMPLE: u8 = 0;
+const KEYED: u8 = 1;
+
+/// What must have happened at least once, or the sequences prove nothing.
+const ALL_KINDS: [&str; 13] = [
+    "refused by network_sends",
+    "refused by network_guesses",
+    "refused by subject_sends",
+    "refused by site_sends",
+    "refused by site_guesses",
+    "refused by address_sends",
+    "late",
+    "a refused mail, given back: true",
+    "a refused mail, given back: false",
+    "won: true",
+    "won: false",
+    "asked again, early: true",
+    "asked again, early: false",
+];
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Origin {
+    Ipv4,
+    /// Two links of one site.
+    LinkA,
+    LinkB,
+    OtherSite,
+    /// One of many, each a site of its own.
+    OneOf(u8),
+}
+
+/// A request that can be refused, and asked again.
+#[derive(Debug, Clone, Copy)]
+enum Request {
+    Charge(u8, Origin, Action),
+    Admit(Place, Option<Origin>),
+    Spend(Place, Origin),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    /// A network is charged for something that is not brought to its end.
+    Charge(Origin, Action),
+    /// The charge made so many charges ago is given back.
+    Refund(usize),
+    /// A whole send, up to its mail: this long passes between its entry and its opening.
+    Send(Place, Option<Origin>, Millis),
+    /// The same for a code that is sent again, to an id that may be none.
+    Resend(Place, Option<Origin>, Millis),
+    /// The relay refuses the mail that was sent so many mails ago.
+    Refuse(usize),
+    /// A guess, up to what it is to be compared with.
+    Guess(Place, Origin),
+    /// The guess made so many guesses ago was right.
+    Win(usize),
+    /// What was just refused is asked again: after the wait, or a millisecond before.
+    AskAgain {
+        early: bool,
+    },
+    Step(Millis),
+    Flush,
+    Restart,
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    limits: Limits,
+    guesses: usize,
+    ops: Vec<Op>,
+}
+
+#[derive(Debug, Clone)]
+struct Limits {
+    network_sends: Windows,
+    network_guesses: Windows,
+    subject_sends: Windows,
+    site_sends: Windows,
+    site_guesses: Windows,
+    address_sends: Windows,
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let small = Limits {
+        network_sends: vec![(2, 60 * SECOND), (4, HOUR)],
+        network_guesses: vec![(3, 60 * SECOND), (6, HOUR)],
+        subject_sends: vec![(1, 60 * SECOND), (3, HOUR)],
+        site_sends: vec![(2, HOUR)],
+        site_guesses: vec![(4, HOUR)],
+        address_sends: vec![(4, HOUR)],
+    };
+    let alike = vec![(2, 60 * SECOND), (4, HOUR)];
+    let tied = Limits {
+        network_sends: alike.clone(),
+        network_guesses: alike.clone(),
+        subject_sends: alike.clone(),
+        site_sends: alike.clone(),
+        site_guesses: alike.clone(),
+        address_sends: alike,
+    };
+    // Each of the ledgers of sends is the longest once; the network's limits nobody else.
+    let patient_site = Limits {
+        network_sends: vec![(9, 600 * SECOND)],
+        subject_sends: vec![(2, 60 * SECOND)],
+        site_sends: vec![(2, 2 * HOUR)],
+        site_guesses: vec![(2, 60 * SECOND), (3, 600 * SECOND)],
+        address_sends: vec![(3, 600 * SECOND)],
+        ..tied.clone()
+    };
+    let narrow_address = Limits {
+        network_guesses: vec![(9, HOUR)],
+        subject_sends: vec![(2, 60 * SECOND)],
+        site_sends: vec![(1, 10 * SECOND), (5, 60 * SECOND)],
+        site_guesses: vec![(6, DAY)],
+        address_sends: vec![(2, 600 * SECOND), (5, DAY)],
+        ..small.clone()
+    };
+    select(vec![small, tied, patient_site, narrow_address, the_defaults()])
+}
+
+fn the_defaults() -> Limits {
+    Limits {
+        network_sends: vec![(30, HOUR), (100, 24 * HOUR)],
+        network_guesses: vec![(20, HOUR), (100, 24 * HOUR)],
+        subject_sends: vec![(1, 60 * SECOND), (5, HOUR), (10, DAY)],
+        site_sends: vec![(3, HOUR), (4, DAY)],
+        site_guesses: vec![(10, DAY)],
+        address_sends: vec![(30, DAY)],
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    // Where the clock never goes back, more can be said.
+    let ops = any::<bool>().prop_flat_map(|back| prop::collection::vec(op(back), 1..50));
+    (limits(), select(&[1, 2, 5][..]), ops).prop_map(|(limits, guesses, ops)| Case { limits, guesses, ops })
+}
+
+fn op(back: bool) -> impl Strategy<Value = Op> {
+    let pause = || prop_oneof![6 => Just(0), 1 => select(&[SECOND, 10_000, 10_001, 11_000][..])];
+    let from = || prop_oneof![4 => origin().prop_map(Some), 1 => Just(None)];
+    let action = select(&[Action::Send, Action::Guess][..]);
+    prop_oneof![
+        3 => (origin(), action).prop_map(|(origin, action)| Op::Charge(origin, action)),
+        2 => (0..4_usize).prop_map(Op::Refund),
+        8 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Send(place, from, pause)),
+        2 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Resend(place, from, pause)),
+        3 => (0..3_usize).prop_map(Op::Refuse),
+        10 => (place(), origin()).prop_map(|(place, origin)| Op::Guess(place, origin)),
+        3 => (0..3_usize).prop_map(Op::Win),
+        6 => any::<bool>().prop_map(|early| Op::AskAgain { early }),
+        6 => step(back).prop_map(Op::Step),
+        1 => Just(Op::Flush),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// Two addresses of one person, an id for that same person, and somebody else.
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        5 => Just(Place::Address(0)),
+        2 => Just(Place::Address(1)),
+        1 => Just(Place::Address(2)),
+        2 => Just(Place::Id(0)),
+    ]
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    prop_oneof![
+        4 => Just(Origin::Ipv4),
+        3 => Just(Origin::LinkA),
+        2 => Just(Origin::LinkB),
+        2 => Just(Origin::OtherSite),
+    ]
+}
+
+fn step(back: bool) -> impl Strategy<Value = Millis> {
+    let forward =
+        select(&[1, 999, 10_000, 30_000, 59_999, 60_000, 300_000, 600_000, HOUR, 2 * HOUR, DAY][..]);
+    let backward = select(&[-1, -999, -10_000, -60_000, -600_000, -HOUR][..]);
+    if back { prop_oneof![3 => forward, 1 => backward].boxed() } else { forward.boxed() }
+}
+
+/// What stands for people, places and networks in a store; derived once.
+struct Names {
+    slots: HashMap<Place, (Slot, Subject)>,
+    networks: HashMap<Origin, slot::Network>,
+}
+
+impl Names {
+    fn new() -> Self {
+        let texts = ["a+0@example.com", "a+1@example.com", "b@example.com"];
+        let addresses = (0_u8..)
+            .zip(texts)
+            .map(|(number, text)| (Place::Address(number), (address(text), subject(Tenant::SIMPLE, text))));
+        let ids = (0..2).map(|number| (Place::Id(number), (id(number), subject(tenant(KEYED), texts[0]))));
+        let networks = [
+            (Origin::Ipv4, "192.0.2.1".to_owned()),
+            (Origin::LinkA, "2001:db8:1:a::1".to_owned()),
+            (Origin::LinkB, "2001:db8:1:b::1".to_owned()),
+            (Origin::OtherSite, "2001:db8:2::1".to_owned()),
+        ];
+        let many = (0..MANY).map(|number| (Origin::OneOf(number), format!("198.51.100.{number}")));
+        let networks = networks.into_iter().chain(many).map(|(origin, ip)| (origin, network(&ip)));
+        Self { slots: addresses.chain(ids).collect(), networks: networks.collect() }
+    }
+
+    fn slot(&self, place: Place) -> &Slot {
+        &self.slots[&place].0
+    }
+
+    fn subject(&self, place: Place) -> &Subject {
+        &self.slots[&place].1
+    }
+
+    fn site(&self, origin: Origin) -> Tag {
+        self.networks[&origin].site
+    }
+
+    fn account(&self, of: u8, origin: Origin, action: Action) -> NetworkAccount {
+        NetworkAccount { tenant: tenant(of), network: self.networks[&origin], action }
+    }
+}
+
+fn tenant(number: u8) -> Tenant {
+    if number == SIMPLE { Tenant::SIMPLE } else { Tenant::named("keyed") }
+}
+
+fn tenant_of(place: Place) -> u8 {
+    match place {
+        Place::Address(_) => SIMPLE,
+        Place::Id(_) => KEYED,
+    }
+}
+
+fn person_of(place: Place) -> u8 {
+    u8::from(place == Place::Address(2))
+}
+
+fn site_of(origin: Origin) -> u8 {
+    match origin {
+        Origin::Ipv4 => 0,
+        Origin::LinkA | Origin::LinkB => 1,
+        Origin::OtherSite => 2,
+        Origin::OneOf(number) => 10 + number,
+    }
+}
+
+impl Request {
+    /// The ledgers that it is entered in, each with its windows.
+    fn ledgers(self, limits: &Limits) -> Vec<(Ledger, Windows)> {
+        match self {
+            Self::Charge(tenant, origin, action) => {
+                let (of, windows): (fn(u8, Network) -> Ledger, _) = match action {
+                    Action::Send => (Ledger::NetworkSends, &limits.network_sends),
+                    Action::Guess => (Ledger::NetworkGuesses, &limits.network_guesses),
+                };
+                let (site, link) = match origin {
+                    Origin::Ipv4 | Origin::OneOf(_) => {
+                        return vec![(of(tenant, Network::Site(site_of(origin))), windows.clone())];
+                    }
+                    Origin::LinkA | Origin::OtherSite => (site_of(origin), 0),
+                    Origin::LinkB => (site_of(origin), 1),
+                };
+                let wider = windows.iter().map(|(most, span)| (most * 5, *span)).collect();
+                vec![
+                    (of(tenant, Network::Link(site, link)), windows.clone()),
+                    (of(tenant, Network::Site(site)), wider),
+                ]
+            }
+            Self::Admit(place, from) => {
+                let (tenant, person) = (tenant_of(place), person_of(place));
+                let mut ledgers = vec![(Ledger::SubjectSends(tenant, person), limits.subject_sends.clone())];
+                if let Some(origin) = from {
+                    let site = Ledger::SiteSends(tenant, person, site_of(origin));
+                    ledgers.push((site, limits.site_sends.clone()));
+                }
+                ledgers.push((Ledger::AddressSends(person), limits.address_sends.clone()));
+                ledgers
+            }
+            Self::Spend(place, origin) => {
+                let ledger = Ledger::SiteGuesses(tenant_of(place), person_of(place), site_of(origin));
+                vec![(ledger, limits.site_guesses.clone())]
+            }
+        }
+    }
+
+    fn keep(self, limits: &Limits) -> Millis {
+        let of: &[&Windows] = match self {
+            Self::Charge(_, _, Action::Send) => &[&limits.network_sends],
+            Self::Charge(_, _, Action::Guess) => &[&limits.network_guesses],
+            Self::Admit(..) => &[&limits.subject_sends, &limits.site_sends, &limits.address_sends],
+            Self::Spend(..) => &[&limits.site_guesses],
+        };
+        of.iter().flat_map(|windows| windows.iter()).map(|(_, span)| *span).max().expect("a window")
+    }
+}
+
+/// A limit is written as the settings write it.
+fn limit(windows: &Windows) -> Limit {
+    let texts: Vec<_> = windows.iter().map(|(most, span)| format!("{most}/{}s", span / SECOND)).collect();
+    texts.join(" ").parse().expect("a limit")
+}
+
+/// What a store was asked to admit, and by which name it did.
+#[derive(Debug, Clone)]
+struct Entered {
+    request: Request,
+    ledgers: Vec<Ledger>,
+    entry: Entry,
+}
+
+struct Mail {
+    place: Place,
+    code: Code,
+    entered: Entered,
+}
+
+struct Guess {
+    place: Place,
+    code: Code,
+    number: u32,
+    network: Entered,
+    site: Option<Entered>,
+}
+
+/// What one case has seen, to be asserted without the model's rules.
+#[derive(Default)]
+struct Tally {
+    went_back: bool,
+    /// What stands in each ledger, by the time at which it really was admitted.
+    admitted: HashMap<Ledger, Vec<(Millis, Entry)>>,
+    codes: Code,
+    guesses: u32,
+    charges: VecDeque<Entered>,
+    mails: VecDeque<Mail>,
+    open_guesses: VecDeque<Guess>,
+    last_refusal: Option<(Request, Millis)>,
+    /// When a guess was compared, for each tenant and person.
+    compared: HashMap<(u8, u8), Vec<Millis>>,
+    seen: HashSet<String>,
+}
+
+/// A store and the model side by side.
+struct Pair<'a> {
+    names: &'a Names,
+    bench: Bench,
+    model: Model,
+    ledgers: Ledgers,
+    limits: Limits,
+    network_sends: NetworkLimit,
+    network_guesses: NetworkLimit,
+    sends: SendLimits,
+    site_guesses: Limit,
+    tally: Tally,
+}
+
+impl<'a> Pair<'a> {
+    fn new(names: &'a Names, mut bench: Bench, limits: Limits, guesses: usize) -> Self {
+        let life = Duration::from_millis(LIFE.unsigned_abs());
+        bench.policy = Policy { life, guesses: guesses.try_into().expect("a few") };
+        Self {
+            names,
+            model: Model::new(Rules { life: LIFE, guesses }, bench.clock.millis().cast_signed()),
+            bench,
+            ledgers: Ledgers::default(),
+            network_sends: NetworkLimit::new(limit(&limits.network_sends)),
+            network_guesses: NetworkLimit::new(limit(&limits.network_guesses)),
+            sends: SendLimits {
+                subject: limit(&limits.subject_sends),
+                site: limit(&limits.site_sends),
+                address: limit(&limits.address_sends),
+            },
+            site_guesses: limit(&limits.site_guesses),
+            limits,
+            tally: Tally::default(),
+        }
+    }
+
+    fn now(&self) -> Millis {
+        self.bench.clock.millis().cast_signed()
+    }
+
+    fn step(&mut self, time: Millis) {
+        self.bench.clock.step(time);
+        self.model.step(time);
+        self.tally.went_back |= time < 0;
+    }
+
+    fn skip_the_last_seconds(&mut self, place: Place) {
+        let left = self.model.left(place);
+        if (1..LAST_SECONDS).contains(&left) {
+            self.step(left);
+        }
+    }
+
+    async fn run(&mut self, op: Op) -> TestCaseResult {
+        let last_refusal = self.tally.last_refusal.take();
+        match op {
+            Op::Charge(origin, action) => {
+                if let Some(entered) = self.charge(Request::Charge(SIMPLE, origin, action)).await? {
+                    self.tally.charges.push_front(entered);
+                }
+            }
+            Op::Refund(back) => {
+                if let Some(entered) = self.tally.charges.remove(back) {
+                    self.refund(&entered).await;
+                }
+            }
+            Op::Send(place, from, pause) => self.send(place, from, pause, false).await?,
+            Op::Resend(place, from, pause) => self.send(place, from, pause, true).await?,
+            Op::Refuse(back) => {
+                if let Some(mail) = self.tally.mails.remove(back) {
+                    self.refuse(mail).await?;
+                }
+            }
+            Op::Guess(place, origin) => self.guess(place, origin).await?,
+            Op::Win(back) => {
+                if let Some(guess) = self.tally.open_guesses.remove(back) {
+                    self.win(guess).await?;
+                }
+            }
+            Op::AskAgain { early } => {
+                if let Some((request, wait)) = last_refusal {
+                    self.ask_again(request, wait, early).await?;
+                }
+            }
+            Op::Step(time) => self.step(time),
+            Op::Flush => self.bench.forget_scripts().await,
+            Op::Restart => self.bench = self.bench.restarted().await,
+        }
+        Ok(())
+    }
+
+    /// Asks the store and the model; `None` where it is refused.
+    async fn charge(&mut self, request: Request) -> Result<Option<Entered>, TestCaseError> {
+        let charged = match request {
+            Request::Charge(tenant, origin, action) => {
+                let limit = match action {
+                    Action::Send => &self.network_sends,
+                    Action::Guess => &self.network_guesses,
+                };
+                self.bench.store.charge(&self.names.account(tenant, origin, action), limit).await
+            }
+            Request::Admit(place, from) => {
+                let site = from.map(|origin| self.names.site(origin));
+                self.bench.store.admit(self.names.subject(place), site.as_ref(), &self.sends).await
+            }
+            Request::Spend(..) => panic!("a guess is charged as it is spent"),
+        };
+        let store = verdict(charged.expect("an answer"));
+        let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
+        prop_assert_eq!(store, self.ledgers.charge(&step, keep, now), "{:?}", request);
+        self.settle(request, store)
+    }
+
+    /// Notes what the store admitted or refused.
+    fn settle(&mut self, request: Request, verdict: Verdict) -> Result<Option<Entered>, TestCaseError> {
+        match verdict {
+            Verdict::Refused(standing) => {
+                self.tally.seen.insert(format!("refused by {}", standing.ledger));
+                self.tally.last_refusal = Some((request, standing.wait));
+                Ok(None)
+            }
+            Verdict::Admitted(entry, _) => Ok(Some(self.admitted(request, entry)?)),
+        }
+    }
+
+    fn admitted(&mut self, request: Request, entry: Entry) -> Result<Entered, TestCaseError> {
+        let now = self.now();
+        let step = request.ledgers(&self.limits);
+        for (ledger, windows) in &step {
+            let admitted = self.tally.admitted.entry(*ledger).or_default();
+            admitted.push((now, entry));
+            for (most, span) in windows.iter().filter(|_| !self.tally.went_back) {
+                let within = admitted.iter().filter(|(at, _)| *at > now - span).count();
+                prop_assert!(within <= *most, "{:?} admitted {} in {} ms", ledger, within, span);
+            }
+        }
+        let ledgers = step.into_iter().map(|(ledger, _)| ledger).collect();
+        Ok(Entered { request, ledgers, entry })
+    }
+
+    fn given_back(&mut self, entered: &Entered) {
+        self.ledgers.give_back(&entered.ledgers, entered.entry);
+        for ledger in &entered.ledgers {
+            let admitted = self.tally.admitted.entry(*ledger).or_default();
+            admitted.retain(|(_, entry)| *entry != entered.entry);
+        }
+    }
+
+    async fn refund(&mut self, entered: &Entered) {
+        let Request::Charge(tenant, origin, action) = entered.request else { panic!("a network's") };
+        let account = self.names.account(tenant, origin, action);
+        self.bench.store.refund(&account, entered.entry).await.expect("an answer");
+        self.given_back(entered);
+    }
+
+    async fn send(
+        &mut self,
+        place: Place,
+        from: Option<Origin>,
+        pause: Millis,
+        again: bool,
+    ) -> TestCaseResult {
+        if let Some(origin) = from
+            && self.charge(Request::Charge(tenant_of(place), origin, Action::Send)).await?.is_none()
+        {
+            return Ok(());
+        }
+        let Some(entered) = self.charge(Request::Admit(place, from)).await? else { return Ok(()) };
+        self.step(pause);
+        self.skip_the_last_seconds(place);
+        let (code, slot, entry) = (self.tally.codes, self.names.slot(place), entered.entry);
+        self.tally.codes += 1;
+        let (store, model) = if again {
+            (
+                store_model::recoded(self.bench.recode_for(slot, code, entry).await),
+                self.model.recode(place, code, entry),
+            )
+        } else {
+            (
+                store_model::opened(self.bench.open_for(slot, code, entry).await),
+                self.model.open(place, code, entry),
+            )
+        };
+        prop_assert_eq!(store, model, "{:?}, sent again: {}", place, again);
+        match store {
+            Answer::Live(_) => self.tally.mails.push_front(Mail { place, code, entered }),
+            Answer::Late => drop(self.tally.seen.insert("late".to_owned())),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, Mail { place, code, entered }: Mail) -> TestCaseResult {
+        self.skip_the_last_seconds(place);
+        let back = self.bench.fail_for(self.names.slot(place), code, entered.entry).await;
+        prop_assert_eq!(Answer::Failed(back), self.model.fail(place, code, entered.entry));
+        if back {
+            let subject = self.names.subject(place);
+            self.bench.store.withdraw(subject, entered.entry).await.expect("an answer");
+            self.given_back(&entered);
+        }
+        self.tally.seen.insert(format!("a refused mail, given back: {back}"));
+        Ok(())
+    }
+
+    async fn guess(&mut self, place: Place, origin: Origin) -> TestCaseResult {
+        let request = Request::Charge(tenant_of(place), origin, Action::Guess);
+        let Some(network) = self.charge(request).await? else { return Ok(()) };
+        if let (Spent::Compare(code), site) = self.spend(place, origin).await? {
+            let number = self.tally.guesses;
+            self.tally.guesses += 1;
+            self.tally.open_guesses.push_front(Guess { place, code, number, network, site });
+        }
+        Ok(())
+    }
+
+    /// Spends a guess; what its site was charged where it is one at an address.
+    async fn spend(
+        &mut self,
+        place: Place,
+        origin: Origin,
+    ) -> Result<(Spent, Option<Entered>), TestCaseError> {
+        self.skip_the_last_seconds(place);
+        let guesser = Guesser { site: self.names.site(origin), limit: &self.site_guesses };
+        let (spent, charged) = self.bench.spend_from(Some(&guesser), self.names.slot(place)).await;
+        let mut entered = None;
+        if let Place::Address(_) = place {
+            let request = Request::Spend(place, origin);
+            let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
+            let model = self.ledgers.charge(&step, keep, now);
+            if let Spent::Limited(standing) = spent {
+                let verdict = Verdict::Refused(standing_of(&standing));
+                prop_assert_eq!(verdict, model);
+                self.settle(request, verdict)?;
+                return Ok((spent, None));
+            }
+            let Verdict::Admitted(entry, _) = model else {
+                return Err(TestCaseError::fail(format!("{spent:?} instead of {model:?}")));
+            };
+            prop_assert!(charged.is_none_or(|charged| charged.entry == entry));
+            entered = Some(self.admitted(request, entry)?);
+        }
+        if let Spent::Compare(_) = spent {
+            let subject = (tenant_of(place), person_of(place));
+            let now = self.now();
+            self.tally.compared.entry(subject).or_default().push(now);
+        }
+        prop_assert_eq!(store_model::spent(spent), self.model.spend(place), "{:?}", place);
+        prop_assert_eq!(charged.is_some(), matches!((place, spent), (Place::Address(_), Spent::Compare(_))));
+        Ok((spent, entered))
+    }
+
+    async fn win(&mut self, guess: Guess) -> TestCaseResult {
+        let Guess { place, code, number, network, site } = guess;
+        self.skip_the_last_seconds(place);
+        let charged = site.as_ref().map(|entered| {
+            let Request::Spend(_, origin) = entered.request else { panic!("a site's") };
+            SiteEntry { site: self.names.site(origin), entry: entered.entry }
+        });
+        let won = self.bench.consume_for(self.names.slot(place), code, number, charged.as_ref()).await;
+        prop_assert_eq!(Answer::Won(won), self.model.consume(place, (code, number)));
+        if won {
+            if let Some(site) = &site {
+                self.given_back(site);
+            }
+            self.refund(&network).await;
+        }
+        self.tally.seen.insert(format!("won: {won}"));
+        Ok(())
+    }
+
+    /// Right after the wait that it was told a request passes, and a millisecond before it does not.
+    async fn ask_again(&mut self, request: Request, wait: Millis, early: bool) -> TestCaseResult {
+        self.step(if early { wait - 1 } else { wait });
+        // With the last seconds of a code the moment would be skipped too.
+        if let Request::Spend(place, _) = request
+            && (1..LAST_SECONDS).contains(&self.model.left(place))
+        {
+            return Ok(());
+        }
+        let admitted = match request {
+            Request::Spend(place, origin) => {
+                !matches!(self.spend(place, origin).await?, (Spent::Limited(_), _))
+            }
+            request => self.charge(request).await?.is_some(),
+        };
+        prop_assert_eq!(admitted, !early, "{:?} after {} ms", request, wait);
+        self.tally.seen.insert(format!("asked again, early: {early}"));
+        Ok(())
+    }
+}
+
+fn verdict(charged: Charged) -> Verdict {
+    match charged {
+        Charged::Admitted { entry, standing } => Verdict::Admitted(entry, standing_of(&standing)),
+        Charged::Refused(standing) => Verdict::Refused(standing_of(&standing)),
+    }
+}
+
+fn standing_of(standing: &otpd::domain::limit::Standing) -> Standing {
+    let millis = |time: Duration| time.as_millis().try_into().expect("a short time");
+    Standing {
+        ledger: standing.ledger.name(),
+        window: (standing.window.most.get() as usize, millis(standing.window.span)),
+        remaining: standing.remaining as usize,
+        reset: millis(standing.reset),
+        wait: millis(standing.wait),
+    }
+}
+
+fn check<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> TestCaseResult) {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    TestRunner::new(config).run(strategy, test).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Runs many cases, each on an empty store.
+fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
+    let (names, seen) = (Names::new(), RefCell::new(HashSet::new()));
+    check(cases, &case(), |Case { limits, guesses, ops }| {
+        runtime.block_on(async {
+            let mut pair = Pair::new(&names, empty_store().await, limits, guesses);
+            for op in ops {
+                pair.run(op).await?;
+            }
+            seen.borrow_mut().extend(pair.tally.seen);
+            Ok(())
+        })
+    });
+    assert_eq!(seen.into_inner(), HashSet::from(ALL_KINDS.map(str::to_owned)));
+}
+
+/// One round of an attack with as many networks as it takes: a send, guesses, and a pause.
+#[derive(Debug, Clone)]
+struct Round {
+    sender: Origin,
+    place: Place,
+    guessers: Vec<Origin>,
+    pause: Millis,
+}
+
+fn round() -> impl Strategy<Value = Round> {
+    let one_of_many = || (0..MANY).prop_map(Origin::OneOf);
+    let guessers = prop_oneof![
+        3 => prop::collection::vec(one_of_many(), 6..7),
+        1 => prop::collection::vec(one_of_many(), 0..6),
+    ];
+    let pauses = select(&[61, 61, 240, 290, 760, 1700, 3600, 7200][..]);
+    (one_of_many(), select(&[Place::Address(0), Place::Address(1)][..]), guessers, pauses)
+        .prop_map(|(sender, place, guessers, pause)| Round { sender, place, guessers, pause: pause * SECOND })
+}
+
+/// With the default limits no more than 50 guesses at one person are compared in any 24 hours.
+fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
+    const BOUND: usize = 50;
+    let (names, most) = (Names::new(), RefCell::new(0));
+    check(cases, &prop::collection::vec(round(), 60..120), |rounds| {
+        runtime.block_on(async {
+            let mut pair = Pair::new(&names, empty_store().await, the_defaults(), 5);
+            for Round { sender, place, guessers, pause } in rounds {
+                pair.send(place, Some(sender), 0, false).await?;
+                for guesser in guessers {
+                    pair.guess(place, guesser).await?;
+                }
+                pair.step(pause);
+            }
+            let compared = &pair.tally.compared[&(SIMPLE, 0)];
+            for last in compared {
+                let in_a_day = compared.iter().filter(|at| (last - 24 * HOUR..=*last).contains(at)).count();
+                prop_assert!(in_a_day <= BOUND, "{} guesses in 24 hours", in_a_day);
+                let seen = *most.borrow();
+                most.replace(in_a_day.max(seen));
+            }
+            Ok(())
+        })
+    });
+    assert_eq!(most.into_inner(), BOUND, "the bound is met, so the rounds are an attack");
+}
+
+/// What others do at one moment, or, where it is nothing, a guess of the holder of an id.
+fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
+    let others = op(false).prop_map(|op| match op {
+        Op::Send(place, from, _) => Op::Send(place, from, 0),
+        Op::Resend(place, from, _) => Op::Resend(place, from, 0),
+        Op::Step(_) | Op::AskAgain { .. } => Op::Flush,
+        op => op,
+    });
+    prop_oneof![6 => others.prop_map(Some), 1 => Just(None)]
+}
+
+/// Nothing that another network does, be it to the same person, takes a guess from who holds an id.
+fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
+    let names = Names::new();
+    let ops = (limits(), select(&[1, 2, 5][..]), prop::collection::vec(at_one_moment(), 1..60));
+    check(cases, &ops, |(limits, guesses, ops)| {
+        runtime.block_on(async {
+            let (own, holder) = (Place::Id(1), Origin::OneOf(0));
+            let mut pair = Pair::new(&names, empty_store().await, limits, guesses);
+            pair.send(own, Some(holder), 0, false).await?;
+            // That mail arrived: the relay refuses others'.
+            pair.tally.mails.clear();
+            let mut made = 0;
+            for op in ops.into_iter().chain(vec![None; guesses + 1]) {
+                if let Some(op) = op {
+                    pair.run(op).await?;
+                    continue;
+                }
+                let (spent, _) = pair.spend(own, holder).await?;
+                let wanted =
+                    if made < guesses { Spent::Compare(0) } else { Spent::Closed(Status::Exhausted) };
+                prop_assert_eq!(spent, wanted, "after {} guesses of {}", made, guesses);
+                made += 1;
+            }
+            Ok(())
+        })
+    });
+}
+
+async fn emptied(bench: &Bench) -> Bench {
+    bench.clear().await;
+    bench.clone()
+}
+
+#[test]
+fn the_ledgers_in_memory_answer_as_the_model_does() {
+    compare(CASES_IN_MEMORY, &store_model::one_thread(), async || Bench::memory());
+}
+
+#[test]
+fn the_ledgers_on_redis_answer_as_the_model_does() {
+    let runtime = store_model::one_thread();
+    let bench = runtime.block_on(Bench::redis());
+    compare(CASES_ON_REDIS, &runtime, async || emptied(&bench).await);
+}
+
+#[test]
+fn an_attack_on_the_memory_gets_fifty_guesses_a_day() {
+    attack(CASES_IN_MEMORY / 100, &store_model::one_thread(), async || Bench::memory());
+}
+
+#[test]
+fn an_attack_on_redis_gets_fifty_guesses_a_day() {
+    let runtime = store_model::one_thread();
+    let bench = runtime.block_on(Bench::redis());
+    attack(CASES_ON_REDIS / 100, &runtime, async || emptied(&bench).await);
+}
+
+#[test]
+fn in_memory_nobody_takes_a_guess_from_who_holds_an_id() {
+    disturb(CASES_IN_MEMORY / 10, &store_model::one_thread(), async || Bench::memory());
+}
+
+#[test]
+fn on_redis_nobody_takes_a_guess_from_who_holds_an_id() {
+    let runtime = store_model::one_thread();
+    let bench = runtime.block_on(Bench::redis());
+    disturb(CASES_ON_REDIS / 10, &runtime, async || emptied(&bench).await);
+}

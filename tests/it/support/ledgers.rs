@@ -1,0 +1,131 @@
+//! The ledgers of the document once more, as naively as they can be said: every entry stands in the list of each
+//! ledger that it was made in, a give-back takes it out, and each window is counted anew at each question. Shares
+//! nothing with the code it checks.
+
+use std::collections::HashMap;
+
+use super::model::{Entry, Millis};
+
+/// The most entries, and in which time.
+pub type Windows = Vec<(usize, Millis)>;
+
+/// One ledger: what is counted, and for whom. Tenants, persons and sites go by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ledger {
+    NetworkSends(u8, Network),
+    NetworkGuesses(u8, Network),
+    SubjectSends(u8, u8),
+    SiteSends(u8, u8, u8),
+    SiteGuesses(u8, u8, u8),
+    AddressSends(u8),
+}
+
+/// Whose network it is: a site as a whole, or one of its links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    Site(u8),
+    Link(u8, u8),
+}
+
+/// How a ledger stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub ledger: &'static str,
+    pub window: (usize, Millis),
+    pub remaining: usize,
+    pub reset: Millis,
+    pub wait: Millis,
+}
+
+/// What became of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Admitted(Entry, Standing),
+    Refused(Standing),
+}
+
+/// Every entry that was made and not given back.
+#[derive(Default)]
+pub struct Ledgers(HashMap<Ledger, Vec<Millis>>);
+
+impl Ledger {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NetworkSends(..) => "network_sends",
+            Self::NetworkGuesses(..) => "network_guesses",
+            Self::SubjectSends(..) => "subject_sends",
+            Self::SiteSends(..) => "site_sends",
+            Self::SiteGuesses(..) => "site_guesses",
+            Self::AddressSends(_) => "address_sends",
+        }
+    }
+
+    /// Whether the entries of both are kept and forgotten together: all sends to one person are.
+    fn shares_its_log_with(self, other: Self) -> bool {
+        let person = |ledger| match ledger {
+            Self::SubjectSends(_, person) | Self::SiteSends(_, person, _) | Self::AddressSends(person) => {
+                Some(person)
+            }
+            _ => None,
+        };
+        self == other || (person(self).is_some() && person(self) == person(other))
+    }
+}
+
+impl Ledgers {
+    /// Enters an action into all of these ledgers or, where a window of one is full, into none. `keep` is the
+    /// longest window of any ledger that shares a log with them.
+    pub fn charge(&mut self, step: &[(Ledger, Windows)], keep: Millis, now: Millis) -> Verdict {
+        let before = self.tightest(step, now);
+        if before.wait > 0 {
+            return Verdict::Refused(before);
+        }
+        // An entry is named by its moment, or by the next one that is free.
+        let newest = step.iter().flat_map(|(ledger, _)| self.entries(*ledger)).max();
+        let entry = newest.map_or(now, |newest| now.max(newest + 1));
+        for (ledger, _) in step {
+            self.0.entry(*ledger).or_default().push(entry);
+        }
+        // What is older than all windows is forgotten for good, should the clock step back.
+        for (ledger, entries) in &mut self.0 {
+            if step.iter().any(|(charged, _)| charged.shares_its_log_with(*ledger)) {
+                entries.retain(|entry| *entry > now - keep);
+            }
+        }
+        Verdict::Admitted(entry.unsigned_abs(), self.tightest(step, now))
+    }
+
+    /// Takes an entry out of the ledgers that it was made in.
+    pub fn give_back(&mut self, ledgers: &[Ledger], entry: Entry) {
+        for ledger in ledgers {
+            self.0.entry(*ledger).or_default().retain(|other| other.unsigned_abs() != entry);
+        }
+    }
+
+    fn entries(&self, ledger: Ledger) -> impl Iterator<Item = Millis> + Clone {
+        self.0.get(&ledger).into_iter().flatten().copied()
+    }
+
+    /// The longest wait, then the least room, then the first.
+    fn tightest(&self, step: &[(Ledger, Windows)], now: Millis) -> Standing {
+        let standings: Vec<_> = step
+            .iter()
+            .flat_map(|(ledger, windows)| windows.iter().map(|window| self.standing(*ledger, *window, now)))
+            .collect();
+        let longest = standings.iter().map(|standing| standing.wait).max().expect("a ledger has windows");
+        let waiting = || standings.iter().filter(|standing| standing.wait == longest);
+        let least = waiting().map(|standing| standing.remaining).min().expect("one waits longest");
+        *waiting().find(|standing| standing.remaining == least).expect("one has least room")
+    }
+
+    fn standing(&self, ledger: Ledger, window @ (most, span): (usize, Millis), now: Millis) -> Standing {
+        let counted = |now| self.entries(ledger).filter(move |entry| *entry > now - span);
+        let is_free = |now: &Millis| counted(*now).count() < most;
+        // Room comes when an entry leaves.
+        let leaves = counted(now).map(|entry| entry + span);
+        let free = [now].into_iter().chain(leaves.clone()).filter(is_free).min().expect("all entries leave");
+        let remaining = most.saturating_sub(counted(now).count());
+        let reset = leaves.min().map_or(0, |first| first - now);
+        Standing { ledger: ledger.name(), window, remaining, reset, wait: free - now }
+    }
+}
