@@ -334,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_let_an_address_be_guessed_are_refused() {
+        let sends = |text| ("OTP_LIMITS__SUBJECT_SENDS", text);
+        let said = refused("OTP_LIMITS__SUBJECT_SENDS", &[sends("1/60s 21/day")]);
+        assert!(said.contains("105 times a day, a chance of 1.1e-4"), "{said}");
+        settings(&[sends("1/60s 20/day")]);
+        settings(&[sends("1/60s 21/day"), ("OTP_CODES__DIGITS", "7")]);
+        refused("OTP_LIMITS__SUBJECT_SENDS", &[sends("1/60s 11/day"), ("OTP_LIMITS__GUESSES", "10")]);
+        for quick in ["10/day", "1/29s 10/day", "2/60s 10/day"] {
+            assert!(refused("OTP_LIMITS__SUBJECT_SENDS", &[sends(quick)]).contains("30 s"), "{quick}");
+        }
+        settings(&[sends("1/30s 10/day")]);
+        let loaded = with(&[sends("1000/day"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")]).unwrap();
+        assert_eq!(loaded.warnings.len(), 1);
+    }
+
+    #[test]
     fn values_out_of_range_are_refused() {
         for (name, value) in [
             ("OTP_HTTP__LISTEN", "localhost:5000"),
@@ -353,6 +369,12 @@ mod tests {
             ("OTP_CODES__LIFE", "29s"),
             ("OTP_CODES__LIFE", "11m"),
             ("OTP_LIMITS__GUESSES", "0"),
+            ("OTP_LIMITS__NETWORK_SENDS", "30 an hour"),
+            ("OTP_LIMITS__SHIELD_BURST", "0"),
+            ("OTP_LIMITS__RELAY_MAILS_PER_DAY", "0"),
+            ("OTP_HTTP__TRUSTED_PROXIES", "0.0.0.0/0"),
+            ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
+            ("OTP_HTTP__FORWARDED_HEADER", "x-real-ip"),
             ("OTP_HASH__THREADS", "65"),
             ("OTP_HASH__QUEUE", "10001"),
             ("OTP_LOG__FORMAT", "xml"),

@@ -200,6 +200,21 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     assert_eq!(code, Some(2));
 }
 
+#[tokio::test]
+async fn doctor_says_what_the_limits_let_an_attacker_win() {
+    let app = TestApp::limited().spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
+    assert!(said.contains("guesses at one address in a day: 50, a chance of 5.0e-5"), "{said}");
+    assert!(said.contains("1 networks 1.0e-4, 1000 networks 1.0e-1, 10000 networks 1.0e0"), "{said}");
+    assert!(said.contains("ok    redis: answers, takes writes and evicts nothing"), "{said}");
+    app.redis.configure("maxmemory-policy", "allkeys-lru").await;
+    let output = run(folder.path(), &settings, &["doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("its maxmemory-policy must be noeviction"), "{output:?}");
+}
+
 #[test]
 fn keygen_prints_secrets_that_serve_takes() {
     let folder = tempfile::tempdir().expect("a folder");

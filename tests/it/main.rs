@@ -14,6 +14,7 @@ mod documents;
 mod faults;
 mod layering;
 mod ledger_model;
+mod limits;
 mod limits_of_a_request;
 mod openapi;
 mod parallel;

@@ -1,0 +1,229 @@
+//! The ledgers as callers meet them: what is charged, what is given back, and what a 429 says.
+//!
+//! The arithmetic of windows is shown at the store; here, the order of the steps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::support::app::{Answer, Process, TestApp};
+use crate::support::smtp::Fault;
+
+const CLIENT: &str = "192.0.2.1";
+const EMAIL: &str = "a@example.com";
+
+/// Which ledger an answer names, how much room it has, and how long to wait where it is a refusal.
+fn told(answer: &Answer) -> (String, u32, Option<u64>) {
+    let state = answer.header("ratelimit").unwrap_or_else(|| panic!("not metered: {answer:?}"));
+    let name = state.split('"').nth(1).expect("a quoted name").to_owned();
+    let room = state.split_once(";r=").and_then(|(_, rest)| rest.split_once(';')).expect("the room").0;
+    let policy = answer.header("ratelimit-policy").expect("a policy");
+    assert!(policy.starts_with(&format!("\"{name}\";q=")) && policy.contains(";w="), "{policy}");
+    let wait = answer.header("retry-after").filter(|_| answer.status == 429);
+    (name, room.parse().expect("a number"), wait.map(|wait| wait.parse().expect("whole seconds")))
+}
+
+/// The lengths of all logs in the store whose key ends like that.
+async fn logs(app: &TestApp, end: &str) -> Vec<usize> {
+    let dump = app.redis.dump().await.into_iter();
+    dump.filter(|(key, ..)| key.ends_with(end.as_bytes())).map(|(_, value, _)| value.len()).collect()
+}
+
+#[tokio::test]
+async fn answers_tell_a_caller_of_its_own_network_only() {
+    let app = TestApp::limited().spawn().await;
+    let sent = app.send_from(CLIENT, EMAIL).await;
+    assert_eq!((sent.status, told(&sent)), (200, ("network_sends".to_owned(), 29, None)));
+    assert_eq!(sent.header("ratelimit-policy"), Some("\"network_sends\";q=30;w=3600"));
+    // The same whether or not the address has a code outstanding.
+    for email in [EMAIL, "unknown@example.com"] {
+        let wrong = app.verify_from("198.51.100.1", email, "000000").await;
+        assert_eq!((wrong.status, told(&wrong).0), (400, "network_guesses".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_before_the_ledgers_touches_none() {
+    let app = TestApp::limited().spawn().await;
+    for (path, body) in [
+        ("/send-otp", "{}"),
+        ("/send-otp", r#"{"email":"nobody"}"#),
+        ("/verify-otp", r#"{"email":"a@example.com","otp":"12345"}"#),
+        ("/verify-otp", r#"{"email":"a@example.com","otp":"12345678901"}"#),
+        ("/verify-otp", r#"{"email":"a@example.com","otp":"abcdef"}"#),
+        ("/verify-otp", "no JSON"),
+    ] {
+        let answer = app.post(path, body).await;
+        assert_eq!((answer.status, answer.header("ratelimit")), (400, None), "{path} {body}");
+    }
+    assert!(app.redis.dump().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_wait_is_the_longest_of_the_refusing_step_and_of_those_charged_before_it() {
+    let app = TestApp::limited().set("OTP_LIMITS__NETWORK_SENDS", "2/1h").spawn().await;
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
+    // The subject would admit one more in a minute; the network, full by this very request, only in an hour.
+    let (name, room, wait) = told(&app.send_from(CLIENT, EMAIL).await);
+    assert_eq!((name.as_str(), room), ("network_sends", 0));
+    assert!(wait.is_some_and(|wait| (3590..=3600).contains(&wait)), "{wait:?}");
+    // From another network it is the subject's wait.
+    let (name, room, wait) = told(&app.send_from("198.51.100.1", EMAIL).await);
+    assert_eq!((name.as_str(), room), ("subject_sends", 0));
+    assert!(wait.is_some_and(|wait| (50..=60).contains(&wait)), "{wait:?}");
+}
+
+#[tokio::test]
+async fn after_retry_after_the_same_request_passes() {
+    let app = TestApp::limited()
+        .set("OTP_LIMITS__SUBJECT_SENDS", "1/3s 10/day")
+        .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
+        .spawn()
+        .await;
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
+    let begun = Instant::now();
+    let (_, _, wait) = told(&app.send_from(CLIENT, EMAIL).await);
+    assert_eq!(wait, Some(3), "rounded up");
+    let mut last = Duration::ZERO;
+    while app.send_from(CLIENT, EMAIL).await.status == 429 {
+        last = begun.elapsed();
+        assert!(last < Duration::from_secs(3), "refused when the time was up");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert!(last > Duration::from_secs(2), "it came in long before: {last:?}");
+}
+
+#[tokio::test]
+async fn a_refused_send_leaves_the_live_code_as_it_is() {
+    let app = TestApp::limited().spawn().await;
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
+    let code = app.smtp.last_code_to(EMAIL);
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 429);
+    assert_eq!(app.smtp.mails().len(), 1);
+    assert_eq!(app.verify_from(CLIENT, EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_refused_mail_gives_the_subject_its_send_back_and_the_network_none() {
+    let app = TestApp::limited().spawn().await;
+    app.smtp.set(Fault::RefuseContent);
+    let refused = app.send_from(CLIENT, EMAIL).await;
+    assert_eq!((refused.status, told(&refused).1), (500, 29));
+    app.smtp.set(Fault::None);
+    let sent = app.send_from(CLIENT, EMAIL).await;
+    assert_eq!((sent.status, told(&sent).1), (200, 28), "no cooldown after a mail that nobody got");
+}
+
+#[tokio::test]
+async fn a_mail_whose_outcome_is_unknown_gives_nothing_back() {
+    let app = TestApp::limited().spawn().await;
+    app.smtp.set(Fault::CloseAfterContent);
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 500);
+    app.smtp.set(Fault::None);
+    assert_eq!(told(&app.send_from(CLIENT, EMAIL).await).0, "subject_sends");
+}
+
+#[tokio::test]
+async fn a_right_guess_is_given_back_to_its_network_and_site() {
+    let app = TestApp::limited().spawn().await;
+    assert_eq!(app.send_from("2001:db8::1", EMAIL).await.status, 200);
+    let code = app.smtp.last_code_to(EMAIL);
+    assert_eq!(app.verify_from("2001:db8::1", EMAIL, &code).await.status, 200);
+    let guesses = app.redis.dump().await.into_iter().map(|(key, ..)| key);
+    let guesses: Vec<_> = guesses.filter(|key| key.windows(8).any(|part| part == b":guesses")).collect();
+    assert!(guesses.is_empty(), "neither the /64 nor the /48 nor the site at the subject: {guesses:?}");
+}
+
+#[tokio::test]
+async fn beyond_the_relays_day_nothing_is_sent_and_nothing_charged() {
+    let app = TestApp::limited().set("OTP_LIMITS__RELAY_MAILS_PER_DAY", "2").spawn().await;
+    for email in ["a@example.com", "b@example.com"] {
+        assert_eq!(app.send_from(CLIENT, email).await.status, 200);
+    }
+    for _ in 0..3 {
+        assert_eq!(app.send_from(CLIENT, "c@example.com").await.message().0, 503);
+    }
+    assert_eq!(app.smtp.mails().len(), 2);
+    assert_eq!(
+        logs(&app, ":simple:sends").await,
+        [12],
+        "two sends of the network, none of them of the refused"
+    );
+}
+
+#[tokio::test]
+async fn a_charge_that_timed_out_is_not_repeated() {
+    let app = TestApp::limited().spawn().await;
+    app.redis.pause();
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 503);
+    assert_eq!(app.verify_from(CLIENT, EMAIL, "000000").await.status, 503);
+    app.redis.resume();
+    let begun = Instant::now();
+    while app.get("/readyz").await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it recovers");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Redis found them waiting when it woke; each was asked for once.
+    for end in [":simple:sends", ":simple:guesses"] {
+        let found = logs(&app, end).await;
+        assert!(found.iter().all(|length| *length <= 6), "{end}: {found:?}");
+    }
+    assert!(app.smtp.mails().is_empty());
+}
+
+/// Many calls at once, spread over two processes on one Redis.
+async fn spread<C>(
+    processes: [&Arc<Process>; 2],
+    many: usize,
+    call: impl Fn(Arc<Process>, usize) -> C,
+) -> Vec<u16>
+where
+    C: Future<Output = Answer> + Send + 'static,
+{
+    let mut calls = JoinSet::new();
+    for number in 0..many {
+        let call = call(Arc::clone(processes[number % 2]), number);
+        calls.spawn(async move { call.await.status });
+    }
+    calls.join_all().await
+}
+
+fn count(statuses: &[u16], status: u16) -> usize {
+    statuses.iter().filter(|other| **other == status).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_keep_the_limits_as_one() {
+    let app = TestApp::limited()
+        .set("OTP_LIMITS__SUBJECT_SENDS", "5/1h 10/day")
+        .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
+        .spawn()
+        .await;
+    let other = Arc::new(app.another("OTP_LOG__LEVEL", "debug").await);
+    let both = [&app.process, &other];
+
+    let sends = spread(both, 60, |process, number| async move {
+        process.send_from("203.0.113.1", &format!("a{number}@example.com")).await
+    });
+    let sends = sends.await;
+    assert_eq!((count(&sends, 200), count(&sends, 429)), (30, 30), "of one network: {sends:?}");
+
+    let sends = spread(both, 40, |process, number| async move {
+        process.send_from(&format!("198.51.100.{number}"), "victim@example.com").await
+    });
+    let sends = sends.await;
+    assert_eq!((count(&sends, 200), count(&sends, 429)), (5, 35), "to one person: {sends:?}");
+
+    let sends = spread(both, 20, |process, number| async move {
+        process.send_from("203.0.113.2", &format!("other+{number}@example.com")).await
+    });
+    let sends = sends.await;
+    assert_eq!((count(&sends, 200), count(&sends, 429)), (3, 17), "of one site to one person: {sends:?}");
+
+    let guesses = spread(both, 60, |process, number| async move {
+        process.verify_from("203.0.113.3", &format!("a{number}@example.com"), "000000").await
+    });
+    let guesses = guesses.await;
+    assert_eq!((count(&guesses, 400), count(&guesses, 429)), (20, 40), "of one network: {guesses:?}");
+}
