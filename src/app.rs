@@ -13,7 +13,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::hasher::{Capacity, HashThreads};
 use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
-use crate::adapters::redis::{RedisStore, ScriptClock};
+use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
 use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls};
 use crate::adapters::{Sender, redis};
 use crate::config::secrets::ProofKeys;
@@ -136,7 +136,8 @@ impl App {
 /// # Errors
 /// Its address is none.
 pub async fn store(settings: &Settings) -> Result<RedisStore, redis::InvalidAddress> {
-    RedisStore::new(&settings.redis.url, ScriptClock::Server).await
+    let fence = if settings.redis.fence { Fence::Up } else { Fence::Down };
+    RedisStore::new(&settings.redis.url, ScriptClock::Server, fence).await
 }
 
 /// The relay of the settings; no connection is made yet.

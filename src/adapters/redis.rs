@@ -18,8 +18,8 @@ use secrecy::SecretString;
 
 use self::answer::{hash, number, opened, status, unexpected};
 use self::connections::Connections;
-pub use self::scripts::ScriptClock;
 use self::scripts::{Argument, Scripts};
+pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::limit::{Ledger, MARK_OCTETS, NetworkLimit, Quota, SLOWEST_OPENING, SendLimits, Stamp};
@@ -33,6 +33,7 @@ use crate::ports::{
 pub struct RedisStore {
     connections: Connections,
     clock: ScriptClock,
+    fence: Fence,
     scripts: Scripts,
 }
 
@@ -46,10 +47,34 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`InvalidAddress`] where the URL is none of Redis'.
-    pub async fn new(url: &SecretString, clock: ScriptClock) -> Result<Self, InvalidAddress> {
+    pub async fn new(url: &SecretString, clock: ScriptClock, fence: Fence) -> Result<Self, InvalidAddress> {
         let connections = Connections::new(url).await?;
-        let scripts = Scripts::with(&clock);
-        Ok(Self { connections, clock, scripts })
+        let scripts = Scripts::with(&clock, fence);
+        Ok(Self { connections, clock, fence, scripts })
+    }
+
+    /// What this Redis can lose that it has acknowledged, one sentence each.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn weaknesses(&self) -> Result<Vec<&'static str>, StoreError> {
+        let mut connection = self.connections.get().await?;
+        let info = redis::cmd("INFO");
+        let info: String = info.query_async(&mut connection.manager).await.map_err(StoreError::new)?;
+        let says = |line: &str| info.lines().any(|other| other.trim_end() == line);
+        let mut weaknesses = Vec::new();
+        if !says("aof_enabled:1") {
+            weaknesses.push(
+                "it has no append-only file: a restart forgets what was counted, or revives used codes",
+            );
+        }
+        if !says("connected_slaves:0") && self.fence == Fence::Down {
+            weaknesses.push(
+                "it has replicas: one that takes over can revive used codes; OTP_REDIS__FENCE=true closes all live \
+                 codes then instead",
+            );
+        }
+        Ok(weaknesses)
     }
 
     /// Calls a script on keys that share a hash tag.

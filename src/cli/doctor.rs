@@ -54,7 +54,10 @@ async fn check_redis(settings: &Settings) -> Result<String, String> {
             innermost(&error)
         )
     })?;
-    Ok("redis: answers, takes writes and evicts nothing".to_owned())
+    let weaknesses = store.weaknesses().await.map_err(|error| format!("redis: {}", innermost(&error)))?;
+    let mut lines = vec!["redis: answers, takes writes and evicts nothing".to_owned()];
+    lines.extend(weaknesses.iter().map(|weakness| format!("note  redis: {weakness}")));
+    Ok(lines.join("\n"))
 }
 
 /// The last of an error's causes: the others repeat it.

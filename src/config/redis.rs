@@ -18,6 +18,8 @@ const TLS_LINE: &str = "REDIS_URL=rediss://user:password@redis.example.com:6379/
 pub struct Redis {
     /// `redis://`, `rediss://` or `unix://`.
     pub url: SecretString,
+    /// Whether live codes die when another Redis takes over.
+    pub fence: bool,
 }
 
 /// What stands between here and Redis.
@@ -40,6 +42,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let host = reader.text("redis.host");
     let port = reader.number("redis.port", 1..=u16::MAX);
     let db = reader.number("redis.db", 0..=u16::MAX);
+    let fence = reader.flag("redis.fence");
     let (key, url, wire) = match url? {
         "" => from_host(reader, host?, port?, db?)?,
         url => match wire(url) {
@@ -53,7 +56,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
                         this machine, or set OTP_DANGEROUS__PLAINTEXT_REDIS=true";
             reader.refuse_for(key, what, TLS_LINE)
         }
-        Wire::Plaintext(_) | Wire::Tls | Wire::Socket => Some(Redis { url: url.into() }),
+        Wire::Plaintext(_) | Wire::Tls | Wire::Socket => Some(Redis { url: url.into(), fence: fence? }),
     }
 }
 

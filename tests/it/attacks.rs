@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use crate::support::app::{Answer, Process, TestApp};
+use crate::support::redis::RedisServer;
 use crate::support::smtp::Fault;
 
 const VICTIM: &str = "victim@example.com";
@@ -509,4 +510,42 @@ async fn p47_limits_hold_when_redis_comes_back_and_nothing_passes_while_it_is_aw
     }
     assert_eq!(limited(&app.send_from("192.0.2.2", VICTIM).await).1, "subject_sends");
     assert_eq!(app.smtp.mails().len(), 1);
+}
+
+/// A code is used on a primary after its replica has lost touch; then the replica takes over. What it says to that code.
+async fn after_a_takeover(fence: &str) -> u16 {
+    let app = TestApp::limited().set("OTP_REDIS__FENCE", fence).spawn().await;
+    let replica = RedisServer::start().await;
+    // Attached before the code is sent, since that alone changes the history of a Redis without replicas.
+    replica.follow(&app.redis).await;
+    assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
+    let code = app.smtp.last_code_to(VICTIM);
+    // Times to live differ by what the copying took.
+    let values = async |redis: &RedisServer| {
+        redis.dump().await.into_iter().map(|(key, value, _)| (key, value)).collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    while values(&replica).await != values(&app.redis).await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the replica has it all");
+    }
+    replica.promote().await;
+    assert_eq!(app.verify_from("192.0.2.1", VICTIM, &code).await.status, 200, "used where it was made");
+    app.redis.stop();
+    let moved = app.another("REDIS_PORT", &replica.port().to_string()).await;
+    let again = moved.verify_from("192.0.2.1", VICTIM, &code).await.status;
+    // Life goes on: who asks again gets a code that verifies.
+    assert_eq!(moved.send_from("192.0.2.1", "other@example.com").await.status, 200);
+    let other = app.smtp.last_code_to("other@example.com");
+    assert_eq!(moved.verify_from("192.0.2.1", "other@example.com", &other).await.status, 200);
+    again
+}
+
+#[tokio::test]
+async fn p48_behind_a_fence_a_takeover_revives_no_used_code() {
+    assert_eq!(after_a_takeover("true").await, 400);
+}
+
+#[tokio::test]
+async fn p48_without_a_fence_a_takeover_revives_it_as_the_documents_say() {
+    assert_eq!(after_a_takeover("false").await, 200);
 }

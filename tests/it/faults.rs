@@ -1,6 +1,11 @@
 //! Peers that fail: what is answered, what becomes of the code, and that otpd recovers by itself.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
 
 use crate::support::app::{Answer, TestApp, new_pepper, one_pepper, rotated_peppers};
 use crate::support::smtp::Fault;
@@ -59,6 +64,42 @@ async fn without_redis_everything_is_unavailable_and_it_recovers_by_itself() {
     until(200, Duration::from_secs(2), async || app.get("/readyz").await).await;
     let code = app.code_for(EMAIL).await;
     assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_in_mid_flow_lets_nothing_pass_until_it_is_back() {
+    let app = TestApp::spawn().await;
+    let (away, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let mut flow = JoinSet::new();
+    for worker in 0..8 {
+        let (process, away, over) = (Arc::clone(&app.process), Arc::clone(&away), Arc::clone(&over));
+        flow.spawn(async move {
+            let (mut number, mut in_between) = (0, 0);
+            while !over.load(SeqCst) {
+                number += 1;
+                let email = format!("a{worker}.{number}@example.com");
+                let was_away = away.load(SeqCst);
+                let answer = process.verify_otp(&email, "000000").await;
+                if was_away && away.load(SeqCst) {
+                    assert_unavailable(&answer);
+                    in_between += 1;
+                } else {
+                    assert!([400, 503].contains(&answer.status), "{answer:?}");
+                }
+            }
+            in_between
+        });
+    }
+    soon(async || app.log().matches(r#""http.status":400"#).count() > 50).await;
+    app.redis.stop();
+    away.store(true, SeqCst);
+    soon(async || app.log().matches(r#""http.status":503"#).count() > 50).await;
+    away.store(false, SeqCst);
+    app.redis.start_again().await;
+    until(400, Duration::from_secs(2), async || app.verify_otp(EMAIL, "000000").await).await;
+    over.store(true, SeqCst);
+    let refused: usize = flow.join_all().await.into_iter().sum();
+    assert!(refused > 10, "{refused} requests came while it was away");
 }
 
 #[tokio::test]
@@ -364,9 +405,9 @@ async fn a_full_hash_queue_is_answered_at_once() {
         .set("OTP_HASH__QUEUE", "1")
         .spawn()
         .await;
-    let mut calls = tokio::task::JoinSet::new();
+    let mut calls = JoinSet::new();
     for _ in 0..8 {
-        let process = std::sync::Arc::clone(&app.process);
+        let process = Arc::clone(&app.process);
         calls.spawn(async move { process.verify_otp(EMAIL, "123456").await });
     }
     // The first six answers to come are refusals: they waited for nothing.

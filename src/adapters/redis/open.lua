@@ -7,7 +7,8 @@ if v and status(v, tonumber(ARGV[2])) == 'pending' then
   recode(v, life, tonumber(ARGV[4]), ARGV[5], ARGV[6])
 else
   v = {
-    state = OPEN, spent = 0, entry = entry, opened_at = now, expires_at = now + life, salt = ARGV[5], rest = ARGV[6]
+    state = OPEN, spent = 0, entry = entry, opened_at = now, expires_at = now + life, fence = fence(),
+    salt = ARGV[5], rest = ARGV[6]
   }
 end
 save(v, remembrance)

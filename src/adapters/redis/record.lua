@@ -1,12 +1,12 @@
 -- What every script shares: the record of one verification at KEYS[1], and its rules.
--- `now` (milliseconds) is set by the prologue before this.
+-- `now` (milliseconds) and `fence` are set by the prologue before this.
 --
 -- A record is packed: state, spent, the entry that paid for its opening, opened at, expires at (milliseconds), the
--- salt of its code, then the rest, which is the digest and the pepper's name while open, the winner's nonce once
+-- fence it was opened behind, the salt of its code, then the rest, which is the digest and the pepper's name while open, the winner's nonce once
 -- won, nothing once failed.
 
 local OPEN, WON, FAILED = 0, 1, 2
-local FORMAT = '>BBI6I6I6c16'
+local FORMAT = '>BBI6I6I6c4c16'
 
 -- The record, or nil where there is none or it can no longer be asked about. A value that is no record is an
 -- error: taken for one, it could pass a code off as live that no guess can win.
@@ -15,17 +15,19 @@ local function load(remembrance)
   if not packed then return nil end
   local v = {}
   local rest
-  v.state, v.spent, v.entry, v.opened_at, v.expires_at, v.salt, rest = struct.unpack(FORMAT, packed)
+  v.state, v.spent, v.entry, v.opened_at, v.expires_at, v.fence, v.salt, rest = struct.unpack(FORMAT, packed)
   v.rest = string.sub(packed, rest)
   local fits = { [OPEN] = #v.rest > 32, [WON] = #v.rest == 16, [FAILED] = #v.rest == 0 }
   if not fits[v.state] then error('not a record of a verification') end
+  -- On a Redis that took over, a code may be live that was used up where it comes from.
+  if v.state == OPEN and v.fence ~= fence() then v.expires_at = math.min(v.expires_at, now) end
   if now >= v.expires_at + remembrance then return nil end
   return v
 end
 
 -- Writes the record; it goes by itself once nobody can ask about it.
 local function save(v, remembrance)
-  local packed = struct.pack(FORMAT, v.state, v.spent, v.entry, v.opened_at, v.expires_at, v.salt) .. v.rest
+  local packed = struct.pack(FORMAT, v.state, v.spent, v.entry, v.opened_at, v.expires_at, v.fence, v.salt) .. v.rest
   local ttl = math.max(1, v.expires_at + remembrance - now)
   redis.call('SET', KEYS[1], packed, 'PX', string.format('%.0f', ttl))
 end

@@ -22,6 +22,15 @@ pub enum ScriptClock {
     Given(Arc<dyn Clock>),
 }
 
+/// Whether codes die when another Redis takes over, which may not know that they were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// They live on.
+    Down,
+    /// They die: people ask again.
+    Up,
+}
+
 pub(super) struct Scripts {
     pub charge: Script,
     pub refund: Script,
@@ -56,9 +65,23 @@ impl ScriptClock {
     }
 }
 
+impl Fence {
+    fn prologue(self) -> &'static str {
+        match self {
+            Self::Down => "local function fence() return '\\0\\0\\0\\0' end\n",
+            Self::Up => {
+                "local function fence()\n  \
+                   local id = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')\n  \
+                   return struct.pack('>I4', tonumber(string.sub(id, 1, 8), 16))\n\
+                 end\n"
+            }
+        }
+    }
+}
+
 impl Scripts {
-    pub fn with(clock: &ScriptClock) -> Self {
-        let prologue = clock.prologue();
+    pub fn with(clock: &ScriptClock, fence: Fence) -> Self {
+        let prologue = format!("{}{}", clock.prologue(), fence.prologue());
         let (ledger, record) = (include_str!("ledger.lua"), include_str!("record.lua"));
         let script = |body| Script::new(&format!("{prologue}{ledger}{record}{body}"));
         Self {

@@ -156,6 +156,30 @@ impl RedisServer {
         command.exec_async(&mut self.connection().await).await.expect("CONFIG SET is answered");
     }
 
+    /// Copies another server from now on; returns when it has what that one has.
+    pub async fn follow(&self, primary: &Self) {
+        let mut connection = self.connection().await;
+        let command = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).clone();
+        command.exec_async(&mut connection).await.expect("REPLICAOF is answered");
+        let in_step = time::timeout(PATIENCE, async {
+            loop {
+                let info: RedisResult<String> =
+                    redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+                if info.is_ok_and(|info| info.contains("master_link_status:up")) {
+                    return;
+                }
+                time::sleep(POLL_INTERVAL).await;
+            }
+        });
+        in_step.await.expect("a replica in step");
+    }
+
+    /// Takes over: from now on it copies nobody.
+    pub async fn promote(&self) {
+        let command = redis::cmd("REPLICAOF").arg("NO").arg("ONE").clone();
+        command.exec_async(&mut self.connection().await).await.expect("REPLICAOF is answered");
+    }
+
     /// From now on new connections must log in, with a password that nobody has.
     pub async fn lock(&self) {
         self.configure("requirepass", "locked").await;

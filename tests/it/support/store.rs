@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use otpd::adapters::memory::MemoryStore;
-use otpd::adapters::redis::{RedisStore, ScriptClock};
+use otpd::adapters::redis::{Fence, RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::limit::{Stamp, Standing};
@@ -187,7 +187,7 @@ impl Clock for SettableClock {
 
 /// A store of its own connections on that server.
 pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
-    RedisStore::new(&server.url().into(), clock).await.expect("a Redis URL")
+    RedisStore::new(&server.url().into(), clock, Fence::Down).await.expect("a Redis URL")
 }
 
 /// The slot of an address on the simple endpoints.
