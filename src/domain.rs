@@ -5,6 +5,7 @@
 pub mod code;
 pub mod code_hash;
 pub mod email_address;
+pub mod ledger;
 pub mod limit;
 pub mod pepper;
 pub mod proof;

@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::limit::{Limits, Standing};
+use crate::domain::ledger::Standing;
+use crate::domain::limit::Limits;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
 use crate::domain::slot::IndexKey;

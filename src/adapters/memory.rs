@@ -9,9 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::limit::{
-    self, Ledger, Limit, Log, MARK_OCTETS, Mark, NetworkLimit, Quota, SLOWEST_OPENING, SendLimits, Stamp,
-};
+use crate::domain::ledger::{self, Log, MARK_OCTETS, Mark, Quota, Stamp};
+use crate::domain::limit::{Ledger, Limit, NetworkLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::relay_day::RelayDay;
 use crate::domain::slot::{Slot, Subject, Tag};
 use crate::domain::verification::{GuessToken, Millis, Policy, Verification, Win, millis};
@@ -107,9 +106,9 @@ impl State {
         logs: &[(LogName, Vec<Quota<'_>>)],
         mark: Mark,
         now: Millis,
-    ) -> Option<limit::Standing> {
+    ) -> Option<ledger::Standing> {
         let empty = Log::default();
-        limit::tightest(logs.iter().filter_map(|(name, quotas)| {
+        ledger::tightest(logs.iter().filter_map(|(name, quotas)| {
             self.logs.get(name).map_or(&empty, |kept| &kept.log).standing(quotas, mark, now)
         }))
     }

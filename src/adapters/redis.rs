@@ -1,6 +1,6 @@
 //! The store of `otpd serve`: Redis, one Lua script on the keys of one hash tag per call.
 //!
-//! The scripts hold the rules (`domain::verification` and `domain::limit` say the same in Rust; one model checks
+//! The scripts hold the rules (`domain::verification` and `domain::ledger` say the same in Rust; one model checks
 //! both). Must not decide anything itself.
 
 mod answer;
@@ -22,7 +22,8 @@ use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::limit::{Ledger, MARK_OCTETS, NetworkLimit, Quota, SLOWEST_OPENING, SendLimits, Stamp};
+use crate::domain::ledger::{MARK_OCTETS, Quota, Stamp};
+use crate::domain::limit::{Ledger, NetworkLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::slot::{Slot, Subject, Tag};
 use crate::domain::verification::{GuessToken, LONGEST_LIFE, Policy, millis};
 use crate::ports::{

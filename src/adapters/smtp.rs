@@ -6,6 +6,7 @@
 
 mod bounded;
 mod connection;
+mod fault;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +17,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::connection::{Envelope, Handover, Session};
-pub use self::connection::{Fault, Login, Relay, Step, Tls};
+pub use self::connection::{Login, Relay, Tls};
+pub use self::fault::{Fault, Step};
 use super::message::{Composer, Sender, TemplateError};
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;

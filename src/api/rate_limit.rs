@@ -9,7 +9,7 @@ use std::time::Duration;
 use poem::Response;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::domain::limit::Standing;
+use crate::domain::ledger::Standing;
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");

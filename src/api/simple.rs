@@ -2,19 +2,21 @@
 //!
 //! Wrong, expired, used, exhausted and never sent get the same answer, octet for octet (SEC-13).
 
+mod error;
+
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi, Tags};
 use serde::Deserialize;
 
+use self::error::SimpleError;
 use super::client_ip::Client;
 use super::json::{Body, StrictJson};
-use super::problem::{RETRY_SECONDS, Refusal};
-use super::rate_limit::{self, Meter};
+use super::problem::Refusal;
+use super::rate_limit::Meter;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::limit::Standing;
-use crate::service::{CheckError, Metered, Service, StartError};
+use crate::service::{Metered, Service};
 
 /// The two simple endpoints.
 pub struct SimpleApi;
@@ -109,54 +111,6 @@ enum VerifyOtpResponse {
         /// A signed statement of it (JWT, EdDSA), where the service has proof keys.
         #[oai(header = "OTP-Proof")]
         Option<String>,
-    ),
-}
-
-/// What the simple endpoints refuse, and how.
-#[derive(ApiResponse)]
-enum SimpleError {
-    /// The request cannot be served as it is; the message says why.
-    #[oai(status = 400)]
-    BadRequest(Json<Message>),
-    /// The body took longer than ten seconds: `Request timeout`.
-    #[oai(status = 408)]
-    #[expect(
-        dead_code,
-        reason = "answered before the operation is reached; it stands here for the specification"
-    )]
-    RequestTimeout(Json<Message>),
-    /// The body is longer than 8 KiB: `Payload too large`.
-    #[oai(status = 413)]
-    #[expect(
-        dead_code,
-        reason = "answered before the operation is reached; it stands here for the specification"
-    )]
-    PayloadTooLarge(Json<Message>),
-    /// The body is not `application/json`: `Unsupported media type`.
-    #[oai(status = 415)]
-    #[expect(
-        dead_code,
-        reason = "answered before the operation is reached; it stands here for the specification"
-    )]
-    UnsupportedMediaType(Json<Message>),
-    /// The caller's network, or for this address anybody, has done this too often: `Too many requests`.
-    #[oai(status = 429)]
-    TooManyRequests(
-        Json<Message>,
-        /// Seconds after which the same request passes, if nothing else is sent meanwhile.
-        #[oai(header = "Retry-After")]
-        u64,
-    ),
-    /// The relay did not take the mail (`Failed to send OTP`), or a fault of the service (`Internal error`).
-    #[oai(status = 500)]
-    ServerError(Json<Message>),
-    /// A part of the service is down or has no room: `Service unavailable`.
-    #[oai(status = 503)]
-    Unavailable(
-        Json<Message>,
-        /// Seconds to wait.
-        #[oai(header = "Retry-After")]
-        u64,
     ),
 }
 
@@ -256,50 +210,5 @@ impl Message {
     /// A message in words of ours.
     pub fn new(message: &str) -> Self {
         Self { message: message.to_owned() }
-    }
-}
-
-impl SimpleError {
-    fn bad_request(message: &str) -> Self {
-        Self::BadRequest(Json(Message::new(message)))
-    }
-
-    fn server_error(message: &str) -> Self {
-        Self::ServerError(Json(Message::new(message)))
-    }
-
-    fn too_many(standing: &Standing) -> Self {
-        let message = Message::new(&Refusal::TooManyRequests.to_string());
-        Self::TooManyRequests(Json(message), rate_limit::seconds(standing.wait))
-    }
-
-    fn unavailable() -> Self {
-        Self::Unavailable(Json(Message::new(&Refusal::Unavailable.to_string())), RETRY_SECONDS)
-    }
-
-    fn internal() -> Self {
-        Self::server_error(&Refusal::Internal.to_string())
-    }
-}
-
-impl From<StartError> for SimpleError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Refused | StartError::OutcomeUnknown => Self::server_error("Failed to send OTP"),
-            StartError::Limited(standing) => Self::too_many(&standing),
-            StartError::Overloaded | StartError::Unavailable => Self::unavailable(),
-            StartError::Fault => Self::internal(),
-        }
-    }
-}
-
-impl From<CheckError> for SimpleError {
-    fn from(error: CheckError) -> Self {
-        match error {
-            CheckError::Invalid => Self::bad_request("Invalid or expired OTP"),
-            CheckError::Limited(standing) => Self::too_many(&standing),
-            CheckError::Overloaded | CheckError::Unavailable => Self::unavailable(),
-            CheckError::Fault => Self::internal(),
-        }
     }
 }

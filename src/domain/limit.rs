@@ -1,16 +1,16 @@
-//! Ledgers: exact sliding windows over what was done.
+//! What is limited, and how: so many entries in so long a time.
 //!
 //! An action is admitted if, in each window, fewer entries than it may hold are later than the window is long
-//! ago; entries in the future of a clock that was set back count. A refusal leaves no entry. Must not know the
-//! time: each step is told it. The memory store runs on this; the Redis store says the same in Lua.
+//! ago; entries in the future of a clock that was set back count. A refusal leaves no entry. Must not count.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::ledger::{MARK_OCTETS, Quota};
 use super::slot::TENANT_OCTETS;
-use super::verification::{LONGEST_LIFE, Millis, millis};
+use super::verification::{LONGEST_LIFE, millis};
 
 /// The longest way from a send's entry to its code being live (step 4 to step 6 of a send).
 pub const SLOWEST_OPENING: Duration = Duration::from_secs(10);
@@ -63,22 +63,13 @@ pub struct Limit(Vec<Window>);
 #[error("no limit: one to four windows such as 5/1h, 10/day or 1/60s, with spaces between")]
 pub struct InvalidLimit;
 
-/// How the tightest of some windows stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Whose window it is.
-    pub ledger: Ledger,
-    /// Which window.
-    pub window: Window,
-    /// How many more entries it would take now.
-    pub remaining: u32,
-    /// When the oldest of its entries leaves it; zero where it has none.
-    pub reset: Duration,
-    /// When it admits one more; zero where it does so now.
-    pub wait: Duration,
-}
-
 impl Ledger {
+    /// Whether it counts what one network does, whoever it does it to.
+    #[must_use]
+    pub fn is_a_networks(self) -> bool {
+        matches!(self, Self::NetworkSends | Self::NetworkGuesses)
+    }
+
     /// The name that callers see.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -90,14 +81,6 @@ impl Ledger {
             Self::SiteGuesses => "site_guesses",
             Self::AddressSends => "address_sends",
         }
-    }
-}
-
-impl Ledger {
-    /// Whether it counts what one network does, whoever it does it to.
-    #[must_use]
-    pub fn is_a_networks(self) -> bool {
-        matches!(self, Self::NetworkSends | Self::NetworkGuesses)
     }
 }
 
@@ -284,103 +267,6 @@ impl SendLimits {
     }
 }
 
-/// The entries of one or more ledgers, oldest first. A ledger can count all of them, or those whose mark
-/// begins alike.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Log {
-    entries: Vec<(Stamp, Mark)>,
-}
-
-/// When an entry was made, in milliseconds since the Unix epoch; bumped where needed, so that in one log it
-/// names the entry.
-pub type Stamp = Millis;
-
-/// Octets of a mark.
-pub const MARK_OCTETS: usize = 8;
-
-/// On whose account an entry stands: for sends to a person, tenant and site (four octets of a keyed hash each).
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mark(pub [u8; MARK_OCTETS]);
-
-impl fmt::Debug for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mark({:016x})", u64::from_be_bytes(self.0))
-    }
-}
-
-/// One ledger's view of a log.
-#[derive(Debug, Clone, Copy)]
-pub struct Quota<'a> {
-    /// Which ledger.
-    pub ledger: Ledger,
-    /// How it is limited.
-    pub limit: &'a Limit,
-    /// How many octets of the mark an entry must share to count; none: all entries count.
-    pub shared: usize,
-}
-
-impl Log {
-    /// How the tightest window of these quotas stands for an entry with this mark: the one with the longest
-    /// wait, then the one with the least room, then the first.
-    #[must_use]
-    pub fn standing(&self, quotas: &[Quota<'_>], mark: Mark, now: Millis) -> Option<Standing> {
-        let standings = quotas.iter().flat_map(|quota| {
-            quota.limit.windows().iter().map(move |window| self.window(quota, *window, mark, now))
-        });
-        tightest(standings)
-    }
-
-    fn window(&self, quota: &Quota<'_>, window: Window, mark: Mark, now: Millis) -> Standing {
-        let span = millis(window.span);
-        // Written so that a clock before the first span does not wrap.
-        let counts = |(stamp, of): &&(Stamp, Mark)| {
-            stamp.saturating_add(span) > now
-                && of.0.iter().zip(mark.0).take(quota.shared).all(|(a, b)| *a == b)
-        };
-        let counted: Vec<Stamp> = self.entries.iter().filter(counts).map(|(stamp, _)| *stamp).collect();
-        let until_left = |stamp: Stamp| Duration::from_millis((stamp + span).saturating_sub(now));
-        let most = window.most.get() as usize;
-        let room = most.saturating_sub(counted.len());
-        let reset = counted.first().map_or(Duration::ZERO, |stamp| until_left(*stamp));
-        let in_the_way = counted.len().checked_sub(most).and_then(|at| counted.get(at));
-        let wait = in_the_way.map_or(Duration::ZERO, |stamp| until_left(*stamp));
-        let remaining = u32::try_from(room).unwrap_or(u32::MAX);
-        Standing { ledger: quota.ledger, window, remaining, reset, wait }
-    }
-
-    /// The stamp of the newest entry.
-    #[must_use]
-    pub fn newest(&self) -> Option<Stamp> {
-        self.entries.last().map(|(stamp, _)| *stamp)
-    }
-
-    /// Adds an entry that is newer than all others, and forgets those that `keep` has passed.
-    pub fn add(&mut self, stamp: Stamp, mark: Mark, keep: Duration, now: Millis) {
-        self.entries.retain(|(stamp, _)| stamp.saturating_add(millis(keep)) > now);
-        self.entries.push((stamp, mark));
-    }
-
-    /// Takes one entry out, if it is still there.
-    pub fn remove(&mut self, stamp: Stamp) {
-        self.entries.retain(|(entry, _)| *entry != stamp);
-    }
-
-    /// Whether no entry is younger than `keep`.
-    #[must_use]
-    pub fn is_forgotten(&self, keep: Duration, now: Millis) -> bool {
-        self.entries.last().is_none_or(|(stamp, _)| stamp.saturating_add(millis(keep)) <= now)
-    }
-}
-
-/// The standing that decides: the longest wait, then the least room, then the first.
-#[must_use]
-pub fn tightest(standings: impl IntoIterator<Item = Standing>) -> Option<Standing> {
-    standings.into_iter().reduce(|tightest, other| {
-        let tighter = (other.wait, tightest.remaining) > (tightest.wait, other.remaining);
-        if tighter { other } else { tightest }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -389,18 +275,6 @@ mod tests {
 
     fn limit(text: &str) -> Limit {
         text.parse().unwrap()
-    }
-
-    fn quota(limit: &Limit) -> Quota<'_> {
-        Quota { ledger: Ledger::NetworkSends, limit, shared: 0 }
-    }
-
-    fn log(stamps: &[Stamp]) -> Log {
-        Log { entries: stamps.iter().map(|stamp| (*stamp, Mark::default())).collect() }
-    }
-
-    fn standing(log: &Log, limit: &Limit, now: Millis) -> Standing {
-        log.standing(&[quota(limit)], Mark::default(), now).unwrap()
     }
 
     #[test]
@@ -441,35 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_counts_until_it_is_as_old_as_the_window() {
-        let limit = limit("1/60s");
-        let log = log(&[1_000_000]);
-        let before = standing(&log, &limit, 1_059_999);
-        assert_eq!((before.remaining, before.wait), (0, Duration::from_millis(1)));
-        let after = standing(&log, &limit, 1_060_000);
-        assert_eq!((after.remaining, after.wait, after.reset), (1, Duration::ZERO, Duration::ZERO));
-    }
-
-    #[test]
-    fn entries_in_the_future_count() {
-        let stands = standing(&log(&[1_000_000]), &limit("1/60s"), 900_000);
-        assert_eq!((stands.remaining, stands.wait), (0, Duration::from_secs(160)));
-    }
-
-    #[test]
-    fn the_longest_wait_decides_then_the_least_room_then_the_first() {
-        let entries = log(&[1_000_000, 1_010_000]);
-        let decides = |text: &str| standing(&entries, &limit(text), 1_010_000).window.most.get();
-        assert_eq!(decides("1/60s 2/1h"), 2);
-        assert_eq!(decides("9/60s 4/1h"), 4);
-        assert_eq!(decides("4/60s 5/1h"), 4);
-        let (first, second) = (limit("2/1h"), limit("2/1h"));
-        let tied = [quota(&first), Quota { ledger: Ledger::AddressSends, ..quota(&second) }];
-        let tied = entries.standing(&tied, Mark::default(), 1_010_000).unwrap();
-        assert_eq!(tied.ledger, Ledger::NetworkSends);
-    }
-
-    #[test]
     fn a_limit_bounds_any_stretch_of_time() {
         assert_eq!(limit("1/60s 5/1h 10/day").most_in(DAY), 10);
         assert_eq!(limit("100/24h").most_in(Duration::from_hours(24)), 100);
@@ -483,21 +328,6 @@ mod tests {
         fn any_text_is_a_limit_that_reads_back_or_none(text in "[0-9/smhday ]{0,20}|.{0,20}") {
             if let Ok(limit) = text.parse::<Limit>() {
                 prop_assert_eq!(limit.to_string().parse::<Limit>(), Ok(limit));
-            }
-        }
-
-        #[test]
-        fn after_the_wait_one_more_is_admitted_and_not_a_moment_before(
-            gaps in prop::collection::vec(0_u64..50_000, 0..40),
-            since in 0_u64..100_000,
-        ) {
-            let stamps: Vec<_> = gaps.iter().scan(1_000_000, |at, gap| { *at += gap + 1; Some(*at) }).collect();
-            let (log, limit) = (log(&stamps), limit("2/60s 10/400s 15/10m"));
-            let now = stamps.last().unwrap_or(&1_000_000) + since;
-            let wait = millis(standing(&log, &limit, now).wait);
-            prop_assert_eq!(standing(&log, &limit, now + wait).wait, Duration::ZERO);
-            if wait > 0 {
-                prop_assert!(!standing(&log, &limit, now + wait - 1).wait.is_zero());
             }
         }
     }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::code_hash::Binding;
 use super::email_address::EmailAddress;
-use super::limit::{MARK_OCTETS, Mark};
+use super::ledger::{MARK_OCTETS, Mark};
 use super::verification_id::VerificationId;
 
 /// Octets of the index key.

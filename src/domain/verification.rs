@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::code_hash::{CodeHash, SALT_OCTETS, Salt};
-use super::limit::Stamp;
+use super::ledger::Stamp;
 
 /// However often its code is sent again, a verification ends this long after it was opened.
 pub const LONGEST_LIFE: Duration = Duration::from_mins(30);

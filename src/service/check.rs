@@ -12,7 +12,7 @@ use super::{Metered, Parts, log, longest};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_OCTETS, Salt};
 use crate::domain::email_address::EmailAddress;
-use crate::domain::limit::Standing;
+use crate::domain::ledger::Standing;
 use crate::domain::proof::{Claims, PROOF_LIFE};
 use crate::domain::slot::{Slot, Tag, Tenant};
 use crate::domain::verification::GuessToken;

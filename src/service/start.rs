@@ -10,7 +10,8 @@ use super::{Metered, Parts, log, longest};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
-use crate::domain::limit::{RelayMails, Stamp, Standing};
+use crate::domain::ledger::{Stamp, Standing};
+use crate::domain::limit::RelayMails;
 use crate::domain::slot::{Slot, Subject, Tag, Tenant};
 use crate::ports::{
     Action, Charged, CodeMail, Delivery, HashWork, HasherError, NetworkAccount, Opened, Place, StoreError,

@@ -676,7 +676,7 @@ fn verdict(charged: Charged) -> Verdict {
     }
 }
 
-fn standing_of(standing: &otpd::domain::limit::Standing) -> Standing {
+fn standing_of(standing: &otpd::domain::ledger::Standing) -> Standing {
     let millis = |time: Duration| time.as_millis().try_into().expect("a short time");
     Standing {
         ledger: standing.ledger.name(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::Value;
 
 use super::answer::{number, unexpected};
-use crate::domain::limit::{Ledger, Quota, Standing, Window};
+use crate::domain::ledger::{Quota, Standing};
+use crate::domain::limit::{Ledger, Window};
 use crate::domain::verification::millis;
 use crate::ports::{Charged, StoreError};
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use otpd::domain::limit::{Ledger, Limit, NetworkLimit, SendLimits, Stamp, Standing};
+use otpd::domain::ledger::{Stamp, Standing};
+use otpd::domain::limit::{Ledger, Limit, NetworkLimit, SendLimits};
 use otpd::domain::slot::{Slot, Subject, Tag, Tenant};
 use otpd::domain::verification::Status;
 use otpd::ports::{Action, Charged, Guesser, NetworkAccount, Opened, Recoded};

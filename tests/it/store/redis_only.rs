@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use otpd::adapters::redis::ScriptClock;
-use otpd::domain::limit::Stamp;
+use otpd::domain::ledger::Stamp;
 use otpd::domain::slot::Slot;
 use otpd::domain::verification::{Policy, Status};
 use otpd::ports::{Spend, Store, StoreError};

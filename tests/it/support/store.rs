@@ -10,7 +10,7 @@ use otpd::adapters::memory::MemoryStore;
 use otpd::adapters::redis::{Fence, RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
 use otpd::domain::email_address::EmailAddress;
-use otpd::domain::limit::{Stamp, Standing};
+use otpd::domain::ledger::{Stamp, Standing};
 use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Network, Slot, Subject, Tenant};
 use otpd::domain::verification::{GuessToken, NONCE_OCTETS, Policy, Status};
 use otpd::domain::verification_id::{ID_OCTETS, VerificationId};

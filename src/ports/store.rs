@@ -1,0 +1,199 @@
+//! What the service needs of a store: ledgers that are charged, verifications that are opened, guessed at and won.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error as ThisError;
+
+use crate::domain::code_hash::{CodeHash, Salt};
+use crate::domain::ledger::{Stamp, Standing};
+use crate::domain::limit::{Limit, NetworkLimit, SendLimits};
+use crate::domain::slot::{Network, Slot, Subject, Tag, Tenant};
+use crate::domain::verification::{GuessToken, Policy, Status};
+
+/// The memory of verifications. Every call is one atomic step on the store's own clock; none is retried by the
+/// store, since a call that timed out may have taken effect.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Charges a network for a send or a guess: in all of its windows, or, where one of them is full, in none.
+    async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError>;
+
+    /// Gives back what a network was charged, if it is still there.
+    async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError>;
+
+    /// Admits a send to a person: charges the subject's sends, the site's share of them and the sends to that
+    /// person for all tenants, or, where one of them is full, none.
+    async fn admit(
+        &self,
+        subject: &Subject,
+        site: Option<&Tag>,
+        limits: &SendLimits,
+    ) -> Result<Charged, StoreError>;
+
+    /// Gives back what `admit` charged, if it is still there.
+    async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError>;
+
+    /// Makes this code the one live code of the slot. A pending verification keeps what was spent and gets its
+    /// life restarted (see `recode`); in any other state, or none, a new verification begins.
+    ///
+    /// `entry` is what `admit` charged for it. Nothing is done more than [`SLOWEST_OPENING`](crate::domain::limit::SLOWEST_OPENING) after it.
+    async fn open(
+        &self,
+        slot: &Slot,
+        hash: &CodeHash,
+        policy: &Policy,
+        entry: Stamp,
+    ) -> Result<Opened, StoreError>;
+
+    /// Replaces the code of a pending verification: the old one dies, what was spent stays spent. Any other
+    /// verification is left as it is. `entry` is as for `open`.
+    async fn recode(
+        &self,
+        slot: &Slot,
+        hash: &CodeHash,
+        policy: &Policy,
+        entry: Stamp,
+    ) -> Result<Recoded, StoreError>;
+
+    /// Spends a guess for good and hands out what to compare it with. No more than `policy.guesses` are handed
+    /// out in the life of a verification, and none once it is closed.
+    ///
+    /// Where a guesser is given, their site is charged for a guess at the subject first, whatever becomes of the
+    /// guess; where that is refused nothing is spent.
+    async fn spend(
+        &self,
+        slot: &Slot,
+        policy: &Policy,
+        guesser: Option<&Guesser<'_>>,
+    ) -> Result<Spend, StoreError>;
+
+    /// Takes the win. True exactly for one token in the life of a verification, and only while that token's
+    /// code is live; true again for that same token. The stored code, and what its site was charged for the
+    /// guess, are gone before the answer.
+    async fn consume(
+        &self,
+        slot: &Slot,
+        token: &GuessToken,
+        charged: Option<&SiteEntry>,
+    ) -> Result<bool, StoreError>;
+
+    /// Ends the verification that a refused mail opened as failed if the mail's own code is still the live one.
+    /// Never touches the code of a later send. True where what `admit` charged for the mail may be given back:
+    /// the mail replaced no live code and no guess has been spent since it was opened.
+    async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError>;
+
+    /// Whether fewer than `most` mails were handed to the relay in the last day; approximate, never too late.
+    async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError>;
+
+    /// Counts a mail that was handed to the relay.
+    async fn count_mail(&self) -> Result<(), StoreError>;
+
+    /// Whether the store answers now, and keeps what it is told.
+    async fn ready(&self) -> Result<(), StoreError>;
+}
+
+/// Whose ledger of sends or guesses it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NetworkAccount {
+    /// At which tenant.
+    pub tenant: Tenant,
+    /// Which network.
+    pub network: Network,
+    /// What is counted.
+    pub action: Action,
+}
+
+/// What a network does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Ask for a mail.
+    Send,
+    /// Try a code.
+    Guess,
+}
+
+/// Who guesses, where that is limited for each subject.
+#[derive(Debug, Clone, Copy)]
+pub struct Guesser<'a> {
+    /// From where.
+    pub site: Tag,
+    /// How often, at one subject.
+    pub limit: &'a Limit,
+}
+
+/// What a site was charged for a guess at a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiteEntry {
+    /// Which site.
+    pub site: Tag,
+    /// Which entry.
+    pub entry: Stamp,
+}
+
+/// What became of a charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charged {
+    /// It is entered.
+    Admitted {
+        /// By this name it can be given back.
+        entry: Stamp,
+        /// How the ledger stands now.
+        standing: Standing,
+    },
+    /// It is not entered anywhere; this ledger is the one to wait for.
+    Refused(Standing),
+}
+
+/// What became of an opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// The code is live.
+    Live {
+        /// How long it will be.
+        valid_for: Duration,
+    },
+    /// Too long after it was admitted: nothing was done.
+    Late,
+}
+
+/// What became of a resend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recoded {
+    /// As for an opening.
+    Opened(Opened),
+    /// The verification is over.
+    Closed(Status),
+    /// There is none.
+    Unknown,
+}
+
+/// What became of a guess.
+#[derive(Debug, Clone)]
+pub enum Spend {
+    /// It is spent; compare it with this.
+    Compare {
+        /// The stored hash.
+        hash: CodeHash,
+        /// What the guesser's site was charged, where a guesser was given.
+        charged: Option<SiteEntry>,
+    },
+    /// Nothing was spent: the guesser's site has guessed at the subject too often.
+    Limited(Standing),
+    /// Nothing was spent: the verification is over.
+    Closed(Status),
+    /// Nothing was spent: there is no verification.
+    Unknown,
+}
+
+/// The store could not answer, or answered what is none of ours. What was asked may still have happened.
+#[derive(Debug, ThisError)]
+#[error("the store did not answer")]
+pub struct StoreError(#[source] Box<dyn Error + Send + Sync>);
+
+impl StoreError {
+    /// Keeps the cause for the log.
+    pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(cause.into())
+    }
+}
