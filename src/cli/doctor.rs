@@ -33,10 +33,10 @@ pub fn run(sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
 /// What the limits let an attacker win.
 fn risk(common: &Common) -> String {
     let risk = Risk::of(&common.limits, &common.codes.policy, common.codes.length);
-    let spray = |networks: u64| format!("{networks} networks {:.1e}", risk.hits_of_a_spray(networks));
+    let spray = |networks: u64| format!("{:.1e} by {networks}", risk.hits_of_a_spray(networks));
     format!(
         "risk  guesses at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
-         risk  hits to be expected in a day of guessing at any addresses: {}",
+         risk  hits to be expected in a day of guessing at any addresses: {} networks",
         risk.guesses_per_day,
         risk.chance_per_day(),
         1.0 - (1.0 - risk.chance_per_day()).powi(365),
