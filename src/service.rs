@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::domain::code::CodeLength;
@@ -32,6 +32,9 @@ pub use start::StartError;
 
 /// How long use cases under way may take at shutdown: hash, store and relay all have shorter bounds of their own.
 const DRAIN: Duration = Duration::from_secs(16);
+
+/// How long an answer to whether the store is ready stands.
+const READINESS_HOLDS: Duration = Duration::from_millis(100);
 
 /// Everything that the use cases need.
 pub struct Parts {
@@ -94,6 +97,7 @@ pub struct Service {
     tasks: TaskTracker,
     sends: Arc<Semaphore>,
     checks: Arc<Semaphore>,
+    readiness: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl Service {
@@ -102,7 +106,7 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let places = || Arc::new(Semaphore::new(parts.at_once));
         let (sends, checks) = (places(), places());
-        Self { parts: Arc::new(parts), tasks: TaskTracker::new(), sends, checks }
+        Self { parts: Arc::new(parts), tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
     }
 
     /// Mails a new code to the address, replacing the live one.
@@ -138,9 +142,19 @@ impl Service {
             .unwrap_or(Metered::not_at_all(Err(CheckError::Fault)))
     }
 
-    /// Whether a request could be served now.
+    /// Whether a request could be served now. The store is asked once at a time and ten times a second at most,
+    /// whoever wants to know.
     pub async fn is_ready(&self) -> bool {
-        self.parts.store.ready().await.inspect_err(|error| log(error, "the store is not ready")).is_ok()
+        let mut known = self.readiness.lock().await;
+        if let Some((asked, is_ready)) = *known
+            && asked.elapsed() < READINESS_HOLDS
+        {
+            return is_ready;
+        }
+        let answer = self.parts.store.ready().await;
+        let is_ready = answer.inspect_err(|error| log(error, "the store is not ready")).is_ok();
+        *known = Some((Instant::now(), is_ready));
+        is_ready
     }
 
     /// Waits until every use case that was begun has ended, though not for ever.

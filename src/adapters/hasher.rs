@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::domain::code_hash::{Digest, HashCost};
 use crate::ports::{HashWork, Hasher, HasherError, Place, Urgency};
@@ -144,7 +144,11 @@ impl Hasher for HashThreads {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + PATIENCE;
         self.queue.push(place.urgency, Job { work, deadline, reply, guard: place.guard });
-        answer.await.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into())))
+        // Checks go first, so a send might wait for ever while they keep coming.
+        match timeout_at(deadline + PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
+            Err(_) => Err(HasherError::Late),
+        }
     }
 }
 

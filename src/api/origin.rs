@@ -12,7 +12,7 @@ use poem::{Request, Response};
 use thiserror::Error;
 
 /// Headers of ours that a page may read.
-const EXPOSED: &str = "OTP-Proof, Retry-After, X-Request-Id";
+const EXPOSED: &str = "OTP-Proof, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 
 /// One origin, as browsers send it: scheme, host, and port where it is not the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -109,6 +109,7 @@ mod tests {
         for caller in 0..200_000_u32 {
             let _ = shield.admit(IpAddr::V4(caller.into()));
         }
-        assert!(shield.buckets.len() <= 1 << 16, "{}", shield.buckets.len());
+        // Those that came after the last sweep.
+        assert!(shield.buckets.len() < 4096, "{}", shield.buckets.len());
     }
 }

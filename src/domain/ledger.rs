@@ -38,7 +38,7 @@ pub type Stamp = Millis;
 /// Octets of a mark.
 pub const MARK_OCTETS: usize = 8;
 
-/// On whose account an entry stands: for sends to a person, tenant and site (four octets of a keyed hash each).
+/// On whose account an entry stands: for sends to a person, tenant and site (four octets of a hash each).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark(pub [u8; MARK_OCTETS]);
 

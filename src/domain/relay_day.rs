@@ -1,6 +1,6 @@
 //! How many mails the relay was handed in the last day, by the hour.
 //!
-//! Approximate on purpose: it says so a little too early rather than too late. No security rests on it.
+//! Approximate on purpose: an hour counts for as long as any of it is less than a day ago. No security rests on it.
 
 use super::verification::Millis;
 

@@ -83,7 +83,8 @@ pub trait Store: Send + Sync {
     /// the mail replaced no live code and no guess has been spent since it was opened.
     async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError>;
 
-    /// Whether fewer than `most` mails were handed to the relay in the last day; approximate, never too late.
+    /// Whether fewer than `most` mails were handed to the relay in the last day; approximate: those that
+    /// are on their way are not counted yet.
     async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError>;
 
     /// Counts a mail that was handed to the relay.

@@ -71,14 +71,16 @@ pub(super) async fn check(
     };
     let outcome = guess(parts, address, code, network.site, standing).await;
     // 3. and 6. What was charged for a guess that was not made, or that was right, is given back.
-    if matches!(outcome, Ok(_) | Err(CheckError::Overloaded))
+    if matches!(outcome, Ok(()) | Err(CheckError::Overloaded))
         && let Err(error) = parts.store.refund(&account, entry).await
     {
         log(&error, "a network was not given back a guess");
     }
     match outcome {
-        Err(CheckError::Limited(standing)) => Metered::at(standing, outcome),
-        _ => Metered::at(standing, outcome),
+        Err(CheckError::Limited(standing)) => Metered::at(standing, Err(CheckError::Limited(standing))),
+        outcome => {
+            Metered::at(standing, outcome.and_then(|()| Ok(Approved { proof: prove(parts, address)? })))
+        }
     }
 }
 
@@ -89,7 +91,7 @@ async fn guess(
     code: Code,
     site: Tag,
     charged: Standing,
-) -> Result<Approved, CheckError> {
+) -> Result<(), CheckError> {
     // 3. A place in the hash queue, before anything is spent.
     let place = parts.hasher.place(Urgency::Check).ok_or(CheckError::Overloaded)?;
     let subject = parts.secrets.index_key.subject(Tenant::SIMPLE, address);
@@ -112,7 +114,7 @@ async fn guess(
         return Err(CheckError::Invalid);
     }
     tracing::info!("an address was confirmed");
-    Ok(Approved { proof: prove(parts, address)? })
+    Ok(())
 }
 
 /// Derives the digest of the typed code and says which stored code it is, if any. Without a stored code, or

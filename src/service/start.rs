@@ -166,16 +166,13 @@ impl From<StoreError> for StartError {
 impl From<HasherError> for StartError {
     fn from(error: HasherError) -> Self {
         log(&error, "no code was mailed");
-        match error {
-            HasherError::Late => Self::Unavailable,
-            HasherError::Failed(_) => Self::Fault,
-        }
+        Self::Unavailable
     }
 }
 
 impl From<SysError> for StartError {
     fn from(error: SysError) -> Self {
         log(&error, "no code was mailed");
-        Self::Fault
+        Self::Unavailable
     }
 }

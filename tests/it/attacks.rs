@@ -313,7 +313,10 @@ async fn p05_a_guess_stays_spent_whatever_happens_after_it() {
     let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     interrupted.write_all(request.as_bytes()).await.expect("sent");
     // Killed once the guess is spent, before it is compared.
-    while stored().await.iter().filter(|value| unspent.contains(value)).count() == unspent.len() {}
+    let begun = Instant::now();
+    while stored().await.iter().filter(|value| unspent.contains(value)).count() == unspent.len() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the guess is never spent");
+    }
     app.kill();
     let again = app.another("OTP_LOG__LEVEL", "debug").await;
     for guess in wrong(&code, 4) {
@@ -363,8 +366,8 @@ async fn p08_p19_a_resend_brings_no_guess_back_and_lifts_no_lock() {
 #[tokio::test]
 async fn p13_p50_a_code_expires() {
     let app = TestApp::builder().set("OTP_CODES__LIFE", "30s").spawn().await;
-    let code = app.code_for(VICTIM).await;
     let begun = Instant::now();
+    let code = app.code_for(VICTIM).await;
     let is_live = async || app.redis.dump().await.iter().any(|(key, ..)| !key.ends_with(b"sends"));
     while is_live().await {
         assert!(begun.elapsed() < Duration::from_secs(40), "it goes by itself");

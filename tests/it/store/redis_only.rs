@@ -388,3 +388,14 @@ async fn a_redis_that_was_killed_is_an_error_in_time_and_it_recovers() {
     assert_eq!(bench.open(&id(2), 3).await, LIFE);
     assert!(bench.consume(&id(2), 3, 1).await);
 }
+
+#[tokio::test]
+async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
+    let bench = Bench::redis().await;
+    let slot = address("a@example.com");
+    bench.open(&slot, 1).await;
+    assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+    bench.server().configure("maxmemory", "1").await;
+    bench.store.spend(&slot, &bench.policy, None).await.expect_err("nothing can be written");
+    assert!(bench.consume(&slot, 1, 1).await);
+}
