@@ -373,6 +373,8 @@ mod tests {
             ("OTP_LIMITS__SHIELD_BURST", "0"),
             ("OTP_LIMITS__RELAY_MAILS_PER_DAY", "0"),
             ("OTP_HTTP__TRUSTED_PROXIES", "0.0.0.0/0"),
+            ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.1, 128.0.0.0/1"),
+            ("OTP_HTTP__TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
             ("OTP_HTTP__FORWARDED_HEADER", "x-real-ip"),
             ("OTP_HASH__THREADS", "65"),

@@ -106,15 +106,18 @@ impl Source {
     }
 }
 
-/// The `for` of each element of one line (RFC 7239 section 4).
+/// The `for` of each element of one line (RFC 7239 section 4), the farthest first.
 fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
-    let Some(elements) = split(line, ',') else { return vec![None] };
-    elements.into_iter().map(|element| client_of(&element)).collect()
+    let mut hops: Vec<_> = split_from_the_end(line, ',').into_iter().map(client_of).collect();
+    hops.reverse();
+    hops
 }
 
 fn client_of(element: &str) -> Option<IpAddr> {
-    let pairs = split(element, ';')?;
-    let mut clients = pairs.iter().filter_map(|pair| {
+    if !element.matches('"').count().is_multiple_of(2) {
+        return None;
+    }
+    let mut clients = split_from_the_end(element, ';').into_iter().filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
     });
@@ -125,22 +128,20 @@ fn client_of(element: &str) -> Option<IpAddr> {
     }
 }
 
-/// Splits at a separator that is not between quotes; `None` where a quote does not end. An escape in quotes
-/// (RFC 9110 section 5.6.4) is kept: no address has one.
-fn split(text: &str, separator: char) -> Option<Vec<String>> {
-    let (mut parts, mut quoted, mut escaped) = (vec![String::new()], false, false);
-    for character in text.chars() {
-        if character == separator && !quoted {
-            parts.push(String::new());
-            continue;
-        }
-        if character == '"' && !escaped {
+/// Splits at a separator that is not between quotes, the last part first. From the end, since that is where the proxies
+/// write: a quote that a client opened and did not close must not swallow what a proxy put behind it.
+fn split_from_the_end(text: &str, separator: char) -> Vec<&str> {
+    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    for (at, character) in text.char_indices().rev() {
+        if character == '"' {
             quoted = !quoted;
+        } else if character == separator && !quoted {
+            parts.extend(text.get(at + separator.len_utf8()..end));
+            end = at;
         }
-        escaped = quoted && character == '\\' && !escaped;
-        parts.last_mut()?.push(character);
     }
-    (!quoted).then_some(parts)
+    parts.extend(text.get(..end));
+    parts
 }
 
 /// An address with or without a port; IPv6 with a port stands in brackets.
@@ -240,6 +241,7 @@ mod tests {
         assert_eq!(forwarded("for=203.0.113.9;by=\"a,b;for=1.1.1.1\", for=198.51.100.7"), "198.51.100.7");
         for broken in [
             "for=unknown",
+            "for=198.51.100.7;by=\"a",
             "for=_x",
             "proto=http",
             "for=\"198.51.100.7",
@@ -264,6 +266,13 @@ mod tests {
             prop_assert_eq!(forwarded_for("10.0.0.1", &[&line, "198.51.100.7"]), "198.51.100.7");
             let source = Source::Forwarded;
             prop_assert_eq!(client(source, "10.0.0.1", &[&line, "for=198.51.100.7"]), "198.51.100.7");
+            // Also where the proxy writes behind it, into the same line.
+            for own in ["for=198.51.100.7", "for=\"198.51.100.7:80\";by=\"a,b\""] {
+                let line = format!("{line}, {own}");
+                prop_assert_eq!(client(source, "10.0.0.1", &[&line]), "198.51.100.7");
+            }
+            let line = format!("{line}, 198.51.100.7");
+            prop_assert_eq!(forwarded_for("10.0.0.1", &[&line]), "198.51.100.7");
         }
     }
 }

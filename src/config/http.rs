@@ -77,7 +77,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let listen = reader.parse("http.listen", "an IP address and a port", |text| text.parse().ok());
     let origin = "an exact origin without a path, and not *";
     let allowed_origins = reader.list("http.allowed_origins", origin, Origin::parse);
-    let proxies = "an IP address or a network such as 10.0.0.0/8, and not everybody (/0)";
+    let proxies =
+        "an IP address or a network such as 10.0.0.0/8, no larger than /8 (IPv6: /7), and IPv4 as IPv4";
     let trusted_proxies = reader.list("http.trusted_proxies", proxies, network);
     let forwarded_header = reader.choice(
         "http.forwarded_header",
@@ -93,10 +94,17 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     })
 }
 
-/// An address alone is a network of one. Whoever trusts everybody lets everybody choose an address.
+/// An address alone is a network of one. Whoever trusts half the world lets it choose its address, so that there is a
+/// least length of a prefix: that of the largest private networks (RFC 1918, RFC 4193).
 fn network(text: &str) -> Option<IpNet> {
     let network: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
-    (network.prefix_len() > 0).then_some(network)
+    let least = match network {
+        IpNet::V4(_) => 8,
+        // IPv4 in IPv6 form is met as IPv4.
+        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => return None,
+        IpNet::V6(_) => 7,
+    };
+    (network.prefix_len() >= least).then_some(network)
 }
 
 /// Reads the section `simple`.

@@ -29,7 +29,7 @@ pub enum SimpleError {
     #[oai(status = 429)]
     TooManyRequests(
         Json<Message>,
-        /// Seconds after which the same request passes, if nothing else is sent meanwhile.
+        /// Seconds after which the limit that refused admits this request, if nothing else is sent meanwhile.
         #[oai(header = "Retry-After")]
         u64,
     ),
