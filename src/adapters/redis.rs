@@ -17,7 +17,7 @@ use redis::{Script, Value};
 use secrecy::SecretString;
 
 use self::answer::{hash, number, opened, status, unexpected};
-use self::connections::Connections;
+use self::connections::{CONNECTIONS, Connections, is_refused_login};
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
@@ -85,8 +85,15 @@ impl RedisStore {
         keys: &[String],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
-        let mut connection = self.connections.get().await?;
-        self.clock.call(&mut connection, script, keys, args).await
+        let mut refusals = 0;
+        loop {
+            let mut connection = self.connections.get().await?;
+            match self.clock.call(&mut connection, script, keys, args).await {
+                // Nothing ran; the next connection may have a login by now.
+                Err(error) if is_refused_login(&error) && refusals < CONNECTIONS => refusals += 1,
+                answer => return answer.map_err(StoreError::new),
+            }
+        }
     }
 
     /// Charges logs that share a hash tag for one action.

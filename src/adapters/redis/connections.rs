@@ -7,14 +7,14 @@ use std::time::Duration;
 use bb8_redis::bb8::{ManageConnection, Pool};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo, ProtocolVersion, RedisError};
+use redis::{Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::InvalidAddress;
 use crate::ports::StoreError;
 
 /// Connections, each shared by any number of calls at a time.
-const CONNECTIONS: u32 = 2;
+pub(super) const CONNECTIONS: u32 = 2;
 /// How long a call may wait for its answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a connection may take to be made.
@@ -108,4 +108,9 @@ impl ManageConnection for Manager {
     fn has_broken(&self, shared: &mut Shared) -> bool {
         shared.is_condemned()
     }
+}
+
+/// Whether a connection has no login, so that nothing that was asked on it was done.
+pub(super) fn is_refused_login(error: &RedisError) -> bool {
+    matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) || error.kind() == ErrorKind::AuthenticationFailed
 }

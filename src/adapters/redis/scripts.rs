@@ -9,7 +9,7 @@ use redis::{RedisError, RedisResult, Script, Value};
 
 use super::connections::Shared;
 use crate::domain::verification::millis;
-use crate::ports::{Clock, StoreError};
+use crate::ports::Clock;
 
 /// How often a script that Redis forgot is loaded for one call: a flush can come between loading and calling.
 const LOADS: usize = 3;
@@ -108,7 +108,7 @@ impl ScriptClock {
         script: &Script,
         keys: &[String],
         args: &[&dyn Argument],
-    ) -> Result<Value, StoreError> {
+    ) -> RedisResult<Value> {
         let mut invocation = script.prepare_invoke();
         for key in keys {
             invocation.key(key);
@@ -125,7 +125,7 @@ impl ScriptClock {
             match answer {
                 Err(error) if is_unknown_script(&error) && loads < LOADS => loads += 1,
                 answer => {
-                    return answer.inspect_err(|error| connection.judge(error)).map_err(StoreError::new);
+                    return answer.inspect_err(|error| connection.judge(error));
                 }
             }
         }
