@@ -55,6 +55,20 @@ fn the_readme_has_every_setting_with_its_default_and_no_other() {
 }
 
 #[test]
+fn every_row_of_a_table_has_the_cells_of_its_head() {
+    for document in ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        let mut head = None;
+        for line in read(document).lines() {
+            let cells = line.starts_with('|').then(|| line.replace("\\|", "").matches('|').count());
+            if let (Some(head), Some(cells)) = (head, cells) {
+                assert_eq!(cells, head, "{document}: {line}");
+            }
+            head = head.filter(|_| cells.is_some()).or(cells);
+        }
+    }
+}
+
+#[test]
 fn every_test_that_the_security_document_names_is_there() {
     let document = read("SECURITY.md");
     let named: Vec<&str> = document
