@@ -10,4 +10,4 @@ mod message;
 pub mod redis;
 pub mod smtp;
 
-pub use message::{Sender, TemplateError};
+pub use message::TemplateError;

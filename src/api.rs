@@ -3,29 +3,37 @@
 //! Parses what comes in, calls a use case, and words its outcome. Must not name an adapter, and must not decide
 //! anything that a use case decides.
 
+mod auth;
 mod client_ip;
 mod dev;
 mod docs;
 mod edge;
 mod health;
 mod json;
+mod jwks;
 mod origin;
 mod problem;
 mod rate_limit;
+mod refusal;
+mod routes;
 mod shield;
 mod simple;
+mod spec;
+mod verifications;
 
 use std::sync::Arc;
 
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::CatchPanic;
 use poem::{EndpointExt as _, Route};
-use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject};
+use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, ServerObject};
 
+pub use self::auth::{Keys, TenantKeys};
 pub use self::client_ip::{Proxies, Source as ForwardedHeader};
 pub use self::origin::{InvalidOrigin, Origin};
-use self::problem::RouteTable;
+use self::routes::RouteTable;
 pub use self::shield::Shield;
+use self::spec::Document;
 use crate::domain::code::CodeLength;
 use crate::ports::Mailbox;
 use crate::service::Service;
@@ -35,6 +43,8 @@ use crate::service::Service;
 pub enum SimpleAccess {
     /// For everybody.
     Open,
+    /// For whoever shows an API key.
+    Keyed,
     /// For nobody: they are not found.
     Off,
 }
@@ -47,6 +57,8 @@ pub struct Parts {
     pub code_length: CodeLength,
     /// Whether the simple endpoints are there.
     pub simple: SimpleAccess,
+    /// Who may call on whose account.
+    pub keys: Keys,
     /// Whose pages may call from a browser.
     pub origins: Vec<Origin>,
     /// The proxies in front of it.
@@ -61,33 +73,39 @@ pub struct Parts {
 #[must_use]
 pub fn endpoint(parts: Parts) -> BoxEndpoint<'static> {
     match parts.simple {
-        SimpleAccess::Open => assemble(described((simple::SimpleApi, health::HealthApi)), parts),
-        SimpleAccess::Off => assemble(described(health::HealthApi), parts),
+        SimpleAccess::Open | SimpleAccess::Keyed => assemble(described((simple::SimpleApi, OTHERS)), parts),
+        SimpleAccess::Off => assemble(described(OTHERS), parts),
     }
 }
+
+/// What is there whether or not the simple endpoints are.
+const OTHERS: (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi) =
+    (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi);
 
 /// The OpenAPI document, as JSON.
 #[must_use]
 pub fn spec_json() -> String {
-    described((simple::SimpleApi, health::HealthApi)).spec()
+    Document::of(&described((simple::SimpleApi, OTHERS))).json()
 }
 
 /// The OpenAPI document, as YAML.
 #[must_use]
 pub fn spec_yaml() -> String {
-    described((simple::SimpleApi, health::HealthApi)).spec_yaml()
+    Document::of(&described((simple::SimpleApi, OTHERS))).yaml()
 }
 
 fn described<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
     OpenApiService::new(apis, "otpd", env!("CARGO_PKG_VERSION"))
-        .description("Confirms that a person controls an email address: mails a one-time code and checks it.")
-        .license(LicenseObject::new("MIT OR Apache-2.0"))
+        .description(spec::description())
+        .contact(ContactObject::new().name("The operator of this service"))
+        .license(LicenseObject::new("MIT OR Apache-2.0").identifier("MIT OR Apache-2.0"))
         .server(ServerObject::new("/").description("this service"))
 }
 
 fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> BoxEndpoint<'static> {
-    let documents = docs::Documents::of(&api);
-    let mut table = RouteTable::of_spec(&api.spec());
+    let document = Document::of(&api);
+    let documents = docs::Documents::of(&api, &document);
+    let mut table = RouteTable::of_spec(&document.json());
     let mut routes = documents.routes(&mut table);
     if let Some(mailbox) = parts.mailbox {
         routes = dev::routes(routes, &mut table, mailbox);
@@ -97,14 +115,16 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
     let edge = edge::Edge(Arc::new(edge::Parts {
         routes: Arc::clone(&table),
         origins: parts.origins,
+        keys: parts.keys,
         proxies: parts.proxies,
         shield: parts.shield,
     }));
     routes
         .data(parts.service)
         .data(parts.code_length)
-        .with(problem::Refusals { routes: table })
-        .with(CatchPanic::new().with_handler(problem::Panicked))
+        .data(parts.simple)
+        .with(CatchPanic::new().with_handler(refusal::Panicked))
+        .with(refusal::Refusals { routes: table })
         .with(edge)
         .map_to_response()
         .boxed()

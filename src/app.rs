@@ -3,26 +3,33 @@
 //! Must not hold a rule: it chooses the parts and puts them together.
 
 use std::future::Future;
+use std::slice;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use poem::endpoint::BoxEndpoint;
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::hasher::{Capacity, HashThreads};
 use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
+use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
 use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls};
-use crate::adapters::{Sender, redis};
 use crate::config::secrets::ProofKeys;
-use crate::config::{Common, Settings, http, limits, smtp};
+use crate::config::{Common, Settings, http, limits, smtp, tenants};
+use crate::domain::api_key::{self, KeyHash};
 use crate::domain::email_address::EmailAddress;
-use crate::domain::pepper::{Pepper, PepperId, Peppers};
+use crate::domain::key_name::KeyName;
+use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
+use crate::domain::purpose::Purposes;
+use crate::domain::sender::Sender;
 use crate::domain::slot::IndexKey;
-use crate::ports::{Clock, Mailbox, Mailer, Store};
+use crate::domain::tenant::{Account, Tenant};
+use crate::ports::{Claims, Clock, Mailbox, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
 use crate::{api, random, server};
 
@@ -30,7 +37,19 @@ use crate::{api, random, server};
 pub struct App {
     service: Service,
     endpoint: BoxEndpoint<'static>,
+    keys: api::Keys,
     max_connections: usize,
+}
+
+/// The parts in which `otpd serve` and `otpd dev` differ.
+struct World {
+    store: Arc<dyn Store>,
+    claims: Arc<dyn Claims>,
+    mailer: Arc<dyn Mailer>,
+    secrets: Secrets,
+    sender: Sender,
+    tenants: Vec<api::TenantKeys>,
+    mailbox: Option<Arc<dyn Mailbox>>,
 }
 
 impl App {
@@ -39,60 +58,99 @@ impl App {
     /// # Errors
     /// A part cannot be made of these settings.
     pub async fn production(settings: &Settings) -> anyhow::Result<Self> {
-        let store = store(settings).await?;
-        let mailer = mailer(settings)?;
-        let proof_key = match &settings.secrets.proof_keys {
-            ProofKeys::None => None,
-            ProofKeys::Keys { current, .. } => Some(current.clone()),
+        let store = Arc::new(store(settings).await?);
+        let proof_keys = match &settings.secrets.proof_keys {
+            ProofKeys::None => Vec::new(),
+            ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
         };
         let secrets = Secrets {
             peppers: settings.secrets.peppers.clone(),
             index_key: settings.secrets.index_key.clone(),
-            proof_key,
+            proof_keys,
         };
-        Self::assemble(&settings.common, Arc::new(store), Arc::new(mailer), secrets, None)
+        Self::assemble(
+            &settings.common,
+            World {
+                claims: Arc::clone(&store) as _,
+                store,
+                mailer: Arc::new(mailer(settings)?),
+                secrets,
+                sender: sender(settings),
+                tenants: tenants(&settings.common, &settings.smtp.sender),
+                mailbox: None,
+            },
+        )
     }
 
-    /// What `otpd dev` runs: everything in memory, mails captured, secrets thrown away at the end.
+    /// What `otpd dev` runs: everything in memory, mails captured, secrets thrown away at the end. Beside it the API key
+    /// of a tenant of its own.
     ///
     /// # Errors
     /// A part cannot be made of these settings.
-    pub fn development(common: &Common) -> anyhow::Result<Self> {
+    pub fn development(common: &Common) -> anyhow::Result<(Self, Zeroizing<String>)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
         let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
         let brand = common.brand.name(&address).to_owned();
-        let mailbox = Arc::new(MemoryMailbox::new(Sender { address, brand }, clock)?);
-        let name = |name| PepperId::parse(name).context("the name of a throw-away key");
-        let peppers = Peppers::new(Pepper::new(name("dev")?, random::octets()?), Vec::new());
+        let mailbox = Arc::new(MemoryMailbox::new(clock)?);
+        let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
+        let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
         let secrets = Secrets {
             peppers: peppers.context("one pepper")?,
             index_key: IndexKey::new(random::octets()?),
-            proof_key: Some(ProofKey::new(name("dev")?, random::octets()?)),
+            proof_keys: vec![ProofKey::new(name.clone(), random::octets()?)],
         };
-        let captured: Arc<dyn Mailbox> = Arc::clone(&mailbox) as _;
-        Self::assemble(common, store, mailbox, secrets, Some(captured))
+        let key = api_key::text(&*Zeroizing::new(random::octets()?));
+        let hash = KeyHash::of(&key).context("a key of our own form")?;
+        let tenant = tenants::Tenant {
+            name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
+            brand: common.brand.clone(),
+            sender: None,
+            keys: vec![(name, hash)],
+            purposes: Purposes::Any,
+            limits: common.limits.clone(),
+            rates: common.key_rates,
+        };
+        let mut tenants = tenants(common, &address);
+        ensure!(
+            tenants.iter().all(|other| other.account.tenant != tenant.name),
+            "otpd dev has a tenant of its own that is called {DEV}: rename yours"
+        );
+        tenants.push(tenant_keys(&tenant, &address));
+        let app = Self::assemble(
+            common,
+            World {
+                claims: Arc::clone(&store) as _,
+                store,
+                mailer: Arc::clone(&mailbox) as _,
+                secrets,
+                sender: Sender { address, brand },
+                tenants,
+                mailbox: Some(mailbox),
+            },
+        )?;
+        Ok((app, key))
     }
 
-    fn assemble(
-        common: &Common,
-        store: Arc<dyn Store>,
-        mailer: Arc<dyn Mailer>,
-        secrets: Secrets,
-        mailbox: Option<Arc<dyn Mailbox>>,
-    ) -> anyhow::Result<Self> {
+    fn assemble(common: &Common, world: World) -> anyhow::Result<Self> {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
         let hasher =
             HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads")?;
         let service = Service::new(Parts {
-            store,
-            mailer,
+            store: world.store,
+            claims: world.claims,
+            mailer: world.mailer,
             hasher: Arc::new(hasher),
-            clock: Arc::new(SystemClock),
-            secrets,
+            secrets: world.secrets,
             code_length: common.codes.length,
             policy: common.codes.policy,
-            limits: common.limits.clone(),
+            simple: Account {
+                tenant: Tenant::Simple,
+                sender: world.sender,
+                purposes: Purposes::Any,
+                limits: common.limits.clone(),
+            },
+            relay_mails: common.limits.relay_mails,
             // Some hash, some wait for the store or the relay.
             at_once: 2 * (capacity.threads.get() + capacity.queue),
             issuer: common.issuer.clone(),
@@ -109,19 +167,28 @@ impl App {
             limits::Shield::Off => None,
             limits::Shield::On { per_second, burst } => Some(api::Shield::new(per_second, burst)),
         };
+        let keys = api::Keys::new(&world.tenants);
         let endpoint = api::endpoint(api::Parts {
             service: service.clone(),
             code_length: common.codes.length,
             simple: match common.simple {
                 http::SimpleAccess::Open => api::SimpleAccess::Open,
+                http::SimpleAccess::Keyed => api::SimpleAccess::Keyed,
                 http::SimpleAccess::Off => api::SimpleAccess::Off,
             },
+            keys: keys.clone(),
             origins: origins.collect::<Result<_, _>>()?,
             proxies,
             shield,
-            mailbox,
+            mailbox: world.mailbox,
         });
-        Ok(Self { service, endpoint, max_connections: server::room_for(common.http.max_connections) })
+        Ok(Self { service, endpoint, keys, max_connections: server::room_for(common.http.max_connections) })
+    }
+
+    /// What opens what, to be replaced while it serves.
+    #[must_use]
+    pub fn keys(&self) -> api::Keys {
+        self.keys.clone()
     }
 
     /// Serves until `stop` is done; then ends what is under way.
@@ -129,6 +196,37 @@ impl App {
         server::serve(listeners, self.endpoint, self.max_connections, stop).await;
         self.service.drain().await;
     }
+}
+
+/// What `otpd dev` calls its tenant and its keys.
+const DEV: &str = "dev";
+
+/// The tenants of the settings; their mails come from `usual_sender` where they name none.
+#[must_use]
+pub fn tenants(common: &Common, usual_sender: &EmailAddress) -> Vec<api::TenantKeys> {
+    common.tenants.iter().map(|tenant| tenant_keys(tenant, usual_sender)).collect()
+}
+
+fn tenant_keys(tenant: &tenants::Tenant, usual_sender: &EmailAddress) -> api::TenantKeys {
+    let address = tenant.sender.as_ref().unwrap_or(usual_sender).clone();
+    let account = Account {
+        tenant: tenant.name.clone(),
+        sender: Sender { brand: tenant.brand.name(&address).to_owned(), address },
+        purposes: tenant.purposes.clone(),
+        limits: tenant.limits.clone(),
+    };
+    api::TenantKeys {
+        account: Arc::new(account),
+        keys: tenant.keys.clone(),
+        sends_per_minute: tenant.rates.sends_per_minute,
+        checks_per_minute: tenant.rates.checks_per_minute,
+    }
+}
+
+/// Who mails come from, unless a tenant says otherwise.
+fn sender(settings: &Settings) -> Sender {
+    let address = settings.smtp.sender.clone();
+    Sender { brand: settings.common.brand.name(&address).to_owned(), address }
 }
 
 /// The Redis of the settings; no connection is made yet.
@@ -159,7 +257,5 @@ pub fn mailer(settings: &Settings) -> anyhow::Result<SmtpMailer> {
         }
     };
     let relay = Relay { host: smtp.server.clone(), port: smtp.port, tls, login };
-    let brand = settings.common.brand.name(&smtp.sender).to_owned();
-    let sender = Sender { address: smtp.sender.clone(), brand };
-    Ok(SmtpMailer::new(relay, sender, smtp.connections)?)
+    Ok(SmtpMailer::new(relay, smtp.sender.clone(), smtp.connections)?)
 }

@@ -74,7 +74,7 @@ impl Cli {
             Command::Dev { production_limits: false } => {
                 done(sources().and_then(|sources| dev::run(&sources.with_limits_of_dev())))
             }
-            Command::Serve => done(sources().and_then(|sources| serve::run(&sources))),
+            Command::Serve => done(serve::run(self.config.as_deref())),
             Command::Init(init) => done(init.run().and_then(print).map_err(Failure::Other)),
             Command::Doctor => doctor::run(sources()),
             Command::Keygen(keygen) => {
@@ -132,17 +132,15 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> Result<T, Fai
     runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(future)).map_err(Failure::Other)
 }
 
-/// Done at the first SIGTERM, SIGINT or SIGHUP.
+/// Done at the first SIGTERM or SIGINT.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut hangup)) = signals else {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         // Without a handler the system's default ends the process all the same.
         return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

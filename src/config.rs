@@ -20,6 +20,7 @@ pub mod redis;
 pub mod secrets;
 pub mod smtp;
 mod source;
+pub mod tenants;
 mod texts;
 mod value;
 
@@ -60,6 +61,10 @@ pub struct Common {
     pub codes: codes::Codes,
     /// What may be done how often.
     pub limits: Limits,
+    /// What one key may ask, where its tenant does not say otherwise.
+    pub key_rates: tenants::KeyRates,
+    /// Who may call the v1 API.
+    pub tenants: Vec<tenants::Tenant>,
     /// What the process does to a flood of requests.
     pub shield: limits::Shield,
     /// What a digest costs, and how many are derived at once.
@@ -106,24 +111,46 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
 fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let http = http::read(reader);
     let simple = http::read_simple(reader);
-    let brand = mail::read_brand(reader);
+    let brand = mail::read_brand(reader, "mail.brand");
     let issuer = mail::read_issuer(reader);
     let codes = codes::read(reader, dangerous);
     let limits = limits::read(reader, codes.as_ref(), dangerous);
+    let usual =
+        tenants::Usual { codes: codes.as_ref(), limits: limits.as_ref(), brand: brand.as_ref(), dangerous };
+    let key_rates = tenants::read_rates(reader);
+    let tenants = tenants::read(reader, usual, key_rates);
+    if let (Some(http::SimpleAccess::Keyed), Some([])) = (simple, tenants.as_deref()) {
+        let what = "cannot be keyed while nobody has an API key: set OTP_TENANT__KEYS, or [[tenants]] in the file of --config";
+        reader.refuse::<()>("simple.access", what);
+    }
     let shield = limits::read_shield(reader);
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
+    let (limits, tenants) = kept_for_all(limits?, tenants?);
     Some(Common {
         http: http?,
         simple: simple?,
         brand: brand?,
         issuer: issuer?,
         codes: codes?,
-        limits: limits?,
+        limits,
+        key_rates: key_rates?,
+        tenants,
         shield: shield?,
         hash: hash?,
         log: log?,
     })
+}
+
+/// A person's sends are kept in one log, so for as long as they matter to any tenant.
+fn kept_for_all(mut limits: Limits, mut tenants: Vec<tenants::Tenant>) -> (Limits, Vec<tenants::Tenant>) {
+    let all = tenants.iter().map(|tenant| tenant.limits.sends.kept).chain([limits.sends.kept]);
+    let longest = all.max().unwrap_or_default();
+    limits.sends.kept = longest;
+    for tenant in &mut tenants {
+        tenant.limits.sends.kept = longest;
+    }
+    (limits, tenants)
 }
 
 #[cfg(test)]
@@ -355,7 +382,6 @@ mod tests {
             ("OTP_HTTP__LISTEN", "localhost:5000"),
             ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example,*"),
             ("OTP_HTTP__MAX_CONNECTIONS", "0"),
-            ("OTP_SIMPLE__ACCESS", "keyed"),
             ("OTP_SIMPLE__ACCESS", "OPEN"),
             ("REDIS_PORT", "0"),
             ("REDIS_DB", "-1"),
@@ -384,7 +410,6 @@ mod tests {
         ] {
             refused(name, &[(name, value)]);
         }
-        assert!(refused("OTP_SIMPLE__ACCESS", &[("OTP_SIMPLE__ACCESS", "keyed")]).contains("yet"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Each adapter keeps these promises whatever happens in parallel. Must not name an adapter or a library.
 
+mod claims;
 mod store;
 
 use std::any::Any;
@@ -11,13 +12,16 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use thiserror::Error as ThisError;
 
+pub use self::claims::Claims;
 pub use self::store::{
-    Action, Charged, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
+    Action, Charged, Guesser, Live, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
 };
 use crate::domain::code::Code;
 use crate::domain::code_hash::{Binding, Digest, Salt};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::pepper::Pepper;
+use crate::domain::reference::Reference;
+use crate::domain::sender::Sender;
 
 /// The way a code reaches a person.
 #[async_trait]
@@ -35,6 +39,10 @@ pub struct CodeMail {
     pub code: Code,
     /// How long the code will be valid.
     pub valid_for: Duration,
+    /// Who it is from.
+    pub sender: Sender,
+    /// Which screen it belongs to, where several may be open.
+    pub reference: Option<Reference>,
 }
 
 /// What became of a mail.

@@ -1,4 +1,4 @@
-//! The use cases: start a verification, check a guess.
+//! The use cases: send a code and check a guess, on the simple endpoints and under ids.
 //!
 //! Decides in which order things happen and what each outcome means. Must not know HTTP, Redis or SMTP. Each use
 //! case runs in a task of its own, so that a caller who hangs up cannot stop it halfway.
@@ -10,25 +10,41 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::Standing;
-use crate::domain::limit::Limits;
+use crate::domain::limit::RelayMails;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
 use crate::domain::slot::IndexKey;
+use crate::domain::tenant::Account;
 use crate::domain::verification::Policy;
-use crate::ports::{Clock, Hasher, Mailer, Store};
+use crate::domain::verification_id::VerificationId;
+use crate::ports::{Claims, Hasher, Mailer, Store};
 
+mod cancel;
 mod check;
+mod create;
+mod guess;
+mod prove;
+mod resend;
+mod send;
+mod show;
 mod start;
+mod toll;
 
-pub use check::{Approved, CheckError};
-pub use start::StartError;
+pub use cancel::CancelError;
+pub use create::{CreateError, Creation, Idempotency};
+pub use guess::{Approved, CheckError};
+pub use resend::ResendError;
+pub use send::StartError;
+pub use show::{ShowError, Snapshot};
+
+use toll::Toll;
 
 /// How long use cases under way may take at shutdown: hash, store and relay all have shorter bounds of their own.
 const DRAIN: Duration = Duration::from_secs(16);
@@ -40,20 +56,22 @@ const READINESS_HOLDS: Duration = Duration::from_millis(100);
 pub struct Parts {
     /// Where verifications live.
     pub store: Arc<dyn Store>,
+    /// Where idempotency keys live.
+    pub claims: Arc<dyn Claims>,
     /// How codes reach people.
     pub mailer: Arc<dyn Mailer>,
     /// What derives digests.
     pub hasher: Arc<dyn Hasher>,
-    /// The time of day, for proofs.
-    pub clock: Arc<dyn Clock>,
     /// The secrets.
     pub secrets: Secrets,
     /// How long codes are.
     pub code_length: CodeLength,
     /// What a verification may cost.
     pub policy: Policy,
-    /// How often anything may be done.
-    pub limits: Limits,
+    /// On whose account the simple endpoints work.
+    pub simple: Account,
+    /// How many mails the relay takes.
+    pub relay_mails: RelayMails,
     /// Checks under way at once, and sends, whatever they wait for: hash, store or relay. Those beyond it are
     /// refused, and a relay that is slow takes no place from a check.
     pub at_once: usize,
@@ -67,8 +85,8 @@ pub struct Secrets {
     pub peppers: Peppers,
     /// It hides addresses from the store.
     pub index_key: IndexKey,
-    /// It signs proofs, where proofs are wanted.
-    pub proof_key: Option<ProofKey>,
+    /// They sign proofs, where proofs are wanted: the first does, the others did.
+    pub proof_keys: Vec<ProofKey>,
 }
 
 /// An outcome, and how the ledger of the caller's network stands, where it was charged.
@@ -81,12 +99,21 @@ pub struct Metered<T> {
 }
 
 impl<T> Metered<T> {
-    fn at(standing: Standing, outcome: T) -> Self {
-        Self { outcome, standing: Some(standing) }
-    }
-
     fn not_at_all(outcome: T) -> Self {
         Self { outcome, standing: None }
+    }
+}
+
+impl<T, E> Metered<Result<T, E>> {
+    /// Refused before anything was charged; `limited` tells the ledger where one refused.
+    fn refused(error: E, limited: impl Fn(&E) -> Option<Standing>) -> Self {
+        Self { standing: limited(&error), outcome: Err(error) }
+    }
+
+    /// What became of it after a network was charged: the ledger that refused, else that of the network.
+    fn after(toll: &Toll, outcome: Result<T, E>, limited: impl Fn(&E) -> Option<Standing>) -> Self {
+        let standing = outcome.as_ref().err().and_then(limited).or_else(|| toll.standing());
+        Self { outcome, standing }
     }
 }
 
@@ -115,12 +142,8 @@ impl Service {
     /// [`StartError`]: no code was mailed, or it is not known whether it was.
     pub async fn start(&self, address: EmailAddress, client: IpAddr) -> Metered<Result<(), StartError>> {
         let parts = Arc::clone(&self.parts);
-        let Ok(place) = Arc::clone(&self.sends).try_acquire_owned() else {
-            return Metered::not_at_all(Err(StartError::Overloaded));
-        };
-        self.to_the_end(place, async move { start::start(&parts, address, client).await })
-            .await
-            .unwrap_or(Metered::not_at_all(Err(StartError::Fault)))
+        let work = async move { start::start(&parts, &address, client).await };
+        self.in_place(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
     /// Checks a typed code against the live one of the address, at the price of a guess.
@@ -134,12 +157,77 @@ impl Service {
         client: IpAddr,
     ) -> Metered<Result<Approved, CheckError>> {
         let parts = Arc::clone(&self.parts);
-        let Ok(place) = Arc::clone(&self.checks).try_acquire_owned() else {
-            return Metered::not_at_all(Err(CheckError::Overloaded));
-        };
-        self.to_the_end(place, async move { check::check(&parts, &address, &typed, client).await })
-            .await
-            .unwrap_or(Metered::not_at_all(Err(CheckError::Fault)))
+        let work = async move { check::check(&parts, &address, &typed, client).await };
+        self.in_place(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
+    }
+
+    /// Starts a verification under an id of its own, and mails its code.
+    ///
+    /// # Errors
+    /// [`CreateError`]: no code was mailed, or it is not known whether it was, or the request is none of its own.
+    pub async fn create(
+        &self,
+        account: Arc<Account>,
+        creation: Creation,
+    ) -> Metered<Result<Snapshot, CreateError>> {
+        let parts = Arc::clone(&self.parts);
+        let work = async move { create::create(&parts, &account, &creation).await };
+        let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(CreateError::Send);
+        self.in_place(&self.sends, overloaded, fault, work).await
+    }
+
+    /// Mails a new code of a verification; the old one dies.
+    ///
+    /// # Errors
+    /// [`ResendError`]: no code was mailed, or it is not known whether it was.
+    pub async fn resend(
+        &self,
+        account: Arc<Account>,
+        id: VerificationId,
+        client: Option<IpAddr>,
+    ) -> Metered<Result<Snapshot, ResendError>> {
+        let parts = Arc::clone(&self.parts);
+        let work = async move { resend::resend(&parts, &account, &id, client).await };
+        let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(ResendError::Send);
+        self.in_place(&self.sends, overloaded, fault, work).await
+    }
+
+    /// Checks a typed code against that of a verification, at the price of a guess.
+    ///
+    /// # Errors
+    /// [`CheckError`]: the address is not confirmed.
+    pub async fn check_by_id(
+        &self,
+        account: Arc<Account>,
+        id: VerificationId,
+        typed: String,
+        client: Option<IpAddr>,
+    ) -> Metered<Result<Approved, CheckError>> {
+        let parts = Arc::clone(&self.parts);
+        let work = async move { check::check_by_id(&parts, &account, &id, &typed, client).await };
+        self.in_place(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
+    }
+
+    /// Shows a verification to its tenant.
+    ///
+    /// # Errors
+    /// [`ShowError`]: there is none, or it cannot be told.
+    pub async fn show(&self, account: &Account, id: &VerificationId) -> Result<Snapshot, ShowError> {
+        show::show(&self.parts, account, id).await
+    }
+
+    /// Takes a pending verification back. Done already is done.
+    ///
+    /// # Errors
+    /// [`CancelError`]: there is none, or it ended otherwise.
+    pub async fn cancel(&self, account: &Account, id: &VerificationId) -> Result<(), CancelError> {
+        cancel::cancel(&self.parts, account, id).await
+    }
+
+    /// The keys that sign proofs, the current one first.
+    #[must_use]
+    pub fn proof_keys(&self) -> &[ProofKey] {
+        &self.parts.secrets.proof_keys
     }
 
     /// Whether a request could be served now. The store is asked once at a time and ten times a second at most,
@@ -165,19 +253,26 @@ impl Service {
         }
     }
 
-    /// Runs `work` to its end even if the caller goes away; `None` where it panicked.
-    async fn to_the_end<T: Send + 'static>(
+    /// Takes a place and runs `work` to its end even if the caller goes away. `overloaded` where there is no place,
+    /// `fault` where it panicked.
+    async fn in_place<T: Send + 'static, E: Send + 'static>(
         &self,
-        place: OwnedSemaphorePermit,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
+        places: &Arc<Semaphore>,
+        overloaded: E,
+        fault: E,
+        work: impl Future<Output = Metered<Result<T, E>>> + Send + 'static,
+    ) -> Metered<Result<T, E>> {
         use tracing::Instrument as _;
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            return Metered::not_at_all(Err(overloaded));
+        };
         let work = async {
             let outcome = work.await;
             drop(place);
             outcome
         };
-        self.tasks.spawn(work.in_current_span()).await.ok()
+        let outcome = self.tasks.spawn(work.in_current_span()).await;
+        outcome.unwrap_or(Metered::not_at_all(Err(fault)))
     }
 }
 
@@ -185,11 +280,6 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").finish_non_exhaustive()
     }
-}
-
-/// The ledger to wait for: a request that waits as long as it says passes all of them.
-fn longest([charged, refusing]: [Standing; 2]) -> Standing {
-    if refusing.wait > charged.wait { refusing } else { charged }
 }
 
 /// Logs an error with its causes, once, where it turns into a decision.

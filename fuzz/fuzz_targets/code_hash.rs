@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
-use otpd::domain::pepper::PepperId;
+use otpd::domain::key_name::KeyName;
 
 fuzz_target!(|octets: &[u8]| {
     let Some((salt, stored)) = octets.split_first_chunk::<SALT_OCTETS>() else { return };
@@ -18,10 +18,10 @@ fuzz_target!(|octets: &[u8]| {
     if let Some(hash) = hash {
         assert_eq!(hash.to_bytes(), stored);
         assert_eq!(hash.salt().as_bytes(), salt);
-        assert_eq!(PepperId::parse(hash.kid().as_str()).as_ref(), Some(hash.kid()));
+        assert_eq!(KeyName::parse(hash.kid().as_str()).as_ref(), Some(hash.kid()));
         assert_eq!(
             format!("{hash:?}"),
-            format!("CodeHash {{ kid: PepperId({:?}), .. }}", hash.kid().as_str())
+            format!("CodeHash {{ kid: KeyName({:?}), .. }}", hash.kid().as_str())
         );
     }
 });

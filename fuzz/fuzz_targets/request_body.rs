@@ -10,18 +10,21 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use otpd::adapters::Sender;
 use otpd::adapters::clock::SystemClock;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
-use otpd::api::{self, ForwardedHeader, Proxies, SimpleAccess};
+use otpd::api::{self, ForwardedHeader, Keys, Proxies, SimpleAccess};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::HashCost;
 use otpd::domain::email_address::EmailAddress;
+use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
-use otpd::domain::pepper::{Pepper, PepperId, Peppers};
+use otpd::domain::pepper::{Pepper, Peppers};
+use otpd::domain::purpose::Purposes;
+use otpd::domain::sender::Sender;
 use otpd::domain::slot::IndexKey;
+use otpd::domain::tenant::{Account, Tenant};
 use otpd::domain::verification::Policy;
 use otpd::ports::Clock;
 use otpd::service::{self, Secrets, Service};
@@ -76,26 +79,28 @@ fn endpoint() -> BoxEndpoint<'static> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let address = EmailAddress::parse("otpd@dev.example").expect("an address");
     let sender = Sender { address, brand: "otpd".to_owned() };
-    let mailbox = MemoryMailbox::new(sender, Arc::clone(&clock)).expect("whole templates");
+    let mailbox = MemoryMailbox::new(Arc::clone(&clock)).expect("whole templates");
     // A hash that costs as little as one can.
     let cost = HashCost::new(8, 1).expect("a cost");
     let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
-    let pepper = Pepper::new(PepperId::parse("k1").expect("a name"), [1; 32]);
+    let pepper = Pepper::new(KeyName::parse("k1").expect("a name"), [1; 32]);
     let code_length = CodeLength::new(6).expect("a length");
+    let store = Arc::new(MemoryStore::new(clock));
     let service = Service::new(service::Parts {
-        store: Arc::new(MemoryStore::new(Arc::clone(&clock))),
+        claims: Arc::clone(&store) as _,
+        store,
         mailer: Arc::new(mailbox),
         hasher: Arc::new(HashThreads::start(cost, capacity).expect("a thread")),
-        clock,
         secrets: Secrets {
             peppers: Peppers::new(pepper, Vec::new()).expect("one pepper"),
             index_key: IndexKey::new([2; 32]),
-            proof_key: None,
+            proof_keys: Vec::new(),
         },
         code_length,
         // So short that the store forgets about as fast as the fuzzer finds addresses.
         policy: Policy { life: Duration::from_secs(1), guesses: 5 },
-        limits: limits(),
+        simple: Account { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
+        relay_mails: RelayMails::Unlimited,
         at_once: 1,
         issuer: "otpd".to_owned(),
     });
@@ -103,6 +108,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         service,
         code_length,
         simple: SimpleAccess::Open,
+        keys: Keys::default(),
         origins: Vec::new(),
         proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
         shield: None,
@@ -116,7 +122,7 @@ fn limits() -> Limits {
     Limits {
         network_sends: NetworkLimit::new(limit.clone()),
         network_guesses: NetworkLimit::new(limit.clone()),
-        sends: SendLimits { subject: limit.clone(), site: limit.clone(), address: limit.clone() },
+        sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
         site_guesses: limit,
         relay_mails: RelayMails::Unlimited,
     }

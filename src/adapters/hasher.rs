@@ -164,7 +164,8 @@ mod tests {
     use super::*;
     use crate::domain::code::Code;
     use crate::domain::code_hash::{Binding, Salt};
-    use crate::domain::pepper::{Pepper, PepperId};
+    use crate::domain::key_name::KeyName;
+    use crate::domain::pepper::Pepper;
 
     fn threads(threads: usize, queue: usize) -> HashThreads {
         let capacity = Capacity { threads: NonZeroUsize::new(threads).unwrap(), queue };
@@ -176,7 +177,7 @@ mod tests {
             code: Code::parse("123456").unwrap(),
             salt: Salt::new([0; 16]),
             binding: Binding::new([0; 32]),
-            pepper: Pepper::new(PepperId::parse("k1").unwrap(), [0; 32]),
+            pepper: Pepper::new(KeyName::parse("k1").unwrap(), [0; 32]),
         }
     }
 

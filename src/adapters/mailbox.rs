@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::message::{Composer, MessageError, Sender, TemplateError};
+use super::message::{Composer, MessageError, TemplateError};
 use crate::domain::email_address::EmailAddress;
 use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, Mailer};
 
@@ -22,20 +22,19 @@ pub struct MemoryMailbox {
 }
 
 impl MemoryMailbox {
-    /// An empty mailbox for mails of that sender.
+    /// An empty mailbox.
     ///
     /// # Errors
     /// [`TemplateError`] where a template is broken.
-    pub fn new(sender: Sender, clock: Arc<dyn Clock>) -> Result<Self, TemplateError> {
-        Ok(Self { composer: Composer::new(sender)?, clock, mails: Mutex::default() })
+    pub fn new(clock: Arc<dyn Clock>) -> Result<Self, TemplateError> {
+        Ok(Self { composer: Composer::new()?, clock, mails: Mutex::default() })
     }
 
     fn capture(&self, mail: &CodeMail) -> Result<(), MessageError> {
         let content = self.composer.content(mail)?;
-        let sender = self.composer.sender();
         let captured = CapturedMail {
             to: mail.to.as_str().to_owned(),
-            from: format!("{} <{}>", sender.brand, sender.address.as_str()),
+            from: format!("{} <{}>", mail.sender.brand, mail.sender.address.as_str()),
             subject: content.subject,
             text: content.text,
             html: content.html,

@@ -2,6 +2,8 @@
 //!
 //! Must not be used where more than one process serves, or where a restart must not lose what was counted.
 
+mod claims;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,10 +14,12 @@ use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::ledger::{self, Log, MARK_OCTETS, Mark, Quota, Stamp};
 use crate::domain::limit::{Ledger, Limit, NetworkLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::relay_day::RelayDay;
+use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Slot, Subject, Tag};
-use crate::domain::verification::{GuessToken, Millis, Policy, Verification, Win, millis};
+use crate::domain::verification::{GuessToken, Millis, Policy, Status, Verification, View, Win, millis};
 use crate::ports::{
-    Action, Charged, Clock, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
+    Action, Charged, Clock, Guesser, Live, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store,
+    StoreError,
 };
 
 /// After this many additions, what nobody can ask about any more is swept out.
@@ -32,6 +36,7 @@ struct State {
     verifications: HashMap<Slot, Verification>,
     logs: HashMap<LogName, Kept>,
     relay_day: RelayDay,
+    held: HashMap<Tag, claims::Held>,
     additions: usize,
 }
 
@@ -124,6 +129,7 @@ impl State {
         if self.additions.is_multiple_of(SWEEP_EVERY) {
             self.verifications.retain(|slot, verification| !is_forgotten(slot, verification, now));
             self.logs.retain(|_, kept| !kept.log.is_forgotten(kept.keep, now));
+            self.held.retain(|_, held| !held.is_over(now));
         }
     }
 }
@@ -151,7 +157,9 @@ fn is_late(entry: Stamp, now: Millis) -> bool {
 }
 
 fn live(verification: &Verification, now: Millis) -> Opened {
-    Opened::Live { valid_for: Duration::from_millis(verification.expires_at().saturating_sub(now)) }
+    let expires_at = verification.expires_at();
+    let valid_for = Duration::from_millis(expires_at.saturating_sub(now));
+    Opened::Live(Live { valid_for, expires_at, spent: verification.spent() })
 }
 
 /// A step over no ledger at all has nothing to answer.
@@ -182,7 +190,13 @@ impl Store for MemoryStore {
     ) -> Result<Charged, StoreError> {
         let (mut state, now) = self.lock();
         let logs = [(LogName::Person(subject.person), limits.quotas(site.is_some()))];
-        state.charge(&logs, subject.mark(site), limits.longest(), now).ok_or_else(no_ledger)
+        state.charge(&logs, subject.mark(site), limits.kept, now).ok_or_else(no_ledger)
+    }
+
+    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<ledger::Standing, StoreError> {
+        let (state, now) = self.lock();
+        let logs = [(LogName::Person(subject.person), limits.quotas(false))];
+        state.tightest(&logs, subject.mark(None), now).ok_or_else(no_ledger)
     }
 
     async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
@@ -197,6 +211,7 @@ impl Store for MemoryStore {
         hash: &CodeHash,
         policy: &Policy,
         entry: Stamp,
+        sealed: &Sealed,
     ) -> Result<Opened, StoreError> {
         let (mut state, now) = self.lock();
         if is_late(entry, now) {
@@ -207,7 +222,7 @@ impl Store for MemoryStore {
         {
             return Ok(live(verification, now));
         }
-        let verification = Verification::open(hash.clone(), policy, entry, now);
+        let verification = Verification::open(hash.clone(), policy, entry, sealed.clone(), now);
         let answer = live(&verification, now);
         state.verifications.insert(slot.clone(), verification);
         state.sweep_now_and_then(now);
@@ -253,7 +268,12 @@ impl Store for MemoryStore {
         Ok(match state.find(slot, now) {
             None => Spend::Unknown,
             Some(verification) => match verification.spend(policy.guesses, now) {
-                Ok(hash) => Spend::Compare { hash, charged },
+                Ok(hash) => Spend::Compare {
+                    hash,
+                    spent: verification.spent(),
+                    sealed: verification.sealed().clone(),
+                    charged,
+                },
                 Err(closed) => Spend::Closed(closed),
             },
         })
@@ -264,16 +284,29 @@ impl Store for MemoryStore {
         slot: &Slot,
         token: &GuessToken,
         charged: Option<&SiteEntry>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Millis>, StoreError> {
         let (mut state, now) = self.lock();
         let win = state.find(slot, now).map_or(Win::Lost, |verification| verification.consume(token, now));
         // Only once: by then another guess may bear the entry's name.
-        if let (Win::Taken, Slot::Address { subject, .. }, Some(SiteEntry { site, entry })) =
+        if let (Win::Taken(_), Slot::Address { subject, .. }, Some(SiteEntry { site, entry })) =
             (win, slot, charged)
         {
             state.remove(&LogName::Guesses(subject.clone(), *site), *entry);
         }
-        Ok(win != Win::Lost)
+        Ok(match win {
+            Win::Taken(at) | Win::Repeated(at) => Some(at),
+            Win::Lost => None,
+        })
+    }
+
+    async fn look(&self, slot: &Slot, policy: &Policy) -> Result<Option<View>, StoreError> {
+        let (mut state, now) = self.lock();
+        Ok(state.find(slot, now).map(|verification| verification.view(policy.guesses, now)))
+    }
+
+    async fn cancel(&self, slot: &Slot, policy: &Policy) -> Result<Option<Status>, StoreError> {
+        let (mut state, now) = self.lock();
+        Ok(state.find(slot, now).map(|verification| verification.cancel(policy.guesses, now)))
     }
 
     async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError> {

@@ -14,16 +14,8 @@ use minijinja::{AutoEscape, Environment, context};
 use thiserror::Error;
 
 use crate::domain::email_address::EmailAddress;
+use crate::domain::reference::Reference;
 use crate::ports::CodeMail;
-
-/// Who mails come from.
-#[derive(Debug, Clone)]
-pub struct Sender {
-    /// The address in `From`, and the envelope's.
-    pub address: EmailAddress,
-    /// The name in `From` and in the text.
-    pub brand: String,
-}
 
 /// A template of ours is broken.
 #[derive(Debug, Error)]
@@ -41,11 +33,10 @@ pub enum MessageError {
     Header(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The compiled templates and the sender.
+/// The compiled templates.
 #[derive(Debug)]
 pub struct Composer {
     templates: Environment<'static>,
-    sender: Sender,
 }
 
 /// What the reader sees.
@@ -60,7 +51,7 @@ const HTML: &str = "code.html";
 
 impl Composer {
     /// Compiles the templates.
-    pub fn new(sender: Sender) -> Result<Self, TemplateError> {
+    pub fn new() -> Result<Self, TemplateError> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         templates.set_auto_escape_callback(
@@ -75,18 +66,14 @@ impl Composer {
         ] {
             templates.add_template(name, source).map_err(TemplateError)?;
         }
-        Ok(Self { templates, sender })
-    }
-
-    /// The sender.
-    pub fn sender(&self) -> &Sender {
-        &self.sender
+        Ok(Self { templates })
     }
 
     /// Renders what the reader sees.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
         let context = context! {
-            brand => &self.sender.brand,
+            brand => &mail.sender.brand,
+            reference => mail.reference.as_ref().map(Reference::as_str),
             code => mail.code.expose(),
             valid_for => in_words(mail.valid_for),
         };
@@ -97,9 +84,9 @@ impl Composer {
     /// The whole message, ready for a relay.
     pub fn message(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Message, MessageError> {
         let content = self.content(mail)?;
-        let id = format!("<{}@{}>", URL_SAFE_NO_PAD.encode(id), self.sender.address.domain());
+        let id = format!("<{}@{}>", URL_SAFE_NO_PAD.encode(id), mail.sender.address.domain());
         Message::builder()
-            .from(Mailbox::new(Some(self.sender.brand.clone()), mailbox(&self.sender.address)?))
+            .from(Mailbox::new(Some(mail.sender.brand.clone()), mailbox(&mail.sender.address)?))
             .to(Mailbox::new(None, mailbox(&mail.to)?))
             .subject(content.subject)
             .message_id(Some(id))
@@ -156,14 +143,17 @@ impl Header for AutoSubmitted {
 mod tests {
     use super::*;
     use crate::domain::code::Code;
+    use crate::domain::sender::Sender;
 
-    fn composer(brand: &str) -> Composer {
-        let address = EmailAddress::parse("codes@sender.example").unwrap();
-        Composer::new(Sender { address, brand: brand.to_owned() }).unwrap()
+    fn content(mail: &CodeMail) -> Content {
+        Composer::new().unwrap().content(mail).unwrap()
     }
 
-    fn mail() -> CodeMail {
+    fn mail(brand: &str) -> CodeMail {
+        let address = EmailAddress::parse("codes@sender.example").unwrap();
         CodeMail {
+            sender: Sender { address, brand: brand.to_owned() },
+            reference: None,
             to: EmailAddress::parse("a@example.com").unwrap(),
             code: Code::parse("012345").unwrap(),
             valid_for: Duration::from_mins(5),
@@ -172,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_code_stands_once_in_each_part_and_not_in_the_subject() {
-        let content = composer("Example").content(&mail()).unwrap();
+        let content = content(&mail("Example"));
         assert_eq!(content.text.matches("012345").count(), 1);
         assert_eq!(content.html.matches("012345").count(), 1);
         assert!(!content.subject.contains("012345"));
@@ -184,14 +174,14 @@ mod tests {
 
     #[test]
     fn a_brand_is_text_in_html() {
-        let content = composer("<a href=x>\"Q&A\"").content(&mail()).unwrap();
+        let content = content(&mail("<a href=x>\"Q&A\""));
         assert!(content.html.contains("&lt;a href"), "{}", content.html);
         assert!(!content.html.contains("<a"));
     }
 
     #[test]
     fn headers_are_those_of_an_automatic_mail() {
-        let message = composer("Éxample").message(&mail(), [7; 16]).unwrap().formatted();
+        let message = Composer::new().unwrap().message(&mail("Éxample"), [7; 16]).unwrap().formatted();
         let message = String::from_utf8(message).unwrap();
         let count = |header: &str| message.lines().filter(|line| line.starts_with(header)).count();
         assert_eq!(count("Date: "), 1);
@@ -202,6 +192,15 @@ mod tests {
         assert!(message.contains("multipart/alternative") && text < html);
         assert!(message.is_ascii());
         assert!(!message.replace("\r\n", "").contains(['\r', '\n']), "each line ends as SMTP wants it");
+    }
+
+    #[test]
+    fn the_reference_stands_in_each_part_where_there_is_one() {
+        let reference = Reference::parse(b"XKT").unwrap();
+        let with = content(&CodeMail { reference: Some(reference), ..mail("Example") });
+        assert_eq!([with.text.matches("XKT").count(), with.html.matches("XKT").count()], [1, 1]);
+        let without = content(&mail("Example"));
+        assert!(!without.text.contains("eference") && !without.html.contains("eference"));
     }
 
     #[test]

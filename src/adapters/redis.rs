@@ -4,6 +4,7 @@
 //! both). Must not decide anything itself.
 
 mod answer;
+mod claims;
 mod connections;
 mod key;
 mod scripts;
@@ -16,16 +17,17 @@ use async_trait::async_trait;
 use redis::{Script, Value};
 use secrecy::SecretString;
 
-use self::answer::{hash, number, opened, status, unexpected};
+use self::answer::{count, hash, moment, number, opened, sealed, status, unexpected, view};
 use self::connections::{CONNECTIONS, Connections, is_refused_login};
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::ledger::{MARK_OCTETS, Quota, Stamp};
+use crate::domain::ledger::{MARK_OCTETS, Quota, Stamp, Standing};
 use crate::domain::limit::{Ledger, NetworkLimit, SLOWEST_OPENING, SendLimits};
+use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Slot, Subject, Tag};
-use crate::domain::verification::{GuessToken, LONGEST_LIFE, Policy, millis};
+use crate::domain::verification::{GuessToken, LONGEST_LIFE, Millis, Policy, Status, View, millis};
 use crate::ports::{
     Action, Charged, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
 };
@@ -111,6 +113,11 @@ impl RedisStore {
         }
     }
 
+    async fn ask(&self, script: &Script, slot: &Slot, policy: &Policy) -> Result<Value, StoreError> {
+        let (remembrance, guesses) = (millis(slot.remembrance()), u64::from(policy.guesses));
+        self.call(script, &[key::verification(slot)], &[&remembrance, &guesses]).await
+    }
+
     async fn write(
         &self,
         script: &Script,
@@ -118,12 +125,14 @@ impl RedisStore {
         hash: &CodeHash,
         policy: &Policy,
         entry: Stamp,
+        about: &Sealed,
     ) -> Result<Value, StoreError> {
         let (life, longest, slowest) = (millis(policy.life), millis(LONGEST_LIFE), millis(SLOWEST_OPENING));
         let (guesses, salt) = (u64::from(policy.guesses), hash.salt().as_bytes().as_slice());
         let remembrance = millis(slot.remembrance());
-        let args: [&dyn Argument; 8] =
-            [&remembrance, &guesses, &life, &longest, &salt, &hash.to_bytes(), &entry, &slowest];
+        let (hash, about) = (hash.to_bytes(), about.as_bytes());
+        let args: [&dyn Argument; 9] =
+            [&remembrance, &guesses, &life, &longest, &salt, &hash, &entry, &slowest, &about];
         self.call(script, &[key::verification(slot)], &args).await
     }
 }
@@ -157,7 +166,20 @@ impl Store for RedisStore {
         for quota in limits.quotas(site.is_some()) {
             windows.add(1, &quota);
         }
-        self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, limits.longest(), &windows).await
+        self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, limits.kept, &windows).await
+    }
+
+    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError> {
+        let mut windows = Windows::default();
+        for quota in limits.quotas(false) {
+            windows.add(1, &quota);
+        }
+        let (keys, mark) = ([key::sends(&subject.person)], subject.mark(None).0);
+        let args: [&dyn Argument; 3] = [&mark.as_slice(), &windows.count(), &windows.numbers];
+        match self.call(&self.scripts.outlook, &keys, &args).await? {
+            Value::Array(parts) => windows.standing(&parts),
+            _ => Err(unexpected()),
+        }
     }
 
     async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
@@ -171,8 +193,9 @@ impl Store for RedisStore {
         hash: &CodeHash,
         policy: &Policy,
         entry: Stamp,
+        sealed: &Sealed,
     ) -> Result<Opened, StoreError> {
-        opened(&self.write(&self.scripts.open, slot, hash, policy, entry).await?)
+        opened(&self.write(&self.scripts.open, slot, hash, policy, entry, sealed).await?)
     }
 
     async fn recode(
@@ -182,7 +205,7 @@ impl Store for RedisStore {
         policy: &Policy,
         entry: Stamp,
     ) -> Result<Recoded, StoreError> {
-        let answer = self.write(&self.scripts.recode, slot, hash, policy, entry).await?;
+        let answer = self.write(&self.scripts.recode, slot, hash, policy, entry, &Sealed::default()).await?;
         match &answer {
             Value::Nil => Ok(Recoded::Unknown),
             answer => status(answer).map(Recoded::Closed).or_else(|_| opened(answer).map(Recoded::Opened)),
@@ -213,10 +236,11 @@ impl Store for RedisStore {
                         Charged::Admitted { .. } => Err(unexpected()),
                     }
                 }
-                [Value::BulkString(what), entry, stored @ ..] if what == b"spent" => {
+                [Value::BulkString(what), entry, spent, about, stored @ ..] if what == b"spent" => {
                     let entry = number(entry)?;
                     let charged = site.map(|site| SiteEntry { site, entry });
-                    Ok(Spend::Compare { hash: hash(stored)?, charged })
+                    let (spent, sealed) = (count(spent)?, sealed(about)?);
+                    Ok(Spend::Compare { hash: hash(stored)?, spent, sealed, charged })
                 }
                 _ => Err(unexpected()),
             },
@@ -229,7 +253,7 @@ impl Store for RedisStore {
         slot: &Slot,
         token: &GuessToken,
         charged: Option<&SiteEntry>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Millis>, StoreError> {
         let (mut keys, mut entry) = (vec![key::verification(slot)], 0);
         if let (Slot::Address { subject, .. }, Some(charged)) = (slot, charged) {
             keys.push(key::site_guesses(subject, &charged.site));
@@ -237,8 +261,22 @@ impl Store for RedisStore {
         }
         let remembrance = millis(slot.remembrance());
         let (code, nonce) = (token.code.as_bytes().as_slice(), token.nonce.as_slice());
-        let answer = self.call(&self.scripts.consume, &keys, &[&remembrance, &code, &nonce, &entry]).await?;
-        Ok(number(&answer)? == 1)
+        moment(&self.call(&self.scripts.consume, &keys, &[&remembrance, &code, &nonce, &entry]).await?)
+    }
+
+    async fn look(&self, slot: &Slot, policy: &Policy) -> Result<Option<View>, StoreError> {
+        match self.ask(&self.scripts.look, slot, policy).await? {
+            Value::Nil => Ok(None),
+            Value::Array(parts) => view(&parts).map(Some),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn cancel(&self, slot: &Slot, policy: &Policy) -> Result<Option<Status>, StoreError> {
+        match self.ask(&self.scripts.cancel, slot, policy).await? {
+            Value::Nil => Ok(None),
+            answer => status(&answer).map(Some),
+        }
     }
 
     async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError> {

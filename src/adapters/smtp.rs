@@ -19,7 +19,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::connection::{Envelope, Handover, Session};
 pub use self::connection::{Login, Relay, Tls};
 pub use self::fault::{Fault, Step};
-use super::message::{Composer, Sender, TemplateError};
+use super::message::{Composer, TemplateError};
+use crate::domain::email_address::EmailAddress;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
 
@@ -37,6 +38,8 @@ const WAKES: Duration = Duration::from_secs(2);
 pub struct SmtpMailer {
     relay: Relay,
     composer: Composer,
+    /// As whom it greets the relay: the domain of this address.
+    sender: EmailAddress,
     /// One permit a connection: lettre's pool would bound idle ones only.
     connections: Semaphore,
     idle: Mutex<Vec<(Session, Instant)>>,
@@ -47,9 +50,9 @@ impl SmtpMailer {
     ///
     /// # Errors
     /// [`TemplateError`] where a template is broken.
-    pub fn new(relay: Relay, sender: Sender, connections: usize) -> Result<Self, TemplateError> {
-        let composer = Composer::new(sender)?;
-        Ok(Self { relay, composer, connections: Semaphore::new(connections), idle: Mutex::default() })
+    pub fn new(relay: Relay, sender: EmailAddress, connections: usize) -> Result<Self, TemplateError> {
+        let composer = Composer::new()?;
+        Ok(Self { relay, composer, sender, connections: Semaphore::new(connections), idle: Mutex::default() })
     }
 
     /// Connects and logs in, and sends nothing.
@@ -58,7 +61,7 @@ impl SmtpMailer {
     /// [`Fault`] says at which step it ended.
     pub async fn probe(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + PATIENCE;
-        let connecting = self.relay.connect(self.composer.sender().address.domain());
+        let connecting = self.relay.connect(self.sender.domain());
         let session = timeout_at(deadline, connecting).await.unwrap_or(Err(Fault::timeout(Step::Connect)))?;
         session.quit(deadline).await;
         Ok(())
@@ -75,7 +78,7 @@ impl SmtpMailer {
                 outcome => return self.keep(session, outcome),
             }
         }
-        let connecting = self.relay.connect(self.composer.sender().address.domain());
+        let connecting = self.relay.connect(self.sender.domain());
         let mut session = timeout_at(deadline, connecting)
             .await
             .unwrap_or(Err(Fault::timeout(Step::Connect)))
@@ -115,7 +118,7 @@ impl Mailer for SmtpMailer {
             Ok(message) => message.formatted(),
             Err(error) => return Delivery::Refused(error),
         };
-        let from = self.composer.sender().address.as_str();
+        let from = mail.sender.address.as_str();
         let envelope = Envelope { from, to: mail.to.as_str(), message: &message };
         let mut pauses = PAUSES.into_iter();
         loop {

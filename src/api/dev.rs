@@ -14,7 +14,8 @@ use poem::{IntoResponse, Request, Response, Route, get};
 use serde::{Deserialize, Serialize};
 
 use super::docs;
-use super::problem::{Refusal, RouteTable};
+use super::refusal::{Flaw, Form, Refusal};
+use super::routes::RouteTable;
 use crate::domain::email_address::EmailAddress;
 use crate::ports::{CapturedMail, Mailbox};
 
@@ -56,12 +57,13 @@ struct Mail {
 
 fn mails(request: &Request, mailbox: &dyn Mailbox) -> Response {
     if !is_asked_by_name(request) {
-        return Refusal::NotFound.into_response();
+        return Refusal::NotFound.response(Form::Message);
     }
-    let Ok(filter) = request.params::<Filter>() else { return Refusal::Malformed.into_response() };
+    let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
+    let Ok(filter) = request.params::<Filter>() else { return malformed() };
     // A plus sign that was not escaped has become a space, which no address has.
     let Ok(to) = filter.to.map(|to| EmailAddress::parse(&to.trim().replace(' ', "+"))).transpose() else {
-        return Refusal::Malformed.into_response();
+        return malformed();
     };
     let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();
     Json(mails).into_response()

@@ -13,7 +13,8 @@ use poem::{Body, Response, Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use sha2::{Digest as _, Sha256};
 
-use super::problem::RouteTable;
+use super::routes::RouteTable;
+use super::spec::Document;
 
 /// How the page of Swagger UI begins. The framework's own head leaves out the document type, the language, the
 /// width for phones, and an icon, without which browsers ask for one that is not there. On a phone the table of
@@ -33,9 +34,11 @@ pub struct Documents {
 
 impl Documents {
     /// Makes the documents of an API.
-    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
-        let ui = with_head(&api.swagger_ui_html());
-        Self { ui_policy: policy(&ui), ui: ui.into(), json: api.spec().into(), yaml: api.spec_yaml().into() }
+    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>, document: &Document) -> Self {
+        // The page holds the framework's document; ours takes its place, such that no text in it can end the script.
+        let json = document.json();
+        let ui = with_head(&api.swagger_ui_html().replacen(&api.spec(), &json.replace("</", "<\\/"), 1));
+        Self { ui_policy: policy(&ui), ui: ui.into(), json: json.into(), yaml: document.yaml().into() }
     }
 
     /// The routes that serve them.

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use poem::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use poem::http::{HeaderName, HeaderValue, Method};
-use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use poem::{Endpoint, Middleware, Request, Response, Result};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
+use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
 use super::origin::{self, Origin};
-use super::problem::{Refusal, RouteTable};
 use super::rate_limit::Meter;
+use super::refusal::{Form, Refusal};
+use super::routes::RouteTable;
 use super::shield::Shield;
 use crate::random;
 
@@ -34,6 +36,8 @@ pub struct Parts {
     pub routes: Arc<RouteTable>,
     /// Whose pages may call from a browser.
     pub origins: Vec<Origin>,
+    /// Who may call on whose account.
+    pub keys: Keys,
     /// Who is believed when it says for whom it calls.
     pub proxies: Proxies,
     /// What sheds load, where anything does.
@@ -78,13 +82,18 @@ impl<E: Endpoint> Edged<E> {
         let begun = Instant::now();
         let method = known(request.method());
         let route = self.parts.routes.template(request.uri().path()).unwrap_or("other").to_owned();
-        let response = timeout(REQUEST_TIMEOUT, self.granted(request))
+        let form = Form::of(request.uri().path());
+        let caller = self.parts.keys.caller(request.headers());
+        let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
             .await
-            .unwrap_or_else(|_| Refusal::Unavailable.into_response());
+            .unwrap_or_else(|_| Refusal::Unavailable.response(form));
+        let caller = caller.as_deref();
         tracing::info!(
             http.method = method,
             http.route = route,
             http.status = response.status().as_u16(),
+            tenant = caller.map(|caller| caller.account.tenant.name()),
+            key = caller.map(|caller| caller.label.as_str()),
             duration_ms = begun.elapsed().as_secs_f64() * 1e3,
             "answered"
         );
@@ -92,30 +101,33 @@ impl<E: Endpoint> Edged<E> {
     }
 
     /// Serves one request and marks the answer for the browser of a listed origin.
-    async fn granted(&self, request: Request) -> Response {
+    async fn granted(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
         let origins = &self.parts.origins;
         if origins.is_empty() {
-            return self.metered(request).await;
+            return self.metered(request, caller).await;
         }
         let origin = origin::granted(origins, request.headers());
         let mut response = if origin.is_some() && origin::is_preflight(&request) {
             origin::preflight()
         } else {
-            self.metered(request).await
+            self.metered(request, caller).await
         };
         origin::mark(response.headers_mut(), origin);
         response
     }
 
-    /// Serves one request, unless its network calls too often, and tells the caller of its limits.
-    async fn metered(&self, mut request: Request) -> Response {
+    /// Serves one request, unless its network calls too often without a key, and tells the caller of its limits.
+    async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.parts.proxies.client(&request);
-        if let Some(shield) = &self.parts.shield
+        if let (Some(shield), None) = (&self.parts.shield, &caller)
             && !SPARED.contains(&request.uri().path())
             && let Err(wait) = shield.admit(client.address)
         {
             client.warn_once();
-            return shield.refuse(wait);
+            return shield.refuse(wait, Form::of(request.uri().path()));
+        }
+        if let Some(caller) = caller {
+            request.set_data(caller);
         }
         let meter = Meter::default();
         request.set_data(client);

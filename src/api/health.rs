@@ -4,7 +4,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::problem::RETRY_SECONDS;
+use super::refusal::RETRY_SECONDS;
 use super::simple::Tag;
 use crate::service::Service;
 

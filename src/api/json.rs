@@ -3,19 +3,20 @@
 //! Stands in for the framework's own `Json`, which takes numbers for strings, duplicate members, and bodies of
 //! any length. Must not repeat anything of a refused body.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use poem::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use poem::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 use tokio::time::timeout;
 
-use super::problem::Refusal;
+use super::refusal::{Flaw, Refusal};
 
 /// The longest body, in octets.
 const BODY_MAX: usize = 8 * 1024;
@@ -23,9 +24,15 @@ const BODY_MAX: usize = 8 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body as it stands on the wire, and the schema that describes it in the specification.
-pub trait Body: DeserializeOwned + Send {
+pub trait Body: Sized + Send {
     /// What the specification shows.
     type Schema: Type;
+
+    /// Whether there must be one. Where there need not be, a request without a body has an empty object.
+    const IS_REQUIRED: bool = true;
+
+    /// Reads the octets.
+    fn read(octets: &[u8]) -> Result<Self, Refusal>;
 }
 
 /// A JSON object that was read strictly.
@@ -44,7 +51,7 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
 
     fn request_meta() -> Option<MetaRequest> {
         let content = MetaMediaType { content_type: "application/json", schema: T::Schema::schema_ref() };
-        Some(MetaRequest { description: None, content: vec![content], required: true })
+        Some(MetaRequest { description: None, content: vec![content], required: T::IS_REQUIRED })
     }
 
     async fn from_request(
@@ -52,6 +59,9 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> Result<Self> {
+        if !T::IS_REQUIRED && has_no_body(request) {
+            return Ok(Self(T::read(b"{}")?));
+        }
         check_head(request)?;
         let body = body.take()?;
         let octets = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
@@ -59,10 +69,16 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
             .map_err(|_| Refusal::RequestTimeout)?
             .map_err(|error| match error {
                 poem::error::ReadBodyError::PayloadTooLarge => Refusal::PayloadTooLarge,
-                _ => Refusal::Malformed,
+                _ => Refusal::Malformed(Flaw::Unreadable),
             })?;
-        Ok(Self(parse(&octets)?))
+        Ok(Self(T::read(&octets)?))
     }
+}
+
+/// Whether a request says that it has no body: neither a length nor a coding (RFC 9112 section 6.3).
+fn has_no_body(request: &Request) -> bool {
+    let is_empty = |length: &str| length.trim() == "0";
+    request.header(CONTENT_LENGTH).is_none_or(is_empty) && !request.headers().contains_key(TRANSFER_ENCODING)
 }
 
 /// What can be refused before a single octet of the body is read.
@@ -88,9 +104,50 @@ fn is_json(content_type: &str) -> bool {
 /// Reads one JSON object; the parser's own words stay here.
 pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
     // The parser itself does not look at the octets inside of a value that nobody asks for.
-    let text = str::from_utf8(octets).map_err(|_| Refusal::Malformed)?;
-    serde_json::from_str::<DistinctMembers>(text).map_err(|_| Refusal::Malformed)?;
-    serde_json::from_str(text).map_err(|_| Refusal::Malformed)
+    const MALFORMED: Refusal = Refusal::Malformed(Flaw::NoObject);
+    let text = str::from_utf8(octets).map_err(|_| MALFORMED)?;
+    serde_json::from_str::<DistinctMembers>(text).map_err(|_| MALFORMED)?;
+    serde_json::from_str(text).map_err(|_| MALFORMED)
+}
+
+/// The members of an object, to be taken out one by one: what is left over is refused.
+pub struct Members(BTreeMap<String, Value>);
+
+impl Members {
+    /// Reads an object.
+    pub fn read(octets: &[u8]) -> Result<Self, Refusal> {
+        parse(octets).map(Self)
+    }
+
+    /// A text, where there is one.
+    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Refusal::Malformed(Flaw::Form(name, "a string"))),
+        }
+    }
+
+    /// A text that must be there.
+    pub fn required_text(&mut self, name: &'static str) -> Result<String, Refusal> {
+        self.text(name)?.ok_or(Refusal::Malformed(Flaw::Missing(name)))
+    }
+
+    /// A text of the form that `parse` takes, where there is one.
+    pub fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        form: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let read = |text: String| parse(&text).ok_or(Refusal::Malformed(Flaw::Form(name, form)));
+        self.text(name)?.map(read).transpose()
+    }
+
+    /// Nothing else may be there.
+    pub fn finish(self, known: &'static [&'static str]) -> Result<(), Refusal> {
+        if self.0.is_empty() { Ok(()) } else { Err(Refusal::Malformed(Flaw::Unknown(known))) }
+    }
 }
 
 /// An object in which no member stands twice; its values are looked at by nobody.
@@ -173,6 +230,27 @@ mod tests {
         {
             assert!(!is_json(other), "{other}");
         }
+    }
+
+    #[test]
+    fn members_are_taken_one_by_one_and_none_is_left() {
+        let read = |text: &str| -> Result<(String, Option<u8>), Refusal> {
+            let mut members = Members::read(text.as_bytes())?;
+            let name = members.required_text("name")?;
+            let age = members.parsed("age", "a number", |text| text.parse().ok())?;
+            members.finish(&["name", "age"])?;
+            Ok((name, age))
+        };
+        let flaw = |text| match read(text) {
+            Err(Refusal::Malformed(flaw)) => flaw.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read(r#"{"age":"7","name":"a"}"#), Ok(("a".to_owned(), Some(7))));
+        assert_eq!(flaw(r#"{"age":"7"}"#), "`name` is missing.");
+        assert_eq!(flaw(r#"{"name":null}"#), "`name` must be a string.");
+        assert_eq!(flaw(r#"{"name":"a","age":"x"}"#), "`age` must be a number.");
+        assert_eq!(flaw(r#"{"name":"a","secret":1}"#), "The body has a member that is none of: name, age.");
+        assert_eq!(flaw("[1]"), "The body must be a JSON object in UTF-8 with no member twice.");
     }
 
     proptest! {

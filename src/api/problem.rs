@@ -1,213 +1,221 @@
-//! What a stranger learns when something is refused: one closed set of answers, worded in one place.
+//! Problems of the v1 API (RFC 9457): a closed set, each with a code for programs and words for people.
 //!
-//! Maps the framework's own refusals too, so that no parser's words and no type of ours show.
+//! Decides what a stranger learns. Must not say anything that a library said.
 
-use std::any::Any;
+mod catalog;
 
-use poem::error::{MethodNotAllowedError, NotFoundError};
-use poem::http::header::{ALLOW, RETRY_AFTER};
-use poem::http::{HeaderValue, Method, StatusCode};
-use poem::middleware::PanicHandler;
-use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
-use thiserror::Error as ThisError;
+use std::borrow::Cow;
 
-use super::simple::Message;
+use poem::http::HeaderValue;
+use poem::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use poem::{Error, IntoResponse, Response};
+use poem_openapi::registry::{MetaResponses, Registry};
+use poem_openapi::types::{ToJSON, Type as _};
+use poem_openapi::{ApiResponse, Object};
 
-/// After how many seconds a caller may try again when the service was unavailable or overloaded.
-pub const RETRY_SECONDS: u64 = 2;
+pub use self::catalog::{CODES, Code};
+use super::rate_limit;
+use super::refusal::RETRY_SECONDS;
+use super::verifications::VerificationStatus;
+use crate::domain::ledger::Standing;
 
-/// A request that no use case saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
-pub enum Refusal {
-    /// Not JSON, of a wrong type, or with a member twice.
-    #[error("Malformed request")]
-    Malformed,
-    /// No such route.
-    #[error("Not found")]
-    NotFound,
-    /// The route has other methods.
-    #[error("Method not allowed")]
-    MethodNotAllowed,
-    /// The body did not arrive in time.
-    #[error("Request timeout")]
-    RequestTimeout,
-    /// The body is over 8 KiB.
-    #[error("Payload too large")]
-    PayloadTooLarge,
-    /// The body is not JSON by its own word.
-    #[error("Unsupported media type")]
-    UnsupportedMediaType,
-    /// The caller calls too often.
-    #[error("Too many requests")]
-    TooManyRequests,
-    /// The service took too long.
-    #[error("Service unavailable")]
-    Unavailable,
-    /// A fault of ours.
-    #[error("Internal error")]
-    Internal,
+/// The media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A request that was not served, and why.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    more: More,
 }
 
-impl Refusal {
-    fn status(self) -> StatusCode {
-        match self {
-            Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+/// What some problems say beside.
+#[derive(Debug)]
+pub enum More {
+    /// Nothing.
+    Nothing,
+    /// How the verification has ended.
+    Closed(VerificationStatus),
+    /// How many guesses are left.
+    Attempts(u8),
+    /// Which limit is full, and for how many seconds.
+    Limit(&'static str, u64),
+    /// Which verification the mail belongs to that may still arrive.
+    Id(String),
+}
+
+/// A problem (RFC 9457). What stands below `code` is there where that code has it.
+#[derive(Debug, Object)]
+#[oai(rename = "Problem")]
+struct Body {
+    /// A name for this kind of problem.
+    r#type: String,
+    /// What it is, in words that do not change.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time, for people; the words may change.
+    detail: String,
+    /// What it is, for programs.
+    code: Code,
+    /// `verification_closed`: how the verification has ended.
+    #[oai(skip_serializing_if_is_none)]
+    verification_status: Option<VerificationStatus>,
+    /// `invalid_code`: how many guesses are left.
+    #[oai(skip_serializing_if_is_none)]
+    attempts_remaining: Option<u8>,
+    /// `rate_limited`: the limit that is full, or its place in the service.
+    #[oai(skip_serializing_if_is_none)]
+    policy: Option<String>,
+    /// `rate_limited`: seconds to wait.
+    #[oai(skip_serializing_if_is_none)]
+    retry_after: Option<u64>,
+    /// `rate_limited`: the same as `policy`, as the draft on RateLimit headers has it.
+    #[oai(rename = "violated-policies", skip_serializing_if_is_none)]
+    violated_policies: Option<Vec<String>>,
+    /// `delivery_failed`, where the mail may still arrive: its verification.
+    #[oai(skip_serializing_if_is_none)]
+    id: Option<String>,
+}
+
+impl Problem {
+    /// A problem that its code says all about.
+    pub fn new(code: Code) -> Self {
+        Self { code, detail: Cow::Borrowed(code.detail()), more: More::Nothing }
+    }
+
+    /// A problem with an exact word on what happened; ours, never a library's.
+    pub fn with_detail(code: Code, detail: String) -> Self {
+        Self { detail: Cow::Owned(detail), ..Self::new(code) }
+    }
+
+    /// A problem that says more.
+    pub fn with(code: Code, more: More) -> Self {
+        Self::new(code).and(more)
+    }
+
+    /// The same, saying more.
+    pub fn and(self, more: More) -> Self {
+        Self { more, ..self }
+    }
+
+    /// A ledger is full.
+    pub fn limited(standing: &Standing) -> Self {
+        Self::rate_limited(standing.ledger.name(), rate_limit::seconds(standing.wait))
+    }
+
+    /// A limit is full.
+    pub fn rate_limited(policy: &'static str, seconds: u64) -> Self {
+        Self::with(Code::RateLimited, More::Limit(policy, seconds))
+    }
+
+    /// What an answer with this problem says, as an example for the document.
+    pub fn example(code: Code) -> serde_json::Value {
+        let more = match code {
+            Code::VerificationClosed => More::Closed(VerificationStatus::Expired),
+            Code::InvalidCode => More::Attempts(4),
+            Code::RateLimited => More::Limit("subject_sends", 42),
+            Code::DeliveryFailed => More::Id("Qk9Ua0c1c1B0eUx2d1htQQ".to_owned()),
+            _ => More::Nothing,
+        };
+        Self::with(code, more).into_body().to_json().unwrap_or_default()
+    }
+
+    fn into_body(self) -> Body {
+        let mut body = Body {
+            r#type: self.code.type_uri(),
+            title: self.code.title().to_owned(),
+            status: self.code.status().as_u16(),
+            detail: self.detail.into_owned(),
+            code: self.code,
+            verification_status: None,
+            attempts_remaining: None,
+            policy: None,
+            retry_after: None,
+            violated_policies: None,
+            id: None,
+        };
+        match self.more {
+            More::Nothing => {}
+            More::Closed(status) => body.verification_status = Some(status),
+            More::Attempts(left) => body.attempts_remaining = Some(left),
+            More::Id(id) => body.id = Some(id),
+            More::Limit(policy, seconds) => {
+                body.policy = Some(policy.to_owned());
+                body.retry_after = Some(seconds);
+                body.violated_policies = Some(vec![policy.to_owned()]);
+            }
         }
+        body
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = poem_openapi::payload::Json(Message::new(&self.to_string()));
-        let mut response = body.into_response();
-        response.set_status(self.status());
-        if self == Self::Unavailable {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        let retry_after = match (&self.more, self.code) {
+            (More::Limit(_, seconds), _) => Some(*seconds),
+            (_, Code::Unavailable | Code::Overloaded) => Some(RETRY_SECONDS),
+            _ => None,
+        };
+        let status = self.code.status();
+        let body = self.into_body().to_json_string();
+        let mut response = Response::builder().status(status).header(CONTENT_TYPE, PROBLEM_JSON).body(body);
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::from_response(refusal.into_response())
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::from_response(problem.into_response())
     }
 }
 
-/// Which methods each path has, for `Allow` and for the access log.
-#[derive(Debug, Default)]
-pub struct RouteTable(Vec<(String, Vec<Method>)>);
-
-impl RouteTable {
-    /// Reads the paths and methods of an OpenAPI document of ours.
-    pub fn of_spec(spec: &str) -> Self {
-        let document: serde_json::Value = serde_json::from_str(spec).unwrap_or_default();
-        let mut table = Self::default();
-        for (path, operations) in
-            document.get("paths").and_then(|paths| paths.as_object()).into_iter().flatten()
-        {
-            let names = operations.as_object().into_iter().flat_map(|operations| operations.keys());
-            let methods = names.filter_map(|name| name.to_uppercase().parse().ok()).collect();
-            table.0.push((path.clone(), methods));
-        }
-        table
+/// The document tells problems by operation (see `spec`), not by handler.
+impl ApiResponse for Problem {
+    fn meta() -> MetaResponses {
+        MetaResponses { responses: Vec::new() }
     }
 
-    /// Adds a path that the document does not have.
-    pub fn add(&mut self, path: &str, methods: &[Method]) {
-        self.0.push((path.to_owned(), methods.to_vec()));
-    }
-
-    /// The template that a path matches.
-    pub fn template(&self, path: &str) -> Option<&str> {
-        self.find(path).map(|(template, _)| template.as_str())
-    }
-
-    fn find(&self, path: &str) -> Option<&(String, Vec<Method>)> {
-        self.0.iter().find(|(template, _)| {
-            let (ours, theirs) = (template.split('/'), path.split('/'));
-            ours.clone().count() == theirs.clone().count()
-                && ours.zip(theirs).all(|(ours, theirs)| ours.starts_with('{') || ours == theirs)
-        })
-    }
-
-    /// The value of `Allow` for a path; GET brings HEAD along.
-    fn allow(&self, path: &str) -> Option<HeaderValue> {
-        let (_, methods) = self.find(path)?;
-        let mut names: Vec<_> = methods.iter().map(Method::as_str).collect();
-        if methods.contains(&Method::GET) {
-            names.push("HEAD");
-        }
-        HeaderValue::from_str(&names.join(", ")).ok()
-    }
-}
-
-/// Turns every error on the way out into one of our answers.
-pub struct Refusals {
-    /// For `Allow`.
-    pub routes: std::sync::Arc<RouteTable>,
-}
-
-/// The endpoint inside [`Refusals`].
-pub struct Refusing<E> {
-    inner: E,
-    routes: std::sync::Arc<RouteTable>,
-}
-
-impl<E: Endpoint> Middleware<E> for Refusals {
-    type Output = Refusing<E>;
-
-    fn transform(&self, inner: E) -> Self::Output {
-        Refusing { inner, routes: std::sync::Arc::clone(&self.routes) }
-    }
-}
-
-impl<E: Endpoint> Endpoint for Refusing<E> {
-    type Output = Response;
-
-    async fn call(&self, request: Request) -> Result<Response> {
-        let path = request.uri().path().to_owned();
-        let error = match self.inner.call(request).await {
-            Ok(response) => return Ok(response.into_response()),
-            Err(error) if error.is_from_response() => return Ok(error.into_response()),
-            Err(error) => error,
-        };
-        let mut response = refusal_of(&error).into_response();
-        if error.is::<MethodNotAllowedError>()
-            && let Some(allow) = self.routes.allow(&path)
-        {
-            response.headers_mut().insert(ALLOW, allow);
-        }
-        Ok(response)
-    }
-}
-
-fn refusal_of(error: &Error) -> Refusal {
-    if error.is::<NotFoundError>() {
-        Refusal::NotFound
-    } else if error.is::<MethodNotAllowedError>() {
-        Refusal::MethodNotAllowed
-    } else if error.status().is_client_error() {
-        Refusal::Malformed
-    } else {
-        tracing::error!(status = error.status().as_u16(), "the framework failed");
-        Refusal::Internal
-    }
-}
-
-/// Answers for a handler that panicked.
-#[derive(Clone)]
-pub struct Panicked;
-
-impl PanicHandler for Panicked {
-    type Response = Refusal;
-
-    fn get_response(&self, _: Box<dyn Any + Send + 'static>) -> Refusal {
-        Refusal::Internal
+    fn register(registry: &mut Registry) {
+        Body::register(registry);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn allow_names_the_methods_of_the_path() {
-        let mut table =
-            RouteTable::of_spec(r#"{"paths":{"/a/{id}":{"get":{},"delete":{}},"/b":{"post":{}}}}"#);
-        table.add("/docs", &[Method::GET]);
-        assert_eq!(table.allow("/a/x").unwrap(), "DELETE, GET, HEAD");
-        assert_eq!(table.allow("/b").unwrap(), "POST");
-        assert_eq!(table.allow("/docs").unwrap(), "GET, HEAD");
-        assert!(table.allow("/a").is_none() && table.allow("/a/x/y").is_none());
-        assert_eq!(table.template("/a/secret"), Some("/a/{id}"));
+    fn a_problem_says_what_its_code_has_and_no_more() {
+        assert_eq!(
+            Problem::example(Code::InvalidCode),
+            json!({
+                "type": "urn:otpd:problem:invalid_code",
+                "title": "The code is wrong",
+                "status": 422,
+                "detail": "The code is not that of the newest mail of this verification.",
+                "code": "invalid_code",
+                "attempts_remaining": 4,
+            })
+        );
+        let limited = Problem::example(Code::RateLimited);
+        assert_eq!(limited["violated-policies"], json!(["subject_sends"]));
+        assert_eq!((&limited["policy"], &limited["retry_after"]), (&json!("subject_sends"), &json!(42)));
+    }
+
+    #[test]
+    fn what_can_be_tried_again_says_when() {
+        let after = |problem: Problem| {
+            problem.into_response().headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(after(Problem::rate_limited("key", 7)).as_deref(), Some("7"));
+        assert_eq!(after(Problem::new(Code::Overloaded)).as_deref(), Some("2"));
+        assert_eq!(after(Problem::new(Code::InternalError)), None);
     }
 }

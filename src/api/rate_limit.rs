@@ -3,7 +3,7 @@
 //!
 //! Must not tell of a ledger but those of the caller's own network, save where one of a subject refuses.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use poem::Response;
@@ -16,23 +16,37 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Where a handler leaves what the caller is to be told of its limits.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<OnceLock<Standing>>);
+pub struct Meter(Arc<Mutex<Told>>);
+
+/// Items of the two lists.
+#[derive(Debug, Default)]
+struct Told {
+    policies: Vec<String>,
+    states: Vec<String>,
+}
 
 impl Meter {
-    /// Leaves it.
+    /// Leaves how a ledger stands.
     pub fn show(&self, standing: Standing) {
-        // One request is metered once.
-        let _ = self.0.set(standing);
-    }
-
-    /// Puts it into the answer.
-    pub fn mark(&self, response: &mut Response) {
-        let Some(standing) = self.0.get() else { return };
         let (name, window) = (standing.ledger.name(), standing.window);
         let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
         let reset = seconds(standing.reset.max(standing.wait));
-        let state = format!("\"{name}\";r={};t={reset}", standing.remaining);
-        set(response.headers_mut(), &policy, &state);
+        self.add(policy, format!("\"{name}\";r={};t={reset}", standing.remaining));
+    }
+
+    /// Leaves an item of each list.
+    pub fn add(&self, policy: String, state: String) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.policies.push(policy);
+        told.states.push(state);
+    }
+
+    /// Puts them into the answer.
+    pub fn mark(&self, response: &mut Response) {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.policies.is_empty() {
+            set(response.headers_mut(), &told.policies.join(", "), &told.states.join(", "));
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The shield: sheds the load of a network that calls too often, before anything is done for it.
+//! The shield: sheds the load of a network that calls too often without a key, before anything is done for it.
 //!
 //! In the memory of this process only, so no security decision rests on it: that is for the ledgers.
 
@@ -16,8 +16,9 @@ use poem::http::HeaderValue;
 use poem::http::header::RETRY_AFTER;
 use poem::{IntoResponse as _, Response};
 
-use super::problem::Refusal;
+use super::problem::{Code, Problem};
 use super::rate_limit;
+use super::refusal::{self, Form};
 
 /// After so many requests, buckets that are full again are swept out.
 const SWEEP_EVERY: usize = 1 << 16;
@@ -56,9 +57,12 @@ impl Shield {
     }
 
     /// The answer to a request that was not admitted.
-    pub fn refuse(&self, wait: Duration) -> Response {
+    pub fn refuse(&self, wait: Duration, form: Form) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
-        let mut response = Refusal::TooManyRequests.into_response();
+        let mut response = match form {
+            Form::Message => refusal::message(Code::RateLimited.status(), refusal::TOO_MANY_REQUESTS),
+            Form::Problem => Problem::rate_limited("shield", wait).into_response(),
+        };
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, HeaderValue::from(wait));
         rate_limit::set(headers, &self.policy, &format!("\"shield\";r=0;t={wait}"));

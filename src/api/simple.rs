@@ -10,10 +10,11 @@ use poem_openapi::{ApiResponse, Object, OpenApi, Tags};
 use serde::Deserialize;
 
 use self::error::SimpleError;
+use super::auth::Admission;
 use super::client_ip::Client;
-use super::json::{Body, StrictJson};
-use super::problem::Refusal;
+use super::json::{self, Body, StrictJson};
 use super::rate_limit::Meter;
+use super::refusal::Refusal;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::service::{Metered, Service};
@@ -26,6 +27,10 @@ pub struct SimpleApi;
 pub enum Tag {
     /// Send a code to an address and verify it; one code per address at a time.
     Simple,
+    /// Verifications under ids of their own, for programs with an API key; errors are problems (RFC 9457).
+    Verifications,
+    /// The public half of the keys that sign proofs.
+    Proofs,
     /// For load balancers and orchestrators.
     Health,
 }
@@ -89,10 +94,18 @@ enum TypedCode {
 
 impl Body for SendOtpBody {
     type Schema = SendOtpSchema;
+
+    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+        json::parse(octets)
+    }
 }
 
 impl Body for VerifyOtpBody {
     type Schema = VerifyOtpSchema;
+
+    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+        json::parse(octets)
+    }
 }
 
 #[derive(ApiResponse)]
@@ -135,6 +148,7 @@ impl SimpleApi {
     #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
     async fn send_otp(
         &self,
+        _admission: Admission,
         service: Data<&Service>,
         client: Data<&Client>,
         meter: Data<&Meter>,
@@ -153,6 +167,7 @@ impl SimpleApi {
     #[oai(path = "/verify-otp", method = "post", operation_id = "verifyOtp")]
     async fn verify_otp(
         &self,
+        _admission: Admission,
         service: Data<&Service>,
         code_length: Data<&CodeLength>,
         client: Data<&Client>,
@@ -200,7 +215,7 @@ impl TypedCode {
             Self::Number(number) => {
                 let text = number.to_string();
                 let whole = text.len() == usize::from(length.digits());
-                whole.then_some(text).ok_or_else(|| SimpleError::bad_request(&Refusal::Malformed.to_string()))
+                whole.then_some(text).ok_or_else(SimpleError::malformed)
             }
         }
     }

@@ -17,16 +17,18 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
     let common = announce(loaded, |common| common.log);
     block_on(async {
         let listeners = loopback(common.http.listen).await?;
-        let app = App::development(&common)?;
+        let (app, key) = App::development(&common)?;
         let port = listeners.first().context("no listener")?.local_addr()?.port();
         tracing::info!(address = %SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "listening");
         print(format!(
             "otpd dev: mails are captured, nothing is kept.\n\
              \x20 try it        http://localhost:{port}/dev\n\
              \x20 Swagger UI    http://localhost:{port}/docs\n\
+             \x20 API key       {}\n\
              \x20 send a code   curl -H 'Content-Type: application/json' \
              -d '{{\"email\":\"you@example.com\"}}' http://localhost:{port}/send-otp\n\
-             \x20 read it       curl 'http://localhost:{port}/dev/mails?to=you@example.com'"
+             \x20 read it       curl 'http://localhost:{port}/dev/mails?to=you@example.com'",
+            *key
         ))?;
         app.run(listeners, stop_signal()).await;
         Ok(())

@@ -2,12 +2,14 @@
 //!
 //! Must not keep what it prints, and must not take randomness from anywhere but its one home.
 
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use crate::domain::pepper::PepperId;
+use crate::domain::api_key::{self, KeyHash};
+use crate::domain::key_name::KeyName;
 use crate::random;
 
 /// Which secret to print.
@@ -17,15 +19,21 @@ pub enum Keygen {
     Pepper {
         /// Its name: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "k1", value_parser = name)]
-        name: PepperId,
+        name: KeyName,
     },
     /// The index key, for `OTP_SECRETS__INDEX_KEY`: changing it forgets every verification
     IndexKey,
+    /// An API key, for a program that calls the v1 API: the key, which is shown this once, and the hash to configure
+    ApiKey {
+        /// Its label in the settings and in the log: 1 to 16 characters of a-z 0-9 _ -
+        #[arg(long, default_value = "key1", value_parser = name)]
+        label: KeyName,
+    },
     /// A key that signs proofs, for `OTP_SECRETS__PROOF_KEYS`: the first signs
     ProofKey {
         /// Its name: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "p1", value_parser = name)]
-        name: PepperId,
+        name: KeyName,
     },
 }
 
@@ -38,8 +46,21 @@ impl Keygen {
         match self {
             Self::IndexKey => secret(),
             Self::Pepper { name } | Self::ProofKey { name } => named(name.as_str()),
+            Self::ApiKey { label } => api_key(label),
         }
     }
+}
+
+/// A new API key, and below it what goes into the settings.
+fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
+    let key = api_key::text(&*Zeroizing::new(random::octets()?));
+    let hash = KeyHash::of(&key).context("a key of our own form")?;
+    let label = label.as_str();
+    Ok(Zeroizing::new(format!(
+        "key   {}\n      for the program that calls, as \"Authorization: Bearer <key>\"; it is not shown again\n\
+         hash  {label}:{hash}\n      for OTP_TENANT__KEYS, or keys in [[tenants]]",
+        *key
+    )))
 }
 
 /// A new secret under a name.
@@ -53,8 +74,8 @@ pub(super) fn secret() -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(*octets)))
 }
 
-fn name(text: &str) -> Result<PepperId, String> {
-    PepperId::parse(text).ok_or_else(|| "a name has 1 to 16 characters of a-z 0-9 _ -".to_owned())
+fn name(text: &str) -> Result<KeyName, String> {
+    KeyName::parse(text).ok_or_else(|| "a name has 1 to 16 characters of a-z 0-9 _ -".to_owned())
 }
 
 #[cfg(test)]
@@ -93,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn an_api_key_is_printed_with_its_hash() {
+        let printed = keygen("api-key --label backend").unwrap();
+        let word = |line: &str| {
+            printed.lines().find_map(|found| found.strip_prefix(line)).unwrap().trim().to_owned()
+        };
+        let (key, hash) = (word("key "), word("hash "));
+        assert_eq!(hash, format!("backend:{}", KeyHash::of(&key).unwrap()));
+    }
+
+    #[test]
     fn what_is_printed_is_what_serve_takes() {
         let environment = [
             (
@@ -101,6 +132,11 @@ mod tests {
             ),
             ("OTP_SECRETS__INDEX_KEY", keygen("index-key").unwrap()),
             ("OTP_SECRETS__PROOF_KEYS", keygen("proof-key").unwrap()),
+            ("OTP_TENANT__KEYS", {
+                let printed = keygen("api-key").unwrap();
+                let hash = printed.lines().find_map(|line| line.strip_prefix("hash  ")).unwrap();
+                hash.to_owned()
+            }),
             ("EMAIL_SENDER", "you@example.com".to_owned()),
             ("EMAIL_PASSWORD", "x".to_owned()),
             ("SMTP_SERVER", "smtp.example.com".to_owned()),
@@ -111,5 +147,6 @@ mod tests {
         let sources = Sources::layered(texts, &|_| panic!("no file is named")).unwrap();
         let settings = config::serve(&sources).unwrap().settings;
         assert_eq!(settings.secrets.peppers.current().id().as_str(), "k2");
+        assert_eq!(settings.common.tenants[0].keys[0].0.as_str(), "key1");
     }
 }

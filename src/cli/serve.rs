@@ -2,14 +2,20 @@
 
 use anyhow::Context as _;
 
+use std::path::Path;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use super::{Failure, announce, block_on, stop_signal};
-use crate::app::App;
-use crate::config::{self, Sources};
+use crate::api::{Keys, TenantKeys};
+use crate::app::{self, App};
+use crate::config::{self, Settings, Sources};
 use crate::server;
 
-/// Serves until it is told to stop.
-pub fn run(sources: &Sources) -> Result<(), Failure> {
-    let loaded = config::serve(sources).map_err(Failure::Settings)?;
+/// Serves until it is told to stop. SIGHUP reads the tenants and their keys anew.
+pub fn run(config: Option<&Path>) -> Result<(), Failure> {
+    let sources = Sources::read(config).map_err(Failure::Settings)?;
+    let loaded = config::serve(&sources).map_err(Failure::Settings)?;
     let settings = announce(loaded, |settings| settings.common.log);
     block_on(async {
         let address = settings.common.http.listen;
@@ -17,8 +23,38 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
             .await
             .with_context(|| format!("cannot listen on {address}; OTP_HTTP__LISTEN sets another address"))?;
         let app = App::production(&settings).await?;
+        let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        app.run(vec![listener], stop_signal()).await;
+        let keys = app.keys();
+        tokio::select! {
+            () = app.run(vec![listener], stop_signal()) => {}
+            () = reload(hangup, config, &settings, &keys) => {}
+        }
         Ok(())
     })
+}
+
+/// At each SIGHUP reads the settings anew and puts their tenants in the place of those before. Settings with a fault
+/// change nothing.
+async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, keys: &Keys) {
+    while hangup.recv().await.is_some() {
+        match tenants(config, first) {
+            Ok(tenants) => {
+                keys.replace(&tenants);
+                tracing::info!(tenants = tenants.len(), "the tenants and their keys were read anew");
+            }
+            Err(why) => tracing::error!(why, "the tenants and their keys stay as they were"),
+        }
+    }
+    std::future::pending().await
+}
+
+fn tenants(config: Option<&Path>, first: &Settings) -> Result<Vec<TenantKeys>, String> {
+    let loaded = Sources::read(config).and_then(|sources| config::serve(&sources));
+    let settings = loaded.map_err(|faults| faults.to_string())?.settings;
+    // The simple endpoints would forget a person's sends sooner than a tenant counts them.
+    if settings.common.limits.sends.kept > first.common.limits.sends.kept {
+        return Err("a limit has a longer window than any before: that takes a restart".to_owned());
+    }
+    Ok(app::tenants(&settings.common, &settings.smtp.sender))
 }

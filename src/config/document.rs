@@ -13,11 +13,31 @@ pub(super) struct NotToml(pub String);
 
 /// Every value of the document.
 pub(super) fn flatten(text: &str) -> Result<Vec<Flat>, NotToml> {
-    let document: Table = text.parse().map_err(|error: toml::de::Error| {
+    Ok(parse(text)?.into_iter().flat_map(|(name, value)| section(name, value)).collect())
+}
+
+/// Every value of the document, and apart from them those of each table in the array of that name.
+pub(super) fn flatten_with(text: &str, array: &str) -> Result<(Vec<Flat>, Vec<Vec<Flat>>), NotToml> {
+    let mut document = parse(text)?;
+    let tables = match document.get(array) {
+        Some(Value::Array(items)) if items.iter().all(Value::is_table) => {
+            document.remove(array).and_then(|value| value.as_array().cloned()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    let of_table = |table: Value| match table {
+        Value::Table(table) => table.into_iter().flat_map(|(name, value)| section(name, value)).collect(),
+        _ => Vec::new(),
+    };
+    let rest = document.into_iter().flat_map(|(name, value)| section(name, value)).collect();
+    Ok((rest, tables.into_iter().map(of_table).collect()))
+}
+
+fn parse(text: &str) -> Result<Table, NotToml> {
+    text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         NotToml(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
-    })?;
-    Ok(document.into_iter().flat_map(|(name, value)| section(name, value)).collect())
+    })
 }
 
 fn section(name: String, value: Value) -> Vec<Flat> {

@@ -42,6 +42,8 @@ pub struct Origin(String);
 pub enum SimpleAccess {
     /// Everybody.
     Open,
+    /// Whoever shows an API key.
+    Keyed,
     /// Nobody: they are not there.
     Off,
 }
@@ -109,10 +111,8 @@ fn network(text: &str) -> Option<IpNet> {
 
 /// Reads the section `simple`.
 pub(super) fn read_simple(reader: &mut Reader<'_>) -> Option<SimpleAccess> {
-    match reader.text("simple.access")? {
-        "keyed" => reader.refuse("simple.access", "cannot be keyed yet: this version has no API keys"),
-        _ => reader.choice("simple.access", &[("open", SimpleAccess::Open), ("off", SimpleAccess::Off)]),
-    }
+    let choices = [("open", SimpleAccess::Open), ("keyed", SimpleAccess::Keyed), ("off", SimpleAccess::Off)];
+    reader.choice("simple.access", &choices)
 }
 
 #[cfg(test)]

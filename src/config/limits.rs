@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::codes::Codes;
 use super::dangerous::Dangerous;
 use super::reader::Reader;
+use super::tenants::Usual;
 use crate::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
 use crate::domain::risk::Risk;
 
@@ -30,13 +31,15 @@ pub enum Shield {
 
 /// The limits of `otpd dev`, where nothing else is set, so that trying is no pain: a second between two mails, a
 /// thousand times of everything else.
-pub(super) const OF_DEV: [(&str, &str); 7] = [
+pub(super) const OF_DEV: [(&str, &str); 9] = [
     ("limits.network_sends", "30000/1h 100000/24h"),
     ("limits.network_guesses", "20000/1h 100000/24h"),
     ("limits.subject_sends", "1/1s 5000/1h 10000/day"),
     ("limits.site_sends", "3000/1h 4000/day"),
     ("limits.site_guesses", "10000/day"),
     ("limits.address_sends", "30000/day"),
+    ("limits.key_sends_per_minute", "600000"),
+    ("limits.key_checks_per_minute", "1200000"),
     ("limits.shield_per_second", "0"),
 ];
 
@@ -52,12 +55,40 @@ pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Da
     let limits = Limits {
         network_sends: NetworkLimit::new(network_sends?),
         network_guesses: NetworkLimit::new(network_guesses?),
-        sends: SendLimits { subject: subject?, site: site?, address: address? },
+        sends: SendLimits::new(subject?, site?, address?),
         site_guesses: site_guesses?,
         relay_mails: relay_mails?,
     };
     if !dangerous.weak_limits {
-        floors(reader, &limits, codes?)?;
+        floors(reader, "limits.subject_sends", &limits, codes?)?;
+    }
+    Some(limits)
+}
+
+/// Reads the limits that a tenant has of its own, in a section of its own; the others are the usual ones.
+pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Usual<'_>) -> Option<Limits> {
+    let mut read = |key: &str| {
+        let key = format!("{section}.{key}");
+        if reader.has(&key) { limit(reader, &key).map(Some) } else { Some(None) }
+    };
+    let network_sends = read("network_sends");
+    let network_guesses = read("network_guesses");
+    let (subject, site) = (read("subject_sends"), read("site_sends"));
+    let (codes, dangerous, usual) = (usual.codes, usual.dangerous, usual.limits?);
+    let sends = &usual.sends;
+    let limits = Limits {
+        network_sends: network_sends?.map_or_else(|| usual.network_sends.clone(), NetworkLimit::new),
+        network_guesses: network_guesses?.map_or_else(|| usual.network_guesses.clone(), NetworkLimit::new),
+        sends: SendLimits::new(
+            subject?.unwrap_or_else(|| sends.subject.clone()),
+            site?.unwrap_or_else(|| sends.site.clone()),
+            sends.address.clone(),
+        ),
+        ..usual.clone()
+    };
+    let key = format!("{section}.subject_sends");
+    if !dangerous.weak_limits && reader.has(&key) {
+        floors(reader, &key, &limits, codes?)?;
     }
     Some(limits)
 }
@@ -84,7 +115,7 @@ fn relay_mails(reader: &mut Reader<'_>) -> Option<RelayMails> {
     })
 }
 
-fn floors(reader: &mut Reader<'_>, limits: &Limits, codes: &Codes) -> Option<()> {
+fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) -> Option<()> {
     let risk = Risk::of(limits, &codes.policy, codes.length);
     let alternative = "or set OTP_DANGEROUS__WEAK_LIMITS=true";
     if !risk.is_safe() {
@@ -94,11 +125,11 @@ fn floors(reader: &mut Reader<'_>, limits: &Limits, codes: &Codes) -> Option<()>
             risk.guesses_per_day,
             risk.chance_per_day(),
         );
-        return reader.refuse("limits.subject_sends", &what);
+        return reader.refuse(key, &what);
     }
     if limits.sends.subject.cooldown() < SAFE_COOLDOWN {
         let what = format!("must leave 30 s between two mails, as 1/30s does, {alternative}");
-        return reader.refuse("limits.subject_sends", &what);
+        return reader.refuse(key, &what);
     }
     Some(())
 }

@@ -39,10 +39,10 @@ impl Brand {
     }
 }
 
-/// Reads `mail.brand`.
-pub(super) fn read_brand(reader: &mut Reader<'_>) -> Option<Brand> {
+/// Reads a brand, such as `mail.brand`.
+pub(super) fn read_brand(reader: &mut Reader<'_>, key: &str) -> Option<Brand> {
     let rule = "at most 64 characters, none of which controls the line or the direction of the text";
-    reader.parse("mail.brand", rule, Brand::parse)
+    reader.parse(key, rule, Brand::parse)
 }
 
 /// Reads `proof.issuer`.

@@ -21,7 +21,7 @@ const SECRETS: [&str; 5] =
     ["redis.url", "smtp.password", "secrets.peppers", "secrets.index_key", "secrets.proof_keys"];
 
 /// What a line that sets one of these could say; the others' default says it.
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 13] = [
     ("http.allowed_origins", "https://app.example"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
     ("redis.host", "localhost"),
@@ -30,6 +30,8 @@ const EXAMPLES: [(&str, &str); 11] = [
     ("smtp.password", "<the password at the relay; for Gmail an app password>"),
     ("smtp.username", "you@example.com"),
     ("mail.brand", "Example"),
+    ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
+    ("tenant.purposes", "login,signup"),
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
     ("secrets.index_key", "<43 characters, from: otpd keygen index-key>"),
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),

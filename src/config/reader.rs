@@ -41,6 +41,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether anybody has said something of a setting that may be left out.
+    pub fn has(&self, key: &str) -> bool {
+        self.sources.values.contains_key(key)
+    }
+
+    /// How many `[[tenants]]` there are.
+    pub fn tenants(&self) -> usize {
+        self.sources.tenants
+    }
+
     /// The text without the white space around it.
     pub fn text(&mut self, key: &str) -> Option<&'a str> {
         self.verbatim(key).map(str::trim)

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::reader::Reader;
-use crate::domain::pepper::{Pepper, PepperId, Peppers};
+use crate::domain::key_name::KeyName;
+use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::slot::IndexKey;
 
@@ -85,11 +86,11 @@ fn refuse_list<T>(reader: &mut Reader<'_>, key: &str) -> Option<T> {
 }
 
 /// `NAME:SECRET`, comma separated, each name once.
-fn named(text: &str) -> Option<Vec<(PepperId, Zeroizing<[u8; OCTETS]>)>> {
-    let mut all: Vec<(PepperId, _)> = Vec::new();
+fn named(text: &str) -> Option<Vec<(KeyName, Zeroizing<[u8; OCTETS]>)>> {
+    let mut all: Vec<(KeyName, _)> = Vec::new();
     for item in text.split(',') {
         let (name, secret) = item.trim().split_once(':')?;
-        let name = PepperId::parse(name).filter(|name| all.iter().all(|(other, _)| other != name))?;
+        let name = KeyName::parse(name).filter(|name| all.iter().all(|(other, _)| other != name))?;
         all.push((name, octets(secret)?));
     }
     Some(all)

@@ -16,6 +16,7 @@ use super::dotenv;
 use super::fault::{Fault, Faults};
 use super::limits;
 use super::names::{self, Names, Spelling};
+use super::tenants;
 use super::texts::{DOTENV, Texts};
 use super::value::{Place, ReadFile, Value};
 
@@ -26,6 +27,8 @@ pub struct Sources {
     pub(super) values: BTreeMap<String, Value>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<String>,
+    /// How many `[[tenants]]` there are; the settings of the first are called `tenants.1.name` and so on.
+    pub(super) tenants: usize,
     defaults: BTreeMap<String, String>,
 }
 
@@ -55,14 +58,17 @@ impl Sources {
             values: BTreeMap::new(),
             faults: Vec::new(),
             warnings: Vec::new(),
+            tenants: 0,
             defaults: defaults.iter().map(|(k, v)| (k.clone(), v.clone().unwrap_or_default())).collect(),
         };
         let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
         sources.add(&names, &Place::Defaults, defaults, read_file);
         if let Some((path, text)) = texts.config {
             let place = Place::Config(path);
-            let pairs = document_layer(&place, &text)?;
+            let (pairs, tenants) =
+                document::flatten_with(&text, "tenants").map_err(|why| not_toml(&place, why))?;
             sources.add(&names, &place, pairs, read_file);
+            sources.add_tenants(&place, tenants);
         }
         let pairs = sources.dotenv_layer(&texts.dotenv.unwrap_or_default());
         sources.add_variables(&names, &Place::DotEnv, pairs, read_file);
@@ -128,6 +134,28 @@ impl Sources {
         self.values.extend(layer);
     }
 
+    /// Adds the settings of each `[[tenants]]`.
+    fn add_tenants(&mut self, place: &Place, tenants: Vec<Vec<Pair>>) {
+        self.tenants = tenants.len();
+        for (number, pairs) in (1..).zip(tenants) {
+            for (key, text) in pairs {
+                let name = format!("tenants.{number}.{key}");
+                if tenants::KEYS.contains(&key.as_str()) {
+                    let text = text.map(Zeroizing::new);
+                    let value = Value { name: name.clone(), place: place.clone(), is_path: false, text };
+                    self.values.insert(name, value);
+                } else {
+                    let near =
+                        tenants::KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &key));
+                    let near = near.copied().unwrap_or_default();
+                    let what = format!("is not a setting of a tenant (in {place}); the nearest is {near}");
+                    let line = self.line(place, &format!("tenants.{number}.{near}"), near, false);
+                    self.faults.push(Fault { name, what, line });
+                }
+            }
+        }
+    }
+
     /// Adds a layer of environment variables: ours only, and only those that hold something.
     fn add_variables(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
         let is_ours =
@@ -172,10 +200,14 @@ impl Sources {
     /// A line for `place` that sets the setting to an example.
     fn line(&self, place: &Place, name: &str, key: &str, is_path: bool) -> String {
         let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
+        let is_bare = example.parse::<i64>().is_ok() || example.parse::<bool>().is_ok();
+        let quote = if is_bare { "" } else { "\"" };
         match (place.spelling(), name.split_once('.')) {
+            (Spelling::Document, Some(("tenants", of_one))) => {
+                let (number, key) = of_one.split_once('.').unwrap_or(("", of_one));
+                format!("{key} = {quote}{example}{quote}  # in [[tenants]] number {number}")
+            }
             (Spelling::Document, Some((section, key))) => {
-                let is_bare = example.parse::<i64>().is_ok() || example.parse::<bool>().is_ok();
-                let quote = if is_bare { "" } else { "\"" };
                 format!("{key} = {quote}{example}{quote}  # in [{section}]")
             }
             _ => format!("{name}={example}"),
@@ -183,6 +215,10 @@ impl Sources {
     }
 
     fn example(&self, key: &str) -> &str {
+        let key = match key.strip_prefix("tenants.").and_then(|of_one| of_one.split_once('.')) {
+            Some((_, key)) => tenants::like(key),
+            None => key,
+        };
         names::example(key).or_else(|| self.defaults.get(key).map(String::as_str)).unwrap_or_default()
     }
 }
@@ -227,10 +263,12 @@ fn utf8(value: OsString) -> Result<String, String> {
 }
 
 fn document_layer(place: &Place, text: &str) -> Result<Vec<Pair>, Faults> {
-    document::flatten(text).map_err(|NotToml(why)| {
-        let what = format!("is not TOML: {why}");
-        Faults(vec![Fault { name: place.to_string(), what, line: "key = \"value\"".into() }])
-    })
+    document::flatten(text).map_err(|why| not_toml(place, why))
+}
+
+fn not_toml(place: &Place, NotToml(why): NotToml) -> Faults {
+    let what = format!("is not TOML: {why}");
+    Faults(vec![Fault { name: place.to_string(), what, line: "key = \"value\"".into() }])
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use super::code::Code;
-use super::pepper::{Pepper, PepperId};
+use super::key_name::KeyName;
+use super::pepper::Pepper;
 
 /// Octets of a salt: the 128 bits that RFC 9106 section 3.1 calls sufficient.
 pub const SALT_OCTETS: usize = 16;
@@ -43,7 +44,7 @@ pub struct Digest([u8; DIGEST_OCTETS]);
 /// What the store keeps of a code: the pepper's name, the salt and the digest.
 #[derive(Clone)]
 pub struct CodeHash {
-    kid: PepperId,
+    kid: KeyName,
     salt: Salt,
     digest: Digest,
 }
@@ -128,18 +129,24 @@ impl Binding {
     pub fn new(octets: [u8; DIGEST_OCTETS]) -> Self {
         Self(octets)
     }
+
+    /// The octets; a place is no secret.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; DIGEST_OCTETS] {
+        &self.0
+    }
 }
 
 impl CodeHash {
     /// Puts together what is to be stored.
     #[must_use]
-    pub fn new(kid: PepperId, salt: Salt, digest: Digest) -> Self {
+    pub fn new(kid: KeyName, salt: Salt, digest: Digest) -> Self {
         Self { kid, salt, digest }
     }
 
     /// The name of the pepper that the digest was made with.
     #[must_use]
-    pub fn kid(&self) -> &PepperId {
+    pub fn kid(&self) -> &KeyName {
         &self.kid
     }
 
@@ -165,7 +172,7 @@ impl CodeHash {
     #[must_use]
     pub fn from_bytes(salt: Salt, bytes: &[u8]) -> Option<Self> {
         let (digest, kid) = bytes.split_first_chunk()?;
-        let kid = PepperId::parse(str::from_utf8(kid).ok()?)?;
+        let kid = KeyName::parse(str::from_utf8(kid).ok()?)?;
         Some(Self { kid, salt, digest: Digest(*digest) })
     }
 }
@@ -206,7 +213,7 @@ mod tests {
     }
 
     fn pepper(byte: u8) -> Pepper {
-        Pepper::new(PepperId::parse("k1").unwrap(), [byte; PEPPER_OCTETS])
+        Pepper::new(KeyName::parse("k1").unwrap(), [byte; PEPPER_OCTETS])
     }
 
     fn digest(code: &str, salt: u8, place: u8, secret: u8) -> Digest {
@@ -216,7 +223,7 @@ mod tests {
     }
 
     fn stored(code: &str) -> CodeHash {
-        let kid = PepperId::parse("k1").unwrap();
+        let kid = KeyName::parse("k1").unwrap();
         CodeHash::new(kid, Salt::new([1; SALT_OCTETS]), digest(code, 1, 1, 1))
     }
 
@@ -258,13 +265,13 @@ mod tests {
 
     #[test]
     fn debug_shows_the_peppers_name_only() {
-        assert_eq!(format!("{:?}", stored("123456")), "CodeHash { kid: PepperId(\"k1\"), .. }");
+        assert_eq!(format!("{:?}", stored("123456")), "CodeHash { kid: KeyName(\"k1\"), .. }");
     }
 
     proptest! {
         #[test]
         fn the_stored_form_reads_back(octets in any::<[u8; 32]>(), salt in any::<[u8; 16]>()) {
-            let hash = CodeHash::new(PepperId::parse("k-2").unwrap(), Salt::new(salt), Digest(octets));
+            let hash = CodeHash::new(KeyName::parse("k-2").unwrap(), Salt::new(salt), Digest(octets));
             let read = CodeHash::from_bytes(Salt::new(salt), &hash.to_bytes()).unwrap();
             prop_assert!(read.matches(&Digest(octets)) && read.kid() == hash.kid());
         }

@@ -209,6 +209,8 @@ pub struct SendLimits {
     pub site: Limit,
     /// For all tenants.
     pub address: Limit,
+    /// How long entries matter to any tenant: they share one log, and some may have longer windows than others.
+    pub kept: Duration,
 }
 
 /// Every limit that the store keeps.
@@ -260,10 +262,11 @@ impl SendLimits {
         if has_site { vec![subject, site, address] } else { vec![subject, address] }
     }
 
-    /// The longest time that an entry matters to one of them.
+    /// Limits of one tenant alone.
     #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.subject.longest().max(self.site.longest()).max(self.address.longest())
+    pub fn new(subject: Limit, site: Limit, address: Limit) -> Self {
+        let kept = subject.longest().max(site.longest()).max(address.longest());
+        Self { subject, site, address, kept }
     }
 }
 

@@ -7,19 +7,14 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::key_name::KeyName;
+
 /// Octets of a pepper: 256 bits, over the 112 that NIST SP 800-63B section 5.1.1.2 asks of a secret salt.
 pub const PEPPER_OCTETS: usize = 32;
-/// The longest name of a pepper, in characters.
-const NAME_MAX: usize = 16;
-
-/// The name of a pepper, stored beside every hash: 1 to 16 characters of `a-z 0-9 _ -`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PepperId(String);
-
 /// A named secret of 256 bits; wiped when dropped.
 #[derive(Clone)]
 pub struct Pepper {
-    id: PepperId,
+    id: KeyName,
     secret: Zeroizing<[u8; PEPPER_OCTETS]>,
 }
 
@@ -30,32 +25,16 @@ pub struct Peppers {
     older: Vec<Pepper>,
 }
 
-impl PepperId {
-    /// Parses a name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-        let fits = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(allowed);
-        fits.then(|| Self(text.to_owned()))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Pepper {
     /// Names a secret.
     #[must_use]
-    pub fn new(id: PepperId, secret: [u8; PEPPER_OCTETS]) -> Self {
+    pub fn new(id: KeyName, secret: [u8; PEPPER_OCTETS]) -> Self {
         Self { id, secret: Zeroizing::new(secret) }
     }
 
     /// The name under which hashes refer to it.
     #[must_use]
-    pub fn id(&self) -> &PepperId {
+    pub fn id(&self) -> &KeyName {
         &self.id
     }
 
@@ -90,7 +69,7 @@ impl Peppers {
 
     /// The pepper of that name, if it is still active.
     #[must_use]
-    pub fn find(&self, id: &PepperId) -> Option<&Pepper> {
+    pub fn find(&self, id: &KeyName) -> Option<&Pepper> {
         std::iter::once(&self.current).chain(&self.older).find(|pepper| pepper.id() == id)
     }
 }
@@ -100,23 +79,16 @@ mod tests {
     use super::*;
 
     fn pepper(name: &str, byte: u8) -> Pepper {
-        Pepper::new(PepperId::parse(name).unwrap(), [byte; PEPPER_OCTETS])
-    }
-
-    #[test]
-    fn names_are_short_and_plain() {
-        for bad in ["", "K1", "k:1", "k 1", "seventeen-letters"] {
-            assert!(PepperId::parse(bad).is_none(), "{bad:?}");
-        }
+        Pepper::new(KeyName::parse(name).unwrap(), [byte; PEPPER_OCTETS])
     }
 
     #[test]
     fn the_first_is_current_and_all_are_found() {
         let peppers = Peppers::new(pepper("k2", 2), vec![pepper("k1", 1)]).unwrap();
         assert_eq!(peppers.current().id().as_str(), "k2");
-        let old = peppers.find(&PepperId::parse("k1").unwrap()).unwrap();
+        let old = peppers.find(&KeyName::parse("k1").unwrap()).unwrap();
         assert_eq!(old.expose(), &[1; PEPPER_OCTETS]);
-        assert!(peppers.find(&PepperId::parse("k0").unwrap()).is_none());
+        assert!(peppers.find(&KeyName::parse("k0").unwrap()).is_none());
         assert!(Peppers::new(pepper("k1", 2), vec![pepper("k1", 1)]).is_none());
     }
 

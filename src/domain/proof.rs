@@ -6,16 +6,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result as JwtResult};
 use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::Serialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::pepper::PepperId;
+use super::key_name::KeyName;
 
 /// Octets of the seed of an Ed25519 key (RFC 8032 section 5.1.5).
 pub const PROOF_SEED_OCTETS: usize = 32;
@@ -25,8 +27,17 @@ pub const PROOF_LIFE: Duration = Duration::from_mins(5);
 /// A named signing key.
 #[derive(Clone)]
 pub struct ProofKey {
-    kid: PepperId,
+    kid: KeyName,
     seed: Zeroizing<[u8; PROOF_SEED_OCTETS]>,
+}
+
+/// The half of a key that anyone may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// Its name.
+    pub kid: String,
+    /// The point, as unpadded URL-safe base64 (RFC 8037 section 2).
+    pub x: String,
 }
 
 /// What a proof says (RFC 7519 section 4.1, and `purpose`).
@@ -56,8 +67,16 @@ pub struct SigningError(#[source] jsonwebtoken::errors::Error);
 impl ProofKey {
     /// Names a seed.
     #[must_use]
-    pub fn new(kid: PepperId, seed: [u8; PROOF_SEED_OCTETS]) -> Self {
+    pub fn new(kid: KeyName, seed: [u8; PROOF_SEED_OCTETS]) -> Self {
         Self { kid, seed: Zeroizing::new(seed) }
+    }
+
+    /// The public half; `None` where the key is unusable.
+    #[must_use]
+    pub fn public(&self) -> Option<PublicKey> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(self.seed.as_slice()).ok()?;
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+        Some(PublicKey { kid: self.kid.as_str().to_owned(), x })
     }
 
     /// Signs the claims: a compact JWT of type `otp-proof+jwt`.
@@ -138,15 +157,19 @@ impl JwtVerifier for Ed25519Verifier {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-    use ring::signature::KeyPair as _;
-
     use super::*;
 
     #[test]
+    fn the_public_half_is_that_of_the_seed() {
+        // RFC 8037 appendix A.2: the seed and the point of its example key.
+        let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
+        let key = ProofKey::new(KeyName::parse("p1").unwrap(), seed.try_into().unwrap()).public().unwrap();
+        assert_eq!(key.x, "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    }
+
+    #[test]
     fn a_proof_is_signed_by_its_key_and_says_what_was_claimed() {
-        let key = ProofKey::new(PepperId::parse("p1").unwrap(), [7; PROOF_SEED_OCTETS]);
+        let key = ProofKey::new(KeyName::parse("p1").unwrap(), [7; PROOF_SEED_OCTETS]);
         let claims = Claims {
             iss: "otpd",
             aud: "simple",
@@ -160,12 +183,12 @@ mod tests {
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let public = Ed25519KeyPair::from_seed_unchecked(&[7; PROOF_SEED_OCTETS]).unwrap();
         let public = UnparsedPublicKey::new(&ED25519, public.public_key().as_ref().to_vec());
-        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         public.verify(signed.as_bytes(), &signature).unwrap();
         public.verify(&signed.as_bytes()[1..], &signature).unwrap_err();
         let parts: Vec<serde_json::Value> = signed
             .split('.')
-            .map(|part| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
+            .map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
             .collect();
         assert_eq!(parts[0], serde_json::json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p1" }));
         let said = serde_json::json!({

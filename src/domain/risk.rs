@@ -69,11 +69,7 @@ mod tests {
         let limits = Limits {
             network_sends: NetworkLimit::new(limit("30/1h")),
             network_guesses: NetworkLimit::new(limit("20/1h 100/24h")),
-            sends: SendLimits {
-                subject: limit(subject_sends),
-                site: limit("4/day"),
-                address: limit("30/day"),
-            },
+            sends: SendLimits::new(limit(subject_sends), limit("4/day"), limit("30/day")),
             site_guesses: limit("10/day"),
             relay_mails: RelayMails::Unlimited,
         };

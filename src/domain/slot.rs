@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 
 use super::code_hash::Binding;
 use super::email_address::EmailAddress;
+use super::idempotency::IdempotencyKey;
 use super::ledger::{MARK_OCTETS, Mark};
+use super::tenant::Tenant;
 use super::verification_id::VerificationId;
 
 /// Octets of the index key.
@@ -31,10 +33,6 @@ const REMEMBRANCE: Duration = Duration::from_hours(1);
 #[derive(Clone)]
 pub struct IndexKey(Zeroizing<[u8; INDEX_KEY_OCTETS]>);
 
-/// An application with verifications and ledgers of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Tenant(&'static str);
-
 /// Where one verification lives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Slot {
@@ -45,8 +43,9 @@ pub enum Slot {
         /// Stands for the canonical address.
         address: Tag,
     },
-    /// A verification under an id of its own, independent of all others.
-    Id(VerificationId),
+    /// A verification under an id of its own, independent of all others. Stands for tenant and id, so that another
+    /// tenant finds nothing there.
+    Id(Tag),
 }
 
 /// A person, as one tenant knows them.
@@ -71,23 +70,6 @@ pub struct Network {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tag([u8; TAG_OCTETS]);
 
-impl Tenant {
-    /// The tenant of the two simple endpoints.
-    pub const SIMPLE: Self = Self("simple");
-
-    /// The tenant of that name.
-    #[must_use]
-    pub const fn named(name: &'static str) -> Self {
-        Self(name)
-    }
-
-    /// The tenant's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0
-    }
-}
-
 impl IndexKey {
     /// Wraps a secret of 256 bits.
     #[must_use]
@@ -105,6 +87,30 @@ impl IndexKey {
     #[must_use]
     pub fn address_slot(&self, subject: Subject, address: &EmailAddress) -> Slot {
         Slot::Address { subject, address: self.tag(b"address", address.as_str()) }
+    }
+
+    /// The slot of the tenant's verification with that id.
+    #[must_use]
+    pub fn id_slot(&self, tenant: &Tenant, id: &VerificationId) -> Slot {
+        // No name has a NUL, so that no two pairs meet in one text.
+        Slot::Id(self.tag(b"verification", format!("{}\0{id}", tenant.name())))
+    }
+
+    /// Stands for an idempotency key of that tenant at that route.
+    #[must_use]
+    pub fn idempotency_key(&self, tenant: &Tenant, route: &str, key: &IdempotencyKey) -> Tag {
+        self.tag(b"idempotency", format!("{}\0{route}\0{}", tenant.name(), key.expose()))
+    }
+
+    /// Stands for the members of a body, in an order that is always the same.
+    #[must_use]
+    pub fn fingerprint(&self, members: &[Option<&str>]) -> Tag {
+        // Each with its length in front, so that no two lists meet in one text.
+        let framed = members.iter().map(|member| match member {
+            Some(text) => format!("{}:{text}", text.len()),
+            None => "-".to_owned(),
+        });
+        self.tag(b"fingerprint", framed.collect::<String>())
     }
 
     /// The network of an IP address. An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is that IPv4 address.
@@ -169,7 +175,7 @@ impl Slot {
             }
             Self::Id(id) => {
                 hash.update(b"id\0");
-                hash.update(id.to_string());
+                hash.update(id.0);
             }
         }
         Binding::new(hash.finalize().into())
@@ -182,6 +188,14 @@ impl Slot {
             Self::Address { .. } => Duration::ZERO,
             Self::Id(_) => REMEMBRANCE,
         }
+    }
+}
+
+impl Tag {
+    /// Its octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; TAG_OCTETS] {
+        &self.0
     }
 }
 
@@ -211,7 +225,7 @@ mod tests {
     fn slot(key: u8, address: &str) -> Slot {
         let address = EmailAddress::parse(address).unwrap();
         let key = IndexKey::new([key; INDEX_KEY_OCTETS]);
-        key.address_slot(key.subject(Tenant::SIMPLE, &address), &address)
+        key.address_slot(key.subject(Tenant::Simple, &address), &address)
     }
 
     fn person(slot: &Slot) -> Tag {
@@ -243,7 +257,8 @@ mod tests {
 
     #[test]
     fn marks_tell_tenants_and_sites_apart() {
-        let subject = |tenant| Subject { person: network("192.0.2.1").site, tenant: Tenant(tenant) };
+        let tenant = |name| Tenant::parse(name).unwrap();
+        let subject = |name| Subject { person: network("192.0.2.1").site, tenant: tenant(name) };
         let (one, other) = (network("192.0.2.1").site, network("192.0.2.2").site);
         let mark = subject("a").mark(Some(&one)).0;
         assert_eq!(mark[..TENANT_OCTETS], subject("a").mark(Some(&other)).0[..TENANT_OCTETS]);
@@ -266,6 +281,28 @@ mod tests {
         assert_ne!(person(&slot(1, "a@example.com")), person(&slot(2, "a@example.com")));
         let shown = format!("{:?}", slot(1, "somebody@private.example"));
         assert!(!shown.contains("somebody") && !shown.contains("private"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_one_tenants_is_nowhere_for_another() {
+        let key = IndexKey::new([1; INDEX_KEY_OCTETS]);
+        let (a, b) = (Tenant::parse("a").unwrap(), Tenant::parse("b").unwrap());
+        let id = VerificationId::new([7; 16]);
+        assert_eq!(key.id_slot(&a, &id), key.id_slot(&a, &id));
+        assert_ne!(key.id_slot(&a, &id), key.id_slot(&b, &id));
+        let of = |text| IdempotencyKey::parse(text).unwrap();
+        assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&b, "r", &of("k")));
+        assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&a, "s", &of("k")));
+    }
+
+    #[test]
+    fn bodies_that_differ_have_other_fingerprints() {
+        let key = IndexKey::new([1; INDEX_KEY_OCTETS]);
+        let print = |members: &[Option<&str>]| key.fingerprint(members);
+        assert_eq!(print(&[Some("a"), None]), print(&[Some("a"), None]));
+        for other in [[Some("a"), Some("")], [None, Some("a")], [Some("a-"), None], [Some(""), Some("a")]] {
+            assert_ne!(print(&[Some("a"), None]), print(&other), "{other:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::code_hash::{CodeHash, SALT_OCTETS, Salt};
 use super::ledger::Stamp;
+use super::sealed::Sealed;
 
 /// However often its code is sent again, a verification ends this long after it was opened.
 pub const LONGEST_LIFE: Duration = Duration::from_mins(30);
@@ -23,6 +24,14 @@ pub struct Policy {
     pub guesses: u8,
 }
 
+impl Policy {
+    /// Guesses that are left once so many were spent.
+    #[must_use]
+    pub fn left(&self, spent: u8) -> u8 {
+        self.guesses.saturating_sub(spent)
+    }
+}
+
 /// How a verification stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -34,8 +43,27 @@ pub enum Status {
     Expired,
     /// Every guess was spent; one that is being compared may still win.
     Exhausted,
+    /// Its tenant took it back.
+    Canceled,
     /// The mail was refused, so nobody has the code.
     Failed,
+}
+
+/// What can be seen of a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// How it stands.
+    pub status: Status,
+    /// Guesses that were spent.
+    pub spent: u8,
+    /// When its code dies, or did.
+    pub expires_at: Millis,
+    /// When it was won, if it was.
+    pub won_at: Option<Millis>,
+    /// When this was seen.
+    pub seen_at: Millis,
+    /// What it is about.
+    pub sealed: Sealed,
 }
 
 /// One spent guess: which code it is compared with, and a random part that makes it this guess.
@@ -50,10 +78,10 @@ pub struct GuessToken {
 /// What became of a right guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Win {
-    /// It wins.
-    Taken,
-    /// It has won before.
-    Repeated,
+    /// It wins, now.
+    Taken(Millis),
+    /// It has won before, then.
+    Repeated(Millis),
     /// Another won, or its code is dead.
     Lost,
 }
@@ -69,26 +97,29 @@ pub struct Verification {
     expires_at: Millis,
     spent: u8,
     code: Salt,
+    sealed: Sealed,
     state: State,
 }
 
 #[derive(Debug, Clone)]
 enum State {
     Open(CodeHash),
-    Won([u8; NONCE_OCTETS]),
+    Won { nonce: [u8; NONCE_OCTETS], at: Millis },
     Failed,
+    Canceled,
 }
 
 impl Verification {
     /// Opens a verification with its first code, paid for by an entry in the ledger of the subject's sends.
     #[must_use]
-    pub fn open(hash: CodeHash, policy: &Policy, entry: Stamp, now: Millis) -> Self {
+    pub fn open(hash: CodeHash, policy: &Policy, entry: Stamp, sealed: Sealed, now: Millis) -> Self {
         Self {
             entry,
             opened_at: now,
             expires_at: now + millis(policy.life),
             spent: 0,
             code: *hash.salt(),
+            sealed,
             state: State::Open(hash),
         }
     }
@@ -114,8 +145,9 @@ impl Verification {
     #[must_use]
     pub fn status(&self, guesses: u8, now: Millis) -> Status {
         match self.state {
-            State::Won(_) => Status::Approved,
+            State::Won { .. } => Status::Approved,
             State::Failed => Status::Failed,
+            State::Canceled => Status::Canceled,
             State::Open(_) if self.spent >= guesses => Status::Exhausted,
             State::Open(_) if now >= self.expires_at => Status::Expired,
             State::Open(_) => Status::Pending,
@@ -143,12 +175,12 @@ impl Verification {
             return Win::Lost;
         }
         match &self.state {
-            State::Won(nonce) if *nonce == token.nonce => Win::Repeated,
+            State::Won { nonce, at } if *nonce == token.nonce => Win::Repeated(*at),
             State::Open(_) if now < self.expires_at => {
-                self.state = State::Won(token.nonce);
-                Win::Taken
+                self.state = State::Won { nonce: token.nonce, at: now };
+                Win::Taken(now)
             }
-            State::Open(_) | State::Won(_) | State::Failed => Win::Lost,
+            State::Open(_) | State::Won { .. } | State::Failed | State::Canceled => Win::Lost,
         }
     }
 
@@ -159,6 +191,42 @@ impl Verification {
             self.state = State::Failed;
         }
         self.entry == entry && self.spent == 0
+    }
+
+    /// Ends it at its tenant's wish, where it is pending; tells how it stands then. The hash is gone with it.
+    pub fn cancel(&mut self, guesses: u8, now: Millis) -> Status {
+        if self.status(guesses, now) == Status::Pending {
+            self.state = State::Canceled;
+        }
+        self.status(guesses, now)
+    }
+
+    /// What can be seen of it.
+    #[must_use]
+    pub fn view(&self, guesses: u8, now: Millis) -> View {
+        View {
+            status: self.status(guesses, now),
+            spent: self.spent,
+            expires_at: self.expires_at,
+            won_at: match self.state {
+                State::Won { at, .. } => Some(at),
+                State::Open(_) | State::Failed | State::Canceled => None,
+            },
+            seen_at: now,
+            sealed: self.sealed.clone(),
+        }
+    }
+
+    /// Guesses that were spent.
+    #[must_use]
+    pub fn spent(&self) -> u8 {
+        self.spent
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn sealed(&self) -> &Sealed {
+        &self.sealed
     }
 
     /// When its code dies.

@@ -25,6 +25,12 @@ impl VerificationId {
         let octets = URL_SAFE_NO_PAD.decode(text).ok()?;
         octets.try_into().ok().map(Self)
     }
+
+    /// The octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; ID_OCTETS] {
+        &self.0
+    }
 }
 
 impl fmt::Display for VerificationId {

@@ -9,8 +9,10 @@ use thiserror::Error as ThisError;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::ledger::{Stamp, Standing};
 use crate::domain::limit::{Limit, NetworkLimit, SendLimits};
-use crate::domain::slot::{Network, Slot, Subject, Tag, Tenant};
-use crate::domain::verification::{GuessToken, Policy, Status};
+use crate::domain::sealed::Sealed;
+use crate::domain::slot::{Network, Slot, Subject, Tag};
+use crate::domain::tenant::Tenant;
+use crate::domain::verification::{GuessToken, Millis, Policy, Status, View};
 
 /// The memory of verifications. Every call is one atomic step on the store's own clock; none is retried by the
 /// store, since a call that timed out may have taken effect.
@@ -31,6 +33,9 @@ pub trait Store: Send + Sync {
         limits: &SendLimits,
     ) -> Result<Charged, StoreError>;
 
+    /// How the ledgers of the subject's sends, whatever the site, stand for one more; charges nothing.
+    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError>;
+
     /// Gives back what `admit` charged, if it is still there.
     async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError>;
 
@@ -38,12 +43,14 @@ pub trait Store: Send + Sync {
     /// life restarted (see `recode`); in any other state, or none, a new verification begins.
     ///
     /// `entry` is what `admit` charged for it. Nothing is done more than [`SLOWEST_OPENING`](crate::domain::limit::SLOWEST_OPENING) after it.
+    /// A new verification keeps `sealed` to its end.
     async fn open(
         &self,
         slot: &Slot,
         hash: &CodeHash,
         policy: &Policy,
         entry: Stamp,
+        sealed: &Sealed,
     ) -> Result<Opened, StoreError>;
 
     /// Replaces the code of a pending verification: the old one dies, what was spent stays spent. Any other
@@ -68,15 +75,22 @@ pub trait Store: Send + Sync {
         guesser: Option<&Guesser<'_>>,
     ) -> Result<Spend, StoreError>;
 
-    /// Takes the win. True exactly for one token in the life of a verification, and only while that token's
-    /// code is live; true again for that same token. The stored code, and what its site was charged for the
+    /// Takes the win. Says when it was won to exactly one token in the life of a verification, and only while that
+    /// token's code is live; says so again to that same token. The stored code, and what its site was charged for the
     /// guess, are gone before the answer.
     async fn consume(
         &self,
         slot: &Slot,
         token: &GuessToken,
         charged: Option<&SiteEntry>,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<Option<Millis>, StoreError>;
+
+    /// What can be seen of a verification; changes nothing.
+    async fn look(&self, slot: &Slot, policy: &Policy) -> Result<Option<View>, StoreError>;
+
+    /// Ends a pending verification as canceled, and its code with it. Says how it stands then; `None` where there is
+    /// none. What was charged stays charged.
+    async fn cancel(&self, slot: &Slot, policy: &Policy) -> Result<Option<Status>, StoreError>;
 
     /// Ends the verification that a refused mail opened as failed if the mail's own code is still the live one.
     /// Never touches the code of a later send. True where what `admit` charged for the mail may be given back:
@@ -150,12 +164,20 @@ pub enum Charged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
     /// The code is live.
-    Live {
-        /// How long it will be.
-        valid_for: Duration,
-    },
+    Live(Live),
     /// Too long after it was admitted: nothing was done.
     Late,
+}
+
+/// A live code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// How long it will be valid.
+    pub valid_for: Duration,
+    /// Until when that is, on the store's clock.
+    pub expires_at: Millis,
+    /// Guesses that were spent on its verification.
+    pub spent: u8,
 }
 
 /// What became of a resend.
@@ -176,6 +198,10 @@ pub enum Spend {
     Compare {
         /// The stored hash.
         hash: CodeHash,
+        /// Guesses that are spent now, this one among them.
+        spent: u8,
+        /// What the verification is about.
+        sealed: Sealed,
         /// What the guesser's site was charged, where a guesser was given.
         charged: Option<SiteEntry>,
     },

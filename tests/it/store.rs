@@ -17,7 +17,8 @@ const HOUR: Duration = Duration::from_hours(1);
 const TICK: Duration = Duration::from_millis(1);
 
 /// Every way in which a verification ends.
-const ENDS: [Status; 4] = [Status::Approved, Status::Expired, Status::Exhausted, Status::Failed];
+const ENDS: [Status; 5] =
+    [Status::Approved, Status::Expired, Status::Exhausted, Status::Canceled, Status::Failed];
 
 macro_rules! on_both_stores {
     ($($case:ident,)*) => {
@@ -72,8 +73,12 @@ fn both_kinds(number: u8) -> [Slot; 2] {
     [address(&format!("a+{number}@example.com")), id(number)]
 }
 
-fn live(valid_for: Duration) -> Recoded {
-    Recoded::Opened(Opened::Live { valid_for })
+/// How long a resent code is valid, if it is.
+fn live(recoded: Recoded) -> Option<Duration> {
+    match recoded {
+        Recoded::Opened(Opened::Live(live)) => Some(live.valid_for),
+        _ => None,
+    }
 }
 
 /// Opens a verification with this code, ends it, and leaves the clock at the end or on it.
@@ -85,6 +90,7 @@ async fn end(bench: &Bench, slot: &Slot, code: u32, how: Status) {
         Status::Expired => bench.clock.forward(LIFE),
         Status::Exhausted => assert_eq!(guesses_left(bench, slot).await, 5),
         Status::Failed => bench.fail(slot, code).await,
+        Status::Canceled => assert_eq!(bench.cancel(slot).await, Some(Status::Canceled)),
     }
 }
 
@@ -145,7 +151,7 @@ async fn a_resend_replaces_the_code_and_keeps_what_was_spent(bench: &Bench) {
             assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
         }
         bench.clock.forward(LIFE / 2);
-        assert_eq!(bench.recode(&slot, 2).await, live(LIFE));
+        assert_eq!(live(bench.recode(&slot, 2).await), Some(LIFE));
         assert!(!bench.consume(&slot, 1, 1).await);
         bench.clock.forward(LIFE / 2);
         assert_eq!(bench.spend(&slot).await, Spent::Compare(2));
@@ -157,17 +163,17 @@ async fn a_resend_replaces_the_code_and_keeps_what_was_spent(bench: &Bench) {
 async fn a_resend_restarts_the_life_but_never_beyond_thirty_minutes(bench: &Bench) {
     for (slot, opens) in both_kinds(0).into_iter().chain(both_kinds(1)).zip([true, true, false, false]) {
         let again = async |code| {
-            if opens { live(bench.open(&slot, code).await) } else { bench.recode(&slot, code).await }
+            if opens { Some(bench.open(&slot, code).await) } else { live(bench.recode(&slot, code).await) }
         };
         bench.open(&slot, 0).await;
         for minute in (4..=24).step_by(4) {
             bench.clock.forward(Duration::from_mins(4));
-            assert_eq!(again(minute).await, live(LIFE));
+            assert_eq!(again(minute).await, Some(LIFE));
         }
         bench.clock.forward(Duration::from_mins(4));
-        assert_eq!(again(28).await, live(Duration::from_mins(2)));
+        assert_eq!(again(28).await, Some(Duration::from_mins(2)));
         bench.clock.forward(Duration::from_mins(2).saturating_sub(TICK));
-        assert_eq!(again(29).await, live(TICK));
+        assert_eq!(again(29).await, Some(TICK));
         bench.clock.forward(TICK);
         assert!(!bench.consume(&slot, 29, 1).await);
         assert_eq!(bench.spend(&slot).await, ended(&slot, Status::Expired));
@@ -197,7 +203,7 @@ async fn a_new_verification_has_thirty_minutes_of_its_own(bench: &Bench) {
         bench.fail(&slot, 28).await;
         assert_eq!(bench.open(&slot, 29).await, LIFE);
         bench.clock.forward(Duration::from_mins(4));
-        assert_eq!(bench.recode(&slot, 30).await, live(LIFE));
+        assert_eq!(live(bench.recode(&slot, 30).await), Some(LIFE));
     }
 }
 
@@ -228,7 +234,7 @@ async fn no_more_than_the_policys_guesses_are_handed_out(bench: &Bench) {
             for guess in 1..=u32::from(guesses) {
                 assert_eq!(bench.spend(&slot).await, Spent::Compare(guess - 1));
                 if guess < u32::from(guesses) {
-                    assert_eq!(bench.recode(&slot, guess).await, live(LIFE));
+                    assert_eq!(live(bench.recode(&slot, guess).await), Some(LIFE));
                 }
             }
             assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Exhausted));
@@ -271,7 +277,7 @@ async fn to_its_last_moment_a_code_is_live(bench: &Bench) {
     }
     for slot in both_kinds(1) {
         expiring(bench, &slot, TICK).await;
-        assert_eq!(bench.recode(&slot, 2).await, live(LIFE));
+        assert_eq!(live(bench.recode(&slot, 2).await), Some(LIFE));
         assert_eq!(guesses_left(bench, &slot).await, 4);
     }
     for slot in both_kinds(2) {
@@ -294,7 +300,7 @@ async fn right_at_its_expiry_a_code_is_dead(bench: &Bench) {
     for slot in both_kinds(0) {
         expiring(bench, &slot, Duration::ZERO).await;
         assert_eq!(bench.spend(&slot).await, ended(&slot, Status::Expired));
-        assert_ne!(bench.recode(&slot, 2).await, live(LIFE));
+        assert_ne!(live(bench.recode(&slot, 2).await), Some(LIFE));
         assert!(!bench.consume(&slot, 1, 1).await);
         bench.fail(&slot, 1).await;
         assert_eq!(bench.spend(&slot).await, ended(&slot, Status::Expired));

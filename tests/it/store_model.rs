@@ -12,23 +12,30 @@ use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use tokio::runtime::{self, Runtime};
 
-use crate::support::model::{Answer, Code, End, Entry, Millis, Model, Op, Place, Rules, Token, Which};
+use crate::support::model::{Answer, Code, End, Entry, Millis, Model, Op, Place, Rules, Seen, Token, Which};
 use crate::support::store::{Bench, Spent, address, id};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
 /// What must have been answered at least once, or the sequences prove nothing.
-const ALL_KINDS: [Answer; 12] = [
+const NEVER_WON: Seen = Seen { end: None, spent: 0, expires_at: 0, won_at: None };
+const ALL_KINDS: [Answer; 18] = [
     Answer::Live(0),
     Answer::Compare(0),
     Answer::Closed(End::Approved),
     Answer::Closed(End::Expired),
     Answer::Closed(End::Exhausted),
+    Answer::Closed(End::Canceled),
     Answer::Closed(End::Failed),
     Answer::Unknown,
-    Answer::Won(true),
-    Answer::Won(false),
+    Answer::Won(Some(0)),
+    Answer::Won(None),
+    Answer::Canceled(Some(End::Canceled)),
+    Answer::Canceled(Some(End::Approved)),
+    Answer::Seen(NEVER_WON),
+    Answer::Seen(Seen { end: Some(End::Approved), won_at: Some(0), ..NEVER_WON }),
+    Answer::Seen(Seen { end: Some(End::Canceled), ..NEVER_WON }),
     Answer::Failed(true),
     Answer::Failed(false),
     Answer::Done,
@@ -53,6 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => place().prop_map(Op::Spend),
         3 => (place(), which(), 0..3_u32).prop_map(|(place, which, guess)| Op::Consume(place, which, guess)),
         1 => (place(), which()).prop_map(|(place, which)| Op::Fail(place, which)),
+        1 => place().prop_map(Op::Cancel),
+        3 => place().prop_map(Op::Look),
         5 => step().prop_map(Op::Step),
         1 => Just(Op::Flush),
     ]
@@ -156,8 +165,8 @@ impl Pair {
             }
             Op::Consume(place, which, guess) => {
                 let (code, _) = tally.find(place, which);
-                let won = bench.consume(&slot(place), code, guess).await;
-                if won {
+                let won = bench.won_at(&slot(place), code, guess, None).await.map(u64::cast_signed);
+                if won.is_some() {
                     tally.winners.entry((place, model.count(place))).or_default().insert((code, guess));
                 }
                 (Answer::Won(won), model.consume(place, (code, guess)))
@@ -166,6 +175,25 @@ impl Pair {
                 let (code, entry) = tally.find(place, which);
                 let back = bench.fail_for(&slot(place), code, entry).await;
                 (Answer::Failed(back), model.fail(place, code, entry))
+            }
+            Op::Cancel(place) => {
+                let answer = match bench.cancel(&slot(place)).await {
+                    None => Answer::Unknown,
+                    Some(status) => Answer::Canceled(end(status)),
+                };
+                (answer, model.cancel(place))
+            }
+            Op::Look(place) => {
+                let answer = match bench.look(&slot(place)).await {
+                    None => Answer::Unknown,
+                    Some(view) => Answer::Seen(Seen {
+                        end: end(view.status),
+                        spent: view.spent.into(),
+                        expires_at: view.expires_at.cast_signed(),
+                        won_at: view.won_at.map(u64::cast_signed),
+                    }),
+                };
+                (answer, model.look(place))
             }
             Op::Step(time) => {
                 bench.clock.step(time);
@@ -189,7 +217,7 @@ fn slot(place: Place) -> Slot {
 
 pub fn opened(answer: Opened) -> Answer {
     match answer {
-        Opened::Live { valid_for } => Answer::Live(valid_for.as_millis().try_into().expect("a short time")),
+        Opened::Live(live) => Answer::Live(live.valid_for.as_millis().try_into().expect("a short time")),
         Opened::Late => Answer::Late,
     }
 }
@@ -212,19 +240,32 @@ pub fn spent(answer: Spent) -> Answer {
 }
 
 fn closed(status: Status) -> Answer {
-    Answer::Closed(match status {
-        Status::Approved => End::Approved,
-        Status::Expired => End::Expired,
-        Status::Exhausted => End::Exhausted,
-        Status::Failed => End::Failed,
-        Status::Pending => panic!("what is pending is not closed"),
-    })
+    Answer::Closed(end(status).expect("what is pending is not closed"))
+}
+
+fn end(status: Status) -> Option<End> {
+    match status {
+        Status::Pending => None,
+        Status::Approved => Some(End::Approved),
+        Status::Expired => Some(End::Expired),
+        Status::Exhausted => Some(End::Exhausted),
+        Status::Canceled => Some(End::Canceled),
+        Status::Failed => Some(End::Failed),
+    }
 }
 
 fn kind(answer: Answer) -> Answer {
     match answer {
         Answer::Live(_) => Answer::Live(0),
         Answer::Compare(_) => Answer::Compare(0),
+        Answer::Won(at) => Answer::Won(at.map(|_| 0)),
+        // Of what has not ended well, all ends are alike here but one.
+        Answer::Canceled(Some(End::Canceled)) => answer,
+        Answer::Canceled(_) => Answer::Canceled(Some(End::Approved)),
+        Answer::Seen(Seen { end, won_at, .. }) => {
+            let end = end.filter(|end| [End::Approved, End::Canceled].contains(end));
+            Answer::Seen(Seen { end, won_at: won_at.map(|_| 0), ..NEVER_WON })
+        }
         other => other,
     }
 }

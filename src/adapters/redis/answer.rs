@@ -5,13 +5,22 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::domain::code_hash::{CodeHash, SALT_OCTETS, Salt};
-use crate::domain::verification::Status;
-use crate::ports::{Opened, StoreError};
+use crate::domain::sealed::Sealed;
+use crate::domain::verification::{Status, View};
+use crate::ports::{Live, Opened, StoreError};
 
 pub(super) fn opened(answer: &Value) -> Result<Opened, StoreError> {
     match answer {
         Value::BulkString(name) if name == b"late" => Ok(Opened::Late),
-        answer => Ok(Opened::Live { valid_for: Duration::from_millis(number(answer)?) }),
+        Value::Array(parts) => match parts.as_slice() {
+            [valid_for, expires_at, spent] => Ok(Opened::Live(Live {
+                valid_for: Duration::from_millis(number(valid_for)?),
+                expires_at: number(expires_at)?,
+                spent: count(spent)?,
+            })),
+            _ => Err(unexpected()),
+        },
+        _ => Err(unexpected()),
     }
 }
 
@@ -22,12 +31,43 @@ pub(super) fn number(answer: &Value) -> Result<u64, StoreError> {
     }
 }
 
+/// A number of guesses.
+pub(super) fn count(answer: &Value) -> Result<u8, StoreError> {
+    number(answer)?.try_into().map_err(StoreError::new)
+}
+
+/// A moment, or none where it is 0.
+pub(super) fn moment(answer: &Value) -> Result<Option<u64>, StoreError> {
+    number(answer).map(|moment| Some(moment).filter(|moment| *moment > 0))
+}
+
+pub(super) fn sealed(answer: &Value) -> Result<Sealed, StoreError> {
+    match answer {
+        Value::BulkString(octets) => Ok(Sealed::from_bytes(octets.clone())),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(super) fn view(parts: &[Value]) -> Result<View, StoreError> {
+    let [status, spent, expires_at, won_at, seen_at, about] = parts else { return Err(unexpected()) };
+    Ok(View {
+        status: self::status(status)?,
+        spent: count(spent)?,
+        expires_at: number(expires_at)?,
+        won_at: moment(won_at)?,
+        seen_at: number(seen_at)?,
+        sealed: sealed(about)?,
+    })
+}
+
 pub(super) fn status(answer: &Value) -> Result<Status, StoreError> {
     match answer {
         Value::BulkString(name) => match name.as_slice() {
+            b"pending" => Ok(Status::Pending),
             b"approved" => Ok(Status::Approved),
             b"expired" => Ok(Status::Expired),
             b"exhausted" => Ok(Status::Exhausted),
+            b"canceled" => Ok(Status::Canceled),
             b"failed" => Ok(Status::Failed),
             _ => Err(unexpected()),
         },

@@ -6,7 +6,7 @@
 use crate::domain::slot::{Network, Slot, Subject, Tag};
 use crate::ports::{Action, NetworkAccount};
 
-/// A person's tag, or the id.
+/// A person's tag, or that of tenant and id.
 pub(super) fn verification(slot: &Slot) -> String {
     match slot {
         Slot::Address { subject, address } => {
@@ -38,6 +38,11 @@ pub(super) fn network(account: &NetworkAccount) -> Vec<String> {
         Some(link) => vec![format!("{of_site}:{link}"), of_site],
         None => vec![of_site],
     }
+}
+
+/// An idempotency key.
+pub(super) fn claim(key: &Tag) -> String {
+    format!("otp:{{i:{key}}}")
 }
 
 /// What `ready` writes.

@@ -1,5 +1,5 @@
--- KEYS: verification. ARGV: remembrance, guesses, life, longest life, salt, hash, entry, slowest opening. Answers
--- how long it is valid, or 'late'.
+-- KEYS: verification. ARGV: remembrance, guesses, life, longest life, salt, hash, entry, slowest opening,
+-- what it is about. Answers how the code stands, or 'late'.
 local remembrance, life, entry = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[7])
 if now > entry + tonumber(ARGV[8]) then return 'late' end
 local v = load(remembrance)
@@ -8,8 +8,8 @@ if v and status(v, tonumber(ARGV[2])) == 'pending' then
 else
   v = {
     state = OPEN, spent = 0, entry = entry, opened_at = now, expires_at = now + life, fence = fence(),
-    salt = ARGV[5], rest = ARGV[6]
+    salt = ARGV[5], sealed = ARGV[9], rest = ARGV[6]
   }
 end
 save(v, remembrance)
-return v.expires_at - now
+return live(v)

@@ -1,4 +1,4 @@
--- KEYS: verification. ARGV: as for open. Answers how long it is valid, or 'late', or the status that forbids it, or
+-- KEYS: verification. ARGV: as for open. Answers how the code stands, or 'late', or the status that forbids it, or
 -- nil.
 local remembrance = tonumber(ARGV[1])
 if now > tonumber(ARGV[7]) + tonumber(ARGV[8]) then return 'late' end
@@ -8,4 +8,4 @@ local was = status(v, tonumber(ARGV[2]))
 if was ~= 'pending' then return was end
 recode(v, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6])
 save(v, remembrance)
-return v.expires_at - now
+return live(v)

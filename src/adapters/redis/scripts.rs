@@ -34,11 +34,17 @@ pub enum Fence {
 pub(super) struct Scripts {
     pub charge: Script,
     pub refund: Script,
+    pub outlook: Script,
     pub open: Script,
     pub recode: Script,
     pub spend: Script,
     pub consume: Script,
     pub fail: Script,
+    pub look: Script,
+    pub cancel: Script,
+    pub claim: Script,
+    pub settle: Script,
+    pub release: Script,
     pub relay_day: Script,
     pub ready: Script,
 }
@@ -86,14 +92,24 @@ impl Scripts {
         let script = |body| Script::new(&format!("{prologue}{ledger}{record}{body}"));
         // These give back or make smaller, and must work where memory is full.
         let relief = |body| Script::new(&format!("#!lua flags=allow-oom\n{prologue}{ledger}{record}{body}"));
+        let claims = include_str!("claims.lua");
+        let of_claims = |body| Script::new(&format!("{}{claims}{body}", clock.prologue()));
+        let relief_of_claims =
+            |body| Script::new(&format!("#!lua flags=allow-oom\n{}{claims}{body}", clock.prologue()));
         Self {
             charge: script(include_str!("charge.lua")),
             refund: relief(include_str!("refund.lua")),
+            outlook: script(include_str!("outlook.lua")),
             open: script(include_str!("open.lua")),
             recode: script(include_str!("recode.lua")),
             spend: script(include_str!("spend.lua")),
             consume: relief(include_str!("consume.lua")),
             fail: relief(include_str!("fail.lua")),
+            look: script(include_str!("look.lua")),
+            cancel: relief(include_str!("cancel.lua")),
+            claim: of_claims(include_str!("claim.lua")),
+            settle: relief_of_claims(include_str!("settle.lua")),
+            release: relief_of_claims(include_str!("release.lua")),
             relay_day: script(include_str!("relay_day.lua")),
             ready: script(include_str!("ready.lua")),
         }

@@ -34,19 +34,24 @@ impl Windows {
 
     /// Reads what `charge` answers.
     pub fn charged(&self, parts: &[Value]) -> Result<Charged, StoreError> {
-        let [entry, window, room, reset, wait] = parts else { return Err(unexpected()) };
+        let standing = self.standing(parts)?;
+        Ok(match parts.first().map(number).transpose()? {
+            None | Some(0) => Charged::Refused(standing),
+            Some(entry) => Charged::Admitted { entry, standing },
+        })
+    }
+
+    /// Reads how the window that decides stands, in what `charge` and `outlook` answer.
+    pub fn standing(&self, parts: &[Value]) -> Result<Standing, StoreError> {
+        let [_, window, room, reset, wait] = parts else { return Err(unexpected()) };
         let (ledger, window) =
             usize::try_from(number(window)?).ok().and_then(|at| self.of.get(at)).ok_or_else(unexpected)?;
-        let standing = Standing {
+        Ok(Standing {
             ledger: *ledger,
             window: *window,
             remaining: u32::try_from(number(room)?).map_err(StoreError::new)?,
             reset: Duration::from_millis(number(reset)?),
             wait: Duration::from_millis(number(wait)?),
-        };
-        Ok(match number(entry)? {
-            0 => Charged::Refused(standing),
-            entry => Charged::Admitted { entry, standing },
         })
     }
 }

@@ -4,8 +4,8 @@ use poem_openapi::ApiResponse;
 use poem_openapi::payload::Json;
 
 use super::Message;
-use crate::api::problem::{RETRY_SECONDS, Refusal};
 use crate::api::rate_limit;
+use crate::api::refusal::{Flaw, RETRY_SECONDS, Refusal, TOO_MANY_REQUESTS};
 use crate::domain::ledger::Standing;
 use crate::service::{CheckError, StartError};
 
@@ -16,6 +16,9 @@ pub enum SimpleError {
     /// The request cannot be served as it is; the message says why.
     #[oai(status = 400)]
     BadRequest(Json<Message>),
+    /// The operator demands an API key, and none that opens anything was shown: `Unauthorized`.
+    #[oai(status = 401)]
+    Unauthorized(Json<Message>),
     /// The body took longer than ten seconds: `Request timeout`.
     #[oai(status = 408)]
     RequestTimeout(Json<Message>),
@@ -51,21 +54,25 @@ impl SimpleError {
         Self::BadRequest(Json(Message::new(message)))
     }
 
+    pub fn malformed() -> Self {
+        Self::bad_request(Refusal::Malformed(Flaw::Unreadable).message())
+    }
+
     fn server_error(message: &str) -> Self {
         Self::ServerError(Json(Message::new(message)))
     }
 
     fn too_many(standing: &Standing) -> Self {
-        let message = Message::new(&Refusal::TooManyRequests.to_string());
+        let message = Message::new(TOO_MANY_REQUESTS);
         Self::TooManyRequests(Json(message), rate_limit::seconds(standing.wait))
     }
 
     fn unavailable() -> Self {
-        Self::Unavailable(Json(Message::new(&Refusal::Unavailable.to_string())), RETRY_SECONDS)
+        Self::Unavailable(Json(Message::new(Refusal::Unavailable.message())), RETRY_SECONDS)
     }
 
     fn internal() -> Self {
-        Self::server_error(&Refusal::Internal.to_string())
+        Self::server_error(Refusal::Internal.message())
     }
 }
 
@@ -83,7 +90,9 @@ impl From<StartError> for SimpleError {
 impl From<CheckError> for SimpleError {
     fn from(error: CheckError) -> Self {
         match error {
-            CheckError::Invalid => Self::bad_request("Invalid or expired OTP"),
+            CheckError::Invalid { .. } | CheckError::Unknown | CheckError::Closed(_) => {
+                Self::bad_request("Invalid or expired OTP")
+            }
             CheckError::Limited(standing) => Self::too_many(&standing),
             CheckError::Overloaded | CheckError::Unavailable => Self::unavailable(),
             CheckError::Fault => Self::internal(),

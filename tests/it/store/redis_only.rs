@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::{HOUR, LIFE, at_once, both_kinds, end, guesses_left, live};
 use crate::support::redis::RedisServer;
-use crate::support::store::{Bench, POLICY, Spent, address, digest, hash, id, salt, store_on, token};
+use crate::support::store::{Bench, POLICY, Spent, about, address, digest, hash, id, salt, store_on, token};
 
 /// No call may take longer, whatever Redis does.
 const LONGEST_CALL: Duration = Duration::from_millis(1500);
@@ -28,7 +28,7 @@ fn key(slot: &Slot) -> String {
         Slot::Address { subject, address } => {
             format!("otp:{{s:{}}}:{}:{address}", subject.person, subject.tenant.name())
         }
-        Slot::Id(id) => format!("otp:{{v:{id}}}"),
+        Slot::Id(tag) => format!("otp:{{v:{tag}}}"),
     }
 }
 
@@ -78,20 +78,33 @@ async fn each_call(bench: &Bench, slot: &Slot) {
     bench.consume(slot, 3, 1).await;
     bench.consume(slot, 3, 1).await;
     bench.open(slot, 4).await;
-    bench.fail(slot, 4).await;
+    bench.look(slot).await;
+    bench.cancel(slot).await;
+    bench.open(slot, 5).await;
+    bench.fail(slot, 5).await;
 }
 
 /// Each call at once, and whether it was answered.
-async fn answers(store: &dyn Store, slot: &Slot) -> [Result<(), StoreError>; 5] {
-    let (hash, token, salt) = (hash(1), token(1, 1), salt(1));
-    let (opened, recoded, spent, consumed, failed) = tokio::join!(
-        store.open(slot, &hash, &POLICY, IN_TIME),
+async fn answers(store: &dyn Store, slot: &Slot) -> [Result<(), StoreError>; 7] {
+    let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(slot));
+    let (opened, recoded, spent, consumed, failed, seen, canceled) = tokio::join!(
+        store.open(slot, &hash, &POLICY, IN_TIME, &about),
         store.recode(slot, &hash, &POLICY, IN_TIME),
         store.spend(slot, &POLICY, None),
         store.consume(slot, &token, None),
         store.fail(slot, &salt, IN_TIME),
+        store.look(slot, &POLICY),
+        store.cancel(slot, &POLICY),
     );
-    [opened.map(drop), recoded.map(drop), spent.map(drop), consumed.map(drop), failed.map(drop)]
+    [
+        opened.map(drop),
+        recoded.map(drop),
+        spent.map(drop),
+        consumed.map(drop),
+        failed.map(drop),
+        seen.map(drop),
+        canceled.map(drop),
+    ]
 }
 
 async fn assert_no_answer_in_time(store: &dyn Store) {
@@ -253,7 +266,7 @@ async fn scripts_may_be_forgotten_at_any_point() {
         server.script_flush().await;
         assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
         server.script_flush().await;
-        assert_eq!(bench.recode(&slot, 2).await, live(LIFE));
+        assert_eq!(live(bench.recode(&slot, 2).await), Some(LIFE));
         server.script_flush().await;
         bench.fail(&slot, 1).await;
         server.script_flush().await;
@@ -305,8 +318,8 @@ async fn in_production_a_code_expires_by_itself() {
     let server = RedisServer::start().await;
     let store = store_on(&server, ScriptClock::Server).await;
     let short = Policy { life: Duration::from_millis(50), ..POLICY };
-    store.open(&id(1), &hash(1), &short, IN_TIME).await.expect("an answer");
-    store.open(&id(2), &hash(2), &POLICY, IN_TIME).await.expect("an answer");
+    store.open(&id(1), &hash(1), &short, IN_TIME, &about(&id(1))).await.expect("an answer");
+    store.open(&id(2), &hash(2), &POLICY, IN_TIME, &about(&id(2))).await.expect("an answer");
     pause(&server, Duration::from_millis(60)).await;
     let (dead, live) = (store.spend(&id(1), &POLICY, None).await, store.spend(&id(2), &POLICY, None).await);
     assert!(matches!(dead, Ok(Spend::Closed(Status::Expired))), "{dead:?}");

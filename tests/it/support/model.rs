@@ -41,6 +41,8 @@ pub enum Op {
     Spend(Place),
     Consume(Place, Which, u32),
     Fail(Place, Which),
+    Cancel(Place),
+    Look(Place),
     /// The clock steps, also back.
     Step(Millis),
     /// The store forgets what it must not depend on.
@@ -71,7 +73,11 @@ pub enum Answer {
     Compare(Code),
     Closed(End),
     Unknown,
-    Won(bool),
+    /// When it won, if it did.
+    Won(Option<Millis>),
+    /// How it stands once it was to be canceled; nothing where it is pending still.
+    Canceled(Option<End>),
+    Seen(Seen),
     /// Whether what the failed send was charged may be given back.
     Failed(bool),
     Done,
@@ -82,7 +88,18 @@ pub enum End {
     Approved,
     Expired,
     Exhausted,
+    Canceled,
     Failed,
+}
+
+/// What can be seen of a verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// None where it is pending.
+    pub end: Option<End>,
+    pub spent: usize,
+    pub expires_at: Millis,
+    pub won_at: Option<Millis>,
 }
 
 pub struct Model {
@@ -97,8 +114,9 @@ struct Verification {
     /// Each code, when it became the live one, and what its send was charged.
     codes: Vec<(Millis, Code, Entry)>,
     handed_out: usize,
-    winner: Option<Token>,
+    winner: Option<(Token, Millis)>,
     failed: bool,
+    canceled: bool,
 }
 
 impl Model {
@@ -131,6 +149,7 @@ impl Model {
             handed_out: 0,
             winner: None,
             failed: false,
+            canceled: false,
         };
         let valid_for = begun.expires_at(&self.rules) - self.now;
         self.verifications.entry(place).or_default().push(begun);
@@ -162,11 +181,31 @@ impl Model {
 
     pub fn consume(&mut self, place: Place, token: Token) -> Answer {
         let (rules, now) = (self.rules, self.now);
-        let Some(verification) = self.present(place) else { return Answer::Won(false) };
+        let Some(verification) = self.present(place) else { return Answer::Won(None) };
         if verification.winner.is_none() && verification.may_still_win(token.0, &rules, now) {
-            verification.winner = Some(token);
+            verification.winner = Some((token, now));
         }
-        Answer::Won(verification.winner == Some(token))
+        Answer::Won(verification.winner.filter(|(winner, _)| *winner == token).map(|(_, at)| at))
+    }
+
+    pub fn cancel(&mut self, place: Place) -> Answer {
+        let (rules, now) = (self.rules, self.now);
+        let Some(verification) = self.present(place) else { return Answer::Unknown };
+        if verification.end(&rules, now).is_none() {
+            verification.canceled = true;
+        }
+        Answer::Canceled(verification.end(&rules, now))
+    }
+
+    pub fn look(&mut self, place: Place) -> Answer {
+        let (rules, now) = (self.rules, self.now);
+        let Some(verification) = self.present(place) else { return Answer::Unknown };
+        Answer::Seen(Seen {
+            end: verification.end(&rules, now),
+            spent: verification.handed_out,
+            expires_at: verification.expires_at(&rules),
+            won_at: verification.winner.map(|(_, at)| at),
+        })
     }
 
     pub fn fail(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
@@ -206,6 +245,8 @@ impl Verification {
             Some(End::Approved)
         } else if self.failed {
             Some(End::Failed)
+        } else if self.canceled {
+            Some(End::Canceled)
         } else if self.handed_out == rules.guesses {
             Some(End::Exhausted)
         } else if now >= self.expires_at(rules) {
@@ -217,6 +258,6 @@ impl Verification {
 
     /// Also once all guesses are spent: one of them may be on its way.
     fn may_still_win(&self, code: Code, rules: &Rules, now: Millis) -> bool {
-        !self.failed && code == self.live_code() && now < self.expires_at(rules)
+        !self.failed && !self.canceled && code == self.live_code() && now < self.expires_at(rules)
     }
 }

@@ -11,10 +11,12 @@ use otpd::adapters::redis::{Fence, RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::ledger::{Stamp, Standing};
-use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Network, Slot, Subject, Tenant};
-use otpd::domain::verification::{GuessToken, NONCE_OCTETS, Policy, Status};
+use otpd::domain::sealed::Sealed;
+use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Network, Slot, Subject};
+use otpd::domain::tenant::Tenant;
+use otpd::domain::verification::{GuessToken, Millis, NONCE_OCTETS, Policy, Status, View};
 use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
-use otpd::ports::{Clock, Guesser, Opened, Recoded, SiteEntry, Spend, Store};
+use otpd::ports::{Claims, Clock, Guesser, Live, Opened, Recoded, SiteEntry, Spend, Store};
 
 use super::redis::RedisServer;
 
@@ -28,6 +30,7 @@ pub const POLICY: Policy = Policy { life: Duration::from_mins(5), guesses: 5 };
 #[derive(Clone)]
 pub struct Bench {
     pub store: Arc<dyn Store>,
+    pub claims: Arc<dyn Claims>,
     pub clock: Arc<SettableClock>,
     pub policy: Policy,
     redis: Option<Arc<RedisServer>>,
@@ -51,23 +54,29 @@ impl Bench {
     /// The store of `otpd dev`.
     pub fn memory() -> Self {
         let clock = SettableClock::new();
-        Self::of(Arc::new(MemoryStore::new(clock.clone())), clock, None)
+        Self::of(MemoryStore::new(clock.clone()), clock, None)
     }
 
     /// The store of `otpd serve` on a Redis of its own.
     pub async fn redis() -> Self {
         let (server, clock) = (RedisServer::start().await, SettableClock::new());
         let store = store_on(&server, ScriptClock::Given(clock.clone())).await;
-        Self::of(Arc::new(store), clock, Some(Arc::new(server)))
+        Self::of(store, clock, Some(Arc::new(server)))
     }
 
-    fn of(store: Arc<dyn Store>, clock: Arc<SettableClock>, redis: Option<Arc<RedisServer>>) -> Self {
-        Self { store, clock, policy: POLICY, redis, entries: Arc::default() }
+    fn of(
+        store: impl Store + Claims + 'static,
+        clock: Arc<SettableClock>,
+        redis: Option<Arc<RedisServer>>,
+    ) -> Self {
+        let store = Arc::new(store);
+        Self { claims: store.clone(), store, clock, policy: POLICY, redis, entries: Arc::default() }
     }
 
     /// The same with another store.
-    pub fn with(&self, store: impl Store + 'static) -> Self {
-        Self { store: Arc::new(store), ..self.clone() }
+    pub fn with(&self, store: impl Store + Claims + 'static) -> Self {
+        let store = Arc::new(store);
+        Self { claims: store.clone(), store, ..self.clone() }
     }
 
     /// What a process sees that is started anew: another one's Redis, or, as memory ends with its process, the same.
@@ -105,13 +114,14 @@ impl Bench {
     /// Opens, and says how long the code is valid.
     pub async fn open(&self, slot: &Slot, code: u32) -> Duration {
         match self.open_for(slot, code, self.fresh_entry()).await {
-            Opened::Live { valid_for } => valid_for,
+            Opened::Live(live) => live.valid_for,
             Opened::Late => panic!("a fresh entry was late"),
         }
     }
 
     pub async fn open_for(&self, slot: &Slot, code: u32, entry: Stamp) -> Opened {
-        self.store.open(slot, &hash(code), &self.policy, entry).await.expect("an answer")
+        let opened = self.store.open(slot, &hash(code), &self.policy, entry, &about(slot)).await;
+        self.fits(opened.expect("an answer"))
     }
 
     pub async fn recode(&self, slot: &Slot, code: u32) -> Recoded {
@@ -119,7 +129,10 @@ impl Bench {
     }
 
     pub async fn recode_for(&self, slot: &Slot, code: u32, entry: Stamp) -> Recoded {
-        self.store.recode(slot, &hash(code), &self.policy, entry).await.expect("an answer")
+        match self.store.recode(slot, &hash(code), &self.policy, entry).await.expect("an answer") {
+            Recoded::Opened(opened) => Recoded::Opened(self.fits(opened)),
+            other => other,
+        }
     }
 
     /// A guess from nowhere: no site is charged.
@@ -130,7 +143,9 @@ impl Bench {
     /// A guess, and what its site was charged.
     pub async fn spend_from(&self, guesser: Option<&Guesser<'_>>, slot: &Slot) -> (Spent, Option<SiteEntry>) {
         match self.store.spend(slot, &self.policy, guesser).await.expect("an answer") {
-            Spend::Compare { hash, charged } => {
+            Spend::Compare { hash, spent, sealed, charged } => {
+                assert_eq!(sealed, about(slot));
+                assert!((1..=self.policy.guesses).contains(&spent), "{spent}");
                 (Spent::Compare(code_in(&hash).expect("the hash as it was stored")), charged)
             }
             Spend::Limited(standing) => (Spent::Limited(standing), None),
@@ -144,7 +159,37 @@ impl Bench {
     }
 
     pub async fn consume_for(&self, slot: &Slot, code: u32, guess: u32, charged: Option<&SiteEntry>) -> bool {
+        self.won_at(slot, code, guess, charged).await.is_some()
+    }
+
+    /// When that guess won, if it did.
+    pub async fn won_at(
+        &self,
+        slot: &Slot,
+        code: u32,
+        guess: u32,
+        charged: Option<&SiteEntry>,
+    ) -> Option<Millis> {
         self.store.consume(slot, &token(code, guess), charged).await.expect("an answer")
+    }
+
+    /// What can be seen; what it is about is as it was sealed.
+    pub async fn look(&self, slot: &Slot) -> Option<View> {
+        let view = self.store.look(slot, &self.policy).await.expect("an answer");
+        view.inspect(|view| assert_eq!((&view.sealed, view.seen_at), (&about(slot), self.clock.millis())))
+    }
+
+    pub async fn cancel(&self, slot: &Slot) -> Option<Status> {
+        self.store.cancel(slot, &self.policy).await.expect("an answer")
+    }
+
+    /// The two times of a live code say the same.
+    fn fits(&self, opened: Opened) -> Opened {
+        if let Opened::Live(Live { valid_for, expires_at, .. }) = opened {
+            let millis = u64::try_from(valid_for.as_millis()).expect("a short time");
+            assert_eq!(expires_at, self.clock.millis() + millis);
+        }
+        opened
     }
 
     /// A refused mail that no ledger was charged for.
@@ -192,7 +237,7 @@ pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
 
 /// The slot of an address on the simple endpoints.
 pub fn address(text: &str) -> Slot {
-    index_key().address_slot(subject(Tenant::SIMPLE, text), &parse(text))
+    index_key().address_slot(subject(Tenant::Simple, text), &parse(text))
 }
 
 /// The person behind an address.
@@ -205,7 +250,7 @@ pub fn network(ip: &str) -> Network {
     index_key().network(ip.parse().expect("an IP address"))
 }
 
-fn index_key() -> IndexKey {
+pub fn index_key() -> IndexKey {
     IndexKey::new([7; INDEX_KEY_OCTETS])
 }
 
@@ -215,7 +260,20 @@ fn parse(text: &str) -> EmailAddress {
 
 /// The slot of a verification with an id.
 pub fn id(number: u8) -> Slot {
-    Slot::Id(VerificationId::new([number; ID_OCTETS]))
+    index_key().id_slot(&tenant("keyed"), &VerificationId::new([number; ID_OCTETS]))
+}
+
+/// A tenant with a name.
+pub fn tenant(name: &str) -> Tenant {
+    Tenant::parse(name).expect("a name")
+}
+
+/// What the verification of a slot is about; those of the simple endpoints say nothing. The store never looks into it.
+pub fn about(slot: &Slot) -> Sealed {
+    match slot {
+        Slot::Address { .. } => Sealed::default(),
+        Slot::Id(tag) => Sealed::from_bytes(format!("about\0{tag}").into_bytes()),
+    }
 }
 
 /// The name of the code with this number.

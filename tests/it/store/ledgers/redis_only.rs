@@ -9,7 +9,7 @@ use otpd::domain::slot::Slot;
 use otpd::ports::{Action, Charged, Guesser, NetworkAccount, SiteEntry, StoreError};
 
 use super::{
-    ANOTHER_TENANT, HOUR, LEDGERS, ROOMY, account, admit, at_once, charge, enter, entry, is_admitted, limit,
+    HOUR, LEDGERS, ROOMY, account, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit,
     person, refund, refused, send_from, sends, site, withdraw,
 };
 use crate::store::redis_only::{PATIENCE, ask, contains, monitored, words};
@@ -170,7 +170,7 @@ async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreEr
         answers.push(store.charge(&account(ip, action), &network_limit).await.map(drop));
         answers.push(store.refund(&account(ip, action), 1).await);
     }
-    for subject in [person(email), subject(ANOTHER_TENANT, email)] {
+    for subject in [person(email), subject(another_tenant(), email)] {
         for site in [Some(&guesser.site), None] {
             answers.push(store.admit(&subject, site, &limits).await.map(drop));
         }

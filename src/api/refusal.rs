@@ -1,0 +1,242 @@
+//! What a stranger learns when a request is refused that no use case saw, worded in one place.
+//!
+//! Maps the framework's own refusals too, so that no parser's words and no type of ours show.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use poem::http::{HeaderValue, StatusCode};
+use poem::middleware::PanicHandler;
+use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
+use poem_openapi::error::AuthorizationError;
+
+use super::problem::{Code, Problem};
+use super::routes::RouteTable;
+use super::simple::Message;
+
+/// After how many seconds a caller may try again when the service was unavailable or overloaded.
+pub const RETRY_SECONDS: u64 = 2;
+
+/// What the simple endpoints say where a limit is full.
+pub const TOO_MANY_REQUESTS: &str = "Too many requests";
+
+/// A request that no use case saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not what the operation takes.
+    Malformed(Flaw),
+    /// There is no API key in it, or none that opens anything.
+    Unauthenticated,
+    /// No such route.
+    NotFound,
+    /// The route has other methods.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The body is over 8 KiB.
+    PayloadTooLarge,
+    /// The body is not JSON by its own word.
+    UnsupportedMediaType,
+    /// The service took too long.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+/// What is wrong with a malformed request. Names nothing but members of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// It cannot be read at all.
+    Unreadable,
+    /// The body is no JSON object, or has a member twice.
+    NoObject,
+    /// A member that must be there is not.
+    Missing(&'static str),
+    /// A member, or a header, has another form than this.
+    Form(&'static str, &'static str),
+    /// There is a member that is none of these.
+    Unknown(&'static [&'static str]),
+}
+
+/// In which words a refusal comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `{"message": …}`, as the simple endpoints have it, and all that is not v1.
+    Message,
+    /// `application/problem+json` (RFC 9457).
+    Problem,
+}
+
+impl Form {
+    /// The form for what is at that path.
+    pub fn of(path: &str) -> Self {
+        if path == "/v1" || path.starts_with("/v1/") { Self::Problem } else { Self::Message }
+    }
+}
+
+impl Refusal {
+    fn status(self) -> StatusCode {
+        self.code().status()
+    }
+
+    /// What v1 calls it.
+    fn code(self) -> Code {
+        match self {
+            Self::Malformed(_) => Code::MalformedRequest,
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::NotFound => Code::NotFound,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::RequestTimeout => Code::RequestTimeout,
+            Self::PayloadTooLarge => Code::PayloadTooLarge,
+            Self::UnsupportedMediaType => Code::UnsupportedMediaType,
+            Self::Unavailable => Code::Unavailable,
+            Self::Internal => Code::InternalError,
+        }
+    }
+
+    /// What the simple endpoints say.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "Malformed request",
+            Self::Unauthenticated => "Unauthorized",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request timeout",
+            Self::PayloadTooLarge => "Payload too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::Unavailable => "Service unavailable",
+            Self::Internal => "Internal error",
+        }
+    }
+
+    /// The answer.
+    pub fn response(self, form: Form) -> Response {
+        let mut response = match (form, self) {
+            (Form::Message, _) => message(self.status(), self.message()),
+            (Form::Problem, Self::Malformed(flaw)) => {
+                Problem::with_detail(Code::MalformedRequest, flaw.to_string()).into_response()
+            }
+            (Form::Problem, _) => Problem::new(self.code()).into_response(),
+        };
+        let headers = response.headers_mut();
+        if self == Self::Unavailable {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+        if self == Self::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An answer in the simple endpoints' form.
+pub fn message(status: StatusCode, message: &str) -> Response {
+    let mut response = poem_openapi::payload::Json(Message::new(message)).into_response();
+    response.set_status(status);
+    response
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("The request cannot be read."),
+            Self::NoObject => f.write_str("The body must be a JSON object in UTF-8 with no member twice."),
+            Self::Missing(name) => write!(f, "`{name}` is missing."),
+            Self::Form(name, form) => write!(f, "`{name}` must be {form}."),
+            Self::Unknown(known) => {
+                write!(f, "The body has a member that is none of: {}.", known.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal, refusal.status())
+    }
+}
+
+/// Turns every error on the way out into one of our answers.
+pub struct Refusals {
+    /// For `Allow`.
+    pub routes: Arc<RouteTable>,
+}
+
+/// The endpoint inside [`Refusals`].
+pub struct Refusing<E> {
+    inner: E,
+    routes: Arc<RouteTable>,
+}
+
+impl<E: Endpoint> Middleware<E> for Refusals {
+    type Output = Refusing<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        Refusing { inner, routes: Arc::clone(&self.routes) }
+    }
+}
+
+impl<E: Endpoint> Endpoint for Refusing<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let path = request.uri().path().to_owned();
+        let refusal = match self.inner.call(request).await.map(IntoResponse::into_response) {
+            Ok(response) => match response.extensions().get::<Refusal>() {
+                Some(refusal) => *refusal,
+                None => return Ok(response),
+            },
+            Err(error) if error.is_from_response() => return Ok(error.into_response()),
+            Err(error) => refusal_of(&error),
+        };
+        let mut response = refusal.response(Form::of(&path));
+        if refusal == Refusal::MethodNotAllowed
+            && let Some(allow) = self.routes.allow(&path)
+        {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        Ok(response)
+    }
+}
+
+fn refusal_of(error: &Error) -> Refusal {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        *refusal
+    } else if error.is::<NotFoundError>() {
+        Refusal::NotFound
+    } else if error.is::<MethodNotAllowedError>() {
+        Refusal::MethodNotAllowed
+    } else if error.is::<AuthorizationError>() {
+        Refusal::Unauthenticated
+    } else if error.status().is_client_error() {
+        Refusal::Malformed(Flaw::Unreadable)
+    } else {
+        tracing::error!(status = error.status().as_u16(), "the framework failed");
+        Refusal::Internal
+    }
+}
+
+/// Marks the answer for a handler that panicked; [`Refusals`] words it.
+#[derive(Clone)]
+pub struct Panicked;
+
+impl PanicHandler for Panicked {
+    type Response = Response;
+
+    fn get_response(&self, _: Box<dyn Any + Send + 'static>) -> Response {
+        let mut response = Response::default();
+        response.extensions_mut().insert(Refusal::Internal);
+        response
+    }
+}

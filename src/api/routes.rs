@@ -1,0 +1,70 @@
+//! Which routes there are, for `Allow` and for the access log.
+//!
+//! Must not hold a path of a caller's: only the templates of ours.
+
+use poem::http::{HeaderValue, Method};
+
+/// Which methods each path has, for `Allow` and for the access log.
+#[derive(Debug, Default)]
+pub struct RouteTable(Vec<(String, Vec<Method>)>);
+
+impl RouteTable {
+    /// Reads the paths and methods of an OpenAPI document of ours.
+    pub fn of_spec(spec: &str) -> Self {
+        let document: serde_json::Value = serde_json::from_str(spec).unwrap_or_default();
+        let mut table = Self::default();
+        for (path, operations) in
+            document.get("paths").and_then(|paths| paths.as_object()).into_iter().flatten()
+        {
+            let names = operations.as_object().into_iter().flat_map(|operations| operations.keys());
+            let methods = names.filter_map(|name| name.to_uppercase().parse().ok()).collect();
+            table.0.push((path.clone(), methods));
+        }
+        table
+    }
+
+    /// Adds a path that the document does not have.
+    pub fn add(&mut self, path: &str, methods: &[Method]) {
+        self.0.push((path.to_owned(), methods.to_vec()));
+    }
+
+    /// The template that a path matches.
+    pub fn template(&self, path: &str) -> Option<&str> {
+        self.find(path).map(|(template, _)| template.as_str())
+    }
+
+    fn find(&self, path: &str) -> Option<&(String, Vec<Method>)> {
+        self.0.iter().find(|(template, _)| {
+            let (ours, theirs) = (template.split('/'), path.split('/'));
+            ours.clone().count() == theirs.clone().count()
+                && ours.zip(theirs).all(|(ours, theirs)| ours.starts_with('{') || ours == theirs)
+        })
+    }
+
+    /// The value of `Allow` for a path; GET brings HEAD along.
+    pub fn allow(&self, path: &str) -> Option<HeaderValue> {
+        let (_, methods) = self.find(path)?;
+        let mut names: Vec<_> = methods.iter().map(Method::as_str).collect();
+        if methods.contains(&Method::GET) {
+            names.push("HEAD");
+        }
+        HeaderValue::from_str(&names.join(", ")).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allow_names_the_methods_of_the_path() {
+        let mut table =
+            RouteTable::of_spec(r#"{"paths":{"/a/{id}":{"get":{},"delete":{}},"/b":{"post":{}}}}"#);
+        table.add("/docs", &[Method::GET]);
+        assert_eq!(table.allow("/a/x").unwrap(), "DELETE, GET, HEAD");
+        assert_eq!(table.allow("/b").unwrap(), "POST");
+        assert_eq!(table.allow("/docs").unwrap(), "GET, HEAD");
+        assert!(table.allow("/a").is_none() && table.allow("/a/x/y").is_none());
+        assert_eq!(table.template("/a/secret"), Some("/a/{id}"));
+    }
+}

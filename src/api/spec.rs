@@ -1,0 +1,291 @@
+//! The OpenAPI document as we publish it: what the framework writes, and what it cannot say.
+//!
+//! The framework knows operations and schemas. What it cannot say stands in `amendments.json` (a JSON merge patch, RFC
+//! 7396), and what each operation refuses in the table below. Must not change what the service does.
+
+use std::borrow::Cow;
+use std::iter;
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::{ToYAML, Type};
+use poem_openapi::{ApiResponse as _, OpenApi, OpenApiService};
+use serde_json::{Map, Value, json};
+
+use super::problem::{CODES, Code, PROBLEM_JSON, Problem};
+
+const AMENDMENTS: &str = include_str!("spec/amendments.json");
+
+/// Headers as they are written; the framework writes them in upper case.
+const HEADERS: [&str; 5] = ["Location", "OTP-Proof", "RateLimit", "RateLimit-Policy", "Retry-After"];
+
+/// The form of an id, and one such.
+const ID_PATTERN: &str = "^[A-Za-z0-9_-]{22}$";
+const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
+
+/// What may come of any operation that takes a key.
+const ALWAYS: [Code; 5] =
+    [Code::Unauthenticated, Code::RateLimited, Code::InternalError, Code::Unavailable, Code::Overloaded];
+/// What may come of any operation that takes a body.
+const OF_A_BODY: [Code; 4] =
+    [Code::MalformedRequest, Code::RequestTimeout, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+/// What may come of any operation on a verification.
+const OF_AN_ID: [Code; 2] = [Code::VerificationNotFound, Code::NotFound];
+
+/// What else each operation refuses, beside what all of its kind do.
+const OPERATIONS: [(&str, &[&[Code]]); 5] = [
+    (
+        "createVerification",
+        &[
+            &OF_A_BODY,
+            &[
+                Code::VerificationNotFound,
+                Code::IdempotencyInProgress,
+                Code::InvalidEmail,
+                Code::EmailNotAllowed,
+                Code::PurposeNotAllowed,
+                Code::IdempotencyMismatch,
+                Code::DeliveryFailed,
+            ],
+        ],
+    ),
+    ("checkVerification", &[&OF_A_BODY, &OF_AN_ID, &[Code::VerificationClosed, Code::InvalidCode]]),
+    ("resendVerification", &[&OF_A_BODY, &OF_AN_ID, &[Code::VerificationClosed, Code::DeliveryFailed]]),
+    ("showVerification", &[&OF_AN_ID]),
+    ("cancelVerification", &[&OF_AN_ID, &[Code::VerificationClosed]]),
+];
+
+/// The document.
+pub struct Document(Value);
+
+impl Document {
+    /// The document of an API.
+    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
+        let mut document: Value = serde_json::from_str(&api.spec()).unwrap_or_default();
+        operations(&mut document).for_each(add_problems);
+        merge(
+            &mut document,
+            json!({ "components": { "schemas": problem_schemas(), "examples": examples() } }),
+        );
+        tidy(&mut document);
+        let amendments = serde_json::from_str(AMENDMENTS).unwrap_or_default();
+        let amendments = prune(amendments, &document);
+        merge(&mut document, amendments);
+        Self(document)
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(&self.0).unwrap_or_default()
+    }
+
+    /// As YAML.
+    pub fn yaml(&self) -> String {
+        self.to_yaml_string()
+    }
+}
+
+/// The framework brings a YAML writer along, for types of its own: so this is one.
+impl Type for Document {
+    const IS_REQUIRED: bool = true;
+
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "document".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::ANY))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(iter::once(self))
+    }
+}
+
+impl ToYAML for Document {
+    fn to_yaml(&self) -> Option<Value> {
+        Some(self.0.clone())
+    }
+}
+
+/// What the document says of the service, with the table of problems.
+pub fn description() -> String {
+    let rows = CODES.map(|code| {
+        format!("| {} | `{}` | {} | {} |\n", code.status().as_u16(), code.name(), code.title(), code.advice())
+    });
+    format!(
+        "Confirms that a person controls an email address: mails a one-time code and checks it. It claims no more: mail \
+         is no authenticator in the sense of NIST SP 800-63B.\n\n\
+         ## Problems\n\n\
+         Every error of the v1 API is a problem (RFC 9457). Go by its `code`:\n\n\
+         | status | code | meaning | what to do |\n|---|---|---|---|\n{}",
+        rows.concat()
+    )
+}
+
+/// Every operation of the document.
+fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut).into_iter();
+    let items = paths.flat_map(|paths| paths.values_mut()).filter_map(Value::as_object_mut);
+    items.flat_map(|item| item.values_mut()).filter_map(Value::as_object_mut)
+}
+
+fn responses(operation: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+    operation.get_mut("responses").and_then(Value::as_object_mut)
+}
+
+/// Writes as it is usually written what the framework writes otherwise: names of headers, media types, formats of
+/// numbers, and references with a description.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        Value::Object(members) => {
+            for (name, value) in std::mem::take(members) {
+                let written = HEADERS.into_iter().find(|written| written.eq_ignore_ascii_case(&name));
+                let name = name.strip_suffix("; charset=utf-8").or(written).unwrap_or(&name).to_owned();
+                members.insert(name, value);
+            }
+            tidy_schema(members);
+            members.values_mut().for_each(tidy);
+        }
+        _ => {}
+    }
+}
+
+fn tidy_schema(schema: &mut Map<String, Value>) {
+    let signed = match schema.get("format").and_then(Value::as_str) {
+        Some("uint8" | "uint16") => Some("int32"),
+        Some("uint64") => Some("int64"),
+        _ => None,
+    };
+    if let Some(signed) = signed {
+        schema.insert("format".to_owned(), signed.into());
+        schema.entry("minimum").or_insert(json!(0));
+    }
+    if let Some(parts) = schema.get_mut("allOf").and_then(Value::as_array_mut) {
+        parts.retain(|part| part.get("$ref").is_some());
+    }
+    if schema.get("in").and_then(Value::as_str) == Some("path") {
+        schema.insert("schema".to_owned(), json!({ "type": "string", "pattern": ID_PATTERN, "example": ID }));
+    }
+}
+
+/// The schema of a problem, and those that it names.
+fn problem_schemas() -> Value {
+    let mut registry = Registry::new();
+    Problem::register(&mut registry);
+    serde_json::to_value(registry.schemas).unwrap_or_default()
+}
+
+/// Adds what a v1 operation refuses: one response a status, with an example for each of its codes.
+fn add_problems(operation: &mut Map<String, Value>) {
+    let name = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
+    let Some((_, more)) = OPERATIONS.iter().find(|(known, _)| *known == name) else { return };
+    let refuses = |code: &Code| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
+    let codes: Vec<Code> = CODES.into_iter().filter(refuses).collect();
+    let Some(responses) = responses(operation) else { return };
+    for same in codes.chunk_by(|one, other| one.status() == other.status()) {
+        let Some(first) = same.first() else { continue };
+        responses.insert(first.status().as_u16().to_string(), response(*first, same));
+    }
+}
+
+fn response(first: Code, codes: &[Code]) -> Value {
+    let meanings: Vec<_> = codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
+    let examples: Map<String, Value> = codes
+        .iter()
+        .map(|code| {
+            let place = format!("#/components/examples/{}", code.name());
+            (code.name().to_owned(), json!({ "$ref": place }))
+        })
+        .collect();
+    let content = json!({ "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples });
+    let mut response = json!({ "description": meanings.join(" "), "content": { PROBLEM_JSON: content }, "headers": headers(first) });
+    if response["headers"].as_object().is_some_and(Map::is_empty)
+        && let Some(response) = response.as_object_mut()
+    {
+        response.remove("headers");
+    }
+    response
+}
+
+/// The headers that a problem comes with.
+fn headers(code: Code) -> Value {
+    let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let seconds = json!({
+        "description": "Seconds to wait.", "required": true, "schema": { "type": "integer", "minimum": 1 }
+    });
+    match code.status().as_u16() {
+        401 => json!({ "WWW-Authenticate": text("`Bearer`") }),
+        429 => json!({
+            "Retry-After": seconds,
+            "RateLimit-Policy": text("The limits that were met: name, the most (`q`), in how many seconds (`w`)."),
+            "RateLimit": text("How they stand: what is left (`r`), and in how many seconds it is more (`t`)."),
+        }),
+        503 => json!({ "Retry-After": seconds }),
+        _ => json!({}),
+    }
+}
+
+/// Each code as it comes.
+fn examples() -> Value {
+    let example = |code: Code| {
+        let value = Problem::example(code);
+        (
+            code.name().to_owned(),
+            json!({ "summary": code.title(), "description": code.advice(), "value": value }),
+        )
+    };
+    Value::Object(CODES.map(example).into_iter().collect())
+}
+
+/// The part of a patch that concerns paths which are there: the simple endpoints may be off.
+fn prune(mut patch: Value, document: &Value) -> Value {
+    if let Some(paths) = patch.get_mut("paths").and_then(Value::as_object_mut) {
+        paths.retain(|path, _| document.get("paths").is_some_and(|paths| paths.get(path).is_some()));
+    }
+    patch
+}
+
+/// A JSON merge patch (RFC 7396 section 2).
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(members) = target.as_object_mut() else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            members.remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_adds_replaces_and_removes() {
+        // RFC 7396 section 3, shortened.
+        let mut target = json!({ "a": "b", "c": { "d": "e", "f": "g" }, "h": [1] });
+        merge(&mut target, json!({ "a": "z", "c": { "f": null, "i": { "j": null, "k": 1 } }, "h": [2] }));
+        assert_eq!(target, json!({ "a": "z", "c": { "d": "e", "i": { "k": 1 } }, "h": [2] }));
+    }
+
+    #[test]
+    fn the_amendments_are_json() {
+        assert!(serde_json::from_str::<Map<String, Value>>(AMENDMENTS).is_ok());
+    }
+}

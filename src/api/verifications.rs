@@ -1,0 +1,205 @@
+//! The v1 API: verifications under ids of their own, for programs that hold a key.
+//!
+//! Whoever holds an id is told how its verification stands; another tenant's id is as unknown as any. A wrong code is
+//! never a 2xx. Must not show an address but to the tenant that gave it, and then masked.
+
+mod bodies;
+mod outcome;
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::{Header, Path};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+
+pub use self::bodies::VerificationStatus;
+use self::bodies::{Approval, CheckBody, CreateBody, ResendBody, VerificationBody};
+use self::outcome::told;
+use super::auth::Authenticated;
+use super::json::StrictJson;
+use super::problem::{Code, Problem};
+use super::rate_limit::Meter;
+use super::refusal::Flaw;
+use super::simple::Tag;
+use crate::domain::idempotency::IdempotencyKey;
+use crate::domain::verification_id::VerificationId;
+use crate::service::{Creation, Idempotency, Service};
+
+/// Verifications under ids of their own.
+pub struct VerificationsApi;
+
+#[derive(ApiResponse)]
+enum CreateResponse {
+    /// A code was mailed, or had been mailed by the same request under this `Idempotency-Key`.
+    #[oai(status = 201)]
+    Created(
+        Json<VerificationBody>,
+        /// Where the verification can be seen.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum CheckResponse {
+    /// The address is confirmed.
+    #[oai(status = 200)]
+    Approved(Json<Approval>),
+}
+
+#[derive(ApiResponse)]
+enum ResendResponse {
+    /// A new code was mailed; the one before is dead, and what was guessed still counts.
+    #[oai(status = 200)]
+    Sent(Json<VerificationBody>),
+}
+
+#[derive(ApiResponse)]
+enum ShowResponse {
+    /// How it stands.
+    #[oai(status = 200)]
+    Shown(Json<VerificationBody>),
+}
+
+#[derive(ApiResponse)]
+enum CancelResponse {
+    /// It is canceled, now or before.
+    #[oai(status = 204)]
+    Canceled,
+}
+
+#[OpenApi(
+    prefix_path = "/v1",
+    tag = "Tag::Verifications",
+    response_header(
+        name = "RateLimit-Policy",
+        ty = "Option<String>",
+        description = "The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`)."
+    ),
+    response_header(
+        name = "RateLimit",
+        ty = "Option<String>",
+        description = "How they stand: what is left (`r`), and in how many seconds it is more (`t`)."
+    )
+)]
+impl VerificationsApi {
+    /// Start a verification
+    ///
+    /// Mails a one-time code to the address. The verification is independent of all others, also of those for the same
+    /// address. Repeat the request with the same `Idempotency-Key` if no answer came: no second mail is sent.
+    #[oai(path = "/verifications", method = "post", operation_id = "createVerification")]
+    async fn create(
+        &self,
+        auth: Authenticated,
+        service: Data<&Service>,
+        meter: Data<&Meter>,
+        /// A name for this request, 1 to 64 visible ASCII characters, best a UUID: the same request under the same key is
+        /// served once in 24 hours.
+        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 64))]
+        idempotency_key: Header<Option<String>>,
+        body: StrictJson<CreateBody>,
+    ) -> Result<CreateResponse, Problem> {
+        let caller = auth.0;
+        caller.sends.take(&meter)?;
+        let key = idempotency_key.0.map(|key| parse_key(&key)).transpose()?;
+        let (members, address, asked) = body.0.parse()?;
+        let purpose = caller.account.purpose(asked.purpose).ok_or(Problem::new(Code::PurposeNotAllowed))?;
+        let idempotency = key.map(|key| Idempotency { key, members });
+        let creation = Creation { address, purpose, client: asked.end_user_ip, idempotency };
+        let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
+        let location = format!("/v1/verifications/{}", snapshot.id);
+        Ok(CreateResponse::Created(Json(snapshot.into()), location))
+    }
+
+    /// Check a code
+    ///
+    /// Approves the verification if the code is that of its newest mail. A guess is spent before it is compared; a wrong
+    /// code is answered with 422, never with 200. Checking costs nothing but one of the `attempts_remaining`.
+    #[oai(path = "/verifications/:id/check", method = "post", operation_id = "checkVerification")]
+    async fn check(
+        &self,
+        auth: Authenticated,
+        service: Data<&Service>,
+        meter: Data<&Meter>,
+        /// The id of the verification.
+        id: Path<String>,
+        body: StrictJson<CheckBody>,
+    ) -> Result<CheckResponse, Problem> {
+        let caller = auth.0;
+        caller.checks.take(&meter)?;
+        let id = parse_id(&id)?;
+        let CheckBody { code, end_user_ip } = body.0;
+        let checked = service.check_by_id(Arc::clone(&caller.account), id, code, end_user_ip).await;
+        let approved = told(checked, &meter)?;
+        let status = VerificationStatus::Approved;
+        Ok(CheckResponse::Approved(Json(Approval { id: id.to_string(), status, proof: approved.proof })))
+    }
+
+    /// Send a new code
+    ///
+    /// The code before dies, its life begins anew (though never beyond 30 minutes after the start), and what was guessed
+    /// still counts.
+    #[oai(path = "/verifications/:id/resend", method = "post", operation_id = "resendVerification")]
+    async fn resend(
+        &self,
+        auth: Authenticated,
+        service: Data<&Service>,
+        meter: Data<&Meter>,
+        /// The id of the verification.
+        id: Path<String>,
+        body: StrictJson<ResendBody>,
+    ) -> Result<ResendResponse, Problem> {
+        let caller = auth.0;
+        caller.sends.take(&meter)?;
+        let id = parse_id(&id)?;
+        let resent = service.resend(Arc::clone(&caller.account), id, body.0.end_user_ip).await;
+        Ok(ResendResponse::Sent(Json(told(resent, &meter)?.into())))
+    }
+
+    /// Show a verification
+    ///
+    /// For an hour after its end it can still be seen how it ended; the proof of an approved one for 300 seconds.
+    #[oai(path = "/verifications/:id", method = "get", operation_id = "showVerification")]
+    async fn show(
+        &self,
+        auth: Authenticated,
+        service: Data<&Service>,
+        meter: Data<&Meter>,
+        /// The id of the verification.
+        id: Path<String>,
+    ) -> Result<ShowResponse, Problem> {
+        let caller = auth.0;
+        caller.checks.take(&meter)?;
+        let snapshot = service.show(&caller.account, &parse_id(&id)?).await?;
+        Ok(ShowResponse::Shown(Json(snapshot.into())))
+    }
+
+    /// Cancel a verification
+    ///
+    /// Its code dies. What was charged for it stays charged.
+    #[oai(path = "/verifications/:id", method = "delete", operation_id = "cancelVerification")]
+    async fn cancel(
+        &self,
+        auth: Authenticated,
+        service: Data<&Service>,
+        meter: Data<&Meter>,
+        /// The id of the verification.
+        id: Path<String>,
+    ) -> Result<CancelResponse, Problem> {
+        let caller = auth.0;
+        caller.checks.take(&meter)?;
+        service.cancel(&caller.account, &parse_id(&id)?).await?;
+        Ok(CancelResponse::Canceled)
+    }
+}
+
+/// A text that is no id of ours is one that nobody has.
+fn parse_id(text: &str) -> Result<VerificationId, Problem> {
+    VerificationId::parse(text).ok_or(Problem::new(Code::VerificationNotFound))
+}
+
+fn parse_key(text: &str) -> Result<IdempotencyKey, Problem> {
+    let form = Flaw::Form("Idempotency-Key", "1 to 64 visible ASCII characters");
+    IdempotencyKey::parse(text).ok_or_else(|| Problem::with_detail(Code::MalformedRequest, form.to_string()))
+}

@@ -1,0 +1,99 @@
+//! What the use cases' outcomes are called in the v1 API.
+
+use super::{Code, Meter, Problem, VerificationId};
+use crate::api::problem::More;
+use crate::service::{CancelError, CheckError, CreateError, Metered, ResendError, ShowError, StartError};
+
+/// What is said where the mail may still arrive.
+const MAY_ARRIVE: &str = "The relay fell silent while the mail was under way: it may still arrive.";
+/// What is said of an idempotency key whose verification is forgotten.
+const FORGOTTEN: &str =
+    "What this Idempotency-Key created has ended more than an hour ago, and is forgotten.";
+
+/// The outcome; what the caller is to be told of its limits goes to the meter.
+pub fn told<T, E>(metered: Metered<Result<T, E>>, meter: &Meter) -> Result<T, Problem>
+where
+    Problem: From<E>,
+{
+    if let Some(standing) = metered.standing {
+        meter.show(standing);
+    }
+    Ok(metered.outcome?)
+}
+
+impl Problem {
+    /// The mail of that verification may still arrive.
+    fn may_arrive(id: &VerificationId) -> Self {
+        Self::with_detail(Code::DeliveryFailed, MAY_ARRIVE.to_owned()).and(More::Id(id.to_string()))
+    }
+}
+
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Limited(standing) => Self::limited(&standing),
+            StartError::Overloaded => Self::new(Code::Overloaded),
+            StartError::Unavailable => Self::new(Code::Unavailable),
+            StartError::Refused => Self::new(Code::DeliveryFailed),
+            StartError::OutcomeUnknown => Self::with_detail(Code::DeliveryFailed, MAY_ARRIVE.to_owned()),
+            StartError::Fault => Self::new(Code::InternalError),
+        }
+    }
+}
+
+impl From<CreateError> for Problem {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Send(error) => error.into(),
+            CreateError::OutcomeUnknown(id) => Self::may_arrive(&id),
+            CreateError::InProgress => Self::new(Code::IdempotencyInProgress),
+            CreateError::Mismatch => Self::new(Code::IdempotencyMismatch),
+            CreateError::Forgotten => Self::with_detail(Code::VerificationNotFound, FORGOTTEN.to_owned()),
+        }
+    }
+}
+
+impl From<ResendError> for Problem {
+    fn from(error: ResendError) -> Self {
+        match error {
+            ResendError::Unknown => Self::new(Code::VerificationNotFound),
+            ResendError::Closed(status) => Self::with(Code::VerificationClosed, More::Closed(status.into())),
+            ResendError::OutcomeUnknown(id) => Self::may_arrive(&id),
+            ResendError::Send(error) => error.into(),
+        }
+    }
+}
+
+impl From<CheckError> for Problem {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Invalid { left } => Self::with(Code::InvalidCode, More::Attempts(left)),
+            CheckError::Unknown => Self::new(Code::VerificationNotFound),
+            CheckError::Closed(status) => Self::with(Code::VerificationClosed, More::Closed(status.into())),
+            CheckError::Limited(standing) => Self::limited(&standing),
+            CheckError::Overloaded => Self::new(Code::Overloaded),
+            CheckError::Unavailable => Self::new(Code::Unavailable),
+            CheckError::Fault => Self::new(Code::InternalError),
+        }
+    }
+}
+
+impl From<ShowError> for Problem {
+    fn from(error: ShowError) -> Self {
+        match error {
+            ShowError::Unknown => Self::new(Code::VerificationNotFound),
+            ShowError::Unavailable => Self::new(Code::Unavailable),
+            ShowError::Fault => Self::new(Code::InternalError),
+        }
+    }
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::Unknown => Self::new(Code::VerificationNotFound),
+            CancelError::Closed(status) => Self::with(Code::VerificationClosed, More::Closed(status.into())),
+            CancelError::Unavailable => Self::new(Code::Unavailable),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Taking a verification back: its code dies, and what was charged for it stays charged.
+
+use thiserror::Error;
+
+use super::{Parts, log};
+use crate::domain::tenant::Account;
+use crate::domain::verification::Status;
+use crate::domain::verification_id::VerificationId;
+use crate::ports::StoreError;
+
+/// Why nothing was canceled.
+#[derive(Debug, Error)]
+pub enum CancelError {
+    /// The tenant has no verification of that id.
+    #[error("there is no such verification")]
+    Unknown,
+    /// It ended otherwise.
+    #[error("the verification is over")]
+    Closed(Status),
+    /// The store did not do its part.
+    #[error("a part of the service is unavailable")]
+    Unavailable,
+}
+
+pub(super) async fn cancel(parts: &Parts, account: &Account, id: &VerificationId) -> Result<(), CancelError> {
+    let slot = parts.secrets.index_key.id_slot(&account.tenant, id);
+    match parts.store.cancel(&slot, &parts.policy).await? {
+        None => Err(CancelError::Unknown),
+        Some(Status::Canceled) => {
+            tracing::info!(tenant = account.tenant.name(), "a verification was canceled");
+            Ok(())
+        }
+        Some(status) => Err(CancelError::Closed(status)),
+    }
+}
+
+impl From<StoreError> for CancelError {
+    fn from(error: StoreError) -> Self {
+        log(&error, "a verification was not canceled");
+        Self::Unavailable
+    }
+}

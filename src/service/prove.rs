@@ -1,0 +1,38 @@
+//! Proofs of what was confirmed, where proof keys are set.
+
+use super::Parts;
+use crate::domain::email_address::EmailAddress;
+use crate::domain::proof::{Claims, PROOF_LIFE, SigningError};
+use crate::domain::tenant::Tenant;
+use crate::domain::verification::Millis;
+use crate::domain::verification_id::VerificationId;
+
+/// What was confirmed.
+pub(super) struct Proven<'a> {
+    /// For whom.
+    pub audience: &'a Tenant,
+    /// Which address.
+    pub address: &'a EmailAddress,
+    /// What for.
+    pub purpose: &'a str,
+    /// By which verification.
+    pub id: &'a VerificationId,
+    /// When, on the store's clock.
+    pub at: Millis,
+}
+
+/// Signs a proof. The same words, to the octet, for the same confirmation under the same key.
+pub(super) fn prove(parts: &Parts, proven: &Proven<'_>) -> Result<Option<String>, SigningError> {
+    let Some(key) = parts.secrets.proof_keys.first() else { return Ok(None) };
+    let iat = proven.at / 1000;
+    let claims = Claims {
+        iss: &parts.issuer,
+        aud: proven.audience.name(),
+        sub: proven.address.as_str(),
+        purpose: proven.purpose,
+        jti: &proven.id.to_string(),
+        iat,
+        exp: iat + PROOF_LIFE.as_secs(),
+    };
+    key.sign(&claims).map(Some)
+}

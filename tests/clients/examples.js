@@ -1,0 +1,60 @@
+// The programs in examples/, each used by somebody who mistypes the code once.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+
+import { mailedCode, wrongCode } from "./otpd.js";
+
+/** How long one of them may take from its start to its end. */
+const PATIENCE = 60_000;
+
+/** How each is started in the folder that it shares with its client; the address follows. */
+const COMMANDS = {
+  python: ["../venv/bin/python", "confirm.py"],
+  typescript: ["node", "confirm.js"],
+  ruby: ["ruby", "-I", "otpd/lib", "confirm.rb"],
+  perl: ["perl", "confirm.pl"],
+};
+
+/** What is to be tried: a name and a function for each language. */
+export function exampleFlows(state, otpd) {
+  return Object.entries(COMMANDS).map(([language, command]) => [
+    language,
+    () => confirm(join(state, language), command, `${language}@example.com`, otpd),
+  ]);
+}
+
+/** Confirms an address with one of the programs: a wrong code is complained of, the right one ends it. */
+async function confirm(folder, [program, ...args], address, { origin, key }) {
+  const child = spawn(program, [...args, address], {
+    cwd: folder,
+    env: { PATH: process.env.PATH, OTPD_URL: origin, OTPD_API_KEY: key },
+    stdio: ["pipe", "pipe", "inherit"],
+    timeout: PATIENCE,
+  });
+  await once(child, "spawn");
+  const closed = once(child, "close");
+  try {
+    assert.equal(await hear(child.stdout, /code: $/), "code: ");
+    const code = await mailedCode(origin, address);
+    child.stdin.write(`${wrongCode(code)}\n`);
+    assert.equal(await hear(child.stdout, /code: $/), "invalid_code, attempts_remaining: 4\ncode: ");
+    child.stdin.write(`${code}\n`);
+    assert.equal(await hear(child.stdout, /\n$/), `confirmed: ${address}\n`);
+    assert.deepEqual(await closed, [0, null], "its exit code, and the signal that ended it");
+  } finally {
+    child.kill();
+  }
+}
+
+/** What a program says until it has said something, or all that it says before its end. */
+async function hear(stream, something) {
+  let said = "";
+  for await (const text of stream.setEncoding("utf8").iterator({ destroyOnReturn: false })) {
+    said += text;
+    if (something.test(said)) break;
+  }
+  return said;
+}
