@@ -98,7 +98,7 @@ fn described<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
     OpenApiService::new(apis, "otpd", env!("CARGO_PKG_VERSION"))
         .description(spec::description())
         .contact(ContactObject::new().name("The operator of this service"))
-        .license(LicenseObject::new("MIT OR Apache-2.0").identifier("MIT OR Apache-2.0"))
+        .license(LicenseObject::new("MIT OR Apache-2.0"))
         .server(ServerObject::new("/").description("this service"))
 }
 

@@ -7,14 +7,14 @@ import sys
 import jwt
 from otpd import AuthenticatedClient
 from otpd.api.verifications import check_verification, create_verification
-from otpd.models import Approval, CheckVerification, CreateVerification, Verification
+from otpd.models import Approval, CheckVerificationRequest, CreateVerificationRequest, Verification
 
 client = AuthenticatedClient(url := os.environ["OTPD_URL"], os.environ["OTPD_API_KEY"])
-verification = create_verification.sync(client=client, body=CreateVerification(email=sys.argv[1]))
+verification = create_verification.sync(client=client, body=CreateVerificationRequest(email=sys.argv[1]))
 if not isinstance(verification, Verification):
     sys.exit(verification.detail)
 while True:
-    check = CheckVerification(code=input("code: "))
+    check = CheckVerificationRequest(code=input("code: "))
     answer = check_verification.sync(verification.id, client=client, body=check)
     if isinstance(answer, Approval):
         break

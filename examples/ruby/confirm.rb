@@ -4,15 +4,16 @@
 require "jwt"
 require "otpd"
 require "rbnacl"
+
 $stdout.sync = true
 config = Otpd::Configuration.default
 config.scheme, config.host = ENV.fetch("OTPD_URL").split("://")
 config.access_token = ENV.fetch("OTPD_API_KEY")
 verifications = Otpd::VerificationsApi.new
-verification = verifications.create_verification(Otpd::CreateVerification.new(email: ARGV.fetch(0)))
+verification = verifications.create_verification(Otpd::CreateVerificationRequest.new(email: ARGV.fetch(0)))
 begin
   print "code: "
-  code = Otpd::CheckVerification.new(code: $stdin.gets.chomp)
+  code = Otpd::CheckVerificationRequest.new(code: $stdin.gets.chomp)
   approval = verifications.check_verification(verification.id, code)
 rescue Otpd::ApiError => error
   problem = Otpd::Problem.build_from_hash(JSON.parse(error.response_body))
@@ -21,8 +22,7 @@ rescue Otpd::ApiError => error
   retry
 end
 
-jwks = Otpd::ProofsApi.new.proof_keys
-keys = jwks.keys.to_h { |jwk| [jwk.kid, RbNaCl::VerifyKey.new(JWT::Base64.url_decode(jwk.x))] }
+keys = Otpd::ProofsApi.new.proof_keys.keys.to_h { |k| [k.kid, RbNaCl::VerifyKey.new(Base64.urlsafe_decode64(k.x))] }
 rules = { algorithm: "EdDSA", iss: "otpd", verify_iss: true, aud: "dev", verify_aud: true }
 proof, header = JWT.decode(approval.proof, nil, true, rules) { |header| keys[header["kid"]] }
 abort "not the proof of this verification" unless [header["typ"], proof["jti"]] == ["otp-proof+jwt", verification.id]

@@ -48,6 +48,7 @@ impl RouteTable {
         if methods.contains(&Method::GET) {
             names.push("HEAD");
         }
+        names.sort_unstable();
         HeaderValue::from_str(&names.join(", ")).ok()
     }
 }

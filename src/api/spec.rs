@@ -22,6 +22,10 @@ const HEADERS: [&str; 5] = ["Location", "OTP-Proof", "RateLimit", "RateLimit-Pol
 const ID_PATTERN: &str = "^[A-Za-z0-9_-]{22}$";
 const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
 
+/// The form of an idempotency key, the one header that an operation takes, and one such.
+const KEY_PATTERN: &str = "^[!-~]{1,64}$";
+const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+
 /// What may come of any operation that takes a key.
 const ALWAYS: [Code; 5] =
     [Code::Unauthenticated, Code::RateLimited, Code::InternalError, Code::Unavailable, Code::Overloaded];
@@ -171,9 +175,12 @@ fn tidy_schema(schema: &mut Map<String, Value>) {
     if let Some(parts) = schema.get_mut("allOf").and_then(Value::as_array_mut) {
         parts.retain(|part| part.get("$ref").is_some());
     }
-    if schema.get("in").and_then(Value::as_str) == Some("path") {
-        schema.insert("schema".to_owned(), json!({ "type": "string", "pattern": ID_PATTERN, "example": ID }));
-    }
+    let parameter = match schema.get("in").and_then(Value::as_str) {
+        Some("path") => json!({ "type": "string", "pattern": ID_PATTERN, "example": ID }),
+        Some("header") => json!({ "type": "string", "pattern": KEY_PATTERN, "example": KEY }),
+        _ => return,
+    };
+    schema.insert("schema".to_owned(), parameter);
 }
 
 /// The schema of a problem, and those that it names.

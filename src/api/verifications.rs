@@ -96,7 +96,7 @@ impl VerificationsApi {
         meter: Data<&Meter>,
         /// A name for this request, 1 to 64 visible ASCII characters, best a UUID: the same request under the same key is
         /// served once in 24 hours.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 64))]
+        #[oai(name = "Idempotency-Key")]
         idempotency_key: Header<Option<String>>,
         body: StrictJson<CreateBody>,
     ) -> Result<CreateResponse, Problem> {

@@ -1,25 +1,29 @@
 """Shows how often each operation answered with which status, and fails if one never did what it is for.
 
-usage: answers.py DOCUMENT ANSWERS
+usage: answers.py DOCUMENT ANSWERS...
 
 Every check can hold while nothing but refusals is seen, so this is one of its own.
 """
 
+import collections
 import json
 import sys
 
 with open(sys.argv[1]) as file:
     paths = json.load(file)["paths"]
-with open(sys.argv[2]) as file:
-    answers = json.load(file)
+answers = collections.defaultdict(collections.Counter)
+for name in sys.argv[2:]:
+    with open(name) as file:
+        for operation, status, count in json.load(file):
+            answers[operation][status] += count
 
 idle = []
 for path in paths.values():
     for method in path.values():
         name = method["operationId"]
-        seen = {status: count for operation, status, count in answers if operation == name}
+        seen = answers[name]
         unseen = [status for status in method["responses"] if int(status) not in seen]
-        print(f"{name:20}", *(f"{status}:{count}" for status, count in seen.items()), "not seen:", *unseen)
+        print(f"{name:20}", *(f"{status}:{count}" for status, count in sorted(seen.items())), "not seen:", *unseen)
         if not any(200 <= status < 300 for status in seen):
             idle.append(name)
 if idle:

@@ -10,7 +10,7 @@ use otpd::domain::verification::Status;
 use otpd::ports::{Opened, Recoded};
 use tokio::task::JoinSet;
 
-use crate::support::store::{Bench, POLICY, Spent, address, id};
+use crate::support::store::{Bench, POLICY, Spent, about, address, id};
 
 const LIFE: Duration = POLICY.life;
 const HOUR: Duration = Duration::from_hours(1);
@@ -38,6 +38,7 @@ macro_rules! on_both_stores {
     };
 }
 
+mod claims;
 mod ledgers;
 mod redis_only;
 
@@ -57,6 +58,8 @@ on_both_stores! {
     a_token_of_another_code_never_wins,
     nothing_wins_after_a_failure_or_where_there_is_nothing,
     the_last_guess_may_still_win_until_the_code_expires,
+    what_is_pending_is_canceled_and_what_has_ended_is_not,
+    looking_changes_nothing_and_tells_what_was_sealed,
     a_failed_send_ends_its_own_code_only,
     a_failed_send_changes_nothing_once_it_has_ended,
     an_id_is_remembered_with_its_end_for_an_hour,
@@ -366,6 +369,48 @@ async fn the_last_guess_may_still_win_until_the_code_expires(bench: &Bench) {
     }
     assert_eq!(bench.spend(&id(0)).await, Spent::Closed(Status::Approved));
     assert_eq!(bench.spend(&id(1)).await, Spent::Closed(Status::Exhausted));
+}
+
+async fn what_is_pending_is_canceled_and_what_has_ended_is_not(bench: &Bench) {
+    for (number, how) in (0..).zip(ENDS) {
+        let slot = id(number);
+        end(bench, &slot, 1, how).await;
+        assert_eq!(bench.cancel(&slot).await, Some(how));
+        assert_eq!(bench.spend(&slot).await, Spent::Closed(how));
+    }
+    let slot = id(100);
+    assert_eq!(bench.cancel(&slot).await, None);
+    bench.open(&slot, 1).await;
+    assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+    assert_eq!(bench.cancel(&slot).await, Some(Status::Canceled));
+    assert!(!bench.consume(&slot, 1, 1).await, "a guess that was on its way");
+    assert_eq!(bench.recode(&slot, 2).await, Recoded::Closed(Status::Canceled));
+    // The last guess is spent: it may still win, so that nothing is left to be canceled.
+    let slot = id(101);
+    bench.open(&slot, 1).await;
+    guesses_left(bench, &slot).await;
+    assert_eq!(bench.cancel(&slot).await, Some(Status::Exhausted));
+    assert!(bench.consume(&slot, 1, 5).await);
+}
+
+async fn looking_changes_nothing_and_tells_what_was_sealed(bench: &Bench) {
+    let slot = id(1);
+    assert_eq!(bench.look(&slot).await, None);
+    bench.open(&slot, 1).await;
+    bench.spend(&slot).await;
+    bench.recode(&slot, 2).await;
+    let seen = bench.look(&slot).await.expect("it is there");
+    assert_eq!((seen.status, seen.spent, seen.won_at), (Status::Pending, 1, None));
+    assert_eq!(seen.sealed, about(&slot), "as it was opened");
+    for _ in 0..10 {
+        assert_eq!(bench.look(&slot).await.as_ref(), Some(&seen));
+    }
+    bench.clock.forward(TICK);
+    assert!(bench.consume(&slot, 2, 1).await);
+    bench.clock.forward(TICK);
+    let seen = bench.look(&slot).await.expect("it is there");
+    assert_eq!((seen.status, seen.won_at), (Status::Approved, Some(bench.clock.millis() - 1)));
+    assert_eq!(bench.won_at(&slot, 2, 1, None).await, seen.won_at, "the same to who asks again");
 }
 
 async fn a_failed_send_ends_its_own_code_only(bench: &Bench) {

@@ -40,13 +40,17 @@ def call(path, body=None):
         return json.load(answer)
 
 
+def mailed_code(address):
+    mails = call(f"/dev/mails?to={urllib.parse.quote(address)}")
+    [code] = re.findall(r"\b\d{6}\b", mails[0]["text"])
+    return code
+
+
 @pytest.fixture(scope="module")
 def confirmed():
     """What the check of a mailed code answers."""
     made = call("/v1/verifications", {"email": ADDRESS, "purpose": "signup"})
-    mails = call(f"/dev/mails?to={urllib.parse.quote(ADDRESS)}")
-    [code] = re.findall(r"\b\d{6}\b", mails[0]["text"])
-    return call(f"/v1/verifications/{made['id']}/check", {"code": code})
+    return call(f"/v1/verifications/{made['id']}/check", {"code": mailed_code(ADDRESS)})
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,23 @@ def test_a_proof_says_what_was_confirmed(confirmed, proof, verified):
     [key] = call("/.well-known/jwks.json")["keys"]
     assert jwt.get_unverified_header(proof) == {"typ": "otp-proof+jwt", "alg": "EdDSA", "kid": key["kid"]}
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}, "and no private half"
+
+
+def test_a_proof_is_the_same_when_it_is_shown_again(confirmed, proof):
+    assert call(f"/v1/verifications/{confirmed['id']}")["proof"] == proof
+
+
+def test_a_proof_of_the_simple_endpoints_is_for_no_tenant(verified):
+    address = "simple.proof@example.com"
+    call("/send-otp", {"email": address})
+    body = json.dumps({"email": address, "otp": mailed_code(address)}).encode()
+    request = urllib.request.Request(f"{ORIGIN}/verify-otp", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        proof = answer.headers["OTP-Proof"]
+    claims = claims_of(proof)
+    assert (claims["aud"], claims["purpose"], claims["sub"]) == ("simple", "simple", address)
+    with pytest.raises(jwt.InvalidAudienceError):
+        verified(proof, "simple")
 
 
 def test_another_purpose_is_refused(proof, verified):

@@ -76,7 +76,7 @@ pub struct Approval {
 
 /// A verification to be started.
 #[derive(Debug, Object)]
-#[oai(rename = "CreateVerification")]
+#[oai(rename = "CreateVerificationRequest")]
 pub struct CreateSchema {
     /// The address to confirm: at most 254 octets, with a fully qualified domain.
     email: String,
@@ -91,7 +91,7 @@ pub struct CreateSchema {
 
 /// A code to be checked.
 #[derive(Debug, Object)]
-#[oai(rename = "CheckVerification")]
+#[oai(rename = "CheckVerificationRequest")]
 pub struct CheckSchema {
     /// The code as typed; spaces and hyphens are ignored.
     code: String,
@@ -101,7 +101,7 @@ pub struct CheckSchema {
 
 /// A code to be sent again; nothing has to be said.
 #[derive(Debug, Object)]
-#[oai(rename = "ResendVerification")]
+#[oai(rename = "ResendVerificationRequest")]
 pub struct ResendSchema {
     /// As for a start.
     end_user_ip: Option<String>,

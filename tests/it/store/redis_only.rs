@@ -8,8 +8,6 @@ use otpd::domain::ledger::Stamp;
 use otpd::domain::slot::Slot;
 use otpd::domain::verification::{Policy, Status};
 use otpd::ports::{Spend, Store, StoreError};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
 
 use super::{HOUR, LIFE, at_once, both_kinds, end, guesses_left, live};
 use crate::support::redis::RedisServer;
@@ -42,25 +40,6 @@ pub(super) async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command:
         request.arg(*arg);
     });
     request.query_async(&mut server.connection().await).await.expect("Redis answers")
-}
-
-/// What Redis carried out meanwhile, one command a line, those of scripts marked `lua]`.
-pub(super) async fn monitored(server: &RedisServer, act: impl Future<Output = ()>) -> Vec<String> {
-    let stream = TcpStream::connect(("127.0.0.1", server.port())).await.expect("a connection");
-    let mut stream = BufReader::new(stream);
-    stream.write_all(b"MONITOR\r\n").await.expect("sent");
-    let mut lines = stream.lines();
-    assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("+OK"));
-    act.await;
-    ask::<String>(server, &[b"ECHO", b"the end of the act"]).await;
-    let mut seen = Vec::new();
-    while let Some(line) = lines.next_line().await.expect("a line") {
-        if line.contains("the end of the act") {
-            return seen;
-        }
-        seen.push(line);
-    }
-    panic!("the monitor broke off: {seen:?}");
 }
 
 /// The words of a monitored command; octets stay escaped.
@@ -142,7 +121,7 @@ async fn no_records(bench: &Bench) -> Vec<Vec<u8>> {
         // The end of an open record is the pepper's name, of which a part may be a name too.
         let whole = if how == Status::Pending { record.len() - 1 } else { record.len() };
         values.extend((0..whole).map(|cut| record[..cut].to_vec()));
-        values.push([&[3], &record[1..]].concat());
+        values.push([&[4], &record[1..]].concat());
         if how != Status::Pending {
             values.push([&record[..], b"x"].concat());
         }
@@ -194,7 +173,7 @@ async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
     let bench = Bench::redis().await;
     for slot in both_kinds(1) {
         let key = key(&slot);
-        let seen = monitored(bench.server(), each_call(&bench, &slot)).await;
+        let seen = bench.server().monitored(each_call(&bench, &slot)).await;
         let calls: Vec<_> =
             seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
         assert!(calls.len() >= 8, "{seen:?}");
@@ -210,7 +189,7 @@ async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
                 other => panic!("{other} is not among a script's commands"),
             }
         }
-        assert_eq!(inner().filter(|words| words[0] == "SET").count(), 7, "{seen:?}");
+        assert_eq!(inner().filter(|words| words[0] == "SET").count(), 9, "{seen:?}");
     }
 }
 
@@ -297,7 +276,7 @@ async fn in_production_the_time_is_redis_own() {
     };
     // The first calls load the scripts.
     each_call().await;
-    let seen = monitored(&server, async {
+    let seen = server.monitored(async {
         each_call().await;
         pause(&server, Duration::from_millis(20)).await;
         each_call().await;
@@ -306,7 +285,7 @@ async fn in_production_the_time_is_redis_own() {
     let mut calls: Vec<_> =
         seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
     let times = seen.iter().filter(|line| line.contains(r#" lua] "TIME""#)).count();
-    assert_eq!((calls.len(), times), (10, 10), "each call asks Redis: {seen:?}");
+    assert_eq!((calls.len(), times), (14, 14), "each call asks Redis: {seen:?}");
     calls.sort();
     for twice in calls.chunks(2) {
         assert_eq!(twice[0], twice[1], "two calls some time apart tell Redis the same, so no time");

@@ -46,6 +46,7 @@ pub struct Builder {
     smtp: super::smtp::SmtpPeerBuilder,
     tls: bool,
     clustered: bool,
+    config: Option<String>,
 }
 
 /// otpd and its peers; all of it ends with the test.
@@ -54,6 +55,7 @@ pub struct TestApp {
     pub redis: RedisServer,
     pub smtp: SmtpPeer,
     settings: BTreeMap<String, String>,
+    config: Option<tempfile::NamedTempFile>,
 }
 
 /// A process of the binary that listens.
@@ -61,6 +63,7 @@ pub struct Process {
     child: Mutex<Child>,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    printed: Arc<Mutex<String>>,
     client: reqwest::Client,
 }
 
@@ -116,6 +119,19 @@ impl Builder {
         self
     }
 
+    /// The keys 1 and 2 open the one tenant of the environment, `default`; proofs are signed by `p2`, and `p1` did.
+    pub fn keyed(self) -> Self {
+        let keys = format!("{},{}", super::v1::hash(1), super::v1::hash(2));
+        let proof_keys = format!("p2:{PEPPER_2},p1:{PEPPER_1}");
+        self.set("OTP_TENANT__KEYS", &keys).set("OTP_SECRETS__PROOF_KEYS", &proof_keys)
+    }
+
+    /// A file for `--config`.
+    pub fn config(mut self, text: &str) -> Self {
+        self.config = Some(text.to_owned());
+        self
+    }
+
     /// A Redis in cluster mode, which refuses a call that touches more than one hash slot.
     pub fn clustered(mut self) -> Self {
         self.clustered = true;
@@ -148,8 +164,14 @@ impl Builder {
         };
         settings.extend(relay.into_iter().map(|(name, value)| (name.to_owned(), value)));
         settings.extend(self.settings);
-        let process = Arc::new(Process::start("serve", &settings).await);
-        TestApp { process, redis, smtp, settings }
+        let config = self.config.map(|text| {
+            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            std::fs::write(file.path(), text).expect("written");
+            file
+        });
+        let serve = config.as_ref().map(|file| format!("serve --config {}", file.path().display()));
+        let process = Arc::new(Process::start(serve.as_deref().unwrap_or("serve"), &settings).await);
+        TestApp { process, redis, smtp, settings, config }
     }
 }
 
@@ -158,7 +180,7 @@ impl TestApp {
     /// itself.
     pub fn builder() -> Builder {
         let settings = light_hash().into_iter().chain(wide_limits()).collect();
-        Builder { settings, smtp: SmtpPeer::builder(), tls: false, clustered: false }
+        Builder { settings, smtp: SmtpPeer::builder(), tls: false, clustered: false, config: None }
     }
 
     /// The same with the limits of `otpd serve`, but for the shield, and a trusted proxy on this machine.
@@ -178,6 +200,12 @@ impl TestApp {
     /// What its process was started with.
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
+    }
+
+    /// Writes the file of `--config` anew and has it read.
+    pub fn reload(&self, text: &str) {
+        std::fs::write(self.config.as_ref().expect("a file").path(), text).expect("written");
+        self.process.signal("HUP");
     }
 
     /// Another process on the same peers, with one setting changed.
@@ -257,12 +285,22 @@ impl Process {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut child = command(folder.path(), &settings)
             .args(subcommand.split_whitespace())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
         let stderr = child.stderr.take().expect("standard error is piped");
+        let stdout = child.stdout.take().expect("standard output is piped");
         let log = Arc::new(Mutex::new(String::new()));
+        let printed = Arc::new(Mutex::new(String::new()));
+        let lines = Arc::clone(&printed);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let mut printed = lines.lock().expect("no thread panics with what was printed");
+                printed.push_str(&line);
+                printed.push('\n');
+            }
+        });
         let (found, address) = tokio::sync::oneshot::channel();
         let lines = Arc::clone(&log);
         std::thread::spawn(move || {
@@ -284,7 +322,7 @@ impl Process {
             panic!("otpd did not listen: {}", log.lock().expect("the log"))
         };
         let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        Self { child: Mutex::new(child), address, log, client }
+        Self { child: Mutex::new(child), address, log, printed, client }
     }
 
     /// Where it listens.
@@ -316,6 +354,19 @@ impl Process {
                 return log;
             }
             assert!(begun.elapsed() < PATIENCE, "{last} is not in the log: {log}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What it has printed behind this name.
+    pub async fn printed(&self, name: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let printed = self.printed.lock().expect("no thread panics with what was printed").clone();
+            if let Some(line) = printed.lines().find_map(|line| line.trim().strip_prefix(name)) {
+                return line.trim().to_owned();
+            }
+            assert!(begun.elapsed() < PATIENCE, "{name} is not in: {printed}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -414,8 +465,22 @@ impl Process {
 
     /// Asks it to stop, as an orchestrator does.
     pub fn terminate(&self) {
-        let status = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status();
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits until it has logged that.
+    pub async fn logged(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "{text} is not in the log: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits for its end.

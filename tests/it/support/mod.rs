@@ -8,3 +8,4 @@ pub mod model;
 pub mod redis;
 pub mod smtp;
 pub mod store;
+pub mod v1;

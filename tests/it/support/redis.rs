@@ -14,7 +14,11 @@ use std::{
 
 use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
 use tempfile::TempDir;
-use tokio::{net::TcpSocket, time};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time,
+};
 
 /// How long a server may take to start or to answer; generous, for a machine that runs many tests at once.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -134,6 +138,26 @@ impl RedisServer {
     /// A connection of the test's own.
     pub async fn connection(&self) -> MultiplexedConnection {
         connect(self.port, PATIENCE).await.expect("the server accepts a connection")
+    }
+
+    /// What Redis carried out meanwhile, one command a line, those of scripts marked `lua]`.
+    pub async fn monitored(&self, act: impl Future<Output = ()>) -> Vec<String> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port())).await.expect("a connection");
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"MONITOR\r\n").await.expect("sent");
+        let mut lines = stream.lines();
+        assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("+OK"));
+        act.await;
+        let echo = redis::cmd("ECHO").arg("the end of the act").clone();
+        echo.exec_async(&mut self.connection().await).await.expect("Redis answers");
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next_line().await.expect("a line") {
+            if line.contains("the end of the act") {
+                return seen;
+            }
+            seen.push(line);
+        }
+        panic!("the monitor broke off: {seen:?}");
     }
 
     /// Makes the server forget its scripts, as a fail-over does.

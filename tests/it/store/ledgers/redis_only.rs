@@ -12,7 +12,7 @@ use super::{
     HOUR, LEDGERS, ROOMY, account, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit,
     person, refund, refused, send_from, sends, site, withdraw,
 };
-use crate::store::redis_only::{PATIENCE, ask, contains, monitored, words};
+use crate::store::redis_only::{PATIENCE, ask, contains, words};
 use crate::support::redis::RedisServer;
 use crate::support::store::{Bench, Spent, address, store_on, subject};
 
@@ -117,7 +117,7 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
     let bench = Bench::redis().await;
     let (email, ips) = ("quizzical+x@kestrel.example", ["198.51.100.237", "2001:db8:aced:cafe::babe"]);
     for ip in ips {
-        let seen = monitored(bench.server(), each_call(&bench, email, ip)).await;
+        let seen = bench.server().monitored(each_call(&bench, email, ip)).await;
         let calls: Vec<_> =
             seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
         assert!(calls.len() >= 9, "{seen:?}");

@@ -1,0 +1,104 @@
+//! The v1 API as a program with a key calls it.
+
+use otpd::domain::api_key::{self, KeyHash};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::app::{Answer, Process};
+
+/// A key by number; the same each time.
+pub fn key(number: u8) -> String {
+    api_key::text(&[number; 32]).to_string()
+}
+
+/// What the settings hold of that key, under the label `k<number>`.
+pub fn hash(number: u8) -> String {
+    format!("k{number}:{}", KeyHash::of(&key(number)).expect("a key"))
+}
+
+/// A caller with a key.
+pub struct Caller<'a> {
+    process: &'a Process,
+    key: String,
+}
+
+impl Process {
+    /// The holder of the key with this number.
+    pub fn caller(&self, number: u8) -> Caller<'_> {
+        self.caller_with(&key(number))
+    }
+
+    /// The holder of this key.
+    pub fn caller_with(&self, key: &str) -> Caller<'_> {
+        Caller { process: self, key: key.to_owned() }
+    }
+}
+
+impl Caller<'_> {
+    /// A request to be completed.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.process.request(method, path).bearer_auth(&self.key)
+    }
+
+    /// A POST of JSON text.
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let request = self.request(Method::POST, path).header("content-type", "application/json");
+        self.process.answer(request.body(body.to_owned())).await
+    }
+
+    pub async fn create(&self, body: &Value) -> Answer {
+        self.post("/v1/verifications", &body.to_string()).await
+    }
+
+    /// The id of a new verification of that address.
+    pub async fn start(&self, email: &str) -> String {
+        let created = self.create(&json!({ "email": email })).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        created.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub async fn create_under(&self, idempotency_key: &str, body: &Value) -> Answer {
+        let request = self.request(Method::POST, "/v1/verifications");
+        let request = request.header("content-type", "application/json");
+        let request = request.header("idempotency-key", idempotency_key);
+        self.process.answer(request.body(body.to_string())).await
+    }
+
+    pub async fn check(&self, id: &str, code: &str) -> Answer {
+        self.post(&format!("/v1/verifications/{id}/check"), &json!({ "code": code }).to_string()).await
+    }
+
+    pub async fn resend(&self, id: &str) -> Answer {
+        self.post(&format!("/v1/verifications/{id}/resend"), "{}").await
+    }
+
+    pub async fn show(&self, id: &str) -> Answer {
+        self.process.answer(self.request(Method::GET, &format!("/v1/verifications/{id}"))).await
+    }
+
+    pub async fn cancel(&self, id: &str) -> Answer {
+        self.process.answer(self.request(Method::DELETE, &format!("/v1/verifications/{id}"))).await
+    }
+}
+
+impl Answer {
+    /// The body.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// The status and the code of a problem that is whole in form.
+    pub fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        let problem = self.json();
+        for member in ["type", "title", "detail", "code"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {self:?}");
+        }
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        let retry_after = self.header("retry-after").map(|seconds| seconds.parse::<u64>().expect("seconds"));
+        assert_eq!(retry_after.is_some(), [429, 503].contains(&self.status), "{self:?}");
+        assert_eq!(problem["retry_after"].as_u64(), retry_after.filter(|_| self.status == 429), "{self:?}");
+        (self.status, problem["code"].as_str().expect("a code").to_owned())
+    }
+}
