@@ -17,12 +17,13 @@ use super::routes::RouteTable;
 use super::spec::Document;
 
 /// How the page of Swagger UI begins. The framework's own head leaves out the document type, the language, the
-/// width for phones, and an icon, without which browsers ask for one that is not there. On a phone the table of
-/// responses scrolls by itself instead of the whole page.
+/// width for phones, and an icon, without which browsers ask for one that is not there. On a phone the tables
+/// scroll by themselves instead of the whole page.
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
     <link rel=\"icon\" href=\"data:,\">\n\
-    <style>.swagger-ui .responses-inner { overflow-x: auto }</style>";
+    <style>.swagger-ui .responses-inner, .swagger-ui .renderedMarkdown, \
+    .swagger-ui .models { overflow-x: auto }</style>";
 
 /// The documents, made once.
 pub struct Documents {

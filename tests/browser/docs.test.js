@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { NARROW, assertFits, open, screenshot, startBrowser, startOtpd } from "./support.js";
+import { NARROW, assertFits, open, screenshot, startBrowser, startOtpd, startServe } from "./support.js";
 
 let otpd, browser;
 
@@ -18,8 +18,8 @@ after(async () => {
 });
 
 /** Unfolds an operation and makes its body editable. */
-async function tryOut(page, operationId) {
-  const block = page.locator(`#operations-Simple-${operationId}`);
+async function tryOut(page, operationId, tag = "Simple") {
+  const block = page.locator(`#operations-${tag}-${operationId}`);
   await block.locator(".opblock-summary-control").click();
   await block.getByRole("button", { name: "Try it out" }).click();
   return block;
@@ -27,9 +27,15 @@ async function tryOut(page, operationId) {
 
 /** Sends the operation with a body and gives the status and the body that Swagger UI then shows. */
 async function execute(page, block, body) {
-  await block.locator("textarea.body-param__text").fill(JSON.stringify(body));
-  const path = await block.locator(".opblock-summary-path").getAttribute("data-path");
-  const answered = page.waitForResponse((response) => new URL(response.url()).pathname === path);
+  if (body) await block.locator("textarea.body-param__text").fill(JSON.stringify(body));
+  const [method, template] = await Promise.all([
+    block.locator(".opblock-summary-method").textContent(),
+    block.locator(".opblock-summary-path").getAttribute("data-path"),
+  ]);
+  const path = new RegExp(`^${template.replace(/\{\w+\}/g, "[^/]+")}$`);
+  const answered = page.waitForResponse(
+    (response) => response.request().method() === method && path.test(new URL(response.url()).pathname),
+  );
   await block.getByRole("button", { name: "Execute" }).click();
   const status = (await answered).status();
   const live = block.locator(".live-responses-table .response");
@@ -37,11 +43,17 @@ async function execute(page, block, body) {
   return [status, JSON.parse(await live.locator(".highlight-code code").first().textContent())];
 }
 
-test("both operations are shown and can be tried out", async () => {
+test("the simple operations are shown and can be tried out", async () => {
   const { page, faults } = await open(browser, `${otpd.origin}/docs`);
   const paths = page.locator(".opblock-post .opblock-summary-path");
   await paths.first().waitFor();
-  assert.deepEqual(await paths.evaluateAll((all) => all.map((path) => path.dataset.path)), ["/send-otp", "/verify-otp"]);
+  assert.deepEqual(await paths.evaluateAll((all) => all.map((path) => path.dataset.path)), [
+    "/send-otp",
+    "/verify-otp",
+    "/v1/verifications",
+    "/v1/verifications/{id}/check",
+    "/v1/verifications/{id}/resend",
+  ]);
 
   const email = "docs@example.com";
   const send = await tryOut(page, "sendOtp");
@@ -57,6 +69,39 @@ test("both operations are shown and can be tried out", async () => {
   assert.deepEqual(faults.splice(0), [
     "error: Failed to load resource: the server responded with a status of 400 (Bad Request)",
   ]);
+});
+
+test("with a key a verification is started, checked and approved", async () => {
+  const serve = await startServe();
+  try {
+    const { page, faults } = await open(browser, `${serve.origin}/docs`);
+    await page.getByRole("button", { name: "Authorize" }).click();
+    const dialog = page.locator(".dialog-ux");
+    await dialog.locator("input").fill(serve.key);
+    await dialog.getByRole("button", { name: "Apply credentials" }).click();
+    await dialog.getByRole("button", { name: "Close" }).click();
+
+    const email = "swagger@example.com";
+    const create = await tryOut(page, "createVerification", "Verifications");
+    const [created, verification] = await execute(page, create, { email, purpose: "login" });
+    assert.deepEqual([created, verification.status, verification.email], [201, "pending", "s***@example.com"]);
+
+    const check = await tryOut(page, "checkVerification", "Verifications");
+    await check.locator(`tr[data-param-name="id"] input`).fill(verification.id);
+    const code = await serve.code(email);
+    const [approved, approval] = await execute(page, check, { code });
+    assert.deepEqual([approved, approval.id, approval.status], [200, verification.id, "approved"]);
+    assert.equal(approval.proof.split(".").length, 3);
+    await screenshot(check.locator(".live-responses-table"), "docs-v1");
+
+    const show = await tryOut(page, "showVerification", "Verifications");
+    await show.locator(`tr[data-param-name="id"] input`).fill(verification.id);
+    const [shown, { status }] = await execute(page, show);
+    assert.deepEqual([shown, status], [200, "approved"]);
+    assert.deepEqual(faults, []);
+  } finally {
+    await serve.stop();
+  }
 });
 
 test("the page fits a narrow screen", async () => {

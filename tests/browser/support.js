@@ -1,14 +1,15 @@
-// A running `otpd dev`, a browser, and pages that are watched for what must not happen on them.
+// A running otpd, a browser, and pages that are watched for what must not happen on them.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
+import { SMTPServer } from "smtp-server";
 
 const here = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
 const binary = resolve(process.env.OTPD_BIN ?? join(here, "../../target/debug/otpd"));
@@ -32,31 +33,109 @@ export async function eventually(what, condition) {
 /** Starts `otpd dev` on a port of its own, with no settings but its own and in an empty folder. */
 export async function startOtpd() {
   const folder = await mkdtemp(join(tmpdir(), "otpd-browser-"));
-  const env = { OTP_HTTP__LISTEN: "127.0.0.1:0" };
-  const child = spawn(binary, ["dev"], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
-  let said = "";
-  child.stderr.on("data", (text) => (said += text));
+  const otpd = start(["dev"], folder, {});
   // What a newcomer would click on.
-  let origin;
-  createInterface({ input: child.stdout }).on("line", (line) => {
-    origin ??= /\bhttp:\/\/localhost:\d+(?=\/dev\b)/.exec(line)?.[0];
-  });
+  const origin = () => /\bhttp:\/\/localhost:\d+(?=\/dev\b)/.exec(otpd.said())?.[0];
   const stop = async () => {
-    if (child.exitCode === null && child.kill()) await once(child, "exit");
+    await otpd.stop();
     await rm(folder, { recursive: true });
   };
+  return { ...(await ready(otpd, origin, stop)), stop, code: (address) => latestCode(origin(), address) };
+}
+
+/** Starts `otpd serve` with a Redis and a mail relay of its own, and one API key. */
+export async function startServe() {
+  const folder = await mkdtemp(join(tmpdir(), "otpd-browser-"));
+  const mails = [];
+  const relay = await startRelay(mails);
+  const socket = join(folder, "redis.sock");
+  const arguments_ = ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder];
+  const redis = spawn("redis-server", arguments_, { stdio: "ignore" });
+  const secret = () => randomBytes(32).toString("base64url");
+  const [key, hash] = keygen();
+  const otpd = start(["serve"], folder, {
+    EMAIL_SENDER: "codes@sender.example",
+    SMTP_SERVER: "localhost",
+    SMTP_PORT: String(relay.server.address().port),
+    OTP_SMTP__AUTH: "none",
+    OTP_SMTP__TLS: "none",
+    REDIS_URL: `unix://${socket}`,
+    OTP_SECRETS__PEPPERS: `k1:${secret()}`,
+    OTP_SECRETS__INDEX_KEY: secret(),
+    OTP_SECRETS__PROOF_KEYS: `p1:${secret()}`,
+    OTP_TENANT__KEYS: hash,
+    OTP_LOG__FORMAT: "json",
+  });
+  const address = () => /"listening","address":"([^"]+)"/.exec(otpd.said())?.[1];
+  const stop = async () => {
+    await otpd.stop();
+    await end(redis);
+    await new Promise((resume) => relay.close(resume));
+    await rm(folder, { recursive: true });
+  };
+  const origin = () => address() && `http://${address()}`;
+  const code = (to) => eventually(`a mail to ${to}`, () => mails.findLast((mail) => mail.to === to)).then(codeOf);
+  return { ...(await ready(otpd, origin, stop)), stop, key, code };
+}
+
+/** A process of the binary that listens on a port of its own. */
+function start(arguments_, folder, settings) {
+  const env = { OTP_HTTP__LISTEN: "127.0.0.1:0", ...settings };
+  const child = spawn(binary, arguments_, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += text));
+  return { child, said: () => said, stop: () => end(child) };
+}
+
+async function end(child) {
+  if (child.exitCode === null && child.kill()) await once(child, "exit");
+}
+
+/** Waits until it can serve; what was started ends where it never can. */
+async function ready(otpd, origin, stop) {
   const isReady = async () => {
-    assert.equal(child.exitCode, null, `otpd dev ended: ${said}`);
-    return origin && (await fetch(`${origin}/readyz`).then((answer) => answer.ok, () => false));
+    assert.equal(otpd.child.exitCode, null, `otpd ended: ${otpd.said()}`);
+    return origin() && (await fetch(`${origin()}/readyz`).then((answer) => answer.ok, () => false));
   };
   try {
-    await once(child, "spawn");
+    await once(otpd.child, "spawn");
     await eventually("/readyz", isReady);
   } catch (error) {
     await stop();
     throw error;
   }
-  return { origin, stop, code: (address) => latestCode(origin, address) };
+  return { origin: origin() };
+}
+
+/** A relay that keeps what it is sent. */
+async function startRelay(mails) {
+  const relay = new SMTPServer({
+    authOptional: true,
+    disabledCommands: ["STARTTLS"],
+    onData(stream, session, done) {
+      const chunks = [];
+      stream.on("data", (chunk) => chunks.push(chunk));
+      stream.on("end", () => {
+        const [{ address }] = session.envelope.rcptTo;
+        mails.push({ to: address, content: Buffer.concat(chunks).toString() });
+        done();
+      });
+    },
+  });
+  await new Promise((resume) => relay.listen(0, "localhost", resume));
+  return relay;
+}
+
+/** A new API key, and its hash for the settings. */
+function keygen() {
+  const printed = execFileSync(binary, ["keygen", "api-key"], { encoding: "utf8" });
+  return ["key", "hash"].map((word) => new RegExp(`^${word} +(\\S+)`, "m").exec(printed)[1]);
+}
+
+/** The code in the first part of a raw mail: the one line that is nothing but digits. */
+function codeOf(mail) {
+  const text = mail.content.split(/^--/m).find((part) => part.includes("text/plain"));
+  return codeIn(text.match(/^\d+\r?$/m)?.[0] ?? "");
 }
 
 /** The code in the newest captured mail to an address. */
@@ -122,8 +201,8 @@ export async function assertFits(page) {
   assert.equal(screen, page.viewportSize().width);
 }
 
-/** A picture of the whole page, for people. */
-export async function screenshot(page, name) {
+/** A picture of the whole page, or of a part of it, for people. */
+export async function screenshot(target, name) {
   await mkdir(artifacts, { recursive: true });
-  await page.screenshot({ path: join(artifacts, `${name}.png`), fullPage: true });
+  await target.screenshot({ path: join(artifacts, `${name}.png`), fullPage: true });
 }
