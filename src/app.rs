@@ -100,7 +100,7 @@ impl App {
             index_key: IndexKey::new(random::octets()?),
             proof_keys: vec![ProofKey::new(name.clone(), random::octets()?)],
         };
-        let key = api_key::text(&*Zeroizing::new(random::octets()?));
+        let key = api_key::text(&Zeroizing::new(random::octets()?));
         let hash = KeyHash::of(&key).context("a key of our own form")?;
         let tenant = tenants::Tenant {
             name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,

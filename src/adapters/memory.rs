@@ -3,6 +3,7 @@
 //! Must not be used where more than one process serves, or where a restart must not lose what was counted.
 
 mod claims;
+mod logs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,16 +11,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
+use self::logs::{Kept, LogName, logs_of};
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::ledger::{self, Log, MARK_OCTETS, Mark, Quota, Stamp};
-use crate::domain::limit::{Ledger, Limit, NetworkLimit, SLOWEST_OPENING, SendLimits};
+use crate::domain::ledger::{MARK_OCTETS, Mark, Quota, Stamp, Standing};
+use crate::domain::limit::{Ledger, NetworkLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::relay_day::RelayDay;
 use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Slot, Subject, Tag};
 use crate::domain::verification::{GuessToken, Millis, Policy, Status, Verification, View, Win, millis};
 use crate::ports::{
-    Action, Charged, Clock, Guesser, Live, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store,
-    StoreError,
+    Charged, Clock, Guesser, Live, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
 };
 
 /// After this many additions, what nobody can ask about any more is swept out.
@@ -38,26 +39,6 @@ struct State {
     relay_day: RelayDay,
     held: HashMap<Tag, claims::Held>,
     additions: usize,
-}
-
-/// Which log.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum LogName {
-    /// Of an IPv4 address or an IPv6 /48.
-    Site(NetworkAccount),
-    /// Of an IPv6 /64.
-    Link(NetworkAccount),
-    /// Of the sends to a person.
-    Person(Tag),
-    /// Of a site's guesses at a subject.
-    Guesses(Subject, Tag),
-}
-
-/// A log and how long its entries matter.
-#[derive(Default)]
-struct Kept {
-    log: Log,
-    keep: Duration,
 }
 
 impl MemoryStore {
@@ -81,49 +62,6 @@ impl State {
         self.verifications.get_mut(slot).filter(|verification| !is_forgotten(slot, verification, now))
     }
 
-    /// Enters an action into all of these logs, each under its own quotas, or into none. Entries are kept for as
-    /// long as they matter to anybody: it may be longer than the windows asked about here.
-    fn charge(
-        &mut self,
-        logs: &[(LogName, Vec<Quota<'_>>)],
-        mark: Mark,
-        keep: Duration,
-        now: Millis,
-    ) -> Option<Charged> {
-        let before = self.tightest(logs, mark, now)?;
-        if !before.wait.is_zero() {
-            return Some(Charged::Refused(before));
-        }
-        let newest = logs.iter().filter_map(|(name, _)| self.logs.get(name)?.log.newest()).max();
-        let entry = newest.map_or(now, |newest| now.max(newest + 1));
-        for (name, _) in logs {
-            let kept = self.logs.entry(name.clone()).or_default();
-            kept.keep = keep;
-            kept.log.add(entry, mark, keep, now);
-        }
-        self.sweep_now_and_then(now);
-        let standing = self.tightest(logs, mark, now)?;
-        Some(Charged::Admitted { entry, standing })
-    }
-
-    fn tightest(
-        &self,
-        logs: &[(LogName, Vec<Quota<'_>>)],
-        mark: Mark,
-        now: Millis,
-    ) -> Option<ledger::Standing> {
-        let empty = Log::default();
-        ledger::tightest(logs.iter().filter_map(|(name, quotas)| {
-            self.logs.get(name).map_or(&empty, |kept| &kept.log).standing(quotas, mark, now)
-        }))
-    }
-
-    fn remove(&mut self, name: &LogName, entry: Stamp) {
-        if let Some(kept) = self.logs.get_mut(name) {
-            kept.log.remove(entry);
-        }
-    }
-
     fn sweep_now_and_then(&mut self, now: Millis) {
         self.additions += 1;
         if self.additions.is_multiple_of(SWEEP_EVERY) {
@@ -132,20 +70,6 @@ impl State {
             self.held.retain(|_, held| !held.is_over(now));
         }
     }
-}
-
-/// The logs of a network, with what limits each.
-fn logs_of<'a>(account: &NetworkAccount, limit: &'a NetworkLimit) -> Vec<(LogName, Vec<Quota<'a>>)> {
-    let ledger = match account.action {
-        Action::Send => Ledger::NetworkSends,
-        Action::Guess => Ledger::NetworkGuesses,
-    };
-    let quota = |limit: &'a Limit| vec![Quota { ledger, limit, shared: 0 }];
-    if account.network.link.is_none() {
-        return vec![(LogName::Site(account.clone()), quota(&limit.network))];
-    }
-    let site = NetworkAccount { network: account.network.site_alone(), ..account.clone() };
-    vec![(LogName::Link(account.clone()), quota(&limit.network)), (LogName::Site(site), quota(&limit.site))]
 }
 
 fn is_forgotten(slot: &Slot, verification: &Verification, now: Millis) -> bool {
@@ -193,7 +117,7 @@ impl Store for MemoryStore {
         state.charge(&logs, subject.mark(site), limits.kept, now).ok_or_else(no_ledger)
     }
 
-    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<ledger::Standing, StoreError> {
+    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError> {
         let (state, now) = self.lock();
         let logs = [(LogName::Person(subject.person), limits.quotas(false))];
         state.tightest(&logs, subject.mark(None), now).ok_or_else(no_ledger)

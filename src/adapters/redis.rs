@@ -7,6 +7,7 @@ mod answer;
 mod claims;
 mod connections;
 mod key;
+mod kind;
 mod scripts;
 mod windows;
 
@@ -54,30 +55,6 @@ impl RedisStore {
         let connections = Connections::new(url).await?;
         let scripts = Scripts::with(&clock, fence);
         Ok(Self { connections, clock, fence, scripts })
-    }
-
-    /// What this Redis can lose that it has acknowledged, one sentence each.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn weaknesses(&self) -> Result<Vec<&'static str>, StoreError> {
-        let mut connection = self.connections.get().await?;
-        let info = redis::cmd("INFO");
-        let info: String = info.query_async(&mut connection.manager).await.map_err(StoreError::new)?;
-        let says = |line: &str| info.lines().any(|other| other.trim_end() == line);
-        let mut weaknesses = Vec::new();
-        if !says("aof_enabled:1") {
-            weaknesses.push(
-                "it has no append-only file: a restart forgets what was counted, or revives used codes",
-            );
-        }
-        if !says("connected_slaves:0") && self.fence == Fence::Down {
-            weaknesses.push(
-                "it has replicas: one that takes over can revive used codes; OTP_REDIS__FENCE=true closes all live \
-                 codes then instead",
-            );
-        }
-        Ok(weaknesses)
     }
 
     /// Calls a script on keys that share a hash tag.
@@ -300,15 +277,7 @@ impl Store for RedisStore {
     /// would tell (SEC-73).
     async fn ready(&self) -> Result<(), StoreError> {
         self.call(&self.scripts.ready, &[key::READY.to_owned()], &[]).await?;
-        let mut connection = self.connections.get().await?;
-        let mut info = redis::cmd("INFO");
-        let info: String =
-            info.arg("memory").query_async(&mut connection.manager).await.map_err(StoreError::new)?;
-        if info.lines().any(|line| line.trim_end() == "maxmemory_policy:noeviction") {
-            Ok(())
-        } else {
-            Err(StoreError::new("Redis may forget what was counted: its maxmemory-policy must be noeviction"))
-        }
+        self.evicts_nothing().await
     }
 }
 

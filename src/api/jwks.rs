@@ -7,7 +7,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::simple::Tag;
-use crate::domain::proof::PublicKey;
+use crate::domain::proof::{ProofKey, PublicKey};
 use crate::service::Service;
 
 /// The well-known address of the keys.
@@ -55,7 +55,7 @@ impl ProofKeysApi {
     #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/jwks.json", method = "get", operation_id = "proofKeys")]
     async fn keys(&self, service: Data<&Service>) -> KeysResponse {
-        let keys = service.proof_keys().iter().filter_map(|key| key.public()).map(Key::from).collect();
+        let keys = service.proof_keys().iter().filter_map(ProofKey::public).map(Key::from).collect();
         KeysResponse::Keys(Json(KeySet { keys }))
     }
 }

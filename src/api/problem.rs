@@ -13,7 +13,7 @@ use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type as _};
 use poem_openapi::{ApiResponse, Object};
 
-pub use self::catalog::{CODES, Code};
+pub use self::catalog::{CODES, ProblemCode};
 use super::rate_limit;
 use super::refusal::RETRY_SECONDS;
 use super::verifications::VerificationStatus;
@@ -25,7 +25,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// A request that was not served, and why.
 #[derive(Debug)]
 pub struct Problem {
-    code: Code,
+    code: ProblemCode,
     detail: Cow<'static, str>,
     more: More,
 }
@@ -58,7 +58,7 @@ struct Body {
     /// What happened this time, for people; the words may change.
     detail: String,
     /// What it is, for programs.
-    code: Code,
+    code: ProblemCode,
     /// `verification_closed`: how the verification has ended.
     #[oai(skip_serializing_if_is_none)]
     verification_status: Option<VerificationStatus>,
@@ -71,7 +71,7 @@ struct Body {
     /// `rate_limited`: seconds to wait.
     #[oai(skip_serializing_if_is_none)]
     retry_after: Option<u64>,
-    /// `rate_limited`: the same as `policy`, as the draft on RateLimit headers has it.
+    /// `rate_limited`: the same as `policy`, as the draft on `RateLimit` has it.
     #[oai(rename = "violated-policies", skip_serializing_if_is_none)]
     violated_policies: Option<Vec<String>>,
     /// `delivery_failed`, where the mail may still arrive: its verification.
@@ -81,17 +81,17 @@ struct Body {
 
 impl Problem {
     /// A problem that its code says all about.
-    pub fn new(code: Code) -> Self {
+    pub fn new(code: ProblemCode) -> Self {
         Self { code, detail: Cow::Borrowed(code.detail()), more: More::Nothing }
     }
 
     /// A problem with an exact word on what happened; ours, never a library's.
-    pub fn with_detail(code: Code, detail: String) -> Self {
+    pub fn with_detail(code: ProblemCode, detail: String) -> Self {
         Self { detail: Cow::Owned(detail), ..Self::new(code) }
     }
 
     /// A problem that says more.
-    pub fn with(code: Code, more: More) -> Self {
+    pub fn with(code: ProblemCode, more: More) -> Self {
         Self::new(code).and(more)
     }
 
@@ -107,16 +107,16 @@ impl Problem {
 
     /// A limit is full.
     pub fn rate_limited(policy: &'static str, seconds: u64) -> Self {
-        Self::with(Code::RateLimited, More::Limit(policy, seconds))
+        Self::with(ProblemCode::RateLimited, More::Limit(policy, seconds))
     }
 
     /// What an answer with this problem says, as an example for the document.
-    pub fn example(code: Code) -> serde_json::Value {
+    pub fn example(code: ProblemCode) -> serde_json::Value {
         let more = match code {
-            Code::VerificationClosed => More::Closed(VerificationStatus::Expired),
-            Code::InvalidCode => More::Attempts(4),
-            Code::RateLimited => More::Limit("subject_sends", 42),
-            Code::DeliveryFailed => More::Id("Qk9Ua0c1c1B0eUx2d1htQQ".to_owned()),
+            ProblemCode::VerificationClosed => More::Closed(VerificationStatus::Expired),
+            ProblemCode::InvalidCode => More::Attempts(4),
+            ProblemCode::RateLimited => More::Limit("subject_sends", 42),
+            ProblemCode::DeliveryFailed => More::Id("Qk9Ua0c1c1B0eUx2d1htQQ".to_owned()),
             _ => More::Nothing,
         };
         Self::with(code, more).into_body().to_json().unwrap_or_default()
@@ -155,7 +155,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let retry_after = match (&self.more, self.code) {
             (More::Limit(_, seconds), _) => Some(*seconds),
-            (_, Code::Unavailable | Code::Overloaded) => Some(RETRY_SECONDS),
+            (_, ProblemCode::Unavailable | ProblemCode::Overloaded) => Some(RETRY_SECONDS),
             _ => None,
         };
         let status = self.code.status();
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_problem_says_what_its_code_has_and_no_more() {
         assert_eq!(
-            Problem::example(Code::InvalidCode),
+            Problem::example(ProblemCode::InvalidCode),
             json!({
                 "type": "urn:otpd:problem:invalid_code",
                 "title": "The code is wrong",
@@ -204,7 +204,7 @@ mod tests {
                 "attempts_remaining": 4,
             })
         );
-        let limited = Problem::example(Code::RateLimited);
+        let limited = Problem::example(ProblemCode::RateLimited);
         assert_eq!(limited["violated-policies"], json!(["subject_sends"]));
         assert_eq!((&limited["policy"], &limited["retry_after"]), (&json!("subject_sends"), &json!(42)));
     }
@@ -215,7 +215,7 @@ mod tests {
             problem.into_response().headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(after(Problem::rate_limited("key", 7)).as_deref(), Some("7"));
-        assert_eq!(after(Problem::new(Code::Overloaded)).as_deref(), Some("2"));
-        assert_eq!(after(Problem::new(Code::InternalError)), None);
+        assert_eq!(after(Problem::new(ProblemCode::Overloaded)).as_deref(), Some("2"));
+        assert_eq!(after(Problem::new(ProblemCode::InternalError)), None);
     }
 }

@@ -13,7 +13,7 @@ use poem::middleware::PanicHandler;
 use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
 use poem_openapi::error::AuthorizationError;
 
-use super::problem::{Code, Problem};
+use super::problem::{Problem, ProblemCode};
 use super::routes::RouteTable;
 use super::simple::Message;
 
@@ -83,17 +83,17 @@ impl Refusal {
     }
 
     /// What v1 calls it.
-    fn code(self) -> Code {
+    fn code(self) -> ProblemCode {
         match self {
-            Self::Malformed(_) => Code::MalformedRequest,
-            Self::Unauthenticated => Code::Unauthenticated,
-            Self::NotFound => Code::NotFound,
-            Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::RequestTimeout => Code::RequestTimeout,
-            Self::PayloadTooLarge => Code::PayloadTooLarge,
-            Self::UnsupportedMediaType => Code::UnsupportedMediaType,
-            Self::Unavailable => Code::Unavailable,
-            Self::Internal => Code::InternalError,
+            Self::Malformed(_) => ProblemCode::MalformedRequest,
+            Self::Unauthenticated => ProblemCode::Unauthenticated,
+            Self::NotFound => ProblemCode::NotFound,
+            Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
+            Self::RequestTimeout => ProblemCode::RequestTimeout,
+            Self::PayloadTooLarge => ProblemCode::PayloadTooLarge,
+            Self::UnsupportedMediaType => ProblemCode::UnsupportedMediaType,
+            Self::Unavailable => ProblemCode::Unavailable,
+            Self::Internal => ProblemCode::InternalError,
         }
     }
 
@@ -117,7 +117,7 @@ impl Refusal {
         let mut response = match (form, self) {
             (Form::Message, _) => message(self.status(), self.message()),
             (Form::Problem, Self::Malformed(flaw)) => {
-                Problem::with_detail(Code::MalformedRequest, flaw.to_string()).into_response()
+                Problem::with_detail(ProblemCode::MalformedRequest, flaw.to_string()).into_response()
             }
             (Form::Problem, _) => Problem::new(self.code()).into_response(),
         };

@@ -16,7 +16,7 @@ use poem::http::HeaderValue;
 use poem::http::header::RETRY_AFTER;
 use poem::{IntoResponse as _, Response};
 
-use super::problem::{Code, Problem};
+use super::problem::{Problem, ProblemCode};
 use super::rate_limit;
 use super::refusal::{self, Form};
 
@@ -60,7 +60,7 @@ impl Shield {
     pub fn refuse(&self, wait: Duration, form: Form) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
         let mut response = match form {
-            Form::Message => refusal::message(Code::RateLimited.status(), refusal::TOO_MANY_REQUESTS),
+            Form::Message => refusal::message(ProblemCode::RateLimited.status(), refusal::TOO_MANY_REQUESTS),
             Form::Problem => Problem::rate_limited("shield", wait).into_response(),
         };
         let headers = response.headers_mut();

@@ -11,7 +11,7 @@ use poem_openapi::types::{ToYAML, Type};
 use poem_openapi::{ApiResponse as _, OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::problem::{CODES, Code, PROBLEM_JSON, Problem};
+use super::problem::{CODES, PROBLEM_JSON, Problem, ProblemCode};
 
 const AMENDMENTS: &str = include_str!("spec/amendments.json");
 
@@ -27,35 +27,50 @@ const KEY_PATTERN: &str = "^[!-~]{1,64}$";
 const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
 /// What may come of any operation that takes a key.
-const ALWAYS: [Code; 5] =
-    [Code::Unauthenticated, Code::RateLimited, Code::InternalError, Code::Unavailable, Code::Overloaded];
+const ALWAYS: [ProblemCode; 5] = [
+    ProblemCode::Unauthenticated,
+    ProblemCode::RateLimited,
+    ProblemCode::InternalError,
+    ProblemCode::Unavailable,
+    ProblemCode::Overloaded,
+];
 /// What may come of any operation that takes a body.
-const OF_A_BODY: [Code; 4] =
-    [Code::MalformedRequest, Code::RequestTimeout, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+const OF_A_BODY: [ProblemCode; 4] = [
+    ProblemCode::MalformedRequest,
+    ProblemCode::RequestTimeout,
+    ProblemCode::PayloadTooLarge,
+    ProblemCode::UnsupportedMediaType,
+];
 /// What may come of any operation on a verification.
-const OF_AN_ID: [Code; 2] = [Code::VerificationNotFound, Code::NotFound];
+const OF_AN_ID: [ProblemCode; 2] = [ProblemCode::VerificationNotFound, ProblemCode::NotFound];
 
 /// What else each operation refuses, beside what all of its kind do.
-const OPERATIONS: [(&str, &[&[Code]]); 5] = [
+const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
     (
         "createVerification",
         &[
             &OF_A_BODY,
             &[
-                Code::VerificationNotFound,
-                Code::IdempotencyInProgress,
-                Code::InvalidEmail,
-                Code::EmailNotAllowed,
-                Code::PurposeNotAllowed,
-                Code::IdempotencyMismatch,
-                Code::DeliveryFailed,
+                ProblemCode::VerificationNotFound,
+                ProblemCode::IdempotencyInProgress,
+                ProblemCode::InvalidEmail,
+                ProblemCode::EmailNotAllowed,
+                ProblemCode::PurposeNotAllowed,
+                ProblemCode::IdempotencyMismatch,
+                ProblemCode::DeliveryFailed,
             ],
         ],
     ),
-    ("checkVerification", &[&OF_A_BODY, &OF_AN_ID, &[Code::VerificationClosed, Code::InvalidCode]]),
-    ("resendVerification", &[&OF_A_BODY, &OF_AN_ID, &[Code::VerificationClosed, Code::DeliveryFailed]]),
+    (
+        "checkVerification",
+        &[&OF_A_BODY, &OF_AN_ID, &[ProblemCode::VerificationClosed, ProblemCode::InvalidCode]],
+    ),
+    (
+        "resendVerification",
+        &[&OF_A_BODY, &OF_AN_ID, &[ProblemCode::VerificationClosed, ProblemCode::DeliveryFailed]],
+    ),
     ("showVerification", &[&OF_AN_ID]),
-    ("cancelVerification", &[&OF_AN_ID, &[Code::VerificationClosed]]),
+    ("cancelVerification", &[&OF_AN_ID, &[ProblemCode::VerificationClosed]]),
 ];
 
 /// The document.
@@ -194,8 +209,8 @@ fn problem_schemas() -> Value {
 fn add_problems(operation: &mut Map<String, Value>) {
     let name = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
     let Some((_, more)) = OPERATIONS.iter().find(|(known, _)| *known == name) else { return };
-    let refuses = |code: &Code| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
-    let codes: Vec<Code> = CODES.into_iter().filter(refuses).collect();
+    let refuses = |code: &ProblemCode| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
+    let codes: Vec<ProblemCode> = CODES.into_iter().filter(refuses).collect();
     let Some(responses) = responses(operation) else { return };
     for same in codes.chunk_by(|one, other| one.status() == other.status()) {
         let Some(first) = same.first() else { continue };
@@ -203,7 +218,7 @@ fn add_problems(operation: &mut Map<String, Value>) {
     }
 }
 
-fn response(first: Code, codes: &[Code]) -> Value {
+fn response(first: ProblemCode, codes: &[ProblemCode]) -> Value {
     let meanings: Vec<_> = codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
     let examples: Map<String, Value> = codes
         .iter()
@@ -213,36 +228,36 @@ fn response(first: Code, codes: &[Code]) -> Value {
         })
         .collect();
     let content = json!({ "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples });
-    let mut response = json!({ "description": meanings.join(" "), "content": { PROBLEM_JSON: content }, "headers": headers(first) });
-    if response["headers"].as_object().is_some_and(Map::is_empty)
-        && let Some(response) = response.as_object_mut()
-    {
-        response.remove("headers");
+    let mut response = Map::new();
+    response.insert("description".to_owned(), meanings.join(" ").into());
+    response.insert("content".to_owned(), json!({ PROBLEM_JSON: content }));
+    if let Some(headers) = headers(first) {
+        response.insert("headers".to_owned(), headers);
     }
-    response
+    response.into()
 }
 
 /// The headers that a problem comes with.
-fn headers(code: Code) -> Value {
+fn headers(code: ProblemCode) -> Option<Value> {
     let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     let seconds = json!({
         "description": "Seconds to wait.", "required": true, "schema": { "type": "integer", "minimum": 1 }
     });
     match code.status().as_u16() {
-        401 => json!({ "WWW-Authenticate": text("`Bearer`") }),
-        429 => json!({
+        401 => Some(json!({ "WWW-Authenticate": text("`Bearer`") })),
+        429 => Some(json!({
             "Retry-After": seconds,
             "RateLimit-Policy": text("The limits that were met: name, the most (`q`), in how many seconds (`w`)."),
             "RateLimit": text("How they stand: what is left (`r`), and in how many seconds it is more (`t`)."),
-        }),
-        503 => json!({ "Retry-After": seconds }),
-        _ => json!({}),
+        })),
+        503 => Some(json!({ "Retry-After": seconds })),
+        _ => None,
     }
 }
 
 /// Each code as it comes.
 fn examples() -> Value {
-    let example = |code: Code| {
+    let example = |code: ProblemCode| {
         let value = Problem::example(code);
         (
             code.name().to_owned(),

@@ -18,7 +18,7 @@ use self::bodies::{Approval, CheckBody, CreateBody, ResendBody, VerificationBody
 use self::outcome::told;
 use super::auth::Authenticated;
 use super::json::StrictJson;
-use super::problem::{Code, Problem};
+use super::problem::{Problem, ProblemCode};
 use super::rate_limit::Meter;
 use super::refusal::Flaw;
 use super::simple::Tag;
@@ -104,7 +104,8 @@ impl VerificationsApi {
         caller.sends.take(&meter)?;
         let key = idempotency_key.0.map(|key| parse_key(&key)).transpose()?;
         let (members, address, asked) = body.0.parse()?;
-        let purpose = caller.account.purpose(asked.purpose).ok_or(Problem::new(Code::PurposeNotAllowed))?;
+        let purpose =
+            caller.account.purpose(asked.purpose).ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, client: asked.end_user_ip, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
@@ -196,10 +197,11 @@ impl VerificationsApi {
 
 /// A text that is no id of ours is one that nobody has.
 fn parse_id(text: &str) -> Result<VerificationId, Problem> {
-    VerificationId::parse(text).ok_or(Problem::new(Code::VerificationNotFound))
+    VerificationId::parse(text).ok_or(Problem::new(ProblemCode::VerificationNotFound))
 }
 
 fn parse_key(text: &str) -> Result<IdempotencyKey, Problem> {
     let form = Flaw::Form("Idempotency-Key", "1 to 64 visible ASCII characters");
-    IdempotencyKey::parse(text).ok_or_else(|| Problem::with_detail(Code::MalformedRequest, form.to_string()))
+    IdempotencyKey::parse(text)
+        .ok_or_else(|| Problem::with_detail(ProblemCode::MalformedRequest, form.to_string()))
 }

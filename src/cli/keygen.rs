@@ -53,7 +53,7 @@ impl Keygen {
 
 /// A new API key, and below it what goes into the settings.
 fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
-    let key = api_key::text(&*Zeroizing::new(random::octets()?));
+    let key = api_key::text(&Zeroizing::new(random::octets()?));
     let hash = KeyHash::of(&key).context("a key of our own form")?;
     let label = label.as_str();
     Ok(Zeroizing::new(format!(

@@ -46,7 +46,7 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, key
             Err(why) => tracing::error!(why, "the tenants and their keys stay as they were"),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn tenants(config: Option<&Path>, first: &Settings) -> Result<Vec<TenantKeys>, String> {

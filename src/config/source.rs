@@ -149,7 +149,8 @@ impl Sources {
                         tenants::KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &key));
                     let near = near.copied().unwrap_or_default();
                     let what = format!("is not a setting of a tenant (in {place}); the nearest is {near}");
-                    let line = self.line(place, &format!("tenants.{number}.{near}"), near, false);
+                    let nearest = format!("tenants.{number}.{near}");
+                    let line = self.line(place, &nearest, &nearest, false);
                     self.faults.push(Fault { name, what, line });
                 }
             }

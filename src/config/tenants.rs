@@ -94,12 +94,11 @@ pub(super) fn read(
     let others: Vec<_> =
         (1..=reader.tenants()).map(|number| one_of_many(reader, usual, rates, number)).collect();
     let others: Option<Vec<Tenant>> = others.into_iter().collect();
-    let tenants: Vec<Tenant> = first?.into_iter().chain(others?).collect();
-    distinct(reader, tenants)
+    distinct(reader, [first?, others?].concat())
 }
 
 /// The tenant of the section `tenant`; none where it has no keys.
-fn the_one(reader: &mut Reader<'_>, usual: Usual<'_>, rates: Option<KeyRates>) -> Option<Option<Tenant>> {
+fn the_one(reader: &mut Reader<'_>, usual: Usual<'_>, rates: Option<KeyRates>) -> Option<Vec<Tenant>> {
     let name = name(reader, "tenant.name");
     let keys = keys(reader, "tenant.keys");
     let purposes = purposes(reader, "tenant.purposes");
@@ -112,7 +111,7 @@ fn the_one(reader: &mut Reader<'_>, usual: Usual<'_>, rates: Option<KeyRates>) -
         limits: usual.limits?.clone(),
         rates: rates?,
     };
-    Some(Some(tenant).filter(|tenant| !tenant.keys.is_empty()))
+    Some(if tenant.keys.is_empty() { Vec::new() } else { vec![tenant] })
 }
 
 fn one_of_many(
@@ -225,4 +224,103 @@ fn own_rates(reader: &mut Reader<'_>, section: &str, usual: KeyRates) -> Option<
 fn rate(reader: &mut Reader<'_>, key: &str) -> Option<NonZeroU32> {
     let most = NonZeroU32::new(10_000_000).unwrap_or(NonZeroU32::MAX);
     reader.number(key, NonZeroU32::MIN..=most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Common, Faults, Sources, Texts};
+
+    const HASHES: [&str; 3] = [
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+        "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI",
+    ];
+
+    fn read(variables: &[(&str, &str)], config: &str) -> Result<Common, Faults> {
+        let config = Some(("otpd.toml".into(), config.to_owned()));
+        let texts = Texts { config, ..Texts::only(variables) };
+        let sources = Sources::layered(texts, &|_| panic!("no file is named"))?;
+        config::dev(&sources).map(|loaded| loaded.settings)
+    }
+
+    fn tenants(variables: &[(&str, &str)], config: &str) -> Vec<Tenant> {
+        read(variables, config).unwrap_or_else(|faults| panic!("{faults}")).tenants
+    }
+
+    /// What is said of settings that are refused for one thing.
+    fn refused(variables: &[(&str, &str)], config: &str) -> String {
+        let faults = read(variables, config).unwrap_err();
+        assert_eq!(faults.iter().count(), 1, "{faults}");
+        faults.to_string()
+    }
+
+    fn one(lines: &str) -> String {
+        format!("[[tenants]]\nname = \"shop\"\nkeys = [\"a:{}\"]\n{lines}\n", HASHES[0])
+    }
+
+    #[test]
+    fn the_environment_alone_sets_one_tenant() {
+        assert!(tenants(&[], "").is_empty());
+        let keys = format!("new:{},old:{}", HASHES[0], HASHES[1]);
+        let all = [("OTP_TENANT__KEYS", keys.as_str()), ("OTP_TENANT__PURPOSES", "login, signup")];
+        let [tenant] = tenants(&all, "").try_into().unwrap();
+        assert_eq!(tenant.name.name(), "default");
+        let labels: Vec<_> = tenant.keys.iter().map(|(label, _)| label.as_str()).collect();
+        assert_eq!(labels, ["new", "old"]);
+        assert!(matches!(tenant.purposes, Purposes::Only(purposes) if purposes.len() == 2));
+        assert_eq!(tenant.rates.sends_per_minute.get(), 600);
+    }
+
+    #[test]
+    fn what_a_tenant_does_not_say_is_as_for_the_deployment() {
+        let variables = [("OTP_MAIL__BRAND", "All"), ("OTP_LIMITS__SITE_SENDS", "2/1h")];
+        let own = "brand = \"Shop\"\nsender = \"a@shop.example\"\n[tenants.limits]\n\
+                   subject_sends = \"1/60s 3/700h\"\nkey_checks_per_minute = 7";
+        let second = format!("\n[[tenants]]\nname = \"bank\"\nkeys = \"a:{}\"", HASHES[1]);
+        let common = read(&variables, &(one(own) + &second)).unwrap();
+        let [shop, bank] = <[Tenant; 2]>::try_from(common.tenants).unwrap();
+        assert_eq!((shop.brand, bank.brand), (Brand::Name("Shop".into()), Brand::Name("All".into())));
+        assert_eq!((shop.sender.unwrap().as_str(), bank.sender), ("a@shop.example", None));
+        assert_eq!(shop.limits.sends.subject.to_string(), "1/60s 3/700h");
+        assert_eq!(shop.limits.sends.site.to_string(), "2/1h");
+        assert_eq!((shop.rates.checks_per_minute.get(), bank.rates.checks_per_minute.get()), (7, 1200));
+        // One log keeps the sends of all, so for as long as the longest window of any.
+        let kept = std::time::Duration::from_hours(700);
+        assert_eq!([shop.limits, bank.limits, common.limits].map(|limits| limits.sends.kept), [kept; 3]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_tenant_is_named_with_the_line_that_mends_it() {
+        let said = refused(&[], &one("purpose = [\"login\"]"));
+        assert!(
+            said.starts_with("- tenants.1.purpose: is not a setting of a tenant (in otpd.toml)"),
+            "{said}"
+        );
+        assert!(said.ends_with("purposes = \"login,signup\"  # in [[tenants]] number 1"), "{said}");
+        for (lines, name) in [
+            ("brand = \"a\\nb\"", "tenants.1.brand"),
+            ("sender = \"nobody\"", "tenants.1.sender"),
+            ("purposes = [\"Log in\"]", "tenants.1.purposes"),
+            ("purposes = [1]", "tenants.1.purposes"),
+            ("limits = { network_sends = \"many\" }", "tenants.1.limits.network_sends"),
+            ("limits = { key_sends_per_minute = 0 }", "tenants.1.limits.key_sends_per_minute"),
+        ] {
+            assert!(refused(&[], &one(lines)).starts_with(&format!("- {name}: ")), "{lines}");
+        }
+        for (config, what) in [
+            (format!("[[tenants]]\nname = \"shop\"\nkeys = \"a:{}x\"", HASHES[0]), "tenants.1.keys: must be"),
+            (format!("[[tenants]]\nname = \"shop\"\nkeys = \"{}\"", HASHES[0]), "tenants.1.keys: must be"),
+            ("[[tenants]]\nname = \"shop\"".to_owned(), "tenants.1.keys: is missing"),
+            (format!("[[tenants]]\nkeys = \"a:{}\"", HASHES[0]), "tenants.1.name: is missing"),
+            (one("").replace("shop", "simple"), "tenants.1.name: must be"),
+            (one("") + &one("").replace(HASHES[0], HASHES[1]), "\"shop\" is the name of two tenants"),
+            (one("") + &one("").replace("shop", "bank"), "two tenants share a key"),
+            (one("").replace(HASHES[0], &format!("{0},b:{0}", HASHES[0])), "tenants.1.keys: must be"),
+            ("tenants = 1".to_owned(), "tenants: is not a setting"),
+        ] {
+            assert!(refused(&[], &config).contains(what), "{config}: {what}");
+        }
+        assert!(refused(&[("OTP_SIMPLE__ACCESS", "keyed")], "").contains("nobody has an API key"));
+    }
 }

@@ -234,3 +234,73 @@ async fn two_processes_keep_the_limits_as_one() {
     let guesses = guesses.await;
     assert_eq!((count(&guesses, 400), count(&guesses, 429)), (20, 40), "of one network: {guesses:?}");
 }
+
+#[tokio::test]
+async fn a_resend_looks_its_id_up_behind_the_network_and_before_anything_else() {
+    let app = TestApp::limited().keyed().set("OTP_LIMITS__NETWORK_SENDS", "2/1h").spawn().await;
+    let caller = app.caller(1);
+    let resend = async |id: &str| {
+        let body = r#"{"end_user_ip":"192.0.2.1"}"#;
+        caller.post(&format!("/v1/verifications/{id}/resend"), body).await
+    };
+    let id = caller.start(EMAIL).await;
+    caller.cancel(&id).await;
+    let sends = logs(&app, ":sends").await;
+    // Unknown and closed: the network is charged, the subject is not.
+    assert_eq!(resend("AAAAAAAAAAAAAAAAAAAAAA").await.problem().0, 404);
+    assert_eq!(resend(&id).await.problem().0, 410);
+    assert_eq!(resend(&id).await.json()["policy"], "network_sends");
+    let mut now = logs(&app, ":sends").await;
+    now.retain(|octets| *octets != 12);
+    assert_eq!(now, sends, "two entries of the network are all that came");
+    assert_eq!(app.smtp.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn a_canceled_verification_gives_nothing_back() {
+    let app = TestApp::limited().keyed().spawn().await;
+    let caller = app.caller(1);
+    let id = caller.start(EMAIL).await;
+    assert_eq!(caller.cancel(&id).await.status, 204);
+    assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "subject_sends");
+}
+
+#[tokio::test]
+async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
+    let app = TestApp::limited().keyed().spawn().await;
+    let caller = app.caller(1);
+    app.smtp.set(Fault::RefuseRecipient);
+    let body = serde_json::json!({ "email": EMAIL, "end_user_ip": CLIENT });
+    assert_eq!(caller.create(&body).await.problem().0, 502);
+    app.smtp.set(Fault::None);
+    let created = caller.create(&body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert!(created.header("ratelimit").expect("told").contains("\"network_sends\";r=28;"), "{created:?}");
+}
+
+#[tokio::test]
+async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
+    let app = TestApp::limited()
+        .keyed()
+        .set("OTP_HASH__MEMORY_KIB", "262144")
+        .set("OTP_HASH__PASSES", "3")
+        .set("OTP_HASH__THREADS", "1")
+        .set("OTP_HASH__QUEUE", "1")
+        .spawn()
+        .await;
+    let id = app.caller(1).start(EMAIL).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..12 {
+        let (process, id) = (app.process.clone(), id.clone());
+        calls.spawn(async move {
+            let body = r#"{"code":"000000","end_user_ip":"192.0.2.1"}"#;
+            process.caller(1).post(&format!("/v1/verifications/{id}/check"), body).await
+        });
+    }
+    let answers = calls.join_all().await;
+    let overloaded = answers.iter().filter(|answer| answer.status == 503);
+    let overloaded = overloaded.inspect(|answer| assert_eq!(answer.problem().1, "overloaded")).count();
+    assert!(overloaded > 0, "{answers:?}");
+    let entries: usize = logs(&app, ":guesses").await.iter().map(|octets| octets / 6).sum();
+    assert_eq!(entries, answers.len() - overloaded);
+}

@@ -2,12 +2,40 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::app::{SENDER, TestApp, one_pepper};
 use crate::support::smtp::Fault;
+use crate::support::v1::key;
 
 /// Addresses whose parts stand nowhere else in the world of the tests.
 const PEOPLE: [&str; 3] =
     ["quizzical.person@kestrel.example", "Borogove+tag@kestrel.example", "slithy@wabe.example"];
+
+/// The same by the v1 API.
+async fn full_run_of_v1(app: &TestApp) -> Vec<String> {
+    let (caller, mut codes) = (app.caller(1), Vec::new());
+    for person in PEOPLE {
+        let body = json!({ "email": person, "purpose": "login", "end_user_ip": "198.51.100.237" });
+        let created = caller.create_under(&format!("key-of-{}", person.len()), &body).await;
+        let id = created.json()["id"].as_str().expect("an id").to_owned();
+        codes.push(app.smtp.last_code_to(person));
+        caller.check(&id, "314159").await;
+        caller.resend(&id).await;
+        codes.push(app.smtp.last_code_to(person));
+        caller.show(&id).await;
+        if person == PEOPLE[0] {
+            assert_eq!(caller.check(&id, codes.last().expect("a code")).await.status, 200);
+        }
+        caller.cancel(&id).await;
+    }
+    app.smtp.set(Fault::CloseAfterContent);
+    assert_eq!(caller.create(&json!({ "email": PEOPLE[1] })).await.status, 502);
+    app.smtp.set(Fault::None);
+    caller.create(&json!({ "email": PEOPLE[0], "nickname": "quizzical" })).await;
+    app.caller(9).create(&json!({ "email": PEOPLE[0] })).await;
+    codes
+}
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
@@ -36,6 +64,7 @@ async fn full_run(app: &TestApp) -> Vec<String> {
     }
     app.smtp.set(Fault::None);
     codes.push(app.code_for(PEOPLE[1]).await);
+    codes.extend(full_run_of_v1(app).await);
     app.post("/verify-otp", &format!(r#"{{"email":"{}","otp":314159,"otp":1}}"#, PEOPLE[0])).await;
     app.get(&format!("/{}?email={}", PEOPLE[0], PEOPLE[0])).await;
     codes
@@ -43,7 +72,7 @@ async fn full_run(app: &TestApp) -> Vec<String> {
 
 #[tokio::test]
 async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itself() {
-    let app = TestApp::spawn().await;
+    let app = TestApp::builder().keyed().spawn().await;
     let codes = full_run(&app).await;
     let dump = app.redis.dump().await;
     assert!(dump.len() >= 2, "something is stored: {dump:?}");
@@ -52,7 +81,7 @@ async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itse
         let name = String::from_utf8_lossy(key);
         assert!(name.starts_with("otp:{"), "{name}");
         assert!(
-            (1..=Duration::from_hours(1).as_millis().try_into().expect("small")).contains(ttl),
+            (1..=Duration::from_hours(24).as_millis().try_into().expect("small")).contains(ttl),
             "{name}: {ttl}"
         );
         for person in PEOPLE {
@@ -79,7 +108,7 @@ fn without_numbers(line: &str) -> String {
 
 #[tokio::test]
 async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
-    let app = TestApp::builder().tls().spawn().await;
+    let app = TestApp::builder().tls().keyed().spawn().await;
     let codes = full_run(&app).await;
     app.redis.stop();
     assert_eq!(app.send_otp(PEOPLE[2]).await.status, 503);
@@ -92,7 +121,8 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     let mut never: Vec<String> =
         PEOPLE.iter().flat_map(|person| parts_of(person)).map(str::to_owned).collect();
     never.extend(codes);
-    never.extend(["314159", "127.0.0.1", "relay password", SENDER].map(str::to_owned));
+    never.extend(["314159", "127.0.0.1", "198.51.100.237", "relay password", SENDER].map(str::to_owned));
+    never.extend([key(1), key(9), "key-of-".to_owned()]);
     never.push(one_pepper().split_once(':').expect("a name").1.to_owned());
     for text in never {
         // The address it listens on is its own.

@@ -7,8 +7,8 @@ use poem_openapi::Enum;
 
 /// What went wrong, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum)]
-#[oai(rename = "ProblemCode", rename_all = "snake_case")]
-pub enum Code {
+#[oai(rename_all = "snake_case")]
+pub enum ProblemCode {
     /// Syntax, type, a duplicate or an unknown member.
     MalformedRequest,
     /// No API key, or none that opens anything.
@@ -52,27 +52,27 @@ pub enum Code {
 }
 
 /// All of them, in the order of their statuses.
-pub const CODES: [Code; 20] = [
-    Code::MalformedRequest,
-    Code::Unauthenticated,
-    Code::NotFound,
-    Code::VerificationNotFound,
-    Code::MethodNotAllowed,
-    Code::RequestTimeout,
-    Code::IdempotencyInProgress,
-    Code::VerificationClosed,
-    Code::PayloadTooLarge,
-    Code::UnsupportedMediaType,
-    Code::InvalidEmail,
-    Code::EmailNotAllowed,
-    Code::PurposeNotAllowed,
-    Code::InvalidCode,
-    Code::IdempotencyMismatch,
-    Code::RateLimited,
-    Code::InternalError,
-    Code::DeliveryFailed,
-    Code::Unavailable,
-    Code::Overloaded,
+pub const CODES: [ProblemCode; 20] = [
+    ProblemCode::MalformedRequest,
+    ProblemCode::Unauthenticated,
+    ProblemCode::NotFound,
+    ProblemCode::VerificationNotFound,
+    ProblemCode::MethodNotAllowed,
+    ProblemCode::RequestTimeout,
+    ProblemCode::IdempotencyInProgress,
+    ProblemCode::VerificationClosed,
+    ProblemCode::PayloadTooLarge,
+    ProblemCode::UnsupportedMediaType,
+    ProblemCode::InvalidEmail,
+    ProblemCode::EmailNotAllowed,
+    ProblemCode::PurposeNotAllowed,
+    ProblemCode::InvalidCode,
+    ProblemCode::IdempotencyMismatch,
+    ProblemCode::RateLimited,
+    ProblemCode::InternalError,
+    ProblemCode::DeliveryFailed,
+    ProblemCode::Unavailable,
+    ProblemCode::Overloaded,
 ];
 
 /// What is said of one code.
@@ -84,7 +84,7 @@ struct Entry {
     advice: &'static str,
 }
 
-impl Code {
+impl ProblemCode {
     /// The status that it comes with.
     pub fn status(self) -> StatusCode {
         StatusCode::from_u16(self.entry().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use poem_openapi::{Enum, Object};
 
 use crate::api::json::{Body, Members};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::{Problem, ProblemCode};
 use crate::api::refusal::Refusal;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::purpose::Purpose;
@@ -134,7 +134,8 @@ pub struct ResendBody {
 impl CreateBody {
     /// The members as they were, for a fingerprint; the address; and the rest.
     pub fn parse(self) -> Result<(Vec<Option<String>>, EmailAddress, Asked), Problem> {
-        let address = EmailAddress::parse(self.email.trim()).map_err(|_| Problem::new(Code::InvalidEmail))?;
+        let address =
+            EmailAddress::parse(self.email.trim()).map_err(|_| Problem::new(ProblemCode::InvalidEmail))?;
         Ok((self.members, address, self.asked))
     }
 }

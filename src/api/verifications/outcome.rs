@@ -1,6 +1,6 @@
 //! What the use cases' outcomes are called in the v1 API.
 
-use super::{Code, Meter, Problem, VerificationId};
+use super::{Meter, Problem, ProblemCode, VerificationId};
 use crate::api::problem::More;
 use crate::service::{CancelError, CheckError, CreateError, Metered, ResendError, ShowError, StartError};
 
@@ -24,7 +24,7 @@ where
 impl Problem {
     /// The mail of that verification may still arrive.
     fn may_arrive(id: &VerificationId) -> Self {
-        Self::with_detail(Code::DeliveryFailed, MAY_ARRIVE.to_owned()).and(More::Id(id.to_string()))
+        Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned()).and(More::Id(id.to_string()))
     }
 }
 
@@ -32,11 +32,13 @@ impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Limited(standing) => Self::limited(&standing),
-            StartError::Overloaded => Self::new(Code::Overloaded),
-            StartError::Unavailable => Self::new(Code::Unavailable),
-            StartError::Refused => Self::new(Code::DeliveryFailed),
-            StartError::OutcomeUnknown => Self::with_detail(Code::DeliveryFailed, MAY_ARRIVE.to_owned()),
-            StartError::Fault => Self::new(Code::InternalError),
+            StartError::Overloaded => Self::new(ProblemCode::Overloaded),
+            StartError::Unavailable => Self::new(ProblemCode::Unavailable),
+            StartError::Refused => Self::new(ProblemCode::DeliveryFailed),
+            StartError::OutcomeUnknown => {
+                Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned())
+            }
+            StartError::Fault => Self::new(ProblemCode::InternalError),
         }
     }
 }
@@ -46,9 +48,11 @@ impl From<CreateError> for Problem {
         match error {
             CreateError::Send(error) => error.into(),
             CreateError::OutcomeUnknown(id) => Self::may_arrive(&id),
-            CreateError::InProgress => Self::new(Code::IdempotencyInProgress),
-            CreateError::Mismatch => Self::new(Code::IdempotencyMismatch),
-            CreateError::Forgotten => Self::with_detail(Code::VerificationNotFound, FORGOTTEN.to_owned()),
+            CreateError::InProgress => Self::new(ProblemCode::IdempotencyInProgress),
+            CreateError::Mismatch => Self::new(ProblemCode::IdempotencyMismatch),
+            CreateError::Forgotten => {
+                Self::with_detail(ProblemCode::VerificationNotFound, FORGOTTEN.to_owned())
+            }
         }
     }
 }
@@ -56,8 +60,10 @@ impl From<CreateError> for Problem {
 impl From<ResendError> for Problem {
     fn from(error: ResendError) -> Self {
         match error {
-            ResendError::Unknown => Self::new(Code::VerificationNotFound),
-            ResendError::Closed(status) => Self::with(Code::VerificationClosed, More::Closed(status.into())),
+            ResendError::Unknown => Self::new(ProblemCode::VerificationNotFound),
+            ResendError::Closed(status) => {
+                Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
+            }
             ResendError::OutcomeUnknown(id) => Self::may_arrive(&id),
             ResendError::Send(error) => error.into(),
         }
@@ -67,13 +73,15 @@ impl From<ResendError> for Problem {
 impl From<CheckError> for Problem {
     fn from(error: CheckError) -> Self {
         match error {
-            CheckError::Invalid { left } => Self::with(Code::InvalidCode, More::Attempts(left)),
-            CheckError::Unknown => Self::new(Code::VerificationNotFound),
-            CheckError::Closed(status) => Self::with(Code::VerificationClosed, More::Closed(status.into())),
+            CheckError::Invalid { left } => Self::with(ProblemCode::InvalidCode, More::Attempts(left)),
+            CheckError::Unknown => Self::new(ProblemCode::VerificationNotFound),
+            CheckError::Closed(status) => {
+                Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
+            }
             CheckError::Limited(standing) => Self::limited(&standing),
-            CheckError::Overloaded => Self::new(Code::Overloaded),
-            CheckError::Unavailable => Self::new(Code::Unavailable),
-            CheckError::Fault => Self::new(Code::InternalError),
+            CheckError::Overloaded => Self::new(ProblemCode::Overloaded),
+            CheckError::Unavailable => Self::new(ProblemCode::Unavailable),
+            CheckError::Fault => Self::new(ProblemCode::InternalError),
         }
     }
 }
@@ -81,9 +89,9 @@ impl From<CheckError> for Problem {
 impl From<ShowError> for Problem {
     fn from(error: ShowError) -> Self {
         match error {
-            ShowError::Unknown => Self::new(Code::VerificationNotFound),
-            ShowError::Unavailable => Self::new(Code::Unavailable),
-            ShowError::Fault => Self::new(Code::InternalError),
+            ShowError::Unknown => Self::new(ProblemCode::VerificationNotFound),
+            ShowError::Unavailable => Self::new(ProblemCode::Unavailable),
+            ShowError::Fault => Self::new(ProblemCode::InternalError),
         }
     }
 }
@@ -91,9 +99,11 @@ impl From<ShowError> for Problem {
 impl From<CancelError> for Problem {
     fn from(error: CancelError) -> Self {
         match error {
-            CancelError::Unknown => Self::new(Code::VerificationNotFound),
-            CancelError::Closed(status) => Self::with(Code::VerificationClosed, More::Closed(status.into())),
-            CancelError::Unavailable => Self::new(Code::Unavailable),
+            CancelError::Unknown => Self::new(ProblemCode::VerificationNotFound),
+            CancelError::Closed(status) => {
+                Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
+            }
+            CancelError::Unavailable => Self::new(ProblemCode::Unavailable),
         }
     }
 }

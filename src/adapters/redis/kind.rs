@@ -1,0 +1,45 @@
+//! What kind of Redis it is: whether it keeps what it is told.
+//!
+//! Asks and says; must not decide what follows from it.
+
+use super::{Fence, RedisStore};
+use crate::ports::StoreError;
+
+impl RedisStore {
+    /// What this Redis can lose that it has acknowledged, one sentence each.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn weaknesses(&self) -> Result<Vec<&'static str>, StoreError> {
+        let mut connection = self.connections.get().await?;
+        let info = redis::cmd("INFO");
+        let info: String = info.query_async(&mut connection.manager).await.map_err(StoreError::new)?;
+        let says = |line: &str| info.lines().any(|other| other.trim_end() == line);
+        let mut weaknesses = Vec::new();
+        if !says("aof_enabled:1") {
+            weaknesses.push(
+                "it has no append-only file: a restart forgets what was counted, or revives used codes",
+            );
+        }
+        if !says("connected_slaves:0") && self.fence == Fence::Down {
+            weaknesses.push(
+                "it has replicas: one that takes over can revive used codes; OTP_REDIS__FENCE=true closes all live \
+                 codes then instead",
+            );
+        }
+        Ok(weaknesses)
+    }
+
+    /// Where Redis would throw counters away to make room, no error would tell (SEC-73).
+    pub(super) async fn evicts_nothing(&self) -> Result<(), StoreError> {
+        let mut connection = self.connections.get().await?;
+        let mut info = redis::cmd("INFO");
+        let info: String =
+            info.arg("memory").query_async(&mut connection.manager).await.map_err(StoreError::new)?;
+        if info.lines().any(|line| line.trim_end() == "maxmemory_policy:noeviction") {
+            Ok(())
+        } else {
+            Err(StoreError::new("Redis may forget what was counted: its maxmemory-policy must be noeviction"))
+        }
+    }
+}
