@@ -15,7 +15,7 @@ const COMMANDS = {
   python: ["../venv/bin/python", "confirm.py"],
   typescript: ["node", "confirm.js"],
   ruby: ["ruby", "-I", "otpd/lib", "confirm.rb"],
-  perl: ["perl", "confirm.pl"],
+  php: ["php", "confirm.php"],
 };
 
 /** What is to be tried: a name and a function for each language. */
