@@ -8,7 +8,7 @@ $verifications = new Otpd\Api\VerificationsApi();
 $id = $verifications->createVerification(new Otpd\Model\CreateVerificationRequest(['email' => $argv[1]]))->getId();
 while (empty($approval)) {
     echo 'code: ';
-    $check = new Otpd\Model\CheckVerificationRequest(['code' => trim(fgets(STDIN))]);
+    $check = new Otpd\Model\CheckVerificationRequest(['code' => trim(fgets(STDIN) ?: exit(1))]);
     try {
         $approval = $verifications->checkVerification($id, $check);
     } catch (Otpd\ApiException $error) {

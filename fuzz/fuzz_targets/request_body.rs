@@ -1,11 +1,12 @@
-//! Requests to the simple endpoints: whatever the body, the answer is one of a closed set and repeats nothing.
+//! Requests to the simple endpoints, and a start in v1: whatever the body, the answer is one of a closed set and repeats
+//! nothing of a refused one.
 //!
 //! The first octet chooses the endpoint and the media type, the rest is the body. It goes through the whole of
 //! the HTTP edge, over the parts of `otpd dev`.
 
 #![no_main]
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use otpd::adapters::clock::SystemClock;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
-use otpd::api::{self, ForwardedHeader, Keys, Proxies, SimpleAccess};
+use otpd::api::{self, ForwardedHeader, Keys, Proxies, SimpleAccess, TenantKeys};
+use otpd::domain::api_key::{self, KeyHash};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::HashCost;
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
 use otpd::domain::pepper::{Pepper, Peppers};
-use otpd::domain::purpose::Purposes;
+use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
 use otpd::domain::slot::IndexKey;
 use otpd::domain::tenant::{Account, Tenant};
@@ -54,8 +56,25 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 static ENDPOINT: LazyLock<BoxEndpoint<'static>> = LazyLock::new(endpoint);
 
+/// The key of the one tenant.
+const KEY: [u8; 32] = [3; 32];
+
+/// What a start in v1 may say to a body.
+const CODES: [(u16, &str); 6] = [
+    (400, "malformed_request"),
+    (413, "payload_too_large"),
+    (415, "unsupported_media_type"),
+    (422, "invalid_email"),
+    (422, "purpose_not_allowed"),
+    (429, "rate_limited"),
+];
+
 fuzz_target!(|octets: &[u8]| {
     let Some((choice, body)) = octets.split_first() else { return };
+    if choice & 8 != 0 {
+        start(MEDIA_TYPES[usize::from(choice >> 1) % MEDIA_TYPES.len()], body);
+        return;
+    }
     let path = if choice & 1 == 0 { "/send-otp" } else { "/verify-otp" };
     let media_type = MEDIA_TYPES[usize::from(choice >> 1) % MEDIA_TYPES.len()];
     let (status, answer) = RUNTIME.block_on(answer(path, media_type, body.to_vec()));
@@ -69,8 +88,22 @@ fuzz_target!(|octets: &[u8]| {
     assert!(is_object || status != StatusCode::OK);
 });
 
+/// A start in v1 is created, or refused with a problem of the closed set.
+fn start(media_type: &str, body: &[u8]) {
+    let (status, answer) = RUNTIME.block_on(answer("/v1/verifications", media_type, body.to_vec()));
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+    if status == StatusCode::CREATED {
+        assert_eq!(answer["status"], "pending");
+        return;
+    }
+    let code = answer["code"].as_str().expect("a code");
+    assert!(CODES.contains(&(status.as_u16(), code)), "{status}: {answer}");
+    assert_eq!(answer["status"], status.as_u16());
+}
+
 async fn answer(path: &'static str, media_type: &str, body: Vec<u8>) -> (StatusCode, String) {
     let request = Request::builder().method(poem::http::Method::POST).uri_str(path).content_type(media_type);
+    let request = request.header("authorization", format!("Bearer {}", *api_key::text(&KEY)));
     let response = ENDPOINT.get_response(request.body(body)).await;
     (response.status(), response.into_body().into_string().await.expect("text"))
 }
@@ -108,12 +141,32 @@ fn endpoint() -> BoxEndpoint<'static> {
         service,
         code_length,
         simple: SimpleAccess::Open,
-        keys: Keys::default(),
+        keys: keys(),
         origins: Vec::new(),
         proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
         shield: None,
         mailbox: None,
     })
+}
+
+/// One key, of a tenant with two purposes.
+fn keys() -> Keys {
+    let address = EmailAddress::parse("otpd@dev.example").expect("an address");
+    let purposes = ["login", "signup"].map(|purpose| Purpose::parse(purpose).expect("a purpose"));
+    let account = Account {
+        tenant: Tenant::parse("fuzz").expect("a name"),
+        sender: Sender { address, brand: "otpd".to_owned() },
+        purposes: Purposes::Only(purposes.to_vec()),
+        limits: limits(),
+    };
+    let hash = KeyHash::of(&api_key::text(&KEY)).expect("a key");
+    let most = NonZeroU32::new(10_000_000).expect("a number");
+    Keys::new(&[TenantKeys {
+        account: Arc::new(account),
+        keys: vec![(KeyName::parse("k1").expect("a name"), hash)],
+        sends_per_minute: most,
+        checks_per_minute: most,
+    }])
 }
 
 /// As wide as they get in so short a time that the logs stay short; beyond it, 429 is the right answer.
