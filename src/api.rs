@@ -16,6 +16,7 @@ mod problem;
 mod rate_limit;
 mod refusal;
 mod routes;
+mod security_txt;
 mod shield;
 mod simple;
 mod spec;
@@ -35,7 +36,7 @@ use self::routes::RouteTable;
 pub use self::shield::Shield;
 use self::spec::Document;
 use crate::domain::code::CodeLength;
-use crate::ports::Mailbox;
+use crate::ports::{Clock, Mailbox};
 use crate::service::Service;
 
 /// Whether the two simple endpoints are there.
@@ -65,6 +66,10 @@ pub struct Parts {
     pub proxies: Proxies,
     /// What sheds load, where anything does.
     pub shield: Option<Shield>,
+    /// Whom to tell of a hole, where that is said.
+    pub security_contact: Option<String>,
+    /// The time of day, for what it says.
+    pub clock: Arc<dyn Clock>,
     /// The captured mails, under `otpd dev` only.
     pub mailbox: Option<Arc<dyn Mailbox>>,
 }
@@ -107,6 +112,9 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
     let documents = docs::Documents::of(&api, &document);
     let mut table = RouteTable::of_spec(&document.json());
     let mut routes = documents.routes(&mut table);
+    if let Some(contact) = parts.security_contact {
+        routes = security_txt::routes(routes, &mut table, contact, parts.clock);
+    }
     if let Some(mailbox) = parts.mailbox {
         routes = dev::routes(routes, &mut table, mailbox);
     }

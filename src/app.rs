@@ -180,6 +180,11 @@ impl App {
             origins: origins.collect::<Result<_, _>>()?,
             proxies,
             shield,
+            security_contact: match &common.http.security_contact {
+                http::SecurityContact::None => None,
+                http::SecurityContact::At(uri) => Some(uri.clone()),
+            },
+            clock: Arc::new(SystemClock),
             mailbox: world.mailbox,
         });
         Ok(Self { service, endpoint, keys, max_connections: server::room_for(common.http.max_connections) })

@@ -24,6 +24,8 @@ pub mod tenants;
 mod texts;
 mod value;
 
+use std::time::Duration;
+
 use dangerous::Dangerous;
 use reader::Reader;
 
@@ -61,6 +63,8 @@ pub struct Common {
     pub codes: codes::Codes,
     /// What may be done how often.
     pub limits: Limits,
+    /// Whether limits may be weaker than is safe.
+    pub weak_limits: bool,
     /// What one key may ask, where its tenant does not say otherwise.
     pub key_rates: tenants::KeyRates,
     /// Who may call the v1 API.
@@ -126,31 +130,39 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let shield = limits::read_shield(reader);
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
-    let (limits, tenants) = kept_for_all(limits?, tenants?);
-    Some(Common {
+    let mut common = Common {
         http: http?,
         simple: simple?,
         brand: brand?,
         issuer: issuer?,
         codes: codes?,
-        limits,
+        limits: limits?,
+        weak_limits: dangerous.weak_limits,
         key_rates: key_rates?,
-        tenants,
+        tenants: tenants?,
         shield: shield?,
         hash: hash?,
         log: log?,
-    })
+    };
+    common.keep_sends_for_all();
+    Some(common)
 }
 
-/// A person's sends are kept in one log, so for as long as they matter to any tenant.
-fn kept_for_all(mut limits: Limits, mut tenants: Vec<tenants::Tenant>) -> (Limits, Vec<tenants::Tenant>) {
-    let all = tenants.iter().map(|tenant| tenant.limits.sends.kept).chain([limits.sends.kept]);
-    let longest = all.max().unwrap_or_default();
-    limits.sends.kept = longest;
-    for tenant in &mut tenants {
-        tenant.limits.sends.kept = longest;
+impl Common {
+    /// Keeps a person's sends, which are in one log, for as long as they matter to any tenant.
+    fn keep_sends_for_all(&mut self) {
+        let all = self.tenants.iter().map(|tenant| tenant.limits.sends.kept).chain([self.limits.sends.kept]);
+        let longest = all.max().unwrap_or_default();
+        self.keep_sends_for(longest);
     }
-    (limits, tenants)
+
+    /// Keeps a person's sends for so long, whoever they are for.
+    pub fn keep_sends_for(&mut self, kept: Duration) {
+        self.limits.sends.kept = kept;
+        for tenant in &mut self.tenants {
+            tenant.limits.sends.kept = kept;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The use cases: send a code and check a guess, on the simple endpoints and under ids.
 //!
 //! Decides in which order things happen and what each outcome means. Must not know HTTP, Redis or SMTP. Each use
-//! case runs in a task of its own, so that a caller who hangs up cannot stop it halfway.
+//! case that changes something runs in a task of its own, so that a caller who hangs up cannot stop it halfway.
 
 use std::error::Error;
 use std::fmt;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
@@ -20,7 +21,8 @@ use crate::domain::ledger::Standing;
 use crate::domain::limit::RelayMails;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
-use crate::domain::slot::IndexKey;
+use crate::domain::sealed::{Particulars, Sealed};
+use crate::domain::slot::{IndexKey, Slot};
 use crate::domain::tenant::Account;
 use crate::domain::verification::Policy;
 use crate::domain::verification_id::VerificationId;
@@ -104,16 +106,30 @@ impl<T> Metered<T> {
     }
 }
 
-impl<T, E> Metered<Result<T, E>> {
-    /// Refused before anything was charged; `limited` tells the ledger where one refused.
-    fn refused(error: E, limited: impl Fn(&E) -> Option<Standing>) -> Self {
-        Self { standing: limited(&error), outcome: Err(error) }
+/// An error that may be a full ledger.
+pub trait Limited {
+    /// The ledger that refused, if one did.
+    fn limited(&self) -> Option<Standing>;
+}
+
+impl<T, E: Limited> Metered<Result<T, E>> {
+    /// Refused before anything was charged.
+    fn refused(error: E) -> Self {
+        Self { standing: error.limited(), outcome: Err(error) }
     }
 
     /// What became of it after a network was charged: the ledger that refused, else that of the network.
-    fn after(toll: &Toll, outcome: Result<T, E>, limited: impl Fn(&E) -> Option<Standing>) -> Self {
-        let standing = outcome.as_ref().err().and_then(limited).or_else(|| toll.standing());
+    fn after(toll: &Toll, outcome: Result<T, E>) -> Self {
+        let standing = outcome.as_ref().err().and_then(Limited::limited).or_else(|| toll.standing());
         Self { outcome, standing }
+    }
+}
+
+impl Parts {
+    /// What a verification is about; `None`, as if it were not there, where its pepper is gone.
+    fn unseal(&self, slot: &Slot, sealed: &Sealed) -> Option<Particulars> {
+        let opened = sealed.open(&slot.binding(), &self.secrets.peppers);
+        opened.inspect_err(|error| log(error, "a verification is as good as forgotten")).ok()
     }
 }
 
@@ -208,7 +224,7 @@ impl Service {
         self.in_place(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
-    /// Shows a verification to its tenant.
+    /// Shows a verification to its tenant. Reads only: it ends where the caller goes away.
     ///
     /// # Errors
     /// [`ShowError`]: there is none, or it cannot be told.
@@ -220,8 +236,10 @@ impl Service {
     ///
     /// # Errors
     /// [`CancelError`]: there is none, or it ended otherwise.
-    pub async fn cancel(&self, account: &Account, id: &VerificationId) -> Result<(), CancelError> {
-        cancel::cancel(&self.parts, account, id).await
+    pub async fn cancel(&self, account: Arc<Account>, id: VerificationId) -> Result<(), CancelError> {
+        let parts = Arc::clone(&self.parts);
+        let work = async move { cancel::cancel(&parts, &account, &id).await };
+        self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
     }
 
     /// The keys that sign proofs, the current one first.
@@ -262,7 +280,6 @@ impl Service {
         fault: E,
         work: impl Future<Output = Metered<Result<T, E>>> + Send + 'static,
     ) -> Metered<Result<T, E>> {
-        use tracing::Instrument as _;
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             return Metered::not_at_all(Err(overloaded));
         };

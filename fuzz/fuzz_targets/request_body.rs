@@ -145,6 +145,8 @@ fn endpoint() -> BoxEndpoint<'static> {
         origins: Vec::new(),
         proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
         shield: None,
+        security_contact: None,
+        clock: Arc::new(SystemClock),
         mailbox: None,
     })
 }

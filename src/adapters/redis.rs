@@ -29,9 +29,7 @@ use crate::domain::limit::{Ledger, NetworkLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Slot, Subject, Tag};
 use crate::domain::verification::{GuessToken, LONGEST_LIFE, Millis, Policy, Status, View, millis};
-use crate::ports::{
-    Action, Charged, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
-};
+use crate::ports::{Charged, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError};
 
 /// Verifications and ledgers in Redis.
 pub struct RedisStore {
@@ -117,10 +115,7 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError> {
-        let ledger = match account.action {
-            Action::Send => Ledger::NetworkSends,
-            Action::Guess => Ledger::NetworkGuesses,
-        };
+        let ledger = account.action.ledger();
         let mut windows = Windows::default();
         windows.add(1, &Quota { ledger, limit: &limit.network, shared: 0 });
         if account.network.link.is_some() {
@@ -139,18 +134,12 @@ impl Store for RedisStore {
         site: Option<&Tag>,
         limits: &SendLimits,
     ) -> Result<Charged, StoreError> {
-        let mut windows = Windows::default();
-        for quota in limits.quotas(site.is_some()) {
-            windows.add(1, &quota);
-        }
+        let windows = Windows::of(&limits.quotas(site.is_some()));
         self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, limits.kept, &windows).await
     }
 
     async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError> {
-        let mut windows = Windows::default();
-        for quota in limits.quotas(false) {
-            windows.add(1, &quota);
-        }
+        let windows = Windows::of(&limits.quotas(false));
         let (keys, mark) = ([key::sends(&subject.person)], subject.mark(None).0);
         let args: [&dyn Argument; 3] = [&mark.as_slice(), &windows.count(), &windows.numbers];
         match self.call(&self.scripts.outlook, &keys, &args).await? {

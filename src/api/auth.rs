@@ -12,14 +12,13 @@ use governor::middleware::StateInformationMiddleware;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use poem::http::HeaderMap;
 use poem::http::header::AUTHORIZATION;
-use poem::{FromRequest, Request, RequestBody};
+use poem::{Error, FromRequest, Request, RequestBody};
 use poem_openapi::SecurityScheme;
 use poem_openapi::auth::Bearer;
 
 use super::SimpleAccess;
-use super::problem::Problem;
 use super::rate_limit::{self, Meter};
-use super::refusal::Refusal;
+use super::refusal::{self, Form, Refusal};
 use crate::domain::api_key::KeyHash;
 use crate::domain::key_name::KeyName;
 use crate::domain::tenant::Account;
@@ -54,13 +53,13 @@ pub struct Caller {
     /// Which of its keys.
     pub label: KeyName,
     /// Creations and resends.
-    pub sends: Bucket,
+    sends: Arc<Bucket>,
     /// All else.
-    pub checks: Bucket,
+    checks: Arc<Bucket>,
 }
 
 /// A token bucket that is full again after a minute.
-pub struct Bucket {
+struct Bucket {
     tokens: DefaultDirectRateLimiter<StateInformationMiddleware>,
     per_minute: NonZeroU32,
 }
@@ -74,20 +73,26 @@ impl Keys {
         keys
     }
 
-    /// Other keys from now on. Requests that have been let in are served.
+    /// Other keys from now on; those that stay keep their buckets. Requests that have been let in are served.
     pub fn replace(&self, tenants: &[TenantKeys]) {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = |hash: &KeyHash| held.iter().find(|(other, _)| other.matches(hash));
         let entries = tenants.iter().flat_map(|tenant| {
             tenant.keys.iter().map(|(label, hash)| {
+                let before = before(hash).map(|(_, caller)| caller);
+                let sends = before.map(|caller| &caller.sends);
+                let checks = before.map(|caller| &caller.checks);
                 let caller = Caller {
                     account: Arc::clone(&tenant.account),
                     label: label.clone(),
-                    sends: Bucket::new(tenant.sends_per_minute),
-                    checks: Bucket::new(tenant.checks_per_minute),
+                    sends: Bucket::kept_or_new(sends, tenant.sends_per_minute),
+                    checks: Bucket::kept_or_new(checks, tenant.checks_per_minute),
                 };
                 (*hash, Arc::new(caller))
             })
         });
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = entries.collect();
+        let entries: Entries = entries.collect();
+        *held = entries;
     }
 
     /// Who shows a key in `Authorization` that opens something. Every hash is looked at, whichever it is.
@@ -113,13 +118,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Bucket {
-    fn new(per_minute: NonZeroU32) -> Self {
-        let tokens = RateLimiter::direct(Quota::per_minute(per_minute));
-        Self { tokens: tokens.with_middleware(), per_minute }
+    /// The one that a key had before, if it holds as much.
+    fn kept_or_new(before: Option<&Arc<Self>>, per_minute: NonZeroU32) -> Arc<Self> {
+        let kept = before.filter(|bucket| bucket.per_minute == per_minute);
+        kept.cloned().unwrap_or_else(|| {
+            let tokens = RateLimiter::direct(Quota::per_minute(per_minute)).with_middleware();
+            Arc::new(Self { tokens, per_minute })
+        })
     }
 
-    /// Takes a token, and tells how many are left.
-    pub fn take(&self, meter: &Meter) -> Result<(), Problem> {
+    /// Takes a token, and tells how many are left; else for how many seconds to wait.
+    fn take(&self, meter: &Meter) -> Result<(), u64> {
         match self.tokens.check() {
             Ok(state) => {
                 let left = state.remaining_burst_capacity();
@@ -131,7 +140,7 @@ impl Bucket {
                 let wait = refused.wait_time_from(DefaultClock::default().now());
                 let wait = rate_limit::seconds(wait).max(1);
                 self.show(meter, 0, wait);
-                Err(Problem::rate_limited(POLICY, wait))
+                Err(wait)
             }
         }
     }
@@ -153,16 +162,34 @@ async fn known(request: &Request, _: Bearer) -> Option<Arc<Caller>> {
     request.data::<Arc<Caller>>().cloned()
 }
 
-/// That a request may use the simple endpoints.
-pub struct Admission;
+/// That a request may go on, and one token less for a creation or a resend: before the body is looked at.
+pub struct Sending;
 
-impl<'a> FromRequest<'a> for Admission {
+/// The same for anything else.
+pub struct Asking;
+
+impl<'a> FromRequest<'a> for Sending {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        let is_keyed = request.data::<SimpleAccess>() == Some(&SimpleAccess::Keyed);
-        if is_keyed && request.data::<Arc<Caller>>().is_none() {
-            return Err(Refusal::Unauthenticated.into());
-        }
-        Ok(Self)
+        admit(request, |caller| &caller.sends).map(|()| Self)
+    }
+}
+
+impl<'a> FromRequest<'a> for Asking {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        admit(request, |caller| &caller.checks).map(|()| Self)
+    }
+}
+
+/// Takes a token of the key that was shown. Without one the simple endpoints go on where they are open; v1 has its
+/// security scheme.
+fn admit(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poem::Result<()> {
+    let is_open = request.data::<SimpleAccess>() == Some(&SimpleAccess::Open);
+    match (request.data::<Arc<Caller>>(), request.data::<Meter>()) {
+        (Some(caller), Some(meter)) => bucket(caller).take(meter).map_err(|wait| {
+            Error::from_response(refusal::limited(Form::of(request.uri().path()), POLICY, wait))
+        }),
+        _ if is_open => Ok(()),
+        _ => Err(Refusal::Unauthenticated.into()),
     }
 }
 
@@ -255,8 +282,11 @@ mod tests {
         for _ in 0..3 {
             caller.sends.take(&Meter::default()).unwrap();
         }
-        let problem = caller.sends.take(&Meter::default()).unwrap_err();
-        assert!(format!("{problem:?}").contains("Limit(\"key\", 20)"), "{problem:?}");
+        assert_eq!(caller.sends.take(&Meter::default()), Err(20));
         caller.checks.take(&Meter::default()).unwrap();
+        // Reading the settings anew fills no bucket.
+        keys.replace(&[tenant("a", &[1])]);
+        let caller = keys.caller(&shown(&[bearer(1)])).unwrap();
+        caller.sends.take(&Meter::default()).unwrap_err();
     }
 }

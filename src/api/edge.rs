@@ -92,8 +92,8 @@ impl<E: Endpoint> Edged<E> {
             http.method = method,
             http.route = route,
             http.status = response.status().as_u16(),
-            tenant = caller.map(|caller| caller.account.tenant.name()),
-            key = caller.map(|caller| caller.label.as_str()),
+            tenant.name = caller.map(|caller| caller.account.tenant.name()),
+            key.label = caller.map(|caller| caller.label.as_str()),
             duration_ms = begun.elapsed().as_secs_f64() * 1e3,
             "answered"
         );

@@ -5,7 +5,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::refusal::RETRY_SECONDS;
-use super::simple::Tag;
+use super::spec::Tag;
 use crate::service::Service;
 
 /// The two probes.

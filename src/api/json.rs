@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use poem::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use poem::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
@@ -59,10 +59,11 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> Result<Self> {
-        if !T::IS_REQUIRED && has_no_body(request) {
-            return Ok(Self(T::read(b"{}")?));
+        check_length(request)?;
+        let media_type = check_media_type(request);
+        if T::IS_REQUIRED {
+            media_type?;
         }
-        check_head(request)?;
         let body = body.take()?;
         let octets = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
             .await
@@ -71,22 +72,16 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
                 poem::error::ReadBodyError::PayloadTooLarge => Refusal::PayloadTooLarge,
                 _ => Refusal::Malformed(Flaw::Unreadable),
             })?;
+        if octets.is_empty() && !T::IS_REQUIRED {
+            return Ok(Self(T::read(b"{}")?));
+        }
+        media_type?;
         Ok(Self(T::read(&octets)?))
     }
 }
 
-/// Whether a request says that it has no body: neither a length nor a coding (RFC 9112 section 6.3).
-fn has_no_body(request: &Request) -> bool {
-    let is_empty = |length: &str| length.trim() == "0";
-    request.header(CONTENT_LENGTH).is_none_or(is_empty) && !request.headers().contains_key(TRANSFER_ENCODING)
-}
-
-/// What can be refused before a single octet of the body is read.
-fn check_head(request: &Request) -> Result<(), Refusal> {
-    let is_json = request.header(CONTENT_TYPE).is_some_and(is_json);
-    if !is_json || request.header(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(Refusal::UnsupportedMediaType);
-    }
+/// What is too long by its own word is refused before an octet of it is read.
+fn check_length(request: &Request) -> Result<(), Refusal> {
     let length = request.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_MAX as u64) {
         return Err(Refusal::PayloadTooLarge);
@@ -94,9 +89,21 @@ fn check_head(request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// One media type, and no content coding.
+fn check_media_type(request: &Request) -> Result<(), Refusal> {
+    let mut types = request.headers().get_all(CONTENT_TYPE).iter();
+    let one = types.next().filter(|_| types.next().is_none());
+    let is_json = one.and_then(|value| value.to_str().ok()).is_some_and(is_json);
+    let mut codings = request.headers().get_all(CONTENT_ENCODING).iter();
+    let is_plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if is_json && is_plain { Ok(()) } else { Err(Refusal::UnsupportedMediaType) }
+}
+
 /// `application/json`, with no parameter but `charset=utf-8` (RFC 8259 section 11 defines none).
 fn is_json(content_type: &str) -> bool {
-    let Ok(media_type) = content_type.parse::<mime::Mime>() else { return false };
+    // White space may stand around the semicolons (RFC 9110 section 5.6.6), which the parser does not take.
+    let parts: Vec<_> = content_type.split(';').map(str::trim).collect();
+    let Ok(media_type) = parts.join(";").parse::<mime::Mime>() else { return false };
     media_type.essence_str() == "application/json"
         && media_type.params().all(|(name, value)| name == "charset" && value == "utf-8")
 }
@@ -225,6 +232,7 @@ mod tests {
     #[test]
     fn one_media_type_is_json() {
         assert!(is_json("application/json") && is_json("Application/JSON; charset=UTF-8"));
+        assert!(is_json("application/json ; charset=utf-8"));
         for other in
             ["", "text/plain", "application/x+json", "application/json; charset=latin1", "text/json", "a"]
         {

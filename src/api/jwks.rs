@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::simple::Tag;
+use super::spec::Tag;
 use crate::domain::proof::{ProofKey, PublicKey};
 use crate::service::Service;
 

@@ -13,7 +13,7 @@ use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type as _};
 use poem_openapi::{ApiResponse, Object};
 
-pub use self::catalog::{CODES, ProblemCode};
+pub use self::catalog::ProblemCode;
 use super::rate_limit;
 use super::refusal::RETRY_SECONDS;
 use super::verifications::VerificationStatus;

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
 use poem::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::http::{HeaderValue, StatusCode};
 use poem::middleware::PanicHandler;
@@ -122,7 +122,7 @@ impl Refusal {
             (Form::Problem, _) => Problem::new(self.code()).into_response(),
         };
         let headers = response.headers_mut();
-        if self == Self::Unavailable {
+        if (form, self) == (Form::Message, Self::Unavailable) {
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
         }
         if self == Self::Unauthenticated {
@@ -130,6 +130,16 @@ impl Refusal {
         }
         response
     }
+}
+
+/// The answer where a limit of load is full.
+pub fn limited(form: Form, policy: &'static str, wait: u64) -> Response {
+    let mut response = match form {
+        Form::Message => message(ProblemCode::RateLimited.status(), TOO_MANY_REQUESTS),
+        Form::Problem => Problem::rate_limited(policy, wait).into_response(),
+    };
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+    response
 }
 
 /// An answer in the simple endpoints' form.
@@ -213,7 +223,7 @@ impl<E: Endpoint> Endpoint for Refusing<E> {
 fn refusal_of(error: &Error) -> Refusal {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         *refusal
-    } else if error.is::<NotFoundError>() {
+    } else if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
         Refusal::NotFound
     } else if error.is::<MethodNotAllowedError>() {
         Refusal::MethodNotAllowed

@@ -12,11 +12,8 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-use poem::http::HeaderValue;
-use poem::http::header::RETRY_AFTER;
-use poem::{IntoResponse as _, Response};
+use poem::Response;
 
-use super::problem::{Problem, ProblemCode};
 use super::rate_limit;
 use super::refusal::{self, Form};
 
@@ -59,13 +56,8 @@ impl Shield {
     /// The answer to a request that was not admitted.
     pub fn refuse(&self, wait: Duration, form: Form) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
-        let mut response = match form {
-            Form::Message => refusal::message(ProblemCode::RateLimited.status(), refusal::TOO_MANY_REQUESTS),
-            Form::Problem => Problem::rate_limited("shield", wait).into_response(),
-        };
-        let headers = response.headers_mut();
-        headers.insert(RETRY_AFTER, HeaderValue::from(wait));
-        rate_limit::set(headers, &self.policy, &format!("\"shield\";r=0;t={wait}"));
+        let mut response = refusal::limited(form, "shield", wait);
+        rate_limit::set(response.headers_mut(), &self.policy, &format!("\"shield\";r=0;t={wait}"));
         response
     }
 

@@ -6,34 +6,22 @@ mod error;
 
 use poem::web::Data;
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Object, OpenApi, Tags};
+use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
 use self::error::SimpleError;
-use super::auth::Admission;
+use super::auth::{Asking, Sending};
 use super::client_ip::Client;
 use super::json::{self, Body, StrictJson};
 use super::rate_limit::Meter;
 use super::refusal::Refusal;
+use super::spec::Tag;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::service::{Metered, Service};
 
 /// The two simple endpoints.
 pub struct SimpleApi;
-
-/// Groups operations in the documentation.
-#[derive(Tags)]
-pub enum Tag {
-    /// Send a code to an address and verify it; one code per address at a time.
-    Simple,
-    /// Verifications under ids of their own, for programs with an API key; errors are problems (RFC 9457).
-    Verifications,
-    /// The public half of the keys that sign proofs.
-    Proofs,
-    /// For load balancers and orchestrators.
-    Health,
-}
 
 /// What every answer of the simple endpoints says.
 #[derive(Debug, Object)]
@@ -148,7 +136,7 @@ impl SimpleApi {
     #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
     async fn send_otp(
         &self,
-        _admission: Admission,
+        _token: Sending,
         service: Data<&Service>,
         client: Data<&Client>,
         meter: Data<&Meter>,
@@ -167,7 +155,7 @@ impl SimpleApi {
     #[oai(path = "/verify-otp", method = "post", operation_id = "verifyOtp")]
     async fn verify_otp(
         &self,
-        _admission: Admission,
+        _token: Asking,
         service: Data<&Service>,
         code_length: Data<&CodeLength>,
         client: Data<&Client>,

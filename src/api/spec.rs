@@ -8,10 +8,10 @@ use std::iter;
 
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{ToYAML, Type};
-use poem_openapi::{ApiResponse as _, OpenApi, OpenApiService};
+use poem_openapi::{ApiResponse as _, OpenApi, OpenApiService, Tags};
 use serde_json::{Map, Value, json};
 
-use super::problem::{CODES, PROBLEM_JSON, Problem, ProblemCode};
+use super::problem::{PROBLEM_JSON, Problem, ProblemCode};
 
 const AMENDMENTS: &str = include_str!("spec/amendments.json");
 
@@ -22,9 +22,9 @@ const HEADERS: [&str; 5] = ["Location", "OTP-Proof", "RateLimit", "RateLimit-Pol
 const ID_PATTERN: &str = "^[A-Za-z0-9_-]{22}$";
 const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
 
-/// The form of an idempotency key, the one header that an operation takes, and one such.
-const KEY_PATTERN: &str = "^[!-~]{1,64}$";
-const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+/// What the two headers of limits say, in v1.
+const RATE_LIMIT_POLICY: &str = "The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`).";
+const RATE_LIMIT: &str = "How they stand: what is left (`r`), and in how many seconds it is more (`t`).";
 
 /// What may come of any operation that takes a key.
 const ALWAYS: [ProblemCode; 5] = [
@@ -73,6 +73,19 @@ const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
     ("cancelVerification", &[&OF_AN_ID, &[ProblemCode::VerificationClosed]]),
 ];
 
+/// Groups operations in the documentation.
+#[derive(Tags)]
+pub enum Tag {
+    /// Send a code to an address and verify it; one code per address at a time.
+    Simple,
+    /// Verifications under ids of their own, for programs with an API key; errors are problems (RFC 9457).
+    Verifications,
+    /// The public half of the keys that sign proofs.
+    Proofs,
+    /// For load balancers and orchestrators.
+    Health,
+}
+
 /// The document.
 pub struct Document(Value);
 
@@ -81,6 +94,7 @@ impl Document {
     pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&api.spec()).unwrap_or_default();
         operations(&mut document).for_each(add_problems);
+        operations(&mut document).for_each(add_request_id);
         merge(
             &mut document,
             json!({ "components": { "schemas": problem_schemas(), "examples": examples() } }),
@@ -135,7 +149,7 @@ impl ToYAML for Document {
 
 /// What the document says of the service, with the table of problems.
 pub fn description() -> String {
-    let rows = CODES.map(|code| {
+    let rows = ProblemCode::all().map(|code| {
         format!("| {} | `{}` | {} | {} |\n", code.status().as_u16(), code.name(), code.title(), code.advice())
     });
     format!(
@@ -144,7 +158,7 @@ pub fn description() -> String {
          ## Problems\n\n\
          Every error of the v1 API is a problem (RFC 9457). Go by its `code`:\n\n\
          | status | code | meaning | what to do |\n|---|---|---|---|\n{}",
-        rows.concat()
+        rows.collect::<String>()
     )
 }
 
@@ -190,12 +204,9 @@ fn tidy_schema(schema: &mut Map<String, Value>) {
     if let Some(parts) = schema.get_mut("allOf").and_then(Value::as_array_mut) {
         parts.retain(|part| part.get("$ref").is_some());
     }
-    let parameter = match schema.get("in").and_then(Value::as_str) {
-        Some("path") => json!({ "type": "string", "pattern": ID_PATTERN, "example": ID }),
-        Some("header") => json!({ "type": "string", "pattern": KEY_PATTERN, "example": KEY }),
-        _ => return,
-    };
-    schema.insert("schema".to_owned(), parameter);
+    if schema.get("in").and_then(Value::as_str) == Some("path") {
+        schema.insert("schema".to_owned(), json!({ "type": "string", "pattern": ID_PATTERN, "example": ID }));
+    }
 }
 
 /// The schema of a problem, and those that it names.
@@ -205,12 +216,21 @@ fn problem_schemas() -> Value {
     serde_json::to_value(registry.schemas).unwrap_or_default()
 }
 
+/// Every answer has an id, by which the operator finds it in the log.
+fn add_request_id(operation: &mut Map<String, Value>) {
+    let header =
+        json!({ "description": "The id of the request in the log.", "schema": { "type": "string" } });
+    for response in responses(operation).into_iter().flat_map(|responses| responses.values_mut()) {
+        merge(response, json!({ "headers": { "X-Request-Id": header.clone() } }));
+    }
+}
+
 /// Adds what a v1 operation refuses: one response a status, with an example for each of its codes.
 fn add_problems(operation: &mut Map<String, Value>) {
     let name = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
     let Some((_, more)) = OPERATIONS.iter().find(|(known, _)| *known == name) else { return };
     let refuses = |code: &ProblemCode| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
-    let codes: Vec<ProblemCode> = CODES.into_iter().filter(refuses).collect();
+    let codes: Vec<ProblemCode> = ProblemCode::all().filter(refuses).collect();
     let Some(responses) = responses(operation) else { return };
     for same in codes.chunk_by(|one, other| one.status() == other.status()) {
         let Some(first) = same.first() else { continue };
@@ -228,31 +248,23 @@ fn response(first: ProblemCode, codes: &[ProblemCode]) -> Value {
         })
         .collect();
     let content = json!({ "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples });
-    let mut response = Map::new();
-    response.insert("description".to_owned(), meanings.join(" ").into());
-    response.insert("content".to_owned(), json!({ PROBLEM_JSON: content }));
-    if let Some(headers) = headers(first) {
-        response.insert("headers".to_owned(), headers);
-    }
-    response.into()
+    let (meanings, content) = (meanings.join(" "), json!({ PROBLEM_JSON: content }));
+    json!({ "description": meanings, "content": content, "headers": headers(first) })
 }
 
-/// The headers that a problem comes with.
-fn headers(code: ProblemCode) -> Option<Value> {
+/// The headers that a problem comes with: a key has been asked for its token before anything else is looked at.
+fn headers(code: ProblemCode) -> Value {
     let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
-    let seconds = json!({
-        "description": "Seconds to wait.", "required": true, "schema": { "type": "integer", "minimum": 1 }
-    });
-    match code.status().as_u16() {
-        401 => Some(json!({ "WWW-Authenticate": text("`Bearer`") })),
-        429 => Some(json!({
-            "Retry-After": seconds,
-            "RateLimit-Policy": text("The limits that were met: name, the most (`q`), in how many seconds (`w`)."),
-            "RateLimit": text("How they stand: what is left (`r`), and in how many seconds it is more (`t`)."),
-        })),
-        503 => Some(json!({ "Retry-After": seconds })),
-        _ => None,
+    if code == ProblemCode::Unauthenticated {
+        return json!({ "WWW-Authenticate": text("`Bearer`") });
     }
+    let mut headers = json!({ "RateLimit-Policy": text(RATE_LIMIT_POLICY), "RateLimit": text(RATE_LIMIT) });
+    if let (429 | 503, Some(headers)) = (code.status().as_u16(), headers.as_object_mut()) {
+        let seconds = json!({ "type": "integer", "format": "int64", "minimum": 1 });
+        let wait = json!({ "description": "Seconds to wait.", "required": true, "schema": seconds });
+        headers.insert("Retry-After".to_owned(), wait);
+    }
+    headers
 }
 
 /// Each code as it comes.
@@ -264,7 +276,7 @@ fn examples() -> Value {
             json!({ "summary": code.title(), "description": code.advice(), "value": value }),
         )
     };
-    Value::Object(CODES.map(example).into_iter().collect())
+    Value::Object(ProblemCode::all().map(example).collect())
 }
 
 /// The part of a patch that concerns paths which are there: the simple endpoints may be off.

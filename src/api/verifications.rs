@@ -8,20 +8,22 @@ mod outcome;
 
 use std::sync::Arc;
 
+use poem::Request;
+use poem::http::HeaderMap;
 use poem::web::Data;
-use poem_openapi::param::{Header, Path};
+use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 
 pub use self::bodies::VerificationStatus;
 use self::bodies::{Approval, CheckBody, CreateBody, ResendBody, VerificationBody};
 use self::outcome::told;
-use super::auth::Authenticated;
+use super::auth::{Asking, Authenticated, Sending};
 use super::json::StrictJson;
 use super::problem::{Problem, ProblemCode};
 use super::rate_limit::Meter;
 use super::refusal::Flaw;
-use super::simple::Tag;
+use super::spec::Tag;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::verification_id::VerificationId;
 use crate::service::{Creation, Idempotency, Service};
@@ -92,20 +94,20 @@ impl VerificationsApi {
     async fn create(
         &self,
         auth: Authenticated,
+        _token: Sending,
         service: Data<&Service>,
         meter: Data<&Meter>,
-        /// A name for this request, 1 to 64 visible ASCII characters, best a UUID: the same request under the same key is
-        /// served once in 24 hours.
-        #[oai(name = "Idempotency-Key")]
-        idempotency_key: Header<Option<String>>,
+        request: &Request,
         body: StrictJson<CreateBody>,
     ) -> Result<CreateResponse, Problem> {
         let caller = auth.0;
-        caller.sends.take(&meter)?;
-        let key = idempotency_key.0.map(|key| parse_key(&key)).transpose()?;
+        let key = idempotency_key(request.headers())?;
         let (members, address, asked) = body.0.parse()?;
-        let purpose =
-            caller.account.purpose(asked.purpose).ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
+        let purpose = caller
+            .account
+            .purposes
+            .choose(asked.purpose)
+            .ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, client: asked.end_user_ip, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
@@ -121,6 +123,7 @@ impl VerificationsApi {
     async fn check(
         &self,
         auth: Authenticated,
+        _token: Asking,
         service: Data<&Service>,
         meter: Data<&Meter>,
         /// The id of the verification.
@@ -128,7 +131,6 @@ impl VerificationsApi {
         body: StrictJson<CheckBody>,
     ) -> Result<CheckResponse, Problem> {
         let caller = auth.0;
-        caller.checks.take(&meter)?;
         let id = parse_id(&id)?;
         let CheckBody { code, end_user_ip } = body.0;
         let checked = service.check_by_id(Arc::clone(&caller.account), id, code, end_user_ip).await;
@@ -145,6 +147,7 @@ impl VerificationsApi {
     async fn resend(
         &self,
         auth: Authenticated,
+        _token: Sending,
         service: Data<&Service>,
         meter: Data<&Meter>,
         /// The id of the verification.
@@ -152,7 +155,6 @@ impl VerificationsApi {
         body: StrictJson<ResendBody>,
     ) -> Result<ResendResponse, Problem> {
         let caller = auth.0;
-        caller.sends.take(&meter)?;
         let id = parse_id(&id)?;
         let resent = service.resend(Arc::clone(&caller.account), id, body.0.end_user_ip).await;
         Ok(ResendResponse::Sent(Json(told(resent, &meter)?.into())))
@@ -165,13 +167,12 @@ impl VerificationsApi {
     async fn show(
         &self,
         auth: Authenticated,
+        _token: Asking,
         service: Data<&Service>,
-        meter: Data<&Meter>,
         /// The id of the verification.
         id: Path<String>,
     ) -> Result<ShowResponse, Problem> {
         let caller = auth.0;
-        caller.checks.take(&meter)?;
         let snapshot = service.show(&caller.account, &parse_id(&id)?).await?;
         Ok(ShowResponse::Shown(Json(snapshot.into())))
     }
@@ -183,14 +184,13 @@ impl VerificationsApi {
     async fn cancel(
         &self,
         auth: Authenticated,
+        _token: Asking,
         service: Data<&Service>,
-        meter: Data<&Meter>,
         /// The id of the verification.
         id: Path<String>,
     ) -> Result<CancelResponse, Problem> {
         let caller = auth.0;
-        caller.checks.take(&meter)?;
-        service.cancel(&caller.account, &parse_id(&id)?).await?;
+        service.cancel(Arc::clone(&caller.account), parse_id(&id)?).await?;
         Ok(CancelResponse::Canceled)
     }
 }
@@ -200,8 +200,14 @@ fn parse_id(text: &str) -> Result<VerificationId, Problem> {
     VerificationId::parse(text).ok_or(Problem::new(ProblemCode::VerificationNotFound))
 }
 
-fn parse_key(text: &str) -> Result<IdempotencyKey, Problem> {
-    let form = Flaw::Form("Idempotency-Key", "1 to 64 visible ASCII characters");
-    IdempotencyKey::parse(text)
-        .ok_or_else(|| Problem::with_detail(ProblemCode::MalformedRequest, form.to_string()))
+/// The one idempotency key of a request. The framework would not see one that is no text, nor a second one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let form = Flaw::Form("Idempotency-Key", "1 to 64 visible ASCII characters, and there once");
+    let mut values = headers.get_all("idempotency-key").iter();
+    let key = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().ok().and_then(IdempotencyKey::parse),
+        (Some(_), Some(_)) => None,
+    };
+    key.map(Some).ok_or_else(|| Problem::with_detail(ProblemCode::MalformedRequest, form.to_string()))
 }

@@ -17,6 +17,7 @@ pub fn run(sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
     let loaded = sources.and_then(|sources| config::serve(&sources).map_err(Failure::Settings))?;
     let mut lines = vec!["ok    settings".to_owned()];
     lines.extend(loaded.warnings.iter().map(|warning| format!("note  {warning}")));
+    lines.push(callers(&loaded.settings.common));
     lines.push(risk(&loaded.settings.common));
     // All of it, so that one look is enough.
     let checks = block_on(async {
@@ -30,13 +31,36 @@ pub fn run(sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
     Ok(if checks.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Who may call the v1 API.
+fn callers(common: &Common) -> String {
+    let tenants: Vec<_> = common
+        .tenants
+        .iter()
+        .map(|tenant| format!("{} ({})", tenant.name.name(), tenant.keys.len()))
+        .collect();
+    if tenants.is_empty() {
+        return "note  no tenant has an API key (OTP_TENANT__KEYS): nobody can call the v1 API".to_owned();
+    }
+    format!("ok    tenants, and how many API keys each has: {}", tenants.join(", "))
+}
+
 /// What the limits let an attacker win.
 fn risk(common: &Common) -> String {
-    let risk = Risk::of(&common.limits, &common.codes.policy, common.codes.length);
+    let of = |limits| Risk::of(limits, &common.codes.policy, common.codes.length);
+    let risk = of(&common.limits);
+    let tenants = common.tenants.iter().map(|tenant| (tenant.name.name(), of(&tenant.limits)));
+    let others: Vec<String> = tenants
+        .filter(|(_, of_tenant)| of_tenant.guesses_per_day != risk.guesses_per_day)
+        .map(|(name, of_tenant)| {
+            let (guesses, chance) = (of_tenant.guesses_per_day, of_tenant.chance_per_day());
+            format!("\nrisk  at tenant {name}: {guesses}, a chance of {chance:.1e}")
+        })
+        .collect();
+    let others = others.concat();
     let spray = |networks: u64| format!("{:.1e} by {networks}", risk.hits_of_a_spray(networks));
     format!(
         "risk  guesses at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
-         risk  hits to be expected in a day of guessing at any addresses: {} networks",
+         risk  hits to be expected in a day of guessing at any addresses: {} networks{others}",
         risk.guesses_per_day,
         risk.chance_per_day(),
         1.0 - (1.0 - risk.chance_per_day()).powi(365),

@@ -18,12 +18,13 @@ pub fn run(config: Option<&Path>) -> Result<(), Failure> {
     let loaded = config::serve(&sources).map_err(Failure::Settings)?;
     let settings = announce(loaded, |settings| settings.common.log);
     block_on(async {
+        // Before anything else: unheard, it would end the process.
+        let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         let address = settings.common.http.listen;
         let listener = server::listen(address)
             .await
             .with_context(|| format!("cannot listen on {address}; OTP_HTTP__LISTEN sets another address"))?;
         let app = App::production(&settings).await?;
-        let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         tracing::info!(address = %listener.local_addr()?, "listening");
         let keys = app.keys();
         tokio::select! {
@@ -51,10 +52,21 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, key
 
 fn tenants(config: Option<&Path>, first: &Settings) -> Result<Vec<TenantKeys>, String> {
     let loaded = Sources::read(config).and_then(|sources| config::serve(&sources));
-    let settings = loaded.map_err(|faults| faults.to_string())?.settings;
-    // The simple endpoints would forget a person's sends sooner than a tenant counts them.
-    if settings.common.limits.sends.kept > first.common.limits.sends.kept {
+    let loaded = loaded.map_err(|faults| faults.to_string())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (mut settings, kept) = (loaded.settings, first.common.limits.sends.kept);
+    // The floors were held against these, and the process goes on with those that it began with.
+    let [before, now] = [&first.common, &settings.common].map(|common| (common.codes, common.weak_limits));
+    if before != now {
+        let which = "OTP_CODES__…, OTP_LIMITS__GUESSES or OTP_DANGEROUS__WEAK_LIMITS";
+        return Err(format!("{which} has changed, which limits depend on: that takes a restart"));
+    }
+    // All keep the sends of a person in one log, and the simple endpoints go on as they began.
+    if settings.common.limits.sends.kept > kept {
         return Err("a limit has a longer window than any before: that takes a restart".to_owned());
     }
+    settings.common.keep_sends_for(kept);
     Ok(app::tenants(&settings.common, &settings.smtp.sender))
 }

@@ -19,7 +19,7 @@ const SAFE_GUESSES: u8 = 10;
 const PLACES_PER_THREAD: usize = 32;
 
 /// What codes look like and what a verification may cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Codes {
     /// How many digits a code has.
     pub length: CodeLength,

@@ -22,6 +22,17 @@ pub struct Http {
     pub forwarded_header: ForwardedHeader,
     /// Connections held open at once.
     pub max_connections: usize,
+    /// Whom to tell of a hole.
+    pub security_contact: SecurityContact,
+}
+
+/// Where holes are reported (RFC 9116 section 2.5.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecurityContact {
+    /// It is not said.
+    None,
+    /// A URI.
+    At(String),
 }
 
 /// The header that proxies write.
@@ -46,6 +57,18 @@ pub enum SimpleAccess {
     Keyed,
     /// Nobody: they are not there.
     Off,
+}
+
+impl SecurityContact {
+    fn parse(text: &str) -> Option<Self> {
+        let is_uri =
+            ["https://", "mailto:"].iter().any(|start| text.len() > start.len() && text.starts_with(start));
+        match text {
+            "" => Some(Self::None),
+            text => (is_uri && text.len() <= 200 && text.bytes().all(|b| b.is_ascii_graphic()))
+                .then(|| Self::At(text.to_owned())),
+        }
+    }
 }
 
 impl Origin {
@@ -87,12 +110,15 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
         &[("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)],
     );
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
+    let contact = "empty, or a URI that begins with https:// or mailto:, of at most 200 characters";
+    let security_contact = reader.parse("http.security_contact", contact, SecurityContact::parse);
     Some(Http {
         listen: listen?,
         allowed_origins: allowed_origins?,
         trusted_proxies: trusted_proxies?,
         forwarded_header: forwarded_header?,
         max_connections: max_connections?,
+        security_contact: security_contact?,
     })
 }
 

@@ -21,8 +21,9 @@ const SECRETS: [&str; 5] =
     ["redis.url", "smtp.password", "secrets.peppers", "secrets.index_key", "secrets.proof_keys"];
 
 /// What a line that sets one of these could say; the others' default says it.
-const EXAMPLES: [(&str, &str); 13] = [
+const EXAMPLES: [(&str, &str); 14] = [
     ("http.allowed_origins", "https://app.example"),
+    ("http.security_contact", "mailto:security@example.com"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
     ("redis.host", "localhost"),
     ("smtp.server", "smtp.example.com"),

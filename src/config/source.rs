@@ -104,6 +104,11 @@ impl Sources {
                 let what = format!("{what} (in {file}{})", value.place);
                 Fault { name: value.name.clone(), what, line }
             }
+            // Nothing says it, and it can be said in the file alone.
+            _ if key.starts_with("tenants.") => {
+                let line = self.line(&Place::Defaults, key, key, false);
+                Fault { name: key.to_owned(), what: what.to_owned(), line }
+            }
             _ => {
                 let name = names::usual_name(key);
                 let line = self.line(&Place::Environment, &name, key, false);
@@ -188,6 +193,11 @@ impl Sources {
     }
 
     fn unknown(&self, names: &Names, place: &Place, name: String) -> Fault {
+        let is_tenants = ["tenant", "tenants"].contains(&name.as_str()) || name.starts_with("tenants.");
+        if place.spelling() == Spelling::Document && is_tenants {
+            let what = format!("is no table of its own (in {place}): each tenant stands below [[tenants]]");
+            return Fault { line: "[[tenants]]".to_owned(), name, what };
+        }
         let what = format!("is not a setting of otpd (in {place})");
         match names.nearest(place.spelling(), &name) {
             Some((near, meaning)) => {

@@ -157,18 +157,24 @@ fn one_of_many(
 
 /// No two tenants share a name, and no two keys a hash.
 fn distinct(reader: &mut Reader<'_>, tenants: Vec<Tenant>) -> Option<Vec<Tenant>> {
+    // The last are those of the file; the one of the section `tenant`, if there is one, stands before them.
+    let in_section = tenants.len().saturating_sub(reader.tenants());
     for (number, tenant) in tenants.iter().enumerate() {
         let before = tenants.get(..number).unwrap_or_default();
+        let of_file = (number + 1).saturating_sub(in_section);
+        let place = if of_file == 0 { "tenant".to_owned() } else { format!("tenants.{of_file}") };
         if before.iter().any(|other| other.name == tenant.name) {
-            return reader
-                .refuse("tenant.name", &format!("{:?} is the name of two tenants", tenant.name.name()));
+            return reader.refuse(
+                &format!("{place}.name"),
+                &format!("{:?} is the name of two tenants", tenant.name.name()),
+            );
         }
         let keys = before.iter().flat_map(|other| &other.keys);
         let twice = keys.into_iter().any(|(_, other)| tenant.keys.iter().any(|(_, key)| key.matches(other)));
         if twice {
             let what =
                 format!("two tenants share a key, one of them {:?}: each needs its own", tenant.name.name());
-            return reader.refuse("tenant.keys", &what);
+            return reader.refuse(&format!("{place}.keys"), &what);
         }
     }
     Some(tenants)
@@ -311,13 +317,17 @@ mod tests {
         for (config, what) in [
             (format!("[[tenants]]\nname = \"shop\"\nkeys = \"a:{}x\"", HASHES[0]), "tenants.1.keys: must be"),
             (format!("[[tenants]]\nname = \"shop\"\nkeys = \"{}\"", HASHES[0]), "tenants.1.keys: must be"),
-            ("[[tenants]]\nname = \"shop\"".to_owned(), "tenants.1.keys: is missing"),
+            (
+                "[[tenants]]\nname = \"shop\"".to_owned(),
+                "tenants.1.keys: is missing: nobody could call for this tenant\n    keys = \"backend:",
+            ),
             (format!("[[tenants]]\nkeys = \"a:{}\"", HASHES[0]), "tenants.1.name: is missing"),
             (one("").replace("shop", "simple"), "tenants.1.name: must be"),
             (one("") + &one("").replace(HASHES[0], HASHES[1]), "\"shop\" is the name of two tenants"),
             (one("") + &one("").replace("shop", "bank"), "two tenants share a key"),
             (one("").replace(HASHES[0], &format!("{0},b:{0}", HASHES[0])), "tenants.1.keys: must be"),
-            ("tenants = 1".to_owned(), "tenants: is not a setting"),
+            ("tenants = 1".to_owned(), "tenants: is no table of its own"),
+            ("[tenants]\nname = \"a\"".to_owned(), "tenants.name: is no table of its own"),
         ] {
             assert!(refused(&[], &config).contains(what), "{config}: {what}");
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::key_name::is_plain;
 use super::limit::Limits;
-use super::purpose::{Purpose, Purposes};
+use super::purpose::Purposes;
 use super::sender::Sender;
 
 /// The longest name, in characters.
@@ -52,14 +52,6 @@ impl Tenant {
             Self::Simple => SIMPLE,
             Self::Named(name) => name,
         }
-    }
-}
-
-impl Account {
-    /// The purpose of a verification for which this one was asked, if the tenant may have it.
-    #[must_use]
-    pub fn purpose(&self, asked: Option<Purpose>) -> Option<Purpose> {
-        self.purposes.choose(asked)
     }
 }
 

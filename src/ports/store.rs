@@ -8,7 +8,7 @@ use thiserror::Error as ThisError;
 
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::ledger::{Stamp, Standing};
-use crate::domain::limit::{Limit, NetworkLimit, SendLimits};
+use crate::domain::limit::{Ledger, Limit, NetworkLimit, SendLimits};
 use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Network, Slot, Subject, Tag};
 use crate::domain::tenant::Tenant;
@@ -126,6 +126,17 @@ pub enum Action {
     Send,
     /// Try a code.
     Guess,
+}
+
+impl Action {
+    /// The ledger that counts it.
+    #[must_use]
+    pub fn ledger(self) -> Ledger {
+        match self {
+            Self::Send => Ledger::NetworkSends,
+            Self::Guess => Ledger::NetworkGuesses,
+        }
+    }
 }
 
 /// Who guesses, where that is limited for each subject.

@@ -20,6 +20,9 @@ pub enum CancelError {
     /// The store did not do its part.
     #[error("a part of the service is unavailable")]
     Unavailable,
+    /// A fault of ours.
+    #[error("internal fault")]
+    Fault,
 }
 
 pub(super) async fn cancel(parts: &Parts, account: &Account, id: &VerificationId) -> Result<(), CancelError> {
@@ -27,7 +30,7 @@ pub(super) async fn cancel(parts: &Parts, account: &Account, id: &VerificationId
     match parts.store.cancel(&slot, &parts.policy).await? {
         None => Err(CancelError::Unknown),
         Some(Status::Canceled) => {
-            tracing::info!(tenant = account.tenant.name(), "a verification was canceled");
+            tracing::info!(tenant.name = account.tenant.name(), "a verification was canceled");
             Ok(())
         }
         Some(status) => Err(CancelError::Closed(status)),

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::guess::{Approved, CheckError, guess};
+use super::guess::{Approved, Attempt, CheckError, Won, guess};
 use super::prove::{Proven, prove};
 use super::toll::Toll;
 use super::{Metered, Parts};
 use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::sealed::Particulars;
 use crate::domain::slot::Slot;
 use crate::domain::tenant::Account;
 use crate::domain::verification::Status;
@@ -33,10 +34,10 @@ pub(super) async fn check(
     let account = &parts.simple;
     let toll = match Toll::charge(parts, account, Action::Guess, Some(client)).await {
         Ok(toll) => toll,
-        Err(error) => return Metered::refused(CheckError::from(error), CheckError::limited),
+        Err(error) => return Metered::refused(CheckError::from(error)),
     };
     let outcome = check_address(parts, &toll, address, code).await;
-    Metered::after(&toll, outcome, CheckError::limited)
+    Metered::after(&toll, outcome)
 }
 
 async fn check_address(
@@ -48,9 +49,9 @@ async fn check_address(
     let (account, index_key) = (&parts.simple, &parts.secrets.index_key);
     let slot = index_key.address_slot(index_key.subject(account.tenant.clone(), address), address);
     let guesser = toll.site().map(|site| Guesser { site, limit: &account.limits.site_guesses });
-    let won = guess(parts, toll, &slot, code, guesser.as_ref()).await?;
-    tracing::info!(tenant = account.tenant.name(), "an address was confirmed");
     let id = VerificationId::new(random::octets()?);
+    let won = guess(parts, &Attempt { toll, slot: &slot, guesser }, code).await?;
+    tracing::info!(tenant.name = account.tenant.name(), "an address was confirmed");
     let (audience, purpose) = (&account.tenant, SIMPLE_PURPOSE);
     let proof = prove(parts, &Proven { audience, address, purpose, id: &id, at: won.at })?;
     Ok(Approved { proof })
@@ -72,10 +73,10 @@ pub(super) async fn check_by_id(
     // 2. The network's guesses.
     let toll = match Toll::charge(parts, account, Action::Guess, client).await {
         Ok(toll) => toll,
-        Err(error) => return Metered::refused(CheckError::from(error), CheckError::limited),
+        Err(error) => return Metered::refused(CheckError::from(error)),
     };
-    let outcome = check_verification(parts, account, &toll, (id, &slot), code).await;
-    Metered::after(&toll, outcome, CheckError::limited)
+    let outcome = guess(parts, &Attempt { toll: &toll, slot: &slot, guesser: None }, code).await;
+    Metered::after(&toll, outcome.and_then(|won| approve(parts, account, id, &won)))
 }
 
 async fn no_code(parts: &Parts, slot: &Slot) -> CheckError {
@@ -89,17 +90,10 @@ async fn no_code(parts: &Parts, slot: &Slot) -> CheckError {
     }
 }
 
-async fn check_verification(
-    parts: &Parts,
-    account: &Account,
-    toll: &Toll,
-    (id, slot): (&VerificationId, &Slot),
-    code: Code,
-) -> Result<Approved, CheckError> {
-    let won = guess(parts, toll, slot, code, None).await?;
-    tracing::info!(tenant = account.tenant.name(), "an address was confirmed");
-    let particulars = won.sealed.open(&slot.binding(), &parts.secrets.peppers)?;
-    let (address, purpose) = (&particulars.address, particulars.purpose.as_str());
-    let proof = prove(parts, &Proven { audience: &account.tenant, address, purpose, id, at: won.at })?;
+fn approve(parts: &Parts, account: &Account, id: &VerificationId, won: &Won) -> Result<Approved, CheckError> {
+    tracing::info!(tenant.name = account.tenant.name(), "an address was confirmed");
+    let Particulars { address, purpose, .. } = won.about.as_ref().ok_or(CheckError::Fault)?;
+    let (audience, purpose) = (&account.tenant, purpose.as_str());
+    let proof = prove(parts, &Proven { audience, address, purpose, id, at: won.at })?;
     Ok(Approved { proof })
 }

@@ -1,30 +1,38 @@
 //! Creating a verification under an id of its own, once however often the request is repeated under one key.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::sleep;
 
 use super::send::{Errand, StartError, live, room, send};
 use super::show::{ShowError, Snapshot, show};
 use super::toll::Toll;
-use super::{Metered, Parts, log};
+use super::{Limited, Metered, Parts, log};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::idempotency::{Claim, Claimed, IdempotencyKey};
+use crate::domain::ledger::Standing;
 use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::sealed::{Particulars, Sealed};
 use crate::domain::slot::Tag;
 use crate::domain::tenant::Account;
-use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Action, StoreError};
 use crate::random::{self, SysRng};
 
+/// How long to wait before what came of a key is told once more: together less than a request may take.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1500),
+    Duration::from_secs(3),
+];
 /// The route that idempotency keys of creations belong to.
 const ROUTE: &str = "create";
 
 /// A verification to be created.
-#[derive(Debug, Clone)]
 pub struct Creation {
     /// The address to confirm.
     pub address: EmailAddress,
@@ -37,7 +45,6 @@ pub struct Creation {
 }
 
 /// A request that may be repeated.
-#[derive(Debug, Clone)]
 pub struct Idempotency {
     /// Its name.
     pub key: IdempotencyKey,
@@ -80,17 +87,35 @@ pub(super) async fn create(
         Ok(Claimed::Done(id)) => return Metered::not_at_all(replay(parts, account, id).await),
         Ok(Claimed::InProgress) => return Metered::not_at_all(Err(CreateError::InProgress)),
         Ok(Claimed::Mismatch) => return Metered::not_at_all(Err(CreateError::Mismatch)),
-        Err(error) => return Metered::not_at_all(Err(StartError::from(error).into())),
+        Err(error) => {
+            // It may be claimed all the same: the caller should not have to wait for that.
+            give_up(parts, &claim).await;
+            return Metered::not_at_all(Err(error.into()));
+        }
     }
     let created = create_anew(parts, account, creation).await;
-    let kept = match &created.outcome {
-        Ok(snapshot) => parts.claims.settle(&claim, &snapshot.id).await,
-        Err(_) => parts.claims.release(&claim).await,
-    };
-    if let Err(error) = kept {
-        log(&error, "an idempotency key stays claimed until its time is up");
+    match &created.outcome {
+        Ok(snapshot) => settle(parts, &claim, &snapshot.id).await,
+        Err(_) => give_up(parts, &claim).await,
     }
     created
+}
+
+/// Tried again for a while where no answer came: the claimant makes that safe, and a repeated request must not mail
+/// again.
+async fn settle(parts: &Parts, claim: &Claim, id: &VerificationId) {
+    let mut pauses = PAUSES.into_iter();
+    while let Err(error) = parts.claims.settle(claim, id).await {
+        log(&error, "what came of an idempotency key was not remembered");
+        let Some(pause) = pauses.next() else { return };
+        sleep(pause).await;
+    }
+}
+
+async fn give_up(parts: &Parts, claim: &Claim) {
+    if let Err(error) = parts.claims.release(claim).await {
+        log(&error, "an idempotency key stays claimed until its time is up");
+    }
 }
 
 fn claim_of(parts: &Parts, account: &Account, idempotency: &Idempotency) -> Result<Claim, StartError> {
@@ -118,9 +143,9 @@ async fn create_anew(
     // 2. The network's sends.
     let toll = match Toll::charge(parts, account, Action::Send, creation.client).await {
         Ok(toll) => toll,
-        Err(error) => return Metered::refused(StartError::from(error).into(), CreateError::limited),
+        Err(error) => return Metered::refused(StartError::from(error).into()),
     };
-    Metered::after(&toll, from_room_on(parts, account, &toll, creation).await, CreateError::limited)
+    Metered::after(&toll, from_room_on(parts, account, &toll, creation).await)
 }
 
 async fn from_room_on(
@@ -146,19 +171,11 @@ async fn from_room_on(
         StartError::OutcomeUnknown => CreateError::OutcomeUnknown(id),
         error => CreateError::Send(error),
     })?;
-    Ok(Snapshot {
-        id,
-        status: Status::Pending,
-        particulars,
-        expires_at: sent.live.expires_at,
-        resend_at: Some(sent.resend_at),
-        attempts_remaining: parts.policy.left(sent.live.spent),
-        proof: None,
-    })
+    Ok(Snapshot::sent(id, particulars, &sent, &parts.policy))
 }
 
-impl CreateError {
-    fn limited(&self) -> Option<crate::domain::ledger::Standing> {
+impl Limited for CreateError {
+    fn limited(&self) -> Option<Standing> {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,

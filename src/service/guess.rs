@@ -6,19 +6,18 @@
 use thiserror::Error;
 
 use super::toll::{Toll, TollError};
-use super::{Parts, log};
+use super::{Limited, Parts, log};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_OCTETS, Salt};
 use crate::domain::ledger::Standing;
 use crate::domain::proof::SigningError;
-use crate::domain::sealed::{Sealed, Unsealable};
+use crate::domain::sealed::{Particulars, Sealed};
 use crate::domain::slot::Slot;
 use crate::domain::verification::{GuessToken, Millis, Status};
 use crate::ports::{Guesser, HashWork, HasherError, Place, SiteEntry, Spend, StoreError, Urgency};
 use crate::random::{self, SysError};
 
 /// The address is confirmed.
-#[derive(Debug)]
 pub struct Approved {
     /// A signed statement of it, where a proof key is set.
     pub proof: Option<String>,
@@ -54,12 +53,22 @@ pub enum CheckError {
     Fault,
 }
 
+/// One guess.
+pub(super) struct Attempt<'a> {
+    /// What its network was charged.
+    pub toll: &'a Toll,
+    /// At which code.
+    pub slot: &'a Slot,
+    /// Whose share of the subject's guesses it is, on the simple endpoints.
+    pub guesser: Option<Guesser<'a>>,
+}
+
 /// A right guess.
 pub(super) struct Won {
     /// When it won, on the store's clock.
     pub at: Millis,
-    /// What its verification is about.
-    pub sealed: Sealed,
+    /// What its verification is about, where it has an id.
+    pub about: Option<Particulars>,
 }
 
 /// A guess that was spent, or a decoy that costs the same.
@@ -72,49 +81,39 @@ struct Spent {
 }
 
 /// Steps 3 to 6. What was charged for a guess that was not made, or that was right, is given back.
-pub(super) async fn guess(
-    parts: &Parts,
-    toll: &Toll,
-    slot: &Slot,
-    code: Code,
-    guesser: Option<&Guesser<'_>>,
-) -> Result<Won, CheckError> {
-    let outcome = from_place_on(parts, toll, slot, code, guesser).await;
+pub(super) async fn guess(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
+    let outcome = from_place_on(parts, attempt, code).await;
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
-        toll.give_back(parts).await;
+        attempt.toll.give_back(parts).await;
     }
     outcome
 }
 
-async fn from_place_on(
-    parts: &Parts,
-    toll: &Toll,
-    slot: &Slot,
-    code: Code,
-    guesser: Option<&Guesser<'_>>,
-) -> Result<Won, CheckError> {
+async fn from_place_on(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
     // 3. A place in the hash queue, before anything is spent.
     let place = parts.hasher.place(Urgency::Check).ok_or(CheckError::Overloaded)?;
     // 4. Spend.
-    let spent = spend(parts, toll, slot, guesser).await?;
+    let spent = spend(parts, attempt).await?;
     let invalid = CheckError::Invalid { left: spent.left };
     // 5. Compare.
+    let slot = attempt.slot;
     let Some(code) = compare(parts, place, slot, code, spent.stored).await? else { return Err(invalid) };
+    // What could not be said afterwards is not won: its pepper is gone.
+    let about = match slot {
+        Slot::Address { .. } => None,
+        Slot::Id(_) => Some(parts.unseal(slot, &spent.sealed).ok_or(CheckError::Unknown)?),
+    };
     // 6. Win.
     let token = GuessToken { code, nonce: random::octets()? };
     match win(parts, slot, &token, spent.charged.as_ref()).await? {
-        Some(at) => Ok(Won { at, sealed: spent.sealed }),
+        Some(at) => Ok(Won { at, about }),
         None => Err(invalid),
     }
 }
 
-async fn spend(
-    parts: &Parts,
-    toll: &Toll,
-    slot: &Slot,
-    guesser: Option<&Guesser<'_>>,
-) -> Result<Spent, CheckError> {
-    match (parts.store.spend(slot, &parts.policy, guesser).await?, slot) {
+async fn spend(parts: &Parts, attempt: &Attempt<'_>) -> Result<Spent, CheckError> {
+    let Attempt { toll, slot, guesser } = attempt;
+    match (parts.store.spend(slot, &parts.policy, guesser.as_ref()).await?, slot) {
         (Spend::Compare { hash, spent, sealed, charged }, _) => {
             Ok(Spent { stored: Some(hash), left: parts.policy.left(spent), sealed, charged })
         }
@@ -161,9 +160,8 @@ async fn win(
     }
 }
 
-impl CheckError {
-    /// The ledger that refused, if one did.
-    pub(super) fn limited(&self) -> Option<Standing> {
+impl Limited for CheckError {
+    fn limited(&self) -> Option<Standing> {
         match self {
             Self::Limited(standing) => Some(*standing),
             _ => None,
@@ -207,13 +205,6 @@ impl From<SysError> for CheckError {
 impl From<SigningError> for CheckError {
     fn from(error: SigningError) -> Self {
         log(&error, "an address was confirmed but its proof could not be signed");
-        Self::Fault
-    }
-}
-
-impl From<Unsealable> for CheckError {
-    fn from(error: Unsealable) -> Self {
-        log(&error, "an address was confirmed but cannot be told");
         Self::Fault
     }
 }

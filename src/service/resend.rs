@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::send::{Errand, StartError, live, room, send};
 use super::show::Snapshot;
 use super::toll::Toll;
-use super::{Metered, Parts, log};
+use super::{Limited, Metered, Parts};
 use crate::domain::ledger::Standing;
 use crate::domain::sealed::Particulars;
 use crate::domain::slot::Slot;
@@ -42,9 +42,9 @@ pub(super) async fn resend(
     // 2. The network's sends.
     let toll = match Toll::charge(parts, account, Action::Send, client).await {
         Ok(toll) => toll,
-        Err(error) => return Metered::refused(StartError::from(error).into(), ResendError::limited),
+        Err(error) => return Metered::refused(StartError::from(error).into()),
     };
-    Metered::after(&toll, from_id_on(parts, account, &toll, id).await, ResendError::limited)
+    Metered::after(&toll, from_id_on(parts, account, &toll, id).await)
 }
 
 async fn from_id_on(
@@ -69,15 +69,7 @@ async fn from_id_on(
         ResendError::Send(StartError::OutcomeUnknown) => ResendError::OutcomeUnknown(*id),
         error => error,
     })?;
-    Ok(Snapshot {
-        id: *id,
-        status: Status::Pending,
-        expires_at: sent.live.expires_at,
-        resend_at: Some(sent.resend_at),
-        attempts_remaining: parts.policy.left(sent.live.spent),
-        particulars,
-        proof: None,
-    })
+    Ok(Snapshot::sent(*id, particulars, &sent, &parts.policy))
 }
 
 /// What a pending verification is about: the id names the subject.
@@ -86,13 +78,10 @@ async fn pending(parts: &Parts, slot: &Slot) -> Result<Particulars, ResendError>
     if view.status != Status::Pending {
         return Err(ResendError::Closed(view.status));
     }
-    view.sealed.open(&slot.binding(), &parts.secrets.peppers).map_err(|error| {
-        log(&error, "a verification whose pepper is gone is treated as unknown");
-        ResendError::Unknown
-    })
+    parts.unseal(slot, &view.sealed).ok_or(ResendError::Unknown)
 }
 
-impl ResendError {
+impl Limited for ResendError {
     fn limited(&self) -> Option<Standing> {
         match self {
             Self::Send(error) => error.limited(),

@@ -5,7 +5,7 @@
 use thiserror::Error;
 
 use super::toll::{Toll, TollError};
-use super::{Parts, log};
+use super::{Limited, Parts, log};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
@@ -111,7 +111,7 @@ pub(super) async fn send<E: From<StartError>>(
     };
     match deliver(parts, &mail).await {
         Delivery::Accepted => {
-            tracing::info!(tenant = account.tenant.name(), "a code was mailed");
+            tracing::info!(tenant.name = account.tenant.name(), "a code was mailed");
             Ok(Sent { live, resend_at: entry + millis(standing.wait) })
         }
         Delivery::Refused(error) => {
@@ -183,9 +183,8 @@ async fn undo(parts: &Parts, slot: &Slot, subject: &Subject, salt: &Salt, entry:
     }
 }
 
-impl StartError {
-    /// The ledger that refused, if one did.
-    pub(super) fn limited(&self) -> Option<Standing> {
+impl Limited for StartError {
+    fn limited(&self) -> Option<Standing> {
         match self {
             Self::Limited(standing) => Some(*standing),
             _ => None,

@@ -5,16 +5,16 @@
 use thiserror::Error;
 
 use super::prove::{Proven, prove};
+use super::send::Sent;
 use super::{Parts, log};
 use crate::domain::proof::{PROOF_LIFE, SigningError};
 use crate::domain::sealed::Particulars;
 use crate::domain::tenant::Account;
-use crate::domain::verification::{Millis, Status, View, millis};
+use crate::domain::verification::{Millis, Policy, Status, View, millis};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
 
 /// A verification as its tenant sees it.
-#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Its name.
     pub id: VerificationId,
@@ -30,6 +30,21 @@ pub struct Snapshot {
     pub attempts_remaining: u8,
     /// A signed statement that the address was confirmed, for a while after it was.
     pub proof: Option<String>,
+}
+
+impl Snapshot {
+    /// A verification whose code was just mailed.
+    pub(super) fn sent(id: VerificationId, particulars: Particulars, sent: &Sent, policy: &Policy) -> Self {
+        Self {
+            id,
+            status: Status::Pending,
+            particulars,
+            expires_at: sent.live.expires_at,
+            resend_at: Some(sent.resend_at),
+            attempts_remaining: policy.left(sent.live.spent),
+            proof: None,
+        }
+    }
 }
 
 /// Why nothing is shown.
@@ -53,10 +68,7 @@ pub(super) async fn show(
 ) -> Result<Snapshot, ShowError> {
     let slot = parts.secrets.index_key.id_slot(&account.tenant, id);
     let view = parts.store.look(&slot, &parts.policy).await?.ok_or(ShowError::Unknown)?;
-    let particulars = view.sealed.open(&slot.binding(), &parts.secrets.peppers).map_err(|error| {
-        log(&error, "a verification whose pepper is gone is treated as unknown");
-        ShowError::Unknown
-    })?;
+    let particulars = parts.unseal(&slot, &view.sealed).ok_or(ShowError::Unknown)?;
     let is_pending = view.status == Status::Pending;
     let resend_at =
         if is_pending { Some(resend_at(parts, account, &particulars, &view).await?) } else { None };

@@ -17,9 +17,9 @@ pub(super) async fn start(
     // 2. The network's sends.
     let toll = match Toll::charge(parts, &parts.simple, Action::Send, Some(client)).await {
         Ok(toll) => toll,
-        Err(error) => return Metered::refused(StartError::from(error), StartError::limited),
+        Err(error) => return Metered::refused(StartError::from(error)),
     };
-    Metered::after(&toll, from_room_on(parts, &toll, address).await, StartError::limited)
+    Metered::after(&toll, from_room_on(parts, &toll, address).await)
 }
 
 async fn from_room_on(parts: &Parts, toll: &Toll, address: &EmailAddress) -> Result<(), StartError> {

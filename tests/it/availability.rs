@@ -113,3 +113,15 @@ async fn the_shield_sheds_a_network_that_calls_too_often_and_spares_health() {
     let keys = app.redis.dump().await.into_iter().map(|(key, ..)| key);
     assert!(keys.into_iter().all(|key| key == b"otp:{ready}"), "no ledger was touched");
 }
+
+#[tokio::test]
+async fn a_contact_for_holes_is_shown_where_it_is_set() {
+    let app =
+        TestApp::builder().set("OTP_HTTP__SECURITY_CONTACT", "mailto:security@example.com").spawn().await;
+    let file = app.get("/.well-known/security.txt").await;
+    assert_eq!((file.status, file.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    let (contact, expires) = file.body.trim_end().split_once('\n').expect("two lines");
+    assert_eq!(contact, "Contact: mailto:security@example.com");
+    assert!(expires.starts_with("Expires: 20") && expires.ends_with('Z'), "{expires}");
+    assert_eq!(TestApp::spawn().await.get("/.well-known/security.txt").await.status, 404);
+}

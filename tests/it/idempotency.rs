@@ -1,11 +1,14 @@
 //! Idempotency keys: one request under a key is served once, whatever happens in between.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::app::{Process, TestApp};
 use crate::support::smtp::Fault;
+use crate::support::v1::key;
 
 const EMAIL: &str = "recipient@example.com";
 
@@ -92,6 +95,18 @@ async fn what_did_not_succeed_frees_its_key() {
 }
 
 #[tokio::test]
+async fn a_request_that_a_limit_refused_can_be_repeated_under_its_key() {
+    let app = TestApp::limited().keyed().spawn().await;
+    let caller = app.caller(1);
+    let (body, other) = (json!({ "email": EMAIL }), json!({ "email": "other@example.com" }));
+    caller.start(EMAIL).await;
+    for _ in 0..2 {
+        assert_eq!(caller.create_under("k", &body).await.problem().0, 429);
+    }
+    assert_eq!(caller.create_under("k", &other).await.status, 201, "the key was free");
+}
+
+#[tokio::test]
 async fn of_requests_at_the_same_time_one_is_served() {
     let app = TestApp::builder().keyed().set("OTP_HASH__QUEUE", "1000").spawn().await;
     let another = Arc::new(app.another("OTP_LOG__FORMAT", "json").await);
@@ -124,9 +139,50 @@ async fn a_key_is_1_to_64_visible_characters() {
     for key in ["", "\"\"", "a b", &"k".repeat(65)] {
         let refused = caller.create_under(key, &body).await;
         assert_eq!(refused.problem(), (400, "malformed_request".to_owned()), "{key:?}");
-        assert_eq!(refused.json()["detail"], "`Idempotency-Key` must be 1 to 64 visible ASCII characters.");
+        assert_eq!(
+            refused.json()["detail"],
+            "`Idempotency-Key` must be 1 to 64 visible ASCII characters, and there once."
+        );
     }
     assert_eq!(caller.create_under(&"k".repeat(64), &body).await.status, 201);
+    // What a library would not see, or would see the first of: it must not pass for no key at all.
+    let post = || caller.request(reqwest::Method::POST, "/v1/verifications").body(body.to_string());
+    let json = || post().header("content-type", "application/json");
+    let octets = reqwest::header::HeaderValue::from_bytes(b"\xc3\xa9").expect("octets of a header");
+    let twice = json().header("idempotency-key", "a").header("idempotency-key", "a");
+    for request in [json().header("idempotency-key", octets), twice] {
+        let refused = app.answer(request).await;
+        assert_eq!(refused.problem(), (400, "malformed_request".to_owned()));
+    }
+    assert_eq!(app.smtp.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn who_hangs_up_gets_the_answer_to_the_same_request_later() {
+    let app = TestApp::builder().keyed().spawn().await;
+    app.smtp.set(Fault::Slow(Duration::from_millis(500)));
+    let body = json!({ "email": EMAIL });
+    let head = format!(
+        "POST /v1/verifications HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nIdempotency-Key: k\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        key(1),
+        body.to_string().len()
+    );
+    let mut stream = app.connect().await;
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    while !app.redis.dump().await.iter().any(|(key, ..)| key.starts_with(b"otp:{v:")) {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    let repeated = app.caller(1).create_under("k", &body).await;
+    assert_eq!(repeated.problem(), (409, "idempotency_in_progress".to_owned()));
+    let created = loop {
+        let again = app.caller(1).create_under("k", &body).await;
+        if again.status != 409 {
+            break again;
+        }
+    };
+    assert_eq!((created.status, app.smtp.mails().len()), (201, 1));
 }
 
 #[tokio::test]

@@ -279,6 +279,23 @@ async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
 }
 
 #[tokio::test]
+async fn a_refused_resend_of_v1_gives_nothing_back() {
+    let app = TestApp::limited()
+        .keyed()
+        .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
+        .set("OTP_LIMITS__SUBJECT_SENDS", "2/1h")
+        .spawn()
+        .await;
+    let caller = app.caller(1);
+    let id = caller.start(EMAIL).await;
+    app.smtp.set(Fault::RefuseRecipient);
+    assert_eq!(caller.resend(&id).await.problem().0, 502);
+    app.smtp.set(Fault::None);
+    // It had replaced a live code.
+    assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "subject_sends");
+}
+
+#[tokio::test]
 async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
     let app = TestApp::limited()
         .keyed()

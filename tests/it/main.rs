@@ -25,4 +25,5 @@ mod store;
 mod store_model;
 mod support;
 mod tenants;
+mod use_cases;
 mod verifications;

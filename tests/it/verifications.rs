@@ -86,7 +86,7 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
 
 #[tokio::test]
 async fn every_answer_says_the_same_of_a_verification() {
-    let app = TestApp::builder().keyed().set("OTP_LIMITS__SUBJECT_SENDS", "5/1h 1/1s").spawn().await;
+    let app = TestApp::builder().keyed().set("OTP_LIMITS__SUBJECT_SENDS", "1/60s").spawn().await;
     let caller = app.caller(1);
     let created = caller.create(&json!({ "email": EMAIL })).await.json();
     let id = created["id"].as_str().expect("an id");
@@ -190,6 +190,15 @@ async fn a_resend_needs_no_body() {
     let bare = app.answer(caller.request(Method::POST, &path)).await;
     assert_eq!(bare.status, 200, "{bare:?}");
     assert_eq!(caller.post(&path, r#"{"end_user_ip":"2001:db8::1"}"#).await.status, 200);
+    // No body, however that is said.
+    for framing in ["Content-Length: 00\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
+        let key = crate::support::v1::key(1);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n"
+        );
+        let answer = app.raw(format!("{head}{framing}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{framing}: {answer}");
+    }
     let text = caller.request(Method::POST, &path).header("content-type", "text/plain").body("x");
     assert_eq!(app.answer(text).await.problem(), problem(415, "unsupported_media_type"));
 }
@@ -243,6 +252,7 @@ async fn what_is_pending_can_be_canceled_and_done_is_done() {
             "{unknown}"
         );
     }
+    assert_eq!(caller.show("%ff").await.problem(), problem(404, "not_found"));
 }
 
 #[tokio::test]
@@ -419,12 +429,18 @@ async fn a_key_that_asks_too_much_waits_and_others_do_not() {
         assert_eq!((refused.problem().1, &refused.json()["policy"]), ("rate_limited".into(), &json!("key")));
         assert_eq!(refused.header("ratelimit-policy"), Some("\"key\";q=2;w=60"));
     }
-    for _ in 0..3 {
+    // A token is taken before a body is looked at.
+    assert_eq!(one.post(&format!("/v1/verifications/{id}/check"), "no JSON").await.problem().0, 400);
+    for _ in 0..2 {
         assert_eq!(one.show(&id).await.status, 200);
     }
     for refused in [one.show(&id).await, one.check(&id, "000000").await, one.cancel(&id).await] {
         assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("key")));
     }
+    // On the simple endpoints it is the same key.
+    let simple = one.post("/verify-otp", "{}").await;
+    assert_eq!(simple.message(), (429, "Too many requests".to_owned()));
+    assert!(simple.header("retry-after").is_some(), "{simple:?}");
     assert_eq!(other.show(&id).await.status, 200);
     assert_eq!(other.resend(&id).await.status, 200);
 }

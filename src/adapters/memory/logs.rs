@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::State;
 use crate::domain::ledger::{self, Log, Mark, Quota, Stamp};
-use crate::domain::limit::{Ledger, Limit, NetworkLimit};
+use crate::domain::limit::{Limit, NetworkLimit};
 use crate::domain::slot::{Subject, Tag};
 use crate::domain::verification::Millis;
-use crate::ports::{Action, Charged, NetworkAccount};
+use crate::ports::{Charged, NetworkAccount};
 
 /// Which log.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -79,10 +79,7 @@ pub(super) fn logs_of<'a>(
     account: &NetworkAccount,
     limit: &'a NetworkLimit,
 ) -> Vec<(LogName, Vec<Quota<'a>>)> {
-    let ledger = match account.action {
-        Action::Send => Ledger::NetworkSends,
-        Action::Guess => Ledger::NetworkGuesses,
-    };
+    let ledger = account.action.ledger();
     let quota = |limit: &'a Limit| vec![Quota { ledger, limit, shared: 0 }];
     if account.network.link.is_none() {
         return vec![(LogName::Site(account.clone()), quota(&limit.network))];

@@ -10,10 +10,15 @@ use crate::domain::verification::millis;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Claims, StoreError};
 
+/// What every script asks by.
+fn words(claim: &Claim) -> [&[u8]; 2] {
+    [claim.fingerprint.as_bytes(), &claim.claimant]
+}
+
 #[async_trait]
 impl Claims for RedisStore {
     async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        let (fingerprint, claimant) = (claim.fingerprint.as_bytes().as_slice(), claim.claimant.as_slice());
+        let [fingerprint, claimant] = words(claim);
         let (keys, life) = ([key::claim(&claim.key)], millis(CLAIM_LIFE));
         match self.call(&self.scripts.claim, &keys, &[&fingerprint, &claimant, &life]).await? {
             Value::BulkString(word) => match word.as_slice() {
@@ -34,13 +39,13 @@ impl Claims for RedisStore {
     }
 
     async fn settle(&self, claim: &Claim, id: &VerificationId) -> Result<(), StoreError> {
-        let (fingerprint, claimant) = (claim.fingerprint.as_bytes().as_slice(), claim.claimant.as_slice());
+        let [fingerprint, claimant] = words(claim);
         let (keys, id, kept) = ([key::claim(&claim.key)], id.as_bytes().as_slice(), millis(KEPT));
         self.call(&self.scripts.settle, &keys, &[&fingerprint, &claimant, &id, &kept]).await.map(|_| ())
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), StoreError> {
-        let (fingerprint, claimant) = (claim.fingerprint.as_bytes().as_slice(), claim.claimant.as_slice());
+        let [fingerprint, claimant] = words(claim);
         let keys = [key::claim(&claim.key)];
         self.call(&self.scripts.release, &keys, &[&fingerprint, &claimant]).await.map(|_| ())
     }

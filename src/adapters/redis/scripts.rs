@@ -89,13 +89,13 @@ impl Scripts {
     pub fn with(clock: &ScriptClock, fence: Fence) -> Self {
         let prologue = format!("{}{}", clock.prologue(), fence.prologue());
         let (ledger, record) = (include_str!("ledger.lua"), include_str!("record.lua"));
-        let script = |body| Script::new(&format!("{prologue}{ledger}{record}{body}"));
-        // These give back or make smaller, and must work where memory is full.
-        let relief = |body| Script::new(&format!("#!lua flags=allow-oom\n{prologue}{ledger}{record}{body}"));
-        let claims = include_str!("claims.lua");
-        let of_claims = |body| Script::new(&format!("{}{claims}{body}", clock.prologue()));
-        let relief_of_claims =
-            |body| Script::new(&format!("#!lua flags=allow-oom\n{}{claims}{body}", clock.prologue()));
+        let counting = format!("{prologue}{ledger}{record}");
+        let claiming = format!("{}{}", clock.prologue(), include_str!("claims.lua"));
+        let script = |body| Script::new(&format!("{counting}{body}"));
+        let claims = |body| Script::new(&format!("{claiming}{body}"));
+        // These give back, or put no more than what is there already, and must work where memory is full.
+        let relief = |body| Script::new(&format!("#!lua flags=allow-oom\n{counting}{body}"));
+        let relief_of_claims = |body| Script::new(&format!("#!lua flags=allow-oom\n{claiming}{body}"));
         Self {
             charge: script(include_str!("charge.lua")),
             refund: relief(include_str!("refund.lua")),
@@ -107,7 +107,7 @@ impl Scripts {
             fail: relief(include_str!("fail.lua")),
             look: script(include_str!("look.lua")),
             cancel: relief(include_str!("cancel.lua")),
-            claim: of_claims(include_str!("claim.lua")),
+            claim: claims(include_str!("claim.lua")),
             settle: relief_of_claims(include_str!("settle.lua")),
             release: relief_of_claims(include_str!("release.lua")),
             relay_day: script(include_str!("relay_day.lua")),

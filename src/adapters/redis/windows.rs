@@ -19,6 +19,15 @@ pub(super) struct Windows {
 }
 
 impl Windows {
+    /// The windows of ledgers over one log.
+    pub fn of(quotas: &[Quota<'_>]) -> Self {
+        let mut windows = Self::default();
+        for quota in quotas {
+            windows.add(1, quota);
+        }
+        windows
+    }
+
     /// Adds the windows of a ledger over the `log`-th log, the first being 1.
     pub fn add(&mut self, log: u64, quota: &Quota<'_>) {
         for window in quota.limit.windows() {

@@ -51,32 +51,9 @@ pub enum ProblemCode {
     Overloaded,
 }
 
-/// All of them, in the order of their statuses.
-pub const CODES: [ProblemCode; 20] = [
-    ProblemCode::MalformedRequest,
-    ProblemCode::Unauthenticated,
-    ProblemCode::NotFound,
-    ProblemCode::VerificationNotFound,
-    ProblemCode::MethodNotAllowed,
-    ProblemCode::RequestTimeout,
-    ProblemCode::IdempotencyInProgress,
-    ProblemCode::VerificationClosed,
-    ProblemCode::PayloadTooLarge,
-    ProblemCode::UnsupportedMediaType,
-    ProblemCode::InvalidEmail,
-    ProblemCode::EmailNotAllowed,
-    ProblemCode::PurposeNotAllowed,
-    ProblemCode::InvalidCode,
-    ProblemCode::IdempotencyMismatch,
-    ProblemCode::RateLimited,
-    ProblemCode::InternalError,
-    ProblemCode::DeliveryFailed,
-    ProblemCode::Unavailable,
-    ProblemCode::Overloaded,
-];
-
 /// What is said of one code.
 struct Entry {
+    code: ProblemCode,
     status: u16,
     name: &'static str,
     title: &'static str,
@@ -84,7 +61,186 @@ struct Entry {
     advice: &'static str,
 }
 
+/// What is said of each, in the order of their statuses.
+const TABLE: [Entry; 20] = [
+    Entry {
+        code: ProblemCode::MalformedRequest,
+        status: 400,
+        name: "malformed_request",
+        title: "The request is malformed",
+        detail: "The request cannot be read.",
+        advice: "Mend the program: `detail` names the member or the header. Do not repeat it as it is.",
+    },
+    Entry {
+        code: ProblemCode::Unauthenticated,
+        status: 401,
+        name: "unauthenticated",
+        title: "An API key is needed",
+        detail: "There is no API key in Authorization, or it opens nothing.",
+        advice: "Send `Authorization: Bearer <key>`; ask the operator whether the key was revoked.",
+    },
+    Entry {
+        code: ProblemCode::NotFound,
+        status: 404,
+        name: "not_found",
+        title: "There is no such route",
+        detail: "Nothing is served at this path.",
+        advice: "Mend the path.",
+    },
+    Entry {
+        code: ProblemCode::VerificationNotFound,
+        status: 404,
+        name: "verification_not_found",
+        title: "There is no such verification",
+        detail: "The id is unknown, or forgotten: a verification is remembered for an hour after its end.",
+        advice: "Start a new verification.",
+    },
+    Entry {
+        code: ProblemCode::MethodNotAllowed,
+        status: 405,
+        name: "method_not_allowed",
+        title: "The route has other methods",
+        detail: "The header Allow names the methods of this path.",
+        advice: "Mend the method.",
+    },
+    Entry {
+        code: ProblemCode::RequestTimeout,
+        status: 408,
+        name: "request_timeout",
+        title: "The body came too slowly",
+        detail: "The body took longer than ten seconds.",
+        advice: "Repeat the request.",
+    },
+    Entry {
+        code: ProblemCode::IdempotencyInProgress,
+        status: 409,
+        name: "idempotency_in_progress",
+        title: "The same request is under way",
+        detail: "A request with this Idempotency-Key has not ended yet.",
+        advice: "Repeat it with the same key after a second; in 30 seconds at the latest it has ended.",
+    },
+    Entry {
+        code: ProblemCode::VerificationClosed,
+        status: 410,
+        name: "verification_closed",
+        title: "The verification is over",
+        detail: "The verification has ended; `verification_status` says how.",
+        advice: "Tell the person; start a new verification if they still want to. `approved` means that it was confirmed.",
+    },
+    Entry {
+        code: ProblemCode::PayloadTooLarge,
+        status: 413,
+        name: "payload_too_large",
+        title: "The body is too long",
+        detail: "The body is longer than 8 KiB.",
+        advice: "Mend the program.",
+    },
+    Entry {
+        code: ProblemCode::UnsupportedMediaType,
+        status: 415,
+        name: "unsupported_media_type",
+        title: "The body must be JSON",
+        detail: "Content-Type must be application/json, without a content coding.",
+        advice: "Mend the program.",
+    },
+    Entry {
+        code: ProblemCode::InvalidEmail,
+        status: 422,
+        name: "invalid_email",
+        title: "Not an address that can be mailed to",
+        detail: "An address has a local part of ASCII letters, digits, single dots and !#$%&'*+/=?^_`{|}~-, and a fully qualified domain; at most 64 octets before the @ and 254 in all.",
+        advice: "Let the person correct the address.",
+    },
+    Entry {
+        code: ProblemCode::EmailNotAllowed,
+        status: 422,
+        name: "email_not_allowed",
+        title: "Mails to this domain are not allowed",
+        detail: "The operator does not let otpd mail to this domain.",
+        advice: "Let the person give another address.",
+    },
+    Entry {
+        code: ProblemCode::PurposeNotAllowed,
+        status: 422,
+        name: "purpose_not_allowed",
+        title: "Not a purpose of this tenant",
+        detail: "The tenant's settings do not list this purpose.",
+        advice: "Mend the program, or have the operator allow the purpose.",
+    },
+    Entry {
+        code: ProblemCode::InvalidCode,
+        status: 422,
+        name: "invalid_code",
+        title: "The code is wrong",
+        detail: "The code is not that of the newest mail of this verification.",
+        advice: "Let the person try again while `attempts_remaining` is above 0; offer to send a new code.",
+    },
+    Entry {
+        code: ProblemCode::IdempotencyMismatch,
+        status: 422,
+        name: "idempotency_mismatch",
+        title: "The idempotency key belongs to another request",
+        detail: "This Idempotency-Key was used with another body in the last 24 hours.",
+        advice: "Mend the program: a new request needs a new key.",
+    },
+    Entry {
+        code: ProblemCode::RateLimited,
+        status: 429,
+        name: "rate_limited",
+        title: "A limit is full",
+        detail: "The request was not served; `policy` names the limit that is full.",
+        advice: "Wait for `retry_after` seconds, and tell the person so. What was sent or tried before stays as it is.",
+    },
+    Entry {
+        code: ProblemCode::InternalError,
+        status: 500,
+        name: "internal_error",
+        title: "A fault of the service",
+        detail: "The service has a fault.",
+        advice: "Tell the operator, with X-Request-Id. Show the verification before repeating a check.",
+    },
+    Entry {
+        code: ProblemCode::DeliveryFailed,
+        status: 502,
+        name: "delivery_failed",
+        title: "The mail was not handed over",
+        detail: "The relay did not take the mail.",
+        advice: "Let the person check the address and try again later. Where there is an `id`, the mail may still arrive and its code be checked.",
+    },
+    Entry {
+        code: ProblemCode::Unavailable,
+        status: 503,
+        name: "unavailable",
+        title: "A part of the service is down",
+        detail: "A part of the service does not answer.",
+        advice: "Repeat the request after Retry-After, a creation with the same Idempotency-Key. Never let anybody in.",
+    },
+    Entry {
+        code: ProblemCode::Overloaded,
+        status: 503,
+        name: "overloaded",
+        title: "There is too much to do",
+        detail: "There is no room for this request now; nothing was spent.",
+        advice: "Repeat the request after Retry-After.",
+    },
+];
+
+/// What is said where nothing else is.
+const INTERNAL: Entry = Entry {
+    code: ProblemCode::InternalError,
+    status: 500,
+    name: "internal_error",
+    title: "A fault of the service",
+    detail: "The service has a fault.",
+    advice: "Tell the operator.",
+};
+
 impl ProblemCode {
+    /// All of them, in the order of their statuses.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|entry| entry.code)
+    }
+
     /// The status that it comes with.
     pub fn status(self) -> StatusCode {
         StatusCode::from_u16(self.entry().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -119,153 +275,9 @@ impl ProblemCode {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table")]
-    fn entry(self) -> Entry {
-        let (status, name, title, detail, advice) = match self {
-            Self::MalformedRequest => (
-                400,
-                "malformed_request",
-                "The request is malformed",
-                "The request cannot be read.",
-                "Mend the program: `detail` names the member or the header. Do not repeat it as it is.",
-            ),
-            Self::Unauthenticated => (
-                401,
-                "unauthenticated",
-                "An API key is needed",
-                "There is no API key in Authorization, or it opens nothing.",
-                "Send `Authorization: Bearer <key>`; ask the operator whether the key was revoked.",
-            ),
-            Self::NotFound => (
-                404,
-                "not_found",
-                "There is no such route",
-                "Nothing is served at this path.",
-                "Mend the path.",
-            ),
-            Self::VerificationNotFound => (
-                404,
-                "verification_not_found",
-                "There is no such verification",
-                "The id is unknown, or forgotten: a verification is remembered for an hour after its end.",
-                "Start a new verification.",
-            ),
-            Self::MethodNotAllowed => (
-                405,
-                "method_not_allowed",
-                "The route has other methods",
-                "The header Allow names the methods of this path.",
-                "Mend the method.",
-            ),
-            Self::RequestTimeout => (
-                408,
-                "request_timeout",
-                "The body came too slowly",
-                "The body took longer than ten seconds.",
-                "Repeat the request.",
-            ),
-            Self::IdempotencyInProgress => (
-                409,
-                "idempotency_in_progress",
-                "The same request is under way",
-                "A request with this Idempotency-Key has not ended yet.",
-                "Repeat it with the same key after a second; in 30 seconds at the latest it has ended.",
-            ),
-            Self::VerificationClosed => (
-                410,
-                "verification_closed",
-                "The verification is over",
-                "The verification has ended; `verification_status` says how.",
-                "Tell the person; start a new verification if they still want to. `approved` means that it was confirmed.",
-            ),
-            Self::PayloadTooLarge => (
-                413,
-                "payload_too_large",
-                "The body is too long",
-                "The body is longer than 8 KiB.",
-                "Mend the program.",
-            ),
-            Self::UnsupportedMediaType => (
-                415,
-                "unsupported_media_type",
-                "The body must be JSON",
-                "Content-Type must be application/json, without a content coding.",
-                "Mend the program.",
-            ),
-            Self::InvalidEmail => (
-                422,
-                "invalid_email",
-                "Not an address that can be mailed to",
-                "An address has a local part of ASCII letters, digits, single dots and !#$%&'*+/=?^_`{|}~-, and a fully \
-                 qualified domain; at most 64 octets before the @ and 254 in all.",
-                "Let the person correct the address.",
-            ),
-            Self::EmailNotAllowed => (
-                422,
-                "email_not_allowed",
-                "Mails to this domain are not allowed",
-                "The operator does not let otpd mail to this domain.",
-                "Let the person give another address.",
-            ),
-            Self::PurposeNotAllowed => (
-                422,
-                "purpose_not_allowed",
-                "Not a purpose of this tenant",
-                "The tenant's settings do not list this purpose.",
-                "Mend the program, or have the operator allow the purpose.",
-            ),
-            Self::InvalidCode => (
-                422,
-                "invalid_code",
-                "The code is wrong",
-                "The code is not that of the newest mail of this verification.",
-                "Let the person try again while `attempts_remaining` is above 0; offer to send a new code.",
-            ),
-            Self::IdempotencyMismatch => (
-                422,
-                "idempotency_mismatch",
-                "The idempotency key belongs to another request",
-                "This Idempotency-Key was used with another body in the last 24 hours.",
-                "Mend the program: a new request needs a new key.",
-            ),
-            Self::RateLimited => (
-                429,
-                "rate_limited",
-                "A limit is full",
-                "Nothing was done; `policy` names the limit.",
-                "Wait for `retry_after` seconds, and tell the person so. What was sent or tried before stays as it is.",
-            ),
-            Self::InternalError => (
-                500,
-                "internal_error",
-                "A fault of the service",
-                "The service has a fault.",
-                "Tell the operator, with X-Request-Id. Show the verification before repeating a check.",
-            ),
-            Self::DeliveryFailed => (
-                502,
-                "delivery_failed",
-                "The mail was not handed over",
-                "The relay did not take the mail.",
-                "Let the person check the address and try again later. Where there is an `id`, the mail may still arrive and \
-                 its code be checked.",
-            ),
-            Self::Unavailable => (
-                503,
-                "unavailable",
-                "A part of the service is down",
-                "A part of the service does not answer.",
-                "Repeat the request after Retry-After, a creation with the same Idempotency-Key. Never let anybody in.",
-            ),
-            Self::Overloaded => (
-                503,
-                "overloaded",
-                "There is too much to do",
-                "There is no room for this request now; nothing was spent.",
-                "Repeat the request after Retry-After.",
-            ),
-        };
-        Entry { status, name, title, detail, advice }
+    fn entry(self) -> &'static Entry {
+        // A test holds that each has its own.
+        TABLE.iter().find(|entry| entry.code == self).unwrap_or(&INTERNAL)
     }
 }
 
@@ -279,12 +291,13 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_schema_and_each_its_own() {
-        let names: HashSet<_> = CODES.iter().map(|code| code.name()).collect();
-        assert_eq!(names.len(), CODES.len());
-        for code in CODES {
+        let names: HashSet<_> = TABLE.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        for code in ProblemCode::all() {
+            assert_eq!(code.entry().code, code);
             assert_eq!(code.to_json(), Some(code.name().into()));
             assert!(code.status().is_client_error() || code.status().is_server_error());
         }
-        assert!(CODES.is_sorted_by_key(|code| code.status()));
+        assert!(TABLE.is_sorted_by_key(|entry| entry.status));
     }
 }

@@ -37,7 +37,7 @@ pub enum VerificationStatus {
 }
 
 /// A verification as its tenant sees it.
-#[derive(Debug, Object)]
+#[derive(Object)]
 #[oai(rename = "Verification")]
 pub struct VerificationBody {
     /// Its name: 128 random bits.
@@ -52,7 +52,8 @@ pub struct VerificationBody {
     reference: String,
     /// When its code dies, or did.
     expires_at: String,
-    /// While it is pending: when the limits of the address admit the next code.
+    /// While it is pending: when the limits of the address admit the next code. Where the request named no `end_user_ip`,
+    /// without those of its site.
     #[oai(skip_serializing_if_is_none)]
     resend_at: Option<String>,
     /// Guesses that are left; 0 once it is over.
@@ -63,7 +64,7 @@ pub struct VerificationBody {
 }
 
 /// A verification that was just approved.
-#[derive(Debug, Object)]
+#[derive(Object)]
 pub struct Approval {
     /// Its name.
     pub id: String,
@@ -85,7 +86,8 @@ pub struct CreateSchema {
     purpose: Option<String>,
     /// The language of the person, as a BCP 47 tag. Mails are in English so far.
     locale: Option<String>,
-    /// The address of the person's device, where a program calls for a person: the limits of networks then hold for it.
+    /// The IPv4 or IPv6 address of the person's device, where a program calls for a person: the limits of networks then
+    /// hold for it.
     end_user_ip: Option<String>,
 }
 
@@ -95,7 +97,7 @@ pub struct CreateSchema {
 pub struct CheckSchema {
     /// The code as typed; spaces and hyphens are ignored.
     code: String,
-    /// As for a start.
+    /// The IPv4 or IPv6 address of the person's device, as for a start.
     end_user_ip: Option<String>,
 }
 
@@ -103,7 +105,7 @@ pub struct CheckSchema {
 #[derive(Debug, Object)]
 #[oai(rename = "ResendVerificationRequest")]
 pub struct ResendSchema {
-    /// As for a start.
+    /// The IPv4 or IPv6 address of the person's device, as for a start.
     end_user_ip: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Meter, Problem, ProblemCode, VerificationId};
 use crate::api::problem::More;
+use crate::domain::verification::Status;
 use crate::service::{CancelError, CheckError, CreateError, Metered, ResendError, ShowError, StartError};
 
 /// What is said where the mail may still arrive.
@@ -22,6 +23,11 @@ where
 }
 
 impl Problem {
+    /// The verification is over.
+    fn closed(status: Status) -> Self {
+        Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
+    }
+
     /// The mail of that verification may still arrive.
     fn may_arrive(id: &VerificationId) -> Self {
         Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned()).and(More::Id(id.to_string()))
@@ -61,9 +67,7 @@ impl From<ResendError> for Problem {
     fn from(error: ResendError) -> Self {
         match error {
             ResendError::Unknown => Self::new(ProblemCode::VerificationNotFound),
-            ResendError::Closed(status) => {
-                Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
-            }
+            ResendError::Closed(status) => Self::closed(status),
             ResendError::OutcomeUnknown(id) => Self::may_arrive(&id),
             ResendError::Send(error) => error.into(),
         }
@@ -75,9 +79,7 @@ impl From<CheckError> for Problem {
         match error {
             CheckError::Invalid { left } => Self::with(ProblemCode::InvalidCode, More::Attempts(left)),
             CheckError::Unknown => Self::new(ProblemCode::VerificationNotFound),
-            CheckError::Closed(status) => {
-                Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
-            }
+            CheckError::Closed(status) => Self::closed(status),
             CheckError::Limited(standing) => Self::limited(&standing),
             CheckError::Overloaded => Self::new(ProblemCode::Overloaded),
             CheckError::Unavailable => Self::new(ProblemCode::Unavailable),
@@ -100,10 +102,9 @@ impl From<CancelError> for Problem {
     fn from(error: CancelError) -> Self {
         match error {
             CancelError::Unknown => Self::new(ProblemCode::VerificationNotFound),
-            CancelError::Closed(status) => {
-                Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
-            }
+            CancelError::Closed(status) => Self::closed(status),
             CancelError::Unavailable => Self::new(ProblemCode::Unavailable),
+            CancelError::Fault => Self::new(ProblemCode::InternalError),
         }
     }
 }

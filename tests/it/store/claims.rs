@@ -18,7 +18,7 @@ on_both_stores! {
 }
 
 /// A claim of a key by its number, with a body and by a claimant.
-fn claim(key: u8, body: &str, claimant: u8) -> Claim {
+pub(super) fn claim(key: u8, body: &str, claimant: u8) -> Claim {
     claim_of("keyed", key, body, claimant)
 }
 

@@ -32,6 +32,8 @@ const LEDGERS: [Ledger; 6] = [
 ];
 
 on_both_stores! {
+    an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing,
+    entries_are_kept_for_as_long_as_they_matter_to_any_tenant,
     a_window_admits_what_fits_and_to_the_millisecond_no_more,
     of_several_windows_the_one_with_the_longest_wait_is_named,
     a_days_window_is_half_an_hour_and_ten_seconds_longer,
@@ -278,6 +280,36 @@ async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) 
         let standing = refused(admit(bench, &subject, Some(&site), &limits).await);
         assert_eq!(standing.ledger, named, "{limits:?}");
     }
+}
+
+async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(bench: &Bench) {
+    let (subject, limits) = (person("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
+    let outlook = async || bench.store.outlook(&subject, &limits).await.expect("an answer");
+    assert_eq!((outlook().await.remaining, outlook().await.wait), (1, Duration::ZERO));
+    assert!(is_admitted(admit(bench, &subject, Some(&site("192.0.2.1")), &limits).await));
+    for _ in 0..3 {
+        let seen = outlook().await;
+        assert_eq!((seen.ledger, seen.wait), (Ledger::SubjectSends, Duration::from_mins(1)));
+    }
+    // The share of one site is no part of it, since nobody says from where the next one comes.
+    assert_eq!(outlook().await, refused(admit(bench, &subject, None, &limits).await));
+    bench.clock.forward(Duration::from_mins(1));
+    assert_eq!(outlook().await.wait, Duration::ZERO);
+    assert!(is_admitted(admit(bench, &subject, None, &limits).await));
+}
+
+async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench) {
+    let short = SendLimits { kept: Duration::from_hours(2), ..sends("9/60s", "9/60s", "9/60s") };
+    let long = SendLimits { kept: Duration::from_hours(2), ..sends("9/60s", "9/60s", "1/2h") };
+    let subject = person("a@example.com");
+    let another = Subject { tenant: another_tenant(), ..subject.clone() };
+    assert!(is_admitted(admit(bench, &subject, None, &short).await));
+    bench.clock.forward(HOUR);
+    assert!(is_admitted(admit(bench, &subject, None, &short).await), "this one forgets nothing");
+    let told = refused(admit(bench, &another, None, &long).await);
+    assert_eq!((told.ledger, told.wait), (Ledger::AddressSends, Duration::from_hours(2)));
+    bench.clock.forward(HOUR + HOUR);
+    assert!(is_admitted(admit(bench, &another, None, &long).await));
 }
 
 async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {

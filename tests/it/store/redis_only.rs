@@ -4,12 +4,14 @@
 use std::time::{Duration, Instant};
 
 use otpd::adapters::redis::ScriptClock;
+use otpd::domain::idempotency::Claimed;
 use otpd::domain::ledger::Stamp;
 use otpd::domain::slot::Slot;
 use otpd::domain::verification::{Policy, Status};
+use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
 use otpd::ports::{Spend, Store, StoreError};
 
-use super::{HOUR, LIFE, at_once, both_kinds, end, guesses_left, live};
+use super::{HOUR, LIFE, at_once, both_kinds, claims, end, guesses_left, live};
 use crate::support::redis::RedisServer;
 use crate::support::store::{Bench, POLICY, Spent, about, address, digest, hash, id, salt, store_on, token};
 
@@ -390,4 +392,42 @@ async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
     bench.server().configure("maxmemory", "1").await;
     bench.store.spend(&slot, &bench.policy, None).await.expect_err("nothing can be written");
     assert!(bench.consume(&slot, 1, 1).await);
+}
+
+#[tokio::test]
+async fn where_memory_is_full_what_is_there_can_still_be_ended_and_settled() {
+    let bench = Bench::redis().await;
+    let claims = [1, 2].map(|key| claims::claim(key, "a", 1));
+    bench.open(&id(1), 1).await;
+    for claim in &claims {
+        assert_eq!(bench.claims.claim(claim).await.expect("an answer"), Claimed::Begun);
+    }
+    bench.server().configure("maxmemory", "1").await;
+    bench.claims.claim(&claims::claim(3, "a", 1)).await.expect_err("nothing can be written");
+    assert_eq!(bench.cancel(&id(1)).await, Some(Status::Canceled));
+    let settled = VerificationId::new([7; ID_OCTETS]);
+    bench.claims.settle(&claims[0], &settled).await.expect("an answer");
+    bench.claims.release(&claims[1]).await.expect("an answer");
+    bench.server().configure("maxmemory", "0").await;
+    assert_eq!(bench.claims.claim(&claims[0]).await.expect("an answer"), Claimed::Done(settled));
+    assert_eq!(bench.claims.claim(&claims[1]).await.expect("an answer"), Claimed::Begun);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_one_key_that_goes_by_itself() {
+    let bench = Bench::redis().await;
+    let claim = claims::claim(1, "a", 1);
+    let own = format!("otp:{{i:{}}}", claim.key);
+    let seen = bench.server().monitored(async {
+        bench.claims.claim(&claim).await.expect("an answer");
+        bench.claims.settle(&claim, &VerificationId::new([7; ID_OCTETS])).await.expect("an answer");
+        bench.claims.release(&claim).await.expect("an answer");
+    });
+    let seen = seen.await;
+    let all = || seen.iter().map(|line| words(line));
+    assert!(all().filter(|words| words[0] == "EVALSHA").all(|words| words[2..4] == ["1", own.as_str()]));
+    let inner: Vec<_> = seen.iter().filter(|line| line.contains(" lua] ")).map(|line| words(line)).collect();
+    assert!(inner.iter().all(|words| words[1] == own), "{inner:?}");
+    let lives = inner.iter().filter(|words| words[0] == "SET").map(|words| (words[3], words[4]));
+    assert_eq!(lives.collect::<Vec<_>>(), [("PX", "30000"), ("PX", "86400000")]);
 }
