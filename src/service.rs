@@ -17,7 +17,6 @@ use tracing::Instrument as _;
 
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::ledger::Standing;
 use crate::domain::limit::RelayMails;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
@@ -32,6 +31,7 @@ mod cancel;
 mod check;
 mod create;
 mod guess;
+mod metered;
 mod prove;
 mod resend;
 mod send;
@@ -42,11 +42,11 @@ mod toll;
 pub use cancel::CancelError;
 pub use create::{CreateError, Creation, Idempotency};
 pub use guess::{Approved, CheckError};
+use metered::Limited;
+pub use metered::Metered;
 pub use resend::ResendError;
 pub use send::StartError;
 pub use show::{ShowError, Snapshot};
-
-use toll::Toll;
 
 /// How long use cases under way may take at shutdown: hash, store and relay all have shorter bounds of their own.
 const DRAIN: Duration = Duration::from_secs(16);
@@ -89,40 +89,6 @@ pub struct Secrets {
     pub index_key: IndexKey,
     /// They sign proofs, where proofs are wanted: the first does, the others did.
     pub proof_keys: Vec<ProofKey>,
-}
-
-/// An outcome, and how the ledger of the caller's network stands, where it was charged.
-#[derive(Debug)]
-pub struct Metered<T> {
-    /// What became of it.
-    pub outcome: T,
-    /// What the caller may be told of its own doings.
-    pub standing: Option<Standing>,
-}
-
-impl<T> Metered<T> {
-    fn not_at_all(outcome: T) -> Self {
-        Self { outcome, standing: None }
-    }
-}
-
-/// An error that may be a full ledger.
-pub trait Limited {
-    /// The ledger that refused, if one did.
-    fn limited(&self) -> Option<Standing>;
-}
-
-impl<T, E: Limited> Metered<Result<T, E>> {
-    /// Refused before anything was charged.
-    fn refused(error: E) -> Self {
-        Self { standing: error.limited(), outcome: Err(error) }
-    }
-
-    /// What became of it after a network was charged: the ledger that refused, else that of the network.
-    fn after(toll: &Toll, outcome: Result<T, E>) -> Self {
-        let standing = outcome.as_ref().err().and_then(Limited::limited).or_else(|| toll.standing());
-        Self { outcome, standing }
-    }
 }
 
 impl Parts {

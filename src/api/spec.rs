@@ -1,17 +1,19 @@
 //! The OpenAPI document as we publish it: what the framework writes, and what it cannot say.
 //!
 //! The framework knows operations and schemas. What it cannot say stands in `amendments.json` (a JSON merge patch, RFC
-//! 7396), and what each operation refuses in the table below. Must not change what the service does.
+//! 7396), and what each operation refuses in `problems`. Must not change what the service does.
+
+mod problems;
 
 use std::borrow::Cow;
 use std::iter;
 
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ToYAML, Type};
-use poem_openapi::{ApiResponse as _, OpenApi, OpenApiService, Tags};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::{Map, Value, json};
 
-use super::problem::{PROBLEM_JSON, Problem, ProblemCode};
+use super::problem::ProblemCode;
 
 const AMENDMENTS: &str = include_str!("spec/amendments.json");
 
@@ -21,57 +23,6 @@ const HEADERS: [&str; 5] = ["Location", "OTP-Proof", "RateLimit", "RateLimit-Pol
 /// The form of an id, and one such.
 const ID_PATTERN: &str = "^[A-Za-z0-9_-]{22}$";
 const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
-
-/// What the two headers of limits say, in v1.
-const RATE_LIMIT_POLICY: &str = "The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`).";
-const RATE_LIMIT: &str = "How they stand: what is left (`r`), and in how many seconds it is more (`t`).";
-
-/// What may come of any operation that takes a key.
-const ALWAYS: [ProblemCode; 5] = [
-    ProblemCode::Unauthenticated,
-    ProblemCode::RateLimited,
-    ProblemCode::InternalError,
-    ProblemCode::Unavailable,
-    ProblemCode::Overloaded,
-];
-/// What may come of any operation that takes a body.
-const OF_A_BODY: [ProblemCode; 4] = [
-    ProblemCode::MalformedRequest,
-    ProblemCode::RequestTimeout,
-    ProblemCode::PayloadTooLarge,
-    ProblemCode::UnsupportedMediaType,
-];
-/// What may come of any operation on a verification.
-const OF_AN_ID: [ProblemCode; 2] = [ProblemCode::VerificationNotFound, ProblemCode::NotFound];
-
-/// What else each operation refuses, beside what all of its kind do.
-const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
-    (
-        "createVerification",
-        &[
-            &OF_A_BODY,
-            &[
-                ProblemCode::VerificationNotFound,
-                ProblemCode::IdempotencyInProgress,
-                ProblemCode::InvalidEmail,
-                ProblemCode::EmailNotAllowed,
-                ProblemCode::PurposeNotAllowed,
-                ProblemCode::IdempotencyMismatch,
-                ProblemCode::DeliveryFailed,
-            ],
-        ],
-    ),
-    (
-        "checkVerification",
-        &[&OF_A_BODY, &OF_AN_ID, &[ProblemCode::VerificationClosed, ProblemCode::InvalidCode]],
-    ),
-    (
-        "resendVerification",
-        &[&OF_A_BODY, &OF_AN_ID, &[ProblemCode::VerificationClosed, ProblemCode::DeliveryFailed]],
-    ),
-    ("showVerification", &[&OF_AN_ID]),
-    ("cancelVerification", &[&OF_AN_ID, &[ProblemCode::VerificationClosed]]),
-];
 
 /// Groups operations in the documentation.
 #[derive(Tags)]
@@ -93,11 +44,11 @@ impl Document {
     /// The document of an API.
     pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&api.spec()).unwrap_or_default();
-        operations(&mut document).for_each(add_problems);
+        operations(&mut document).for_each(problems::add_problems);
         operations(&mut document).for_each(add_request_id);
         merge(
             &mut document,
-            json!({ "components": { "schemas": problem_schemas(), "examples": examples() } }),
+            json!({ "components": { "schemas": problems::schemas(), "examples": problems::examples() } }),
         );
         tidy(&mut document);
         let amendments = serde_json::from_str(AMENDMENTS).unwrap_or_default();
@@ -209,13 +160,6 @@ fn tidy_schema(schema: &mut Map<String, Value>) {
     }
 }
 
-/// The schema of a problem, and those that it names.
-fn problem_schemas() -> Value {
-    let mut registry = Registry::new();
-    Problem::register(&mut registry);
-    serde_json::to_value(registry.schemas).unwrap_or_default()
-}
-
 /// Every answer has an id, by which the operator finds it in the log.
 fn add_request_id(operation: &mut Map<String, Value>) {
     let header =
@@ -223,60 +167,6 @@ fn add_request_id(operation: &mut Map<String, Value>) {
     for response in responses(operation).into_iter().flat_map(|responses| responses.values_mut()) {
         merge(response, json!({ "headers": { "X-Request-Id": header.clone() } }));
     }
-}
-
-/// Adds what a v1 operation refuses: one response a status, with an example for each of its codes.
-fn add_problems(operation: &mut Map<String, Value>) {
-    let name = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
-    let Some((_, more)) = OPERATIONS.iter().find(|(known, _)| *known == name) else { return };
-    let refuses = |code: &ProblemCode| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
-    let codes: Vec<ProblemCode> = ProblemCode::all().filter(refuses).collect();
-    let Some(responses) = responses(operation) else { return };
-    for same in codes.chunk_by(|one, other| one.status() == other.status()) {
-        let Some(first) = same.first() else { continue };
-        responses.insert(first.status().as_u16().to_string(), response(*first, same));
-    }
-}
-
-fn response(first: ProblemCode, codes: &[ProblemCode]) -> Value {
-    let meanings: Vec<_> = codes.iter().map(|code| format!("`{}`: {}.", code.name(), code.title())).collect();
-    let examples: Map<String, Value> = codes
-        .iter()
-        .map(|code| {
-            let place = format!("#/components/examples/{}", code.name());
-            (code.name().to_owned(), json!({ "$ref": place }))
-        })
-        .collect();
-    let content = json!({ "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples });
-    let (meanings, content) = (meanings.join(" "), json!({ PROBLEM_JSON: content }));
-    json!({ "description": meanings, "content": content, "headers": headers(first) })
-}
-
-/// The headers that a problem comes with: a key has been asked for its token before anything else is looked at.
-fn headers(code: ProblemCode) -> Value {
-    let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
-    if code == ProblemCode::Unauthenticated {
-        return json!({ "WWW-Authenticate": text("`Bearer`") });
-    }
-    let mut headers = json!({ "RateLimit-Policy": text(RATE_LIMIT_POLICY), "RateLimit": text(RATE_LIMIT) });
-    if let (429 | 503, Some(headers)) = (code.status().as_u16(), headers.as_object_mut()) {
-        let seconds = json!({ "type": "integer", "format": "int64", "minimum": 1 });
-        let wait = json!({ "description": "Seconds to wait.", "required": true, "schema": seconds });
-        headers.insert("Retry-After".to_owned(), wait);
-    }
-    headers
-}
-
-/// Each code as it comes.
-fn examples() -> Value {
-    let example = |code: ProblemCode| {
-        let value = Problem::example(code);
-        (
-            code.name().to_owned(),
-            json!({ "summary": code.title(), "description": code.advice(), "value": value }),
-        )
-    };
-    Value::Object(ProblemCode::all().map(example).collect())
 }
 
 /// The part of a patch that concerns paths which are there: the simple endpoints may be off.
