@@ -6,11 +6,18 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::app::{Process, TestApp};
+use crate::support::app::{Process, TestApp, eventually};
 use crate::support::smtp::Fault;
 use crate::support::v1::key;
 
 const EMAIL: &str = "recipient@example.com";
+
+/// Waits until a verification is opened, whose mail is on its way then.
+async fn opened(app: &TestApp) {
+    let is_opened =
+        |dump: Vec<(Vec<u8>, Vec<u8>, i64)>| dump.iter().any(|(key, ..)| key.starts_with(b"otp:{v:"));
+    eventually("a verification is opened", async || is_opened(app.redis.dump().await)).await;
+}
 
 #[tokio::test]
 async fn a_repeated_request_mails_once_and_is_rendered_afresh() {
@@ -170,19 +177,12 @@ async fn who_hangs_up_gets_the_answer_to_the_same_request_later() {
     );
     let mut stream = app.connect().await;
     stream.write_all(head.as_bytes()).await.expect("sent");
-    while !app.redis.dump().await.iter().any(|(key, ..)| key.starts_with(b"otp:{v:")) {
-        tokio::task::yield_now().await;
-    }
+    opened(&app).await;
     drop(stream);
     let repeated = app.caller(1).create_under("k", &body).await;
     assert_eq!(repeated.problem(), (409, "idempotency_in_progress".to_owned()));
-    let created = loop {
-        let again = app.caller(1).create_under("k", &body).await;
-        if again.status != 409 {
-            break again;
-        }
-    };
-    assert_eq!((created.status, app.smtp.mails().len()), (201, 1));
+    eventually("the answer", async || app.caller(1).create_under("k", &body).await.status == 201).await;
+    assert_eq!(app.smtp.mails().len(), 1);
 }
 
 #[tokio::test]
@@ -195,9 +195,7 @@ async fn a_process_that_dies_in_between_leaves_a_key_that_others_wait_for() {
         let request = request.header("content-type", "application/json").header("idempotency-key", "k");
         request.body(json!({ "email": EMAIL }).to_string()).send().await.map(|answer| answer.status())
     });
-    while !app.redis.dump().await.iter().any(|(key, ..)| key.starts_with(b"otp:{v:")) {
-        tokio::task::yield_now().await;
-    }
+    opened(&app).await;
     app.kill();
     lost.await.expect("no panic").expect_err("no answer");
     app.smtp.set(Fault::None);

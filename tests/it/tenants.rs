@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::{Answer, Process, TestApp, light_hash};
+use crate::support::app::{Answer, Process, TestApp, eventually, light_hash};
 use crate::support::v1::{hash, key};
 
 const EMAIL: &str = "recipient@example.com";
@@ -163,9 +163,7 @@ async fn a_reload_revokes_a_key_and_takes_another() {
     assert_eq!(app.caller(5).show(&id).await.status, 200);
     assert_eq!(app.caller(3).show(&id).await.status, 200);
     app.reload(&two_tenants("").replace(&hash(3), &hash(5)));
-    while app.caller(3).show(&id).await.status != 401 {
-        tokio::task::yield_now().await;
-    }
+    eventually("it is revoked", async || app.caller(3).show(&id).await.status == 401).await;
     assert_eq!(app.caller(5).show(&id).await.status, 200, "the verification is the tenant's, not the key's");
     assert_eq!(app.caller(4).start("b@example.com").await.len(), 22);
 }
@@ -195,9 +193,8 @@ async fn a_reload_gets_around_no_floor() {
     for more in ["[limits]\nguesses = 1", "[codes]\ndigits = 8", "[dangerous]\nweak_limits = true"] {
         let before = app.log().matches("that takes a restart").count();
         app.reload(&strict(more, "limits = { subject_sends = \"1/30s 90/day\" }"));
-        while app.log().matches("that takes a restart").count() == before {
-            tokio::task::yield_now().await;
-        }
+        let refused = || app.log().matches("that takes a restart").count() > before;
+        eventually("the reload is refused", async || refused()).await;
     }
     app.reload(&strict("", "limits = { subject_sends = \"1/30s 90/day\" }"));
     app.logged("lets an address be guessed at").await;

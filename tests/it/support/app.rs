@@ -476,11 +476,7 @@ impl Process {
 
     /// Waits until it has logged that.
     pub async fn logged(&self, text: &str) {
-        let begun = Instant::now();
-        while !self.log().contains(text) {
-            assert!(begun.elapsed() < PATIENCE, "{text} is not in the log: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually(text, async || self.log().contains(text)).await;
     }
 
     /// Waits for its end.
@@ -501,6 +497,15 @@ impl Drop for Process {
         let mut child = self.child();
         let _ = child.kill();
         let _ = child.wait();
+    }
+}
+
+/// Waits until that is so; it must be soon.
+pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
