@@ -479,6 +479,20 @@ async fn a_code_outlives_the_rotation_of_its_pepper_and_dies_with_it() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_told_afterwards_is_not_won() {
+    let app = TestApp::builder().keyed().spawn().await;
+    let id = app.caller(1).start(EMAIL).await;
+    let rotated = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::rotated_peppers()).await;
+    assert_eq!(rotated.caller(1).resend(&id).await.status, 200);
+    let code = app.smtp.last_code_to(EMAIL);
+    // The code is the new pepper's, what it is about is sealed under the old one.
+    let dropped = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::new_pepper()).await;
+    assert_eq!(dropped.caller(1).check(&id, &code).await.problem(), problem(404, "verification_not_found"));
+    assert_eq!(rotated.caller(1).show(&id).await.json()["status"], "pending");
+    assert_eq!(rotated.caller(1).check(&id, &code).await.status, 200);
+}
+
+#[tokio::test]
 async fn the_published_keys_are_all_whose_proofs_are_good() {
     let app = TestApp::builder().keyed().spawn().await;
     let keys = app.get("/.well-known/jwks.json").await;

@@ -296,6 +296,11 @@ async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(benc
     bench.clock.forward(Duration::from_mins(1));
     assert_eq!(outlook().await.wait, Duration::ZERO);
     assert!(is_admitted(admit(bench, &subject, None, &limits).await));
+    assert_eq!(
+        outlook().await.wait,
+        Duration::from_mins(1),
+        "what came from nowhere is no site's share either"
+    );
 }
 
 async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench) {
