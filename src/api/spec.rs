@@ -130,16 +130,28 @@ fn tidy(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(members) => {
-            for (name, value) in std::mem::take(members) {
-                let written = HEADERS.into_iter().find(|written| written.eq_ignore_ascii_case(&name));
-                let name = name.strip_suffix("; charset=utf-8").or(written).unwrap_or(&name).to_owned();
-                members.insert(name, value);
+            if let Some(headers) = members.get_mut("headers").and_then(Value::as_object_mut) {
+                rename(headers, |name| {
+                    HEADERS.into_iter().find(|written| written.eq_ignore_ascii_case(name))
+                });
+            }
+            if let Some(content) = members.get_mut("content").and_then(Value::as_object_mut) {
+                rename(content, |name| name.strip_suffix("; charset=utf-8"));
             }
             tidy_schema(members);
             members.values_mut().for_each(tidy);
         }
         _ => {}
     }
+}
+
+/// Gives those members another name for which there is one; their order stays.
+fn rename(members: &mut Map<String, Value>, other: impl Fn(&str) -> Option<&str>) {
+    let renamed = std::mem::take(members).into_iter().map(|(name, value)| match other(&name) {
+        Some(other) => (other.to_owned(), value),
+        None => (name, value),
+    });
+    *members = renamed.collect();
 }
 
 fn tidy_schema(schema: &mut Map<String, Value>) {

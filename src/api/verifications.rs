@@ -71,20 +71,7 @@ enum CancelResponse {
     Canceled,
 }
 
-#[OpenApi(
-    prefix_path = "/v1",
-    tag = "Tag::Verifications",
-    response_header(
-        name = "RateLimit-Policy",
-        ty = "Option<String>",
-        description = "The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`)."
-    ),
-    response_header(
-        name = "RateLimit",
-        ty = "Option<String>",
-        description = "How they stand: what is left (`r`), and in how many seconds it is more (`t`)."
-    )
-)]
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Verifications")]
 impl VerificationsApi {
     /// Start a verification
     ///
@@ -118,7 +105,7 @@ impl VerificationsApi {
     /// Check a code
     ///
     /// Approves the verification if the code is that of its newest mail. A guess is spent before it is compared; a wrong
-    /// code is answered with 422, never with 200. Checking costs nothing but one of the `attempts_remaining`.
+    /// code is answered with 422, never with 200.
     #[oai(path = "/verifications/:id/check", method = "post", operation_id = "checkVerification")]
     async fn check(
         &self,

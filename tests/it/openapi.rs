@@ -71,6 +71,10 @@ fn operations_have_ids_that_make_good_names_and_say_who_may_call() {
             let headers: Vec<_> = headers.map(String::as_str).collect();
             let waits = ["429", "503"].contains(&status.as_str());
             assert_eq!(headers.contains(&"Retry-After"), waits, "{name}: {status}: {headers:?}");
+            if needs_a_key {
+                let is_told = headers.contains(&"RateLimit") && headers.contains(&"RateLimit-Policy");
+                assert_eq!(is_told, status != "401", "{name}: {status}: {headers:?}");
+            }
         }
     }
 }

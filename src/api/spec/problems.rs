@@ -6,12 +6,8 @@ use poem_openapi::ApiResponse as _;
 use poem_openapi::registry::Registry;
 use serde_json::{Map, Value, json};
 
-use super::responses;
+use super::{merge, responses};
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemCode};
-
-/// What the two headers of limits say, in v1.
-const RATE_LIMIT_POLICY: &str = "The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`).";
-const RATE_LIMIT: &str = "How they stand: what is left (`r`), and in how many seconds it is more (`t`).";
 
 /// What may come of any operation that takes a key.
 const ALWAYS: [ProblemCode; 5] = [
@@ -67,6 +63,8 @@ pub(super) fn add_problems(operation: &mut Map<String, Value>) {
     let refuses = |code: &ProblemCode| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
     let codes: Vec<ProblemCode> = ProblemCode::all().filter(refuses).collect();
     let Some(responses) = responses(operation) else { return };
+    // How it succeeds is told of the limits too.
+    responses.values_mut().for_each(|response| merge(response, json!({ "headers": limits() })));
     for same in codes.chunk_by(|one, other| one.status() == other.status()) {
         let Some(first) = same.first() else { continue };
         responses.insert(first.status().as_u16().to_string(), response(*first, same));
@@ -87,17 +85,29 @@ fn response(first: ProblemCode, codes: &[ProblemCode]) -> Value {
     json!({ "description": meanings, "content": content, "headers": headers(first) })
 }
 
-/// The headers that a problem comes with: a key has been asked for its token before anything else is looked at.
+fn text(description: &str) -> Value {
+    json!({ "description": description, "schema": { "type": "string" } })
+}
+
+/// What a key is told of its limits: it has been asked for its token before anything else is looked at.
+fn limits() -> Value {
+    json!({
+        "RateLimit-Policy":
+            text("The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`)."),
+        "RateLimit": text("How they stand: what is left (`r`), and in how many seconds it is more (`t`)."),
+    })
+}
+
+/// The headers that a problem comes with.
 fn headers(code: ProblemCode) -> Value {
-    let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     if code == ProblemCode::Unauthenticated {
         return json!({ "WWW-Authenticate": text("`Bearer`") });
     }
-    let mut headers = json!({ "RateLimit-Policy": text(RATE_LIMIT_POLICY), "RateLimit": text(RATE_LIMIT) });
-    if let (429 | 503, Some(headers)) = (code.status().as_u16(), headers.as_object_mut()) {
+    let mut headers = limits();
+    if let 429 | 503 = code.status().as_u16() {
         let seconds = json!({ "type": "integer", "format": "int64", "minimum": 1 });
         let wait = json!({ "description": "Seconds to wait.", "required": true, "schema": seconds });
-        headers.insert("Retry-After".to_owned(), wait);
+        merge(&mut headers, json!({ "Retry-After": wait }));
     }
     headers
 }
