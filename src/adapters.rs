@@ -3,10 +3,11 @@
 //! Must not know HTTP or the use cases.
 
 pub mod clock;
+pub mod domain_lists;
 pub mod hasher;
 pub mod mailbox;
 pub mod memory;
-mod message;
+pub mod message;
 pub mod redis;
 pub mod smtp;
 

@@ -11,6 +11,7 @@ mod edge;
 mod health;
 mod json;
 mod jwks;
+mod languages;
 mod origin;
 mod problem;
 mod rate_limit;

@@ -2,9 +2,11 @@
 //!
 //! Must not hold a rule: it chooses the parts and puts them together.
 
+use std::fs;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use anyhow::{Context as _, ensure};
 use poem::endpoint::BoxEndpoint;
@@ -12,12 +14,14 @@ use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::adapters::clock::SystemClock;
+use crate::adapters::domain_lists;
 use crate::adapters::hasher::{Capacity, HashThreads};
 use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
+use crate::adapters::message::Composer;
 use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
-use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls};
+use crate::adapters::smtp::{Authorities, Login, Relay, SmtpMailer, Tls};
 use crate::config::secrets::ProofKeys;
 use crate::config::{Common, Settings, http, limits, smtp, tenants};
 use crate::domain::api_key::{self, KeyHash};
@@ -26,6 +30,7 @@ use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
+use crate::domain::recipients::{Domains, Recipients};
 use crate::domain::sender::Sender;
 use crate::domain::slot::IndexKey;
 use crate::domain::tenant::{Account, Tenant};
@@ -41,6 +46,12 @@ pub struct App {
     max_connections: usize,
 }
 
+/// What can be replaced in a service that serves.
+pub struct Replaceable {
+    keys: api::Keys,
+    service: Service,
+}
+
 /// The parts in which `otpd serve` and `otpd dev` differ.
 struct World {
     store: Arc<dyn Store>,
@@ -50,6 +61,7 @@ struct World {
     sender: Sender,
     tenants: Vec<api::TenantKeys>,
     mailbox: Option<Arc<dyn Mailbox>>,
+    recipients: Recipients,
 }
 
 impl App {
@@ -74,6 +86,7 @@ impl App {
                 claims: Arc::clone(&store) as _,
                 store,
                 mailer: Arc::new(mailer(settings)?),
+                recipients: recipients(&settings.common)?,
                 secrets,
                 sender: sender(settings),
                 tenants: tenants(&settings.common, &settings.smtp.sender),
@@ -92,7 +105,7 @@ impl App {
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
         let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
         let brand = common.brand.name(&address).to_owned();
-        let mailbox = Arc::new(MemoryMailbox::new(clock)?);
+        let mailbox = Arc::new(MemoryMailbox::new(composer(common)?, clock));
         let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
         let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
         let secrets = Secrets {
@@ -105,6 +118,7 @@ impl App {
         let tenant = tenants::Tenant {
             name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
             brand: common.brand.clone(),
+            locale: common.locale.clone(),
             sender: None,
             keys: vec![(name, hash)],
             purposes: Purposes::Any,
@@ -124,9 +138,10 @@ impl App {
                 store,
                 mailer: Arc::clone(&mailbox) as _,
                 secrets,
-                sender: Sender { address, brand },
+                sender: Sender { address, brand, locale: common.locale.clone() },
                 tenants,
                 mailbox: Some(mailbox),
+                recipients: recipients(common)?,
             },
         )?;
         Ok((app, key))
@@ -154,6 +169,7 @@ impl App {
             // Some hash, some wait for the store or the relay.
             at_once: 2 * (capacity.threads.get() + capacity.queue),
             issuer: common.issuer.clone(),
+            recipients: RwLock::new(world.recipients),
         });
         let origins = common.http.allowed_origins.iter().map(|origin| api::Origin::new(origin.as_str()));
         let proxies = api::Proxies {
@@ -190,16 +206,24 @@ impl App {
         Ok(Self { service, endpoint, keys, max_connections: server::room_for(common.http.max_connections) })
     }
 
-    /// What opens what, to be replaced while it serves.
+    /// What can be replaced while it serves.
     #[must_use]
-    pub fn keys(&self) -> api::Keys {
-        self.keys.clone()
+    pub fn replaceable(&self) -> Replaceable {
+        Replaceable { keys: self.keys.clone(), service: self.service.clone() }
     }
 
     /// Serves until `stop` is done; then ends what is under way.
     pub async fn run(self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) {
         server::serve(listeners, self.endpoint, self.max_connections, stop).await;
         self.service.drain().await;
+    }
+}
+
+impl Replaceable {
+    /// From now on these tenants are served, and mails go to these recipients.
+    pub fn replace(&self, tenants: &[api::TenantKeys], recipients: Recipients) {
+        self.keys.replace(tenants);
+        self.service.replace_recipients(recipients);
     }
 }
 
@@ -216,7 +240,11 @@ fn tenant_keys(tenant: &tenants::Tenant, usual_sender: &EmailAddress) -> api::Te
     let address = tenant.sender.as_ref().unwrap_or(usual_sender).clone();
     let account = Account {
         tenant: tenant.name.clone(),
-        sender: Sender { brand: tenant.brand.name(&address).to_owned(), address },
+        sender: Sender {
+            brand: tenant.brand.name(&address).to_owned(),
+            address,
+            locale: tenant.locale.clone(),
+        },
         purposes: tenant.purposes.clone(),
         limits: tenant.limits.clone(),
     };
@@ -229,9 +257,11 @@ fn tenant_keys(tenant: &tenants::Tenant, usual_sender: &EmailAddress) -> api::Te
 }
 
 /// Who mails come from, unless a tenant says otherwise.
-fn sender(settings: &Settings) -> Sender {
+#[must_use]
+pub fn sender(settings: &Settings) -> Sender {
     let address = settings.smtp.sender.clone();
-    Sender { brand: settings.common.brand.name(&address).to_owned(), address }
+    let brand = settings.common.brand.name(&address).to_owned();
+    Sender { brand, address, locale: settings.common.locale.clone() }
 }
 
 /// The Redis of the settings; no connection is made yet.
@@ -243,24 +273,72 @@ pub async fn store(settings: &Settings) -> Result<RedisStore, redis::InvalidAddr
     RedisStore::new(&settings.redis.url, ScriptClock::Server, fence).await
 }
 
-/// The relay of the settings; no connection is made yet.
+/// The way to the relays of the settings; no connection is made yet.
 ///
 /// # Errors
 /// TLS cannot be set up, or a template is broken.
 pub fn mailer(settings: &Settings) -> anyhow::Result<SmtpMailer> {
     let smtp = &settings.smtp;
-    let tls = match smtp.tls {
-        smtp::Tls::Implicit => Tls::implicit(&smtp.server),
-        smtp::Tls::StartTls => Tls::starttls(&smtp.server),
-        smtp::Tls::Plaintext => Ok(Tls::Plaintext),
-    }
-    .context("setting up TLS for the relay")?;
-    let login = match &smtp.auth {
+    let relays = [Some(&smtp.relay), smtp.fallback.as_ref()].into_iter().flatten().map(relay);
+    let relays = relays.collect::<anyhow::Result<_>>()?;
+    Ok(SmtpMailer::new(composer(&settings.common)?, relays, smtp.sender.domain(), smtp.connections))
+}
+
+fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
+    let authorities = match &relay.authorities {
+        smtp::Authorities::System => Authorities::System,
+        smtp::Authorities::File(path) => Authorities::These(fs::read(path).with_context(|| named(path))?),
+    };
+    let parameters = || {
+        let parameters = authorities.parameters(&relay.server);
+        parameters.with_context(|| match &relay.authorities {
+            smtp::Authorities::System => "setting up TLS for the relay".to_owned(),
+            smtp::Authorities::File(path) => named(path),
+        })
+    };
+    let tls = match relay.tls {
+        smtp::Tls::Implicit => Tls::Implicit(parameters()?),
+        smtp::Tls::StartTls => Tls::StartTls(parameters()?),
+        smtp::Tls::Plaintext => Tls::Plaintext,
+    };
+    let login = match &relay.auth {
         smtp::Auth::None => Login::None,
         smtp::Auth::Password { username, password } => {
             Login::Password { username: username.clone(), password: password.clone() }
         }
     };
-    let relay = Relay { host: smtp.server.clone(), port: smtp.port, tls, login };
-    Ok(SmtpMailer::new(relay, smtp.sender.clone(), smtp.connections)?)
+    Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })
+}
+
+/// The words and layouts of mails, in which each tenant has those of its usual language.
+fn composer(common: &Common) -> anyhow::Result<Composer> {
+    let composer = Composer::load(common.templates.as_deref()).context("the templates of mails")?;
+    let tenants = common.tenants.iter().map(|tenant| (&tenant.name, &tenant.locale));
+    for (tenant, locale) in tenants.chain([(&Tenant::Simple, &common.locale)]) {
+        let (name, tag) = (tenant.name(), locale.as_str());
+        ensure!(
+            composer.speaks(tenant, locale),
+            "there are no words of the language {tag:?}, in which the mails of {name:?} are to be: set \
+             OTP_MAIL__LOCALE, or the tenant's locale, to another, or put {tag}.toml in OTP_MAIL__TEMPLATES"
+        );
+    }
+    Ok(composer)
+}
+
+/// Which domains are mailed to.
+///
+/// # Errors
+/// A list cannot be read; the error names the file and the line.
+pub fn recipients(common: &Common) -> anyhow::Result<Recipients> {
+    let read = |path: &Option<PathBuf>| -> anyhow::Result<Option<Domains>> {
+        path.as_ref().map(|path| domain_lists::read(path).with_context(|| named(path))).transpose()
+    };
+    Ok(Recipients {
+        allowed: read(&common.domains.allowed)?,
+        blocked: read(&common.domains.blocked)?.unwrap_or_default(),
+    })
+}
+
+fn named(path: &Path) -> String {
+    path.display().to_string()
 }

@@ -46,7 +46,7 @@ enum Command {
     /// Write a commented .env with fresh secrets, or add what is missing to it
     Init(init::Init),
     /// Check the settings, Redis and the relay
-    Doctor,
+    Doctor(doctor::Doctor),
     /// Print a new secret
     #[command(subcommand)]
     Keygen(keygen::Keygen),
@@ -76,7 +76,7 @@ impl Cli {
             }
             Command::Serve => done(serve::run(self.config.as_deref())),
             Command::Init(init) => done(init.run().and_then(print).map_err(Failure::Other)),
-            Command::Doctor => doctor::run(sources()),
+            Command::Doctor(doctor) => doctor::run(&doctor, sources()),
             Command::Keygen(keygen) => {
                 done(keygen.run().and_then(|secret| print(&*secret)).map_err(Failure::Other))
             }

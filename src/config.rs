@@ -7,6 +7,7 @@
 pub mod codes;
 mod dangerous;
 mod document;
+pub mod domains;
 mod dotenv;
 mod fault;
 mod host;
@@ -24,12 +25,14 @@ pub mod tenants;
 mod texts;
 mod value;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dangerous::Dangerous;
 use reader::Reader;
 
 use crate::domain::limit::Limits;
+use crate::domain::locale::Locale;
 
 pub use fault::{Fault, Faults};
 pub use source::{Sources, assigned, broken_lines};
@@ -57,6 +60,12 @@ pub struct Common {
     pub simple: http::SimpleAccess,
     /// What mails call the service.
     pub brand: mail::Brand,
+    /// The language of mails where nobody asks for one that there is.
+    pub locale: Locale,
+    /// A folder with words and layouts of mails.
+    pub templates: Option<PathBuf>,
+    /// Which domains are mailed to.
+    pub domains: domains::DomainFiles,
     /// Who signs proofs, as their `iss` says it.
     pub issuer: String,
     /// What codes look like and what a verification may cost.
@@ -116,11 +125,19 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let http = http::read(reader);
     let simple = http::read_simple(reader);
     let brand = mail::read_brand(reader, "mail.brand");
+    let locale = mail::read_locale(reader, "mail.locale");
+    let templates = reader.path("mail.templates");
+    let domains = domains::read(reader);
     let issuer = mail::read_issuer(reader);
     let codes = codes::read(reader, dangerous);
     let limits = limits::read(reader, codes.as_ref(), dangerous);
-    let usual =
-        tenants::Usual { codes: codes.as_ref(), limits: limits.as_ref(), brand: brand.as_ref(), dangerous };
+    let usual = tenants::Usual {
+        codes: codes.as_ref(),
+        limits: limits.as_ref(),
+        brand: brand.as_ref(),
+        locale: locale.as_ref(),
+        dangerous,
+    };
     let key_rates = tenants::read_rates(reader);
     let tenants = tenants::read(reader, usual, key_rates);
     if let (Some(http::SimpleAccess::Keyed), Some([])) = (simple, tenants.as_deref()) {
@@ -134,6 +151,9 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         http: http?,
         simple: simple?,
         brand: brand?,
+        locale: locale?,
+        templates: templates?,
+        domains: domains?,
         issuer: issuer?,
         codes: codes?,
         limits: limits?,
@@ -211,10 +231,11 @@ mod tests {
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
         assert_eq!(common.hash.queue, 32 * common.hash.threads.get());
         assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
-        assert_eq!((smtp.server.as_str(), smtp.port, smtp.tls), ("smtp.example.com", 587, Tls::StartTls));
-        let smtp::Auth::Password { username, password } = smtp.auth else {
-            panic!("a password is the default")
-        };
+        let smtp::Relay { server, port, tls, authorities, auth } = smtp.relay;
+        assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, Tls::StartTls));
+        assert_eq!(authorities, smtp::Authorities::System);
+        assert!(smtp.fallback.is_none());
+        let smtp::Auth::Password { username, password } = auth else { panic!("a password is the default") };
         assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
         assert!(matches!(secrets.proof_keys, secrets::ProofKeys::None));
     }
@@ -224,8 +245,8 @@ mod tests {
         let faults = serve(&sources(Texts::default())).unwrap_err();
         let expected = [
             "REDIS_HOST",
-            "SMTP_SERVER",
             "EMAIL_SENDER",
+            "SMTP_SERVER",
             "EMAIL_PASSWORD",
             "OTP_SECRETS__PEPPERS",
             "OTP_SECRETS__INDEX_KEY",
@@ -333,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_relay_is_reached_over_tls() {
-        let tls = |more: &[(&str, &str)]| settings(more).smtp.tls;
+        let tls = |more: &[(&str, &str)]| settings(more).smtp.relay.tls;
         assert_eq!(tls(&[("SMTP_PORT", "465")]), Tls::Implicit);
         assert_eq!(tls(&[("SMTP_PORT", "25")]), Tls::StartTls);
         assert_eq!(tls(&[("SMTP_PORT", "2465"), ("OTP_SMTP__TLS", "implicit")]), Tls::Implicit);
@@ -341,14 +362,14 @@ mod tests {
         assert_eq!(tls(&[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]), Tls::Plaintext);
         refused("OTP_SMTP__TLS", &[("OTP_SMTP__TLS", "none")]);
         let loaded = with(&[("OTP_SMTP__TLS", "none"), ("OTP_DANGEROUS__PLAINTEXT_SMTP", "true")]).unwrap();
-        assert_eq!(loaded.settings.smtp.tls, Tls::Plaintext);
+        assert_eq!(loaded.settings.smtp.relay.tls, Tls::Plaintext);
         assert!(loaded.warnings[0].starts_with("OTP_DANGEROUS__PLAINTEXT_SMTP is on: "));
     }
 
     #[test]
     fn a_relay_without_a_login_needs_no_password() {
         let smtp = settings(&[("OTP_SMTP__AUTH", "none"), ("EMAIL_PASSWORD", "")]).smtp;
-        assert!(matches!(smtp.auth, smtp::Auth::None));
+        assert!(matches!(smtp.relay.auth, smtp::Auth::None));
         refused("EMAIL_PASSWORD", &[("EMAIL_PASSWORD", "")]);
         refused("SMTP_SERVER", &[("SMTP_SERVER", "smtp.example.com:587")]);
         refused("EMAIL_SENDER", &[("EMAIL_SENDER", "You <you@example.com>")]);

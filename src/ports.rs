@@ -19,9 +19,11 @@ pub use self::store::{
 use crate::domain::code::Code;
 use crate::domain::code_hash::{Binding, Digest, Salt};
 use crate::domain::email_address::EmailAddress;
+use crate::domain::locale::Locale;
 use crate::domain::pepper::Pepper;
 use crate::domain::reference::Reference;
 use crate::domain::sender::Sender;
+use crate::domain::tenant::Tenant;
 
 /// The way a code reaches a person.
 #[async_trait]
@@ -43,6 +45,10 @@ pub struct CodeMail {
     pub sender: Sender,
     /// Which screen it belongs to, where several may be open.
     pub reference: Option<Reference>,
+    /// For which tenant it is.
+    pub tenant: Tenant,
+    /// The languages that its reader wants, the most wanted first.
+    pub languages: Vec<Locale>,
 }
 
 /// What became of a mail.

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
@@ -18,8 +18,10 @@ use tracing::Instrument as _;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::limit::RelayMails;
+use crate::domain::locale::Locale;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
+use crate::domain::recipients::Recipients;
 use crate::domain::sealed::{Particulars, Sealed};
 use crate::domain::slot::{IndexKey, Slot};
 use crate::domain::tenant::Account;
@@ -79,6 +81,8 @@ pub struct Parts {
     pub at_once: usize,
     /// Who signs proofs, as others see it.
     pub issuer: String,
+    /// Which domains are mailed to.
+    pub recipients: RwLock<Recipients>,
 }
 
 /// The secrets of the deployment.
@@ -122,9 +126,14 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`]: no code was mailed, or it is not known whether it was.
-    pub async fn start(&self, address: EmailAddress, client: IpAddr) -> Metered<Result<(), StartError>> {
+    pub async fn start(
+        &self,
+        address: EmailAddress,
+        client: IpAddr,
+        languages: Vec<Locale>,
+    ) -> Metered<Result<(), StartError>> {
         let parts = Arc::clone(&self.parts);
-        let work = async move { start::start(&parts, &address, client).await };
+        let work = async move { start::start(&parts, &address, client, &languages).await };
         self.in_place(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
@@ -206,6 +215,11 @@ impl Service {
         let parts = Arc::clone(&self.parts);
         let work = async move { cancel::cancel(&parts, &account, &id).await };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
+    }
+
+    /// From now on mails go to these.
+    pub fn replace_recipients(&self, recipients: Recipients) {
+        *self.parts.recipients.write().unwrap_or_else(PoisonError::into_inner) = recipients;
     }
 
     /// The keys that sign proofs, the current one first.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::message::{Composer, MessageError, TemplateError};
+use super::message::{Composer, MessageError};
 use crate::domain::email_address::EmailAddress;
 use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, Mailer};
 
@@ -23,11 +23,9 @@ pub struct MemoryMailbox {
 
 impl MemoryMailbox {
     /// An empty mailbox.
-    ///
-    /// # Errors
-    /// [`TemplateError`] where a template is broken.
-    pub fn new(clock: Arc<dyn Clock>) -> Result<Self, TemplateError> {
-        Ok(Self { composer: Composer::new()?, clock, mails: Mutex::default() })
+    #[must_use]
+    pub fn new(composer: Composer, clock: Arc<dyn Clock>) -> Self {
+        Self { composer, clock, mails: Mutex::default() }
     }
 
     fn capture(&self, mail: &CodeMail) -> Result<(), MessageError> {

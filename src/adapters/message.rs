@@ -1,8 +1,12 @@
-//! The mail itself: subject, text and HTML from templates, and the headers around them.
+//! The mail itself: subject, text and HTML in the reader's language, and the headers around them.
 //!
-//! Must not put a link, an image or any text of a caller into a mail; the code stands once in each part and
-//! never in the subject (SEC-46 to SEC-49).
+//! Must not put a link, an image or any text of a caller into a mail by itself; the code stands once in each part, and in
+//! the subject only where the operator's own words put it there (SEC-46 to SEC-49).
 
+mod templates;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,75 +14,89 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message};
-use minijinja::{AutoEscape, Environment, context};
+use minijinja::{Value, context};
 use thiserror::Error;
 
+pub use self::templates::TemplateError;
+use self::templates::{Language, TemplateFault, Templates, WORDS};
 use crate::domain::email_address::EmailAddress;
+use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
+use crate::domain::tenant::Tenant;
 use crate::ports::CodeMail;
-
-/// A template of ours is broken.
-#[derive(Debug, Error)]
-#[error("a mail template is broken")]
-pub struct TemplateError(#[source] minijinja::Error);
 
 /// A mail could not be put together.
 #[derive(Debug, Error)]
 pub enum MessageError {
+    /// There are no words of any language that it may be in.
+    #[error("there are no words of that language")]
+    NoLanguage,
     /// By the template engine.
     #[error("a template could not be rendered")]
     Template(#[from] minijinja::Error),
     /// By the mail library.
     #[error("a header could not be built")]
     Header(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A line would end otherwise than SMTP wants it, which relays do not agree about.
+    #[error("a line of the mail has no proper end")]
+    LineEnd,
 }
 
 /// The compiled templates.
 #[derive(Debug)]
 pub struct Composer {
-    templates: Environment<'static>,
+    templates: Templates,
 }
 
 /// What the reader sees.
 pub struct Content {
+    /// The subject.
     pub subject: String,
+    /// The plain part.
     pub text: String,
+    /// The HTML part.
     pub html: String,
+    /// The language of it all.
+    pub language: String,
 }
 
-/// The name of the HTML part's template; what is put into it is escaped.
-const HTML: &str = "code.html";
+/// What the words are about.
+struct Particulars<'a> {
+    brand: &'a str,
+    reference: Option<&'a str>,
+    code: &'a str,
+    valid_for: Duration,
+}
 
 impl Composer {
-    /// Compiles the templates.
-    pub fn new() -> Result<Self, TemplateError> {
-        let mut templates = Environment::new();
-        templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-        templates.set_auto_escape_callback(
-            |name| {
-                if name == HTML { AutoEscape::Html } else { AutoEscape::None }
-            },
-        );
-        for (name, source) in [
-            ("code.subject", "Your code for {{ brand }}"),
-            ("code.txt", include_str!("message/code.txt")),
-            (HTML, include_str!("message/code.html")),
-        ] {
-            templates.add_template(name, source).map_err(TemplateError)?;
+    /// Compiles the templates, those of a folder before those that are built in, and tries each of them.
+    ///
+    /// # Errors
+    /// [`TemplateError`] names the file and what is wrong with it.
+    pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
+        let templates = Templates::load(folder)?;
+        for language in templates.each() {
+            rehearse(language).map_err(|fault| language.fault(fault))?;
         }
         Ok(Self { templates })
     }
 
+    /// Whether that tenant's mails can be in that language, or in a more general one.
+    pub fn speaks(&self, tenant: &Tenant, locale: &Locale) -> bool {
+        self.templates.choose(tenant, std::slice::from_ref(locale)).is_some()
+    }
+
     /// Renders what the reader sees.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
-        let context = context! {
-            brand => &mail.sender.brand,
-            reference => mail.reference.as_ref().map(Reference::as_str),
-            code => mail.code.expose(),
-            valid_for => in_words(mail.valid_for),
+        let wanted = [&mail.languages[..], &[mail.sender.locale.clone(), Locale::english()]].concat();
+        let language = self.templates.choose(&mail.tenant, &wanted);
+        let particulars = Particulars {
+            brand: &mail.sender.brand,
+            reference: mail.reference.as_ref().map(Reference::as_str),
+            code: mail.code.expose(),
+            valid_for: mail.valid_for,
         };
-        let render = |name| self.templates.get_template(name)?.render(&context);
-        Ok(Content { subject: render("code.subject")?, text: render("code.txt")?, html: render(HTML)? })
+        Ok(render(language.ok_or(MessageError::NoLanguage)?, &particulars)?)
     }
 
     /// The whole message, ready for a relay.
@@ -92,6 +110,7 @@ impl Composer {
             .message_id(Some(id))
             .date_now()
             .header(AutoSubmitted)
+            .header(ContentLanguage(content.language))
             .multipart(
                 MultiPart::alternative()
                     .singlepart(part(ContentType::TEXT_PLAIN, content.text))
@@ -99,6 +118,71 @@ impl Composer {
             )
             .map_err(|error| MessageError::Header(error.into()))
     }
+
+    /// The octets of the whole message.
+    pub fn octets(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Vec<u8>, MessageError> {
+        let octets = self.message(mail, id)?.formatted();
+        if has_bare_line_end(&octets) { Err(MessageError::LineEnd) } else { Ok(octets) }
+    }
+}
+
+fn render(language: Language<'_>, about: &Particulars<'_>) -> Result<Content, minijinja::Error> {
+    let seconds = about.valid_for.as_secs();
+    // Whole minutes from two on; never more than what is left.
+    let minutes = (seconds >= 120).then_some(seconds / 60);
+    let facts = context! {
+        brand => about.brand,
+        reference => about.reference,
+        code => about.code,
+        minutes => minutes,
+        seconds => seconds,
+    };
+    let words = WORDS.into_iter().map(|word| Ok((word, language.word(word, &facts)?)));
+    let words: BTreeMap<&str, String> = words.collect::<Result<_, minijinja::Error>>()?;
+    let subject = words.get("subject").cloned();
+    let words = Value::from(words);
+    let tag = language.tag;
+    let given = context! { ..words, ..facts };
+    let all = context! { locale => tag, direction => language.direction.to_string(), ..given };
+    Ok(Content {
+        subject: subject.unwrap_or_default(),
+        text: language.layout("layout.txt", &all)?,
+        html: language.layout("layout.html", &all)?,
+        language: tag.to_owned(),
+    })
+}
+
+/// Renders a language with all that mails differ in, and looks at what comes of it.
+fn rehearse(language: Language<'_>) -> Result<(), TemplateFault> {
+    let code = "907318";
+    for (reference, seconds) in [(None, 300), (Some("XKT"), 300), (None, 119), (Some("XKT"), 30), (None, 600)]
+    {
+        let valid_for = Duration::from_secs(seconds);
+        let about = Particulars { brand: "<Brand> & \"Co\"", reference, code, valid_for };
+        let content = render(language, &about).map_err(TemplateFault::Template)?;
+        for (part, text) in [("layout.txt", &content.text), ("layout.html", &content.html)] {
+            let times = text.matches(code).count();
+            if times != 1 {
+                let what = format!("with {part} shows the code {times} times: it must stand there once");
+                return Err(TemplateFault::Outcome(what));
+            }
+        }
+        if content.subject.trim().is_empty() || content.subject.contains(char::is_control) {
+            return Err(TemplateFault::Outcome("has a subject that is not one line of text".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a CR or an LF stands alone.
+fn has_bare_line_end(octets: &[u8]) -> bool {
+    let mut before = 0;
+    let bare = octets.iter().any(|&octet| {
+        let is_bare = (octet == b'\n') != (before == b'\r');
+        before = octet;
+        is_bare
+    });
+    bare || before == b'\r'
 }
 
 fn part(content_type: ContentType, body: String) -> SinglePart {
@@ -110,15 +194,6 @@ fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
         .as_str()
         .parse()
         .map_err(|error: lettre::address::AddressError| MessageError::Header(error.into()))
-}
-
-/// Whole minutes from two minutes on, else whole seconds; never more than what is left.
-fn in_words(valid_for: Duration) -> String {
-    match valid_for.as_secs() {
-        1 => "1 second".to_owned(),
-        seconds @ 0..120 => format!("{seconds} seconds"),
-        seconds => format!("{} minutes", seconds / 60),
-    }
 }
 
 /// `Auto-Submitted: auto-generated` (RFC 3834 section 5): no out-of-office reply to this mail.
@@ -139,36 +214,112 @@ impl Header for AutoSubmitted {
     }
 }
 
+/// In which language the mail is (RFC 3282).
+#[derive(Clone)]
+struct ContentLanguage(String);
+
+impl Header for ContentLanguage {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Content-Language")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), self.0.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::code::Code;
     use crate::domain::sender::Sender;
 
+    fn composer() -> Composer {
+        Composer::load(None).unwrap()
+    }
+
     fn content(mail: &CodeMail) -> Content {
-        Composer::new().unwrap().content(mail).unwrap()
+        composer().content(mail).unwrap()
     }
 
     fn mail(brand: &str) -> CodeMail {
         let address = EmailAddress::parse("codes@sender.example").unwrap();
         CodeMail {
-            sender: Sender { address, brand: brand.to_owned() },
+            sender: Sender { address, brand: brand.to_owned(), locale: Locale::english() },
             reference: None,
             to: EmailAddress::parse("a@example.com").unwrap(),
             code: Code::parse("012345").unwrap(),
             valid_for: Duration::from_mins(5),
+            tenant: Tenant::Simple,
+            languages: Vec::new(),
+        }
+    }
+
+    fn mail_in(languages: &[&str]) -> CodeMail {
+        let languages = languages.iter().map(|tag| Locale::parse(tag).unwrap()).collect();
+        CodeMail { languages, ..mail("Example") }
+    }
+
+    /// A folder with these files.
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn refused(files: &[(&str, &str)]) -> String {
+        Composer::load(Some(folder(files).path())).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_language_reads_as_it_was_written() {
+        for tag in ["ar", "de", "en", "es", "fr", "ja", "pt"] {
+            let reference = Some(Reference::parse(b"XKT").unwrap());
+            let content = content(&CodeMail { reference, ..mail_in(&[tag]) });
+            assert_eq!(content.language, tag);
+            let Content { subject, text, html, .. } = content;
+            insta::assert_snapshot!(tag, format!("{subject}\n\n{text}\n{html}"));
+        }
+    }
+
+    #[test]
+    fn a_time_is_never_promised_longer_than_it_is() {
+        let said = |tag: &str, valid_for| content(&CodeMail { valid_for, ..mail_in(&[tag]) }).text;
+        assert!(said("en", Duration::from_millis(299_999)).contains("valid for 4 minutes."));
+        assert!(said("en", Duration::from_millis(119_999)).contains("valid for 119 seconds."));
+        for (seconds, words) in
+            [(120, "دقيقتين"), (600, "10 دقائق"), (30, "30 ثانية"), (105, "105 ثوانٍ"), (111, "111 ثانية")]
+        {
+            let text = said("ar", Duration::from_secs(seconds));
+            assert!(text.contains(words), "{text}");
         }
     }
 
     #[test]
     fn the_code_stands_once_in_each_part_and_not_in_the_subject() {
-        let content = content(&mail("Example"));
-        assert_eq!(content.text.matches("012345").count(), 1);
-        assert_eq!(content.html.matches("012345").count(), 1);
-        assert!(!content.subject.contains("012345"));
-        for part in [content.text, content.html] {
-            assert!(part.contains("Example") && part.contains("5 minutes"), "{part}");
-            assert!(!part.contains("http") && !part.contains("<img") && !part.contains('@'), "{part}");
+        for language in composer().templates.each() {
+            let content = content(&mail_in(&[language.tag]));
+            assert_eq!(content.text.lines().filter(|line| *line == "012345").count(), 1);
+            assert_eq!(content.html.matches("012345").count(), 1);
+            assert!(!content.subject.contains("012345"));
+            for part in [&content.text, &content.html] {
+                assert!(part.contains("Example") && !part.contains("eference:"), "{part}");
+                for no in ["http", "<img", "<a ", "url(", "src="] {
+                    assert!(!part.contains(no), "{no} in {part}");
+                }
+            }
         }
     }
 
@@ -181,32 +332,120 @@ mod tests {
 
     #[test]
     fn headers_are_those_of_an_automatic_mail() {
-        let message = Composer::new().unwrap().message(&mail("Éxample"), [7; 16]).unwrap().formatted();
+        let message = composer().octets(&mail("Éxample"), [7; 16]).unwrap();
         let message = String::from_utf8(message).unwrap();
         let count = |header: &str| message.lines().filter(|line| line.starts_with(header)).count();
         assert_eq!(count("Date: "), 1);
         assert_eq!(count("To: a@example.com"), 1);
         assert_eq!(count("Auto-Submitted: auto-generated"), 1);
+        assert_eq!(count("Content-Language: en"), 1);
         assert!(message.contains("@sender.example>\r\n") && count("Message-ID: <") == 1, "{message}");
         let (text, html) = (message.find("text/plain").unwrap(), message.find("text/html").unwrap());
         assert!(message.contains("multipart/alternative") && text < html);
         assert!(message.is_ascii());
-        assert!(!message.replace("\r\n", "").contains(['\r', '\n']), "each line ends as SMTP wants it");
+    }
+
+    #[test]
+    fn the_language_is_the_first_that_there_is() {
+        let language = |languages: &[&str], usual: &str| {
+            let mut mail = mail_in(languages);
+            mail.sender.locale = Locale::parse(usual).unwrap();
+            content(&mail).language
+        };
+        assert_eq!(language(&["fr"], "de"), "fr");
+        assert_eq!(language(&["pt-BR", "fr"], "de"), "pt");
+        assert_eq!(language(&["xx", "JA-jp", "fr"], "de"), "ja");
+        assert_eq!(language(&["xx"], "de-AT"), "de");
+        assert_eq!(language(&[], "de"), "de");
+        assert_eq!(language(&[], "xx"), "en");
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_what_is_built_in() {
+        let files = [
+            ("de.toml", "subject = \"Dein Code\""),
+            ("shop/de.toml", "lead = \"Hallo von {{ brand }}:\""),
+            ("shop/layout.html", "<b>{{ code }}</b>{{ lead }}"),
+            (
+                "nl.toml",
+                concat!(
+                    "subject = \"S\"\nlead = \"L\"\nvalidity = \"V\"\nplace = \"P\"\n",
+                    "secrecy = \"G\"\nstranger = \"X\""
+                ),
+            ),
+            ("simple/en.toml", "subject = \"{{ code }} is your code\""),
+            (".hidden", "anything"),
+        ];
+        let composer = Composer::load(Some(folder(&files).path())).unwrap();
+        let of = |tenant: &str, tag: &str| {
+            let tenant = Tenant::parse(tenant).unwrap_or(Tenant::Simple);
+            composer.content(&CodeMail { tenant, ..mail_in(&[tag]) }).unwrap()
+        };
+        assert_eq!(of("bank", "de").subject, "Dein Code");
+        assert!(of("bank", "de").text.starts_with("Ihr Code"));
+        assert_eq!(of("shop", "de").subject, "Dein Code");
+        assert!(of("shop", "de").text.starts_with("Hallo von Example:"));
+        assert_eq!(of("shop", "nl").html, "<b>012345</b>L");
+        assert!(of("bank", "nl").html.starts_with("<!doctype html>"));
+        assert_eq!(of("simple", "en").subject, "012345 is your code");
+        assert!(composer.speaks(&Tenant::Simple, &Locale::parse("nl-BE").unwrap()));
+        assert!(!composer.speaks(&Tenant::Simple, &Locale::parse("fi").unwrap()));
+    }
+
+    #[test]
+    fn a_broken_template_is_named_with_what_is_wrong() {
+        for (name, text, what) in [
+            ("de.toml", "subject = 1", "/de.toml: cannot be read: invalid type"),
+            ("de.toml", "subjet = \"a\"", "/de.toml: cannot be read: unknown field `subjet`"),
+            ("de.toml", "subject = ", "/de.toml: cannot be read: "),
+            ("de.toml", "subject = \"{{ brand\"", "de.toml subject: "),
+            ("de.toml", "subject = \"{{ name }}\"", "de.toml: undefined value"),
+            ("de.toml", "subject = \" \"", "de.toml: has a subject that is not one line of text"),
+            ("de.toml", "subject = \"a\\nb\"", "de.toml: has a subject that is not one line of text"),
+            ("de.toml", "lead = \"{{ code }}\"", "de.toml: with layout.txt shows the code 2 times"),
+            ("it.toml", "subject = \"Codice\"", "it.toml: says nothing of lead"),
+            ("layout.html", "none", "with layout.html shows the code 0 times"),
+            ("layout.txt", "{% if %}", "layout.txt: "),
+            ("readme.md", "", "/readme.md: is neither LOCALE.toml"),
+            ("Shop/de.toml", "", "/Shop: is neither LOCALE.toml"),
+            ("shop/sub/de.toml", "", "/sub: is neither LOCALE.toml"),
+            ("shop/de.toml", "stranger = \"{% for %}\"", "shop/de.toml stranger: "),
+        ] {
+            let said = refused(&[(name, text)]);
+            assert!(said.contains(what), "{name} {text}: {said}");
+        }
+        let said = Composer::load(Some(Path::new("/no/such/folder"))).unwrap_err().to_string();
+        assert!(said.starts_with("/no/such/folder: cannot be read: "), "{said}");
     }
 
     #[test]
     fn the_reference_stands_in_each_part_where_there_is_one() {
         let reference = Reference::parse(b"XKT").unwrap();
-        let with = content(&CodeMail { reference: Some(reference), ..mail("Example") });
-        assert_eq!([with.text.matches("XKT").count(), with.html.matches("XKT").count()], [1, 1]);
-        let without = content(&mail("Example"));
-        assert!(!without.text.contains("eference") && !without.html.contains("eference"));
+        for language in composer().templates.each() {
+            let with = content(&CodeMail { reference: Some(reference), ..mail_in(&[language.tag]) });
+            assert_eq!([with.text.matches("XKT").count(), with.html.matches("XKT").count()], [1, 1]);
+        }
+        assert!(!content(&mail("Example")).text.contains("eference"));
     }
 
     #[test]
-    fn a_time_is_never_promised_longer_than_it_is() {
-        assert_eq!(in_words(Duration::from_millis(299_999)), "4 minutes");
-        assert_eq!(in_words(Duration::from_millis(119_999)), "119 seconds");
-        assert_eq!(in_words(Duration::from_secs(1)), "1 second");
+    fn a_line_that_ends_otherwise_than_in_crlf_is_seen() {
+        for octets in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r\n\n", b"\n", b"a\r"] {
+            assert!(has_bare_line_end(octets), "{octets:?}");
+        }
+        assert!(!has_bare_line_end(b"a\r\n\r\nb\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_brand_gives_a_mail_whose_lines_end_as_they_must(brand in "[^\\p{C}]{0,64}") {
+            let octets = composer().octets(&mail(&brand), [7; 16]).unwrap();
+            prop_assert!(octets.is_ascii());
+            let head = String::from_utf8(octets).unwrap();
+            let head = head.split("\r\n\r\n").next().unwrap().to_owned();
+            let names = ["From: ", "To: ", "Subject: ", "Message-ID: ", "Date: "];
+            prop_assert!(names.iter().all(|name| head.lines().filter(|line| line.starts_with(name)).count() == 1), "{}", head);
+            prop_assert!(!head.contains("Bcc:"), "{}", head);
+        }
     }
 }

@@ -201,6 +201,7 @@ mod tests {
     use crate::domain::api_key;
     use crate::domain::email_address::EmailAddress;
     use crate::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+    use crate::domain::locale::Locale;
     use crate::domain::purpose::Purposes;
     use crate::domain::sender::Sender;
     use crate::domain::tenant::Tenant;
@@ -209,7 +210,11 @@ mod tests {
         let limit: Limit = "5/1h".parse().unwrap();
         let account = Account {
             tenant: Tenant::parse(name).unwrap(),
-            sender: Sender { address: EmailAddress::parse("a@example.com").unwrap(), brand: String::new() },
+            sender: Sender {
+                address: EmailAddress::parse("a@example.com").unwrap(),
+                brand: String::new(),
+                locale: Locale::english(),
+            },
             purposes: Purposes::Any,
             limits: Limits {
                 network_sends: NetworkLimit::new(limit.clone()),

@@ -4,15 +4,17 @@
 
 mod error;
 
+use poem::Request;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
-use self::error::SimpleError;
+use self::error::{NO_ADDRESS, SimpleError};
 use super::auth::{Asking, Sending};
 use super::client_ip::Client;
 use super::json::{self, Body, StrictJson};
+use super::languages;
 use super::rate_limit::Meter;
 use super::refusal::Refusal;
 use super::spec::Tag;
@@ -131,8 +133,8 @@ enum VerifyOtpResponse {
 impl SimpleApi {
     /// Send a code
     ///
-    /// Mails a new one-time code to the address. A code sent before dies; the wrong guesses made on it still
-    /// count.
+    /// Mails a new one-time code to the address, in the first language of `Accept-Language` that there is. A code sent
+    /// before dies; the wrong guesses made on it still count.
     #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
     async fn send_otp(
         &self,
@@ -140,11 +142,13 @@ impl SimpleApi {
         service: Data<&Service>,
         client: Data<&Client>,
         meter: Data<&Meter>,
+        request: &Request,
         body: StrictJson<SendOtpBody>,
     ) -> Result<SendOtpResponse, SimpleError> {
         let email = filled(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
-        told(service.start(address, client.address).await, &client, &meter)?;
+        let languages = languages::wanted(request.headers());
+        told(service.start(address, client.address, languages).await, &client, &meter)?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
 
@@ -192,7 +196,7 @@ fn filled(member: Option<String>) -> Option<String> {
 }
 
 fn parse_address(text: &str) -> Result<EmailAddress, SimpleError> {
-    EmailAddress::parse(text.trim()).map_err(|_| SimpleError::bad_request("Invalid email address"))
+    EmailAddress::parse(text.trim()).map_err(|_| SimpleError::bad_request(NO_ADDRESS))
 }
 
 impl TypedCode {

@@ -16,7 +16,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 
 pub use self::bodies::VerificationStatus;
-use self::bodies::{Approval, CheckBody, CreateBody, ResendBody, VerificationBody};
+use self::bodies::{Approval, Asked, CheckBody, CreateBody, ResendBody, VerificationBody};
 use self::outcome::told;
 use super::auth::{Asking, Authenticated, Sending};
 use super::json::StrictJson;
@@ -93,10 +93,11 @@ impl VerificationsApi {
         let purpose = caller
             .account
             .purposes
-            .choose(asked.purpose)
+            .choose(asked.purpose.clone())
             .ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
         let idempotency = key.map(|key| Idempotency { key, members });
-        let creation = Creation { address, purpose, client: asked.end_user_ip, idempotency };
+        let Asked { locale, end_user_ip: client, .. } = asked;
+        let creation = Creation { address, purpose, locale, client, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
         let location = format!("/v1/verifications/{}", snapshot.id);
         Ok(CreateResponse::Created(Json(snapshot.into()), location))

@@ -275,7 +275,7 @@ mod tests {
         let path = folder.path().join(".env");
         let said = init(&path);
         assert_eq!(mode(&path), MODE);
-        assert_eq!(faults(&path), ["SMTP_SERVER", "EMAIL_SENDER", "EMAIL_PASSWORD"]);
+        assert_eq!(faults(&path), ["EMAIL_SENDER", "SMTP_SERVER", "EMAIL_PASSWORD"]);
         let content = fs::read_to_string(&path).unwrap();
         for (name, secret) in
             content.lines().filter(|l| l.starts_with("OTP_SECRETS")).filter_map(|l| l.split_once('='))
@@ -341,7 +341,7 @@ mod tests {
             said.ends_with("`otpd serve` cannot read line 3 of it: mend or remove that first."),
             "{said}"
         );
-        assert_eq!(faults(&path), [".env", "SMTP_SERVER", "EMAIL_SENDER", "EMAIL_PASSWORD"]);
+        assert_eq!(faults(&path), [".env", "EMAIL_SENDER", "SMTP_SERVER", "EMAIL_PASSWORD"]);
         assert!(init(&path).contains("nothing was changed"));
     }
 

@@ -7,12 +7,13 @@ use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, announce, block_on, stop_signal};
-use crate::api::{Keys, TenantKeys};
-use crate::app::{self, App};
+use crate::api::TenantKeys;
+use crate::app::{self, App, Replaceable};
 use crate::config::{self, Settings, Sources};
+use crate::domain::recipients::Recipients;
 use crate::server;
 
-/// Serves until it is told to stop. SIGHUP reads the tenants and their keys anew.
+/// Serves until it is told to stop. SIGHUP reads the tenants, their keys and the lists of domains anew.
 pub fn run(config: Option<&Path>) -> Result<(), Failure> {
     let sources = Sources::read(config).map_err(Failure::Settings)?;
     let loaded = config::serve(&sources).map_err(Failure::Settings)?;
@@ -26,31 +27,36 @@ pub fn run(config: Option<&Path>) -> Result<(), Failure> {
             .with_context(|| format!("cannot listen on {address}; OTP_HTTP__LISTEN sets another address"))?;
         let app = App::production(&settings).await?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        let keys = app.keys();
+        let replaceable = app.replaceable();
         tokio::select! {
             () = app.run(vec![listener], stop_signal()) => {}
-            () = reload(hangup, config, &settings, &keys) => {}
+            () = reload(hangup, config, &settings, &replaceable) => {}
         }
         Ok(())
     })
 }
 
-/// At each SIGHUP reads the settings anew and puts their tenants in the place of those before. Settings with a fault
+/// At each SIGHUP reads the settings anew and puts their tenants and lists in the place of those before. Settings with a fault
 /// change nothing.
-async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, keys: &Keys) {
+async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, replaceable: &Replaceable) {
     while hangup.recv().await.is_some() {
-        match tenants(config, first) {
-            Ok(tenants) => {
-                keys.replace(&tenants);
-                tracing::info!(tenants = tenants.len(), "the tenants and their keys were read anew");
+        match read_anew(config, first) {
+            Ok((tenants, recipients)) => {
+                replaceable.replace(&tenants, recipients);
+                tracing::info!(
+                    tenants = tenants.len(),
+                    "the tenants, their keys and the lists of domains were read anew"
+                );
             }
-            Err(why) => tracing::error!(why, "the tenants and their keys stay as they were"),
+            Err(why) => {
+                tracing::error!(why, "the tenants, their keys and the lists of domains stay as they were")
+            }
         }
     }
     std::future::pending::<()>().await;
 }
 
-fn tenants(config: Option<&Path>, first: &Settings) -> Result<Vec<TenantKeys>, String> {
+fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>, Recipients), String> {
     let loaded = Sources::read(config).and_then(|sources| config::serve(&sources));
     let loaded = loaded.map_err(|faults| faults.to_string())?;
     for warning in &loaded.warnings {
@@ -68,5 +74,6 @@ fn tenants(config: Option<&Path>, first: &Settings) -> Result<Vec<TenantKeys>, S
         return Err("a limit has a longer window than any before: that takes a restart".to_owned());
     }
     settings.common.keep_sends_for(kept);
-    Ok(app::tenants(&settings.common, &settings.smtp.sender))
+    let recipients = app::recipients(&settings.common).map_err(|error| format!("{error:#}"))?;
+    Ok((app::tenants(&settings.common, &settings.smtp.sender), recipients))
 }

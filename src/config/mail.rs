@@ -1,10 +1,11 @@
-//! What the service calls itself: in mails, and in proofs.
+//! What the service calls itself, in mails and in proofs, and in which language mails are.
 //!
 //! A name goes into a mail header and in front of people, so it must not hold what breaks the one or deceives the
 //! other (SEC-45). Must not know how a mail is written.
 
 use super::reader::Reader;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::locale::Locale;
 
 /// The most characters of a brand.
 const BRAND_MAX: usize = 64;
@@ -43,6 +44,11 @@ impl Brand {
 pub(super) fn read_brand(reader: &mut Reader<'_>, key: &str) -> Option<Brand> {
     let rule = "at most 64 characters, none of which controls the line or the direction of the text";
     reader.parse(key, rule, Brand::parse)
+}
+
+/// Reads a language, such as `mail.locale`.
+pub(super) fn read_locale(reader: &mut Reader<'_>, key: &str) -> Option<Locale> {
+    reader.parse(key, "a language tag (BCP 47) such as en or pt-BR", Locale::parse)
 }
 
 /// Reads `proof.issuer`.

@@ -17,11 +17,17 @@ const OTHER_NAMES: [(&str, &str); 8] = [
 ];
 
 /// Settings that can also be read from a file of their own.
-const SECRETS: [&str; 5] =
-    ["redis.url", "smtp.password", "secrets.peppers", "secrets.index_key", "secrets.proof_keys"];
+const SECRETS: [&str; 6] = [
+    "redis.url",
+    "smtp.password",
+    "smtp_fallback.password",
+    "secrets.peppers",
+    "secrets.index_key",
+    "secrets.proof_keys",
+];
 
 /// What a line that sets one of these could say; the others' default says it.
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.security_contact", "mailto:security@example.com"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
@@ -30,7 +36,15 @@ const EXAMPLES: [(&str, &str); 14] = [
     ("smtp.sender", "you@example.com"),
     ("smtp.password", "<the password at the relay; for Gmail an app password>"),
     ("smtp.username", "you@example.com"),
+    ("smtp.ca_file", "/etc/otpd/relay-ca.pem"),
+    ("smtp_fallback.server", "smtp.example.net"),
+    ("smtp_fallback.password", "<the password at the second relay>"),
+    ("smtp_fallback.username", "you@example.com"),
+    ("smtp_fallback.ca_file", "/etc/otpd/fallback-ca.pem"),
     ("mail.brand", "Example"),
+    ("mail.templates", "/etc/otpd/mails"),
+    ("domains.allow_file", "/etc/otpd/allowed-domains"),
+    ("domains.block_file", "/etc/otpd/blocked-domains"),
     ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
     ("tenant.purposes", "login,signup"),
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -106,6 +107,11 @@ impl<'a> Reader<'a> {
             "" => Some(Vec::new()),
             text => text.split(',').map(|item| parse(item.trim())).collect(),
         })
+    }
+
+    /// The path of a file or a folder; none where it is empty.
+    pub fn path(&mut self, key: &str) -> Option<Option<PathBuf>> {
+        self.text(key).map(|path| (!path.is_empty()).then(|| path.into()))
     }
 
     /// Records what is wrong with the setting.

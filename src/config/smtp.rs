@@ -1,13 +1,15 @@
-//! The relay that takes our mails, and how to log in there.
+//! The relay that takes our mails, and a second one for when it does not; how to log in there.
 //!
 //! TLS is required unless the relay is this machine. Must not connect.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 
 use super::dangerous::Dangerous;
 use super::host::Host;
+use super::names;
 use super::reader::Reader;
 use crate::domain::email_address::EmailAddress;
 
@@ -17,18 +19,38 @@ const IMPLICIT_TLS_PORT: u16 = 465;
 /// The way mails go.
 #[derive(Debug, Clone)]
 pub struct Smtp {
-    /// Host name or IP address of the relay (IPv6 without brackets).
+    /// The relay that takes them.
+    pub relay: Relay,
+    /// The one that is tried where the first has refused.
+    pub fallback: Option<Relay>,
+    /// The address that mails come from.
+    pub sender: EmailAddress,
+    /// The most connections to each relay at once.
+    pub connections: usize,
+}
+
+/// A relay.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// Its host name or IP address (IPv6 without brackets).
     pub server: String,
     /// Its port.
     pub port: u16,
     /// What protects the way to it.
     pub tls: Tls,
+    /// Who vouches for it.
+    pub authorities: Authorities,
     /// How to log in.
     pub auth: Auth,
-    /// The address that mails come from.
-    pub sender: EmailAddress,
-    /// The most connections at once.
-    pub connections: usize,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those that this machine believes.
+    System,
+    /// Those of this PEM file, and no others.
+    File(PathBuf),
 }
 
 /// What protects the way to the relay.
@@ -79,14 +101,43 @@ enum Protection {
     Always(Tls),
 }
 
-/// Reads the section `smtp`.
+/// Reads the sections `smtp` and `smtp_fallback`.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp> {
-    let server = server(reader);
-    let port = reader.number("smtp.port", 1..=u16::MAX);
     let sender = sender(reader);
-    let auth = auth(reader, sender.as_ref());
+    let first = relay(reader, "smtp", sender.as_ref(), dangerous);
+    let fallback = match reader.text("smtp_fallback.server") {
+        Some("") => none(reader),
+        _ => relay(reader, "smtp_fallback", sender.as_ref(), dangerous).map(Some),
+    };
     let connections = reader.number("smtp.connections", 1..=1000);
-    let protection = protection(reader);
+    Some(Smtp { relay: first?, fallback: fallback?, sender: sender?, connections: connections? })
+}
+
+/// No second relay: then nothing may be said of it that somebody would miss.
+fn none(reader: &mut Reader<'_>) -> Option<Option<Relay>> {
+    let mut said =
+        ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
+    match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
+        Some(key) => reader.refuse(&key, "is set, but OTP_SMTP_FALLBACK__SERVER is not"),
+        None => Some(None),
+    }
+}
+
+fn relay(
+    reader: &mut Reader<'_>,
+    section: &str,
+    sender: Option<&EmailAddress>,
+    dangerous: Dangerous,
+) -> Option<Relay> {
+    let own = |name: &str| format!("{section}.{name}");
+    let form = "a host name or an IP address, without a scheme or a port";
+    let is_named = reader.required(&own("server"), "the relay that takes our mails").is_some();
+    let server = if is_named { reader.parse(&own("server"), form, Host::parse) } else { None };
+    let port = reader.number(&own("port"), 1..=u16::MAX);
+    let authorities =
+        reader.path(&own("ca_file")).map(|path| path.map_or(Authorities::System, Authorities::File));
+    let auth = auth(reader, section, sender);
+    let protection = protection(reader, &own("tls"));
     let (server, port) = (server?, port?);
     let tls = match protection? {
         Protection::ByPort if port == IMPLICIT_TLS_PORT => Tls::Implicit,
@@ -94,7 +145,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp
         Protection::Always(Tls::Plaintext) if !server.is_loopback() && !dangerous.plaintext_smtp => {
             let what = "must not be none for a relay on another machine, which codes would reach in plaintext: use \
                         TLS, a relay on this machine, or set OTP_DANGEROUS__PLAINTEXT_SMTP=true";
-            return reader.refuse("smtp.tls", what);
+            return reader.refuse(&own("tls"), what);
         }
         Protection::Always(tls) => tls,
     };
@@ -102,12 +153,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp
         Host::Name(name) => name,
         Host::Address(address) => address.to_string(),
     };
-    Some(Smtp { server, port, tls, auth: auth?, sender: sender?, connections: connections? })
-}
-
-fn server(reader: &mut Reader<'_>) -> Option<Host> {
-    reader.required("smtp.server", "the relay that takes our mails")?;
-    reader.parse("smtp.server", "a host name or an IP address, without a scheme or a port", Host::parse)
+    Some(Relay { server, port, tls, authorities: authorities?, auth: auth? })
 }
 
 fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
@@ -120,9 +166,9 @@ fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
     }
 }
 
-fn protection(reader: &mut Reader<'_>) -> Option<Protection> {
+fn protection(reader: &mut Reader<'_>, key: &str) -> Option<Protection> {
     reader.choice(
-        "smtp.tls",
+        key,
         &[
             ("auto", Protection::ByPort),
             ("implicit", Protection::Always(Tls::Implicit)),
@@ -132,16 +178,18 @@ fn protection(reader: &mut Reader<'_>) -> Option<Protection> {
     )
 }
 
-fn auth(reader: &mut Reader<'_>, sender: Option<&EmailAddress>) -> Option<Auth> {
-    let method = reader.choice("smtp.auth", &[("password", Method::Password), ("none", Method::None)]);
-    let username = reader.parse("smtp.username", "a name without control characters", |text| {
+fn auth(reader: &mut Reader<'_>, section: &str, sender: Option<&EmailAddress>) -> Option<Auth> {
+    let own = |name: &str| format!("{section}.{name}");
+    let method = reader.choice(&own("auth"), &[("password", Method::Password), ("none", Method::None)]);
+    let username = reader.parse(&own("username"), "a name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
     if let Some(Method::None) = method {
-        return reader.verbatim("smtp.password").map(|_| Auth::None);
+        return reader.verbatim(&own("password")).map(|_| Auth::None);
     }
-    let what = "the password at the relay, an app password for Gmail; or set OTP_SMTP__AUTH=none";
-    let password = reader.required("smtp.password", what);
+    let none = format!("{}=none", names::usual_name(&own("auth")));
+    let what = format!("the password at the relay, an app password for Gmail; or set {none}");
+    let password = reader.required(&own("password"), &what);
     let username = username.filter(|name| !name.is_empty()).or_else(|| Some(sender?.as_str().to_owned()));
     method.and(Some(Auth::Password { username: username?, password: password?.into() }))
 }

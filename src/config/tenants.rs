@@ -14,13 +14,15 @@ use crate::domain::api_key::KeyHash;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::key_name::KeyName;
 use crate::domain::limit::Limits;
+use crate::domain::locale::Locale;
 use crate::domain::purpose::{Purpose, Purposes};
 use crate::domain::tenant;
 
 /// What can be said in one of the `[[tenants]]`.
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "name",
     "brand",
+    "locale",
     "sender",
     "keys",
     "purposes",
@@ -42,6 +44,8 @@ pub struct Tenant {
     pub name: tenant::Tenant,
     /// What its mails call it.
     pub brand: Brand,
+    /// The language of its mails where nobody asks for one that there is.
+    pub locale: Locale,
     /// Where its mails come from, where not from the deployment's sender.
     pub sender: Option<EmailAddress>,
     /// The keys that are active, by their labels.
@@ -69,6 +73,7 @@ pub(super) struct Usual<'a> {
     pub codes: Option<&'a Codes>,
     pub limits: Option<&'a Limits>,
     pub brand: Option<&'a Brand>,
+    pub locale: Option<&'a Locale>,
     pub dangerous: Dangerous,
 }
 
@@ -79,6 +84,7 @@ pub(super) fn like(key: &str) -> &str {
         "keys" => "tenant.keys",
         "purposes" => "tenant.purposes",
         "brand" => "mail.brand",
+        "locale" => "mail.locale",
         "sender" => "smtp.sender",
         limits => limits,
     }
@@ -105,6 +111,7 @@ fn the_one(reader: &mut Reader<'_>, usual: Usual<'_>, rates: Option<KeyRates>) -
     let tenant = Tenant {
         name: name?,
         brand: usual.brand?.clone(),
+        locale: usual.locale?.clone(),
         sender: None,
         keys: keys?,
         purposes: purposes?,
@@ -140,6 +147,11 @@ fn one_of_many(
     } else {
         usual.brand.cloned()
     };
+    let locale = if reader.has(&own("locale")) {
+        mail::read_locale(reader, &own("locale"))
+    } else {
+        usual.locale.cloned()
+    };
     let sender =
         if reader.has(&own("sender")) { sender(reader, &own("sender")).map(Some) } else { Some(None) };
     let limits = limits::read_own(reader, &own("limits"), &usual);
@@ -147,6 +159,7 @@ fn one_of_many(
     Some(Tenant {
         name: name?,
         brand: brand?,
+        locale: locale?,
         sender: sender?,
         keys: keys?,
         purposes: purposes?,
@@ -307,6 +320,7 @@ mod tests {
         for (lines, name) in [
             ("brand = \"a\\nb\"", "tenants.1.brand"),
             ("sender = \"nobody\"", "tenants.1.sender"),
+            ("locale = \"de_DE\"", "tenants.1.locale"),
             ("purposes = [\"Log in\"]", "tenants.1.purposes"),
             ("purposes = [1]", "tenants.1.purposes"),
             ("limits = { network_sends = \"many\" }", "tenants.1.limits.network_sends"),

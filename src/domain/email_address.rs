@@ -147,7 +147,7 @@ fn is_atext(byte: u8) -> bool {
 
 /// The domain as a lower-case A-label (UTS 46, non-transitional, STD 3 rules, lengths checked), if it has at
 /// least two labels and cannot be an IPv4 address.
-fn canonical_domain(domain: &str) -> Option<String> {
+pub(super) fn canonical_domain(domain: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii_strict(domain).ok()?;
     let (_, top) = ascii.rsplit_once('.')?;
     let is_name = top.len() >= 2 && top.bytes().any(|b| b.is_ascii_alphabetic());

@@ -15,6 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::code_hash::Binding;
 use super::email_address::EmailAddress;
 use super::key_name::KeyName;
+use super::locale::Locale;
 use super::pepper::{Pepper, Peppers};
 use super::purpose::Purpose;
 use super::reference::{REFERENCE_LETTERS, Reference};
@@ -31,6 +32,8 @@ pub struct Particulars {
     pub purpose: Purpose,
     /// Which mail belongs to it.
     pub reference: Reference,
+    /// The language that was asked for.
+    pub locale: Option<Locale>,
 }
 
 /// Sealed [`Particulars`], with the name of the pepper in front. Nothing at all where nothing has to be known again.
@@ -48,8 +51,11 @@ impl Sealed {
     /// # Errors
     /// [`Unsealable`], never for particulars that were parsed.
     pub fn new(particulars: &Particulars, binding: &Binding, pepper: &Pepper) -> Result<Self, Unsealable> {
-        let Particulars { address, purpose, reference } = particulars;
+        let Particulars { address, purpose, reference, locale } = particulars;
         let mut text = [reference.as_str(), purpose.as_str(), "\0", address.as_str()].concat().into_bytes();
+        if let Some(locale) = locale {
+            text.extend([b"\0", locale.as_str().as_bytes()].concat());
+        }
         let kid = pepper.id().as_str().as_bytes();
         let sealed = key(binding, pepper)?.seal_in_place_append_tag(nonce(), Aad::empty(), &mut text);
         sealed.map_err(|_| Unsealable)?;
@@ -88,10 +94,11 @@ impl Sealed {
 
 fn parse(text: &[u8]) -> Option<Particulars> {
     let (reference, rest) = text.split_at_checked(REFERENCE_LETTERS)?;
-    let (purpose, address) = str::from_utf8(rest).ok()?.split_once('\0')?;
+    let mut parts = str::from_utf8(rest).ok()?.split('\0');
     Some(Particulars {
-        address: EmailAddress::parse(address).ok()?,
-        purpose: Purpose::parse(purpose)?,
+        purpose: Purpose::parse(parts.next()?)?,
+        address: EmailAddress::parse(parts.next()?).ok()?,
+        locale: parts.next().map_or(Some(None), |tag| Locale::parse(tag).map(Some))?,
         reference: Reference::parse(reference)?,
     })
 }
@@ -136,6 +143,7 @@ mod tests {
             address: EmailAddress::parse("somebody@private.example").unwrap(),
             purpose: Purpose::parse("login").unwrap(),
             reference: Reference::parse(b"BCD").unwrap(),
+            locale: Locale::parse("pt-br"),
         }
     }
 

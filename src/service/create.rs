@@ -6,13 +6,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use super::send::{Errand, StartError, live, room, send};
+use super::send::{Errand, StartError, admit_address, live, room, send};
 use super::show::{ShowError, Snapshot, show};
 use super::toll::Toll;
 use super::{Limited, Metered, Parts, log};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::idempotency::{Claim, Claimed, IdempotencyKey};
 use crate::domain::ledger::Standing;
+use crate::domain::locale::Locale;
 use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::sealed::{Particulars, Sealed};
@@ -38,6 +39,8 @@ pub struct Creation {
     pub address: EmailAddress,
     /// What for; one of the tenant's purposes.
     pub purpose: Purpose,
+    /// The language of the person.
+    pub locale: Option<Locale>,
     /// For whom the tenant asks.
     pub client: Option<IpAddr>,
     /// The caller's name for this request, and what its body said.
@@ -140,6 +143,9 @@ async fn create_anew(
     account: &Account,
     creation: &Creation,
 ) -> Metered<Result<Snapshot, CreateError>> {
+    if let Err(error) = admit_address(parts, &creation.address) {
+        return Metered::not_at_all(Err(error.into()));
+    }
     // 2. The network's sends.
     let toll = match Toll::charge(parts, account, Action::Send, creation.client).await {
         Ok(toll) => toll,
@@ -159,11 +165,12 @@ async fn from_room_on(
     let slot = parts.secrets.index_key.id_slot(&account.tenant, &id);
     let reference = Reference::draw(&mut SysRng).map_err(StartError::from)?;
     let (address, purpose) = (creation.address.clone(), creation.purpose.clone());
-    let particulars = Particulars { address, purpose, reference };
+    let locale = creation.locale.clone();
+    let particulars = Particulars { address, purpose, reference, locale };
     let pepper = parts.secrets.peppers.current();
     let sealed = Sealed::new(&particulars, &slot.binding(), pepper).map_err(StartError::from)?;
-    let address = &particulars.address;
-    let errand = Errand { account, toll, slot: &slot, address, reference: Some(reference) };
+    let (address, languages) = (&particulars.address, particulars.locale.as_slice());
+    let errand = Errand { account, toll, slot: &slot, address, reference: Some(reference), languages };
     let sent = send(parts, place, &errand, async |hash, entry| {
         live(parts.store.open(&slot, hash, &parts.policy, entry, &sealed).await?)
     });

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::send::{Errand, StartError, live, room, send};
+use super::send::{Errand, StartError, admit_address, live, room, send};
 use super::show::Snapshot;
 use super::toll::Toll;
 use super::{Limited, Metered, Parts};
@@ -55,9 +55,11 @@ async fn from_id_on(
 ) -> Result<Snapshot, ResendError> {
     let slot = parts.secrets.index_key.id_slot(&account.tenant, id);
     let particulars = pending(parts, &slot).await?;
+    admit_address(parts, &particulars.address)?;
     let place = room(parts, toll).await?;
     let (address, reference) = (&particulars.address, Some(particulars.reference));
-    let errand = Errand { account, toll, slot: &slot, address, reference };
+    let languages = particulars.locale.as_slice();
+    let errand = Errand { account, toll, slot: &slot, address, reference, languages };
     let sent = send(parts, place, &errand, async |hash, entry| {
         match parts.store.recode(&slot, hash, &parts.policy, entry).await? {
             Recoded::Opened(opened) => Ok(live(opened)?),

@@ -2,6 +2,8 @@
 //!
 //! The numbers are the steps of a send in the ledgers' document; where the code is kept is the caller's to say.
 
+use std::sync::PoisonError;
+
 use thiserror::Error;
 
 use super::toll::{Toll, TollError};
@@ -11,6 +13,7 @@ use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::{Stamp, Standing};
 use crate::domain::limit::RelayMails;
+use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
 use crate::domain::sealed::Unsealable;
 use crate::domain::slot::{Slot, Subject};
@@ -24,6 +27,9 @@ use crate::random::{self, SysError, SysRng};
 /// Why no code was mailed.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The operator does not mail to that domain; nothing was spent.
+    #[error("no mails go to that domain")]
+    NotAllowed,
     /// A ledger is full; no code was drawn.
     #[error("too many sends")]
     Limited(Standing),
@@ -56,6 +62,8 @@ pub(super) struct Errand<'a> {
     pub address: &'a EmailAddress,
     /// What the mail says of the screen it belongs to.
     pub reference: Option<Reference>,
+    /// The languages that its reader wants, the most wanted first.
+    pub languages: &'a [Locale],
 }
 
 /// A code that was mailed.
@@ -64,6 +72,12 @@ pub(super) struct Sent {
     pub live: Live,
     /// When the ledgers admit the next send to that person.
     pub resend_at: Millis,
+}
+
+/// 1. The address is one that is mailed to.
+pub(super) fn admit_address(parts: &Parts, address: &EmailAddress) -> Result<(), StartError> {
+    let recipients = parts.recipients.read().unwrap_or_else(PoisonError::into_inner);
+    if recipients.admit(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
 /// 3. A place in the hash queue and room in the relay's day, before anything is spent; else step 2 is given back.
@@ -93,7 +107,7 @@ pub(super) async fn send<E: From<StartError>>(
     errand: &Errand<'_>,
     keep: impl AsyncFnOnce(&CodeHash, Stamp) -> Result<Live, E>,
 ) -> Result<Sent, E> {
-    let Errand { account, toll, slot, address, reference } = errand;
+    let Errand { account, toll, slot, address, reference, languages } = errand;
     let subject = parts.secrets.index_key.subject(account.tenant.clone(), address);
     // 4. Subject's sends, the site's share, the address over all tenants.
     let (entry, standing) = admit(parts, &subject, account, toll).await?;
@@ -108,6 +122,8 @@ pub(super) async fn send<E: From<StartError>>(
         valid_for: live.valid_for,
         sender: account.sender.clone(),
         reference: *reference,
+        tenant: account.tenant.clone(),
+        languages: languages.to_vec(),
     };
     match deliver(parts, &mail).await {
         Delivery::Accepted => {

@@ -1,16 +1,18 @@
 //! What takes more time than a test has: the use cases themselves, over the store in memory, on a clock that is set.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
+use otpd::adapters::message::Composer;
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::HashCost;
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::proof::ProofKey;
 use otpd::domain::purpose::{Purpose, Purposes};
@@ -32,12 +34,13 @@ struct World {
 
 fn world() -> World {
     let bench = Bench::memory();
-    let mailbox = Arc::new(MemoryMailbox::new(bench.clock.clone()).expect("whole templates"));
+    let mailbox =
+        Arc::new(MemoryMailbox::new(Composer::load(None).expect("whole templates"), bench.clock.clone()));
     let name = KeyName::parse("k1").expect("a name");
     let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
     let account = |tenant| Account {
         tenant,
-        sender: Sender { address: address(), brand: "Shop".to_owned() },
+        sender: Sender { address: address(), brand: "Shop".to_owned(), locale: Locale::english() },
         purposes: Purposes::Any,
         limits: limits(),
     };
@@ -59,6 +62,7 @@ fn world() -> World {
         relay_mails: RelayMails::Unlimited,
         at_once: 8,
         issuer: "otpd".to_owned(),
+        recipients: RwLock::default(),
     });
     World { service, bench, mailbox, account: Arc::new(account(tenant("shop"))) }
 }
@@ -81,7 +85,8 @@ fn limits() -> Limits {
 impl World {
     async fn create(&self) -> Result<otpd::service::Snapshot, CreateError> {
         let purpose = Purpose::parse("login").expect("a purpose");
-        let creation = Creation { address: address(), purpose, client: None, idempotency: None };
+        let creation =
+            Creation { address: address(), purpose, locale: None, client: None, idempotency: None };
         self.service.create(self.account.clone(), creation).await.outcome
     }
 

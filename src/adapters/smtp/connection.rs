@@ -6,15 +6,19 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::bounded::Bounded;
 use super::fault::{Cause, Fault, Step};
+use super::pool::Deadlines;
 
 /// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -59,12 +63,7 @@ pub enum Login {
 #[derive(Debug)]
 pub enum Handover {
     /// The relay did not take it, for sure.
-    Refused {
-        /// Why.
-        fault: Fault,
-        /// Whether the connection was dead before anything was under way, as an old one may be.
-        stale: bool,
-    },
+    Refused(Fault),
     /// The message was under way when the conversation broke off.
     Unknown(Fault),
 }
@@ -82,27 +81,37 @@ pub struct Envelope<'a> {
 /// An open, secured, logged-in conversation.
 pub struct Session(AsyncSmtpConnection);
 
-impl Tls {
-    /// Implicit TLS to that host, checked against the system's certificate authorities.
-    ///
-    /// # Errors
-    /// [`Fault`] where TLS cannot be set up.
-    pub fn implicit(host: &str) -> Result<Self, Fault> {
-        Ok(Self::Implicit(parameters(host)?))
-    }
-
-    /// Required STARTTLS to that host, checked against the system's certificate authorities.
-    ///
-    /// # Errors
-    /// [`Fault`] where TLS cannot be set up.
-    pub fn starttls(host: &str) -> Result<Self, Fault> {
-        Ok(Self::StartTls(parameters(host)?))
-    }
+/// Whose certificates are believed.
+pub enum Authorities {
+    /// Those that this machine believes.
+    System,
+    /// These, and no others.
+    These(Vec<u8>),
 }
 
-/// TLS 1.2 or 1.3, the certificate and its name checked.
-fn parameters(host: &str) -> Result<TlsParameters, Fault> {
-    TlsParameters::new_rustls(host.to_owned()).map_err(|error| Fault::from_smtp(Step::Connect, &error))
+/// TLS cannot be set up: the certificates are none.
+#[derive(Debug, Error)]
+#[error("no certificates of authorities in PEM form")]
+pub struct NoAuthorities;
+
+impl Authorities {
+    /// TLS 1.2 or 1.3 to that host, its certificate and its name checked.
+    ///
+    /// # Errors
+    /// [`NoAuthorities`] where there is no certificate to check it against.
+    pub fn parameters(&self, host: &str) -> Result<TlsParameters, NoAuthorities> {
+        let builder = TlsParameters::builder(host.to_owned());
+        let builder = match self {
+            Self::System => builder,
+            Self::These(pem) => {
+                let has_one = CertificateDer::pem_slice_iter(pem).next().is_some_and(|first| first.is_ok());
+                let certificates =
+                    Certificate::from_pem(pem).ok().filter(|_| has_one).ok_or(NoAuthorities)?;
+                builder.certificate_store(CertificateStore::None).add_root_certificate(certificates)
+            }
+        };
+        builder.build_rustls().map_err(|_| NoAuthorities)
+    }
 }
 
 impl Relay {
@@ -165,30 +174,29 @@ impl Relay {
 impl Session {
     /// Hands one message over. Unless this ends well, the session must be dropped.
     ///
-    /// The first command must be answered within `first`, the whole by `deadline`.
+    /// The first command must be answered by `first`.
     pub async fn hand_over(
         &mut self,
         mail: &Envelope<'_>,
-        first: Duration,
-        deadline: Instant,
+        first: Instant,
+        deadlines: Deadlines,
     ) -> Result<(), Handover> {
         let Envelope { from, to, message } = *mail;
         let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
             let cause = Cause::Unexpected("address".to_owned());
-            return Err(Handover::refused(Fault { step: Step::Sender, cause }));
+            return Err(Handover::Refused(Fault { step: Step::Sender, cause }));
         };
-        let first = deadline.min(Instant::now() + first);
         self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, first).await?;
-        self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadline).await?;
-        self.command(Step::Data, Data, 354, deadline).await?;
+        self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadlines.begin).await?;
+        self.command(Step::Data, Data, 354, deadlines.begin).await?;
 
         let step = Step::Message;
-        match timeout_at(deadline, self.0.message(message)).await {
+        match timeout_at(deadlines.end, self.0.message(message)).await {
             Ok(Ok(reply)) if reply.has_code(250) => Ok(()),
             Ok(Ok(reply)) => Err(Handover::Unknown(Fault::unexpected(step, &reply))),
             // A reply that refuses is an outcome like any other; a broken connection is none.
             Ok(Err(error)) if error.status().is_some() => {
-                Err(Handover::refused(Fault::from_smtp(step, &error)))
+                Err(Handover::Refused(Fault::from_smtp(step, &error)))
             }
             Ok(Err(error)) => Err(Handover::Unknown(Fault::from_smtp(step, &error))),
             Err(_) => Err(Handover::Unknown(Fault::timeout(step))),
@@ -216,15 +224,7 @@ impl Session {
             Ok(Err(error)) => Fault::from_smtp(step, &error),
             Err(_) => Fault::timeout(step),
         };
-        let stale = fault.is_hang_up() || (step == Step::Sender && matches!(fault.cause, Cause::Timeout));
-        Err(Handover::Refused { fault, stale })
-    }
-}
-
-impl Handover {
-    /// A refusal for sure.
-    pub fn refused(fault: Fault) -> Self {
-        Self::Refused { fault, stale: false }
+        Err(Handover::Refused(fault))
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Cause {
     Reply(String, Severity),
     #[error("no answer in time")]
     Timeout,
+    #[error("the relay could not be reached several times in a row and is left alone for a while")]
+    Rests,
     #[error("the relay does not offer STARTTLS, so nothing was sent to it")]
     NoStartTls,
     #[error("the relay does not offer AUTH PLAIN or LOGIN")]
@@ -114,6 +116,12 @@ impl Fault {
             Cause::Reply(code, _) => code == "421",
             _ => false,
         }
+    }
+
+    /// Whether what an old connection said may be about the connection: it has carried as much as the relay allows, or
+    /// an answer is left over from before. Until the relay has taken the sender, nothing else is sure either.
+    pub(super) fn may_be_about_the_connection(&self) -> bool {
+        self.step == Step::Sender || matches!(self.cause, Cause::Unexpected(_))
     }
 }
 

@@ -9,6 +9,9 @@ use crate::api::refusal::{Flaw, RETRY_SECONDS, Refusal, TOO_MANY_REQUESTS};
 use crate::domain::ledger::Standing;
 use crate::service::{CheckError, StartError};
 
+/// What is said of an address that is not mailed to, whatever the reason.
+pub const NO_ADDRESS: &str = "Invalid email address";
+
 /// What the simple endpoints refuse, and how. Some is answered before an operation is reached, and stands here for
 /// the specification.
 #[derive(ApiResponse)]
@@ -79,6 +82,7 @@ impl SimpleError {
 impl From<StartError> for SimpleError {
     fn from(error: StartError) -> Self {
         match error {
+            StartError::NotAllowed => Self::bad_request(NO_ADDRESS),
             StartError::Refused | StartError::OutcomeUnknown => Self::server_error("Failed to send OTP"),
             StartError::Limited(standing) => Self::too_many(&standing),
             StartError::Overloaded | StartError::Unavailable => Self::unavailable(),

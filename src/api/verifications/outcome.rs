@@ -37,6 +37,7 @@ impl Problem {
 impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         match error {
+            StartError::NotAllowed => Self::new(ProblemCode::EmailNotAllowed),
             StartError::Limited(standing) => Self::limited(&standing),
             StartError::Overloaded => Self::new(ProblemCode::Overloaded),
             StartError::Unavailable => Self::new(ProblemCode::Unavailable),
