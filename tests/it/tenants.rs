@@ -159,7 +159,7 @@ async fn a_reload_revokes_a_key_and_takes_another() {
     // Both keys are active while one takes over.
     let both = two_tenants("").replace(&hash(3), &format!("{}, {}", hash(3), hash(5)));
     app.reload(&both);
-    app.logged("the tenants and their keys were read anew").await;
+    app.logged("were read anew").await;
     assert_eq!(app.caller(5).show(&id).await.status, 200);
     assert_eq!(app.caller(3).show(&id).await.status, 200);
     app.reload(&two_tenants("").replace(&hash(3), &hash(5)));
@@ -172,7 +172,7 @@ async fn a_reload_revokes_a_key_and_takes_another() {
 async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     let app = TestApp::builder().config(&two_tenants("")).spawn().await;
     app.reload(&two_tenants("purpose = [\"login\"]"));
-    app.logged("the tenants and their keys stay as they were").await;
+    app.logged("stay as they were").await;
     let log = app.log();
     assert!(log.contains("tenants.1.purpose: is not a setting of a tenant"), "{log}");
     assert!(log.contains("the nearest is purposes"), "{log}");

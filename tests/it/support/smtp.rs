@@ -59,6 +59,12 @@ pub enum Fault {
     GarbageReply,
     /// Replies with a line that never ends.
     EndlessLine,
+    /// 421 to each MAIL, and closes the connection.
+    HangUp,
+    /// Says that it has accepted the message, and once more.
+    RepliesTwice,
+    /// Says something more in the clear behind its go-ahead for TLS, as who sits in between would (RFC 3207 section 4.2).
+    SpeaksBeforeTls,
 }
 
 /// A mail relay that belongs to one test.

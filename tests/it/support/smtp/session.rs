@@ -61,6 +61,10 @@ impl Session {
         let reply = match verb.to_ascii_uppercase().as_str() {
             "EHLO" => self.ehlo(arguments),
             "HELO" => self.helo(arguments),
+            "MAIL" if self.shared.fault() == Fault::HangUp => {
+                self.connection.reply("421 4.3.2 Shutting down").await?;
+                return Err(self.connection.close().await);
+            }
             "MAIL" => self.mail(arguments).to_owned(),
             "RCPT" => self.rcpt(arguments).to_owned(),
             "STARTTLS" => return self.starttls(arguments).await,
@@ -112,7 +116,11 @@ impl Session {
         if !self.needs_tls() {
             return self.connection.reply("503 5.5.1 STARTTLS is not offered").await;
         }
-        self.connection.reply("220 2.0.0 Go ahead").await?;
+        let go_ahead = match self.shared.fault() {
+            Fault::SpeaksBeforeTls => "220 2.0.0 Go ahead\r\n250-localhost\r\n250 AUTH PLAIN LOGIN",
+            _ => "220 2.0.0 Go ahead",
+        };
+        self.connection.reply(go_ahead).await?;
         // What was said in the clear, the client's greeting included, is forgotten.
         self.end_transaction();
         self.greeted = false;
@@ -243,6 +251,7 @@ impl Session {
             Fault::CloseAfterContent => return Err(ended()),
             Fault::SilentAfterContent => self.connection.stay_silent().await?,
             Fault::Slow(delay) => time::sleep(delay).await,
+            Fault::RepliesTwice => return Ok("250 2.0.0 Ok: queued\r\n250 2.0.0 Ok: queued"),
             _ => {}
         }
         Ok("250 2.0.0 Ok: queued")

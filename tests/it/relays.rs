@@ -1,0 +1,367 @@
+//! What relays do, and what then becomes of the answer, the mails and the code; two relays; ends in the middle.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::app::{SENDER, TestApp, eventually};
+use crate::support::smtp::{Fault, SmtpPeer};
+
+/// What a relay does, and what comes of a mail: the answers, the mails at all relays, and the code.
+struct Row {
+    relay: &'static str,
+    setting: Setting,
+    simple: u16,
+    v1: &'static str,
+    mails: usize,
+    code: &'static str,
+}
+
+/// How the relays are, before each send.
+#[derive(Clone, Copy)]
+enum Setting {
+    One(Fault),
+    Gone,
+    Two(Fault, Fault),
+    FirstGone,
+}
+
+const MATRIX: [Row; 16] = [
+    row("takes the mail", Setting::One(Fault::None), 200, "201", 1, "lives"),
+    row("refuses the connection", Setting::Gone, 500, "502", 0, "dead"),
+    row("closes the connection at once", Setting::One(Fault::CloseOnConnect), 500, "502", 0, "dead"),
+    row(
+        "closes once it has the message",
+        Setting::One(Fault::CloseAfterContent),
+        500,
+        "502 with `id`",
+        1,
+        "lives",
+    ),
+    row(
+        "falls silent once it has the message",
+        Setting::One(Fault::SilentAfterContent),
+        500,
+        "502 with `id`",
+        1,
+        "lives",
+    ),
+    row("answers 421 and closes", Setting::One(Fault::HangUp), 500, "502", 0, "dead"),
+    row(
+        "answers 451 twice, then takes it",
+        Setting::One(Fault::RefuseRecipientTransiently { times: 2 }),
+        200,
+        "201",
+        1,
+        "lives",
+    ),
+    row("answers 550 to the recipient", Setting::One(Fault::RefuseRecipient), 500, "502", 0, "dead"),
+    row("answers 554 to the message", Setting::One(Fault::RefuseContent), 500, "502", 0, "dead"),
+    row("takes it after 3 s", Setting::One(Fault::Slow(Duration::from_secs(3))), 200, "201", 1, "lives"),
+    row("has closed its idle connections", Setting::One(Fault::DropIdle), 200, "201", 1, "lives"),
+    row("is down; the second is up", Setting::FirstGone, 200, "201", 1, "lives"),
+    row(
+        "never greets; the second is up",
+        Setting::Two(Fault::NoGreeting, Fault::None),
+        200,
+        "201",
+        1,
+        "lives",
+    ),
+    row(
+        "answers 550; the second takes it",
+        Setting::Two(Fault::RefuseRecipient, Fault::None),
+        200,
+        "201",
+        1,
+        "lives",
+    ),
+    row(
+        "closes once it has the message; the second is up",
+        Setting::Two(Fault::CloseAfterContent, Fault::None),
+        500,
+        "502 with `id`",
+        1,
+        "lives",
+    ),
+    row(
+        "answers 550; the second as well",
+        Setting::Two(Fault::RefuseRecipient, Fault::RefuseRecipient),
+        500,
+        "502",
+        0,
+        "dead",
+    ),
+];
+
+const fn row(
+    relay: &'static str,
+    setting: Setting,
+    simple: u16,
+    v1: &'static str,
+    mails: usize,
+    code: &'static str,
+) -> Row {
+    Row { relay, setting, simple, v1, mails, code }
+}
+
+/// A relay beside the first, and otpd with both.
+async fn with_two() -> (TestApp, SmtpPeer) {
+    let second = SmtpPeer::builder().start().await;
+    let app = TestApp::builder()
+        .keyed()
+        .set("OTP_SMTP_FALLBACK__SERVER", "localhost")
+        .set("OTP_SMTP_FALLBACK__PORT", &second.port().to_string())
+        .set("OTP_SMTP_FALLBACK__AUTH", "none")
+        .set("OTP_SMTP_FALLBACK__TLS", "none")
+        .spawn()
+        .await;
+    (app, second)
+}
+
+/// The row as it is seen; what cannot be seen of it fails the test.
+async fn seen(row: &Row) -> String {
+    let (app, second) = with_two_or_one(row.setting).await;
+    let mut before = BTreeSet::new();
+    for to in ["warm@example.com", "up@example.com"] {
+        assert_eq!(app.send_otp(to).await.status, 200, "a connection lies ready");
+        before.insert(to.to_owned());
+    }
+    set(&app, second.as_ref(), row.setting);
+    let simple = app.send_otp("simple@example.com").await;
+    let live = |to: &str| {
+        let all = [Some(&app.smtp), second.as_ref()];
+        let mails = all.into_iter().flatten().flat_map(SmtpPeer::mails);
+        mails.filter(|mail| mail.to == [to]).map(|mail| mail.code()).collect::<Vec<_>>()
+    };
+    let codes = live("simple@example.com");
+    for code in &codes {
+        assert_eq!(
+            app.verify_otp("simple@example.com", code).await.status,
+            200,
+            "{}: its code lives",
+            row.relay
+        );
+    }
+    set(&app, second.as_ref(), row.setting);
+    let created = app.caller(1).create(&json!({ "email": "v1@example.com" })).await;
+    let (mails, id) = (live("v1@example.com"), created.json()["id"].as_str().map(str::to_owned));
+    assert_eq!(codes.len(), mails.len(), "{}: both endpoints mail alike", row.relay);
+    let fate = match (&id, mails.as_slice()) {
+        (Some(id), [code]) => {
+            assert_eq!(app.caller(1).check(id, code).await.status, 200, "{}", row.relay);
+            "lives"
+        }
+        (None, []) => "dead",
+        other => panic!("{}: {other:?}", row.relay),
+    };
+    let v1 = match (created.status, &id) {
+        (502, Some(_)) => "502 with `id`".to_owned(),
+        (status, _) => status.to_string(),
+    };
+    format!("| {} | {} | {v1} | {} | {fate} |", row.relay, simple.status, mails.len())
+}
+
+async fn with_two_or_one(setting: Setting) -> (TestApp, Option<SmtpPeer>) {
+    match setting {
+        Setting::One(_) | Setting::Gone => (TestApp::builder().keyed().spawn().await, None),
+        Setting::Two(..) | Setting::FirstGone => {
+            let (app, second) = with_two().await;
+            (app, Some(second))
+        }
+    }
+}
+
+fn set(app: &TestApp, second: Option<&SmtpPeer>, setting: Setting) {
+    match setting {
+        Setting::One(Fault::CloseOnConnect) => {
+            app.smtp.set(Fault::CloseOnConnect);
+            app.smtp.set(Fault::DropIdle);
+        }
+        Setting::One(fault) => app.smtp.set(fault),
+        Setting::Gone | Setting::FirstGone => app.smtp.stop(),
+        Setting::Two(first, other) => {
+            app.smtp.set(first);
+            // A connection that lies ready would not be greeted anew.
+            app.smtp.set(Fault::DropIdle);
+            second.expect("a second relay").set(other);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_each_relay_does_leads_to_the_answer_in_the_table() {
+    let mut rows = JoinSet::new();
+    for (number, row) in MATRIX.iter().enumerate() {
+        rows.spawn(async move { (number, seen(row).await) });
+    }
+    let mut seen = rows.join_all().await;
+    seen.sort();
+    let told: Vec<String> = MATRIX
+        .iter()
+        .map(|Row { relay, simple, v1, mails, code, .. }| {
+            format!("| {relay} | {simple} | {v1} | {mails} | {code} |")
+        })
+        .collect();
+    assert_eq!(seen.into_iter().map(|(_, row)| row).collect::<Vec<_>>(), told);
+    let page = std::fs::read_to_string("docs/mails.md").expect("the page about mails");
+    assert!(page.contains(&told.join("\n")), "docs/mails.md lacks:\n{}", told.join("\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_is_asked_for_once() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::RefuseRecipient);
+    let begun = Instant::now();
+    assert_eq!(app.send_otp("a@example.com").await.status, 500);
+    assert_eq!(app.smtp.connections(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(5), "nothing is waited for");
+}
+
+#[tokio::test]
+async fn a_relay_that_is_down_is_left_alone_and_asked_again_later() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::CloseOnConnect);
+    for number in 0..5 {
+        assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 500);
+    }
+    app.process.logged("a relay is down").await;
+    let connections = app.smtp.connections();
+    for number in 5..25 {
+        assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 500);
+    }
+    assert_eq!(app.smtp.connections(), connections, "it is left alone");
+    app.smtp.set(Fault::None);
+    eventually("the relay is asked again", async || app.send_otp("again@example.com").await.status == 200)
+        .await;
+}
+
+#[tokio::test]
+async fn a_relay_that_says_too_much_fails_no_later_send() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::RepliesTwice);
+    for number in 0..10 {
+        let email = format!("{number}@example.com");
+        let code = app.code_for(&email).await;
+        assert_eq!(app.verify_otp(&email, &code).await.status, 200);
+    }
+    assert_eq!(app.smtp.mails().len(), 10);
+}
+
+#[tokio::test]
+async fn what_is_said_in_the_clear_before_tls_is_not_taken_for_the_relays_word() {
+    let app = TestApp::builder().tls().spawn().await;
+    app.smtp.set(Fault::SpeaksBeforeTls);
+    assert_eq!(app.send_otp("a@example.com").await.status, 500);
+    assert!(app.smtp.mails().is_empty());
+    let heard = String::from_utf8_lossy(&app.smtp.transcript()).into_owned();
+    assert_eq!(heard.lines().map(|line| &line[..4]).collect::<Vec<_>>(), ["EHLO", "STAR"], "{heard:?}");
+}
+
+#[tokio::test]
+async fn the_second_relay_is_reached_as_safely_as_the_first() {
+    let second = SmtpPeer::builder().starttls().credentials("second", "its password").start().await;
+    let builder = TestApp::builder()
+        .tls()
+        .set("OTP_SMTP_FALLBACK__SERVER", "localhost")
+        .set("OTP_SMTP_FALLBACK__PORT", &second.port().to_string())
+        .set("OTP_SMTP_FALLBACK__USERNAME", "second")
+        .set("OTP_SMTP_FALLBACK__PASSWORD", "its password")
+        .set("OTP_SMTP_FALLBACK__CA_FILE", &second.ca_file().display().to_string());
+    let app = builder.spawn().await;
+    app.code_for("a@example.com").await;
+    assert!(second.mails().is_empty(), "the first is asked first");
+    app.smtp.stop();
+    assert_eq!(app.send_otp("b@example.com").await.status, 200);
+    let [mail] = second.mails().try_into().expect("one mail");
+    assert!(mail.tls && mail.user.as_deref() == Some("second") && mail.from == SENDER);
+}
+
+#[tokio::test]
+async fn authorities_of_our_own_are_the_only_ones() {
+    let stranger = SmtpPeer::builder().start().await;
+    let own = |ca_file: String| TestApp::builder().tls().set("OTP_SMTP__CA_FILE", &ca_file);
+    // The system's authorities, as SSL_CERT_FILE has it, vouch for the relay; the file has others.
+    let app = own(stranger.ca_file().display().to_string()).spawn().await;
+    assert_eq!(app.send_otp("a@example.com").await.status, 500);
+    assert!(app.log().contains("invalid peer certificate"));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_slow_relay_is_bounded() {
+    let app =
+        Arc::new(TestApp::builder().set("OTP_HASH__THREADS", "2").set("OTP_HASH__QUEUE", "30").spawn().await);
+    app.code_for("first@example.com").await;
+    app.smtp.set(Fault::Slow(Duration::from_secs(2)));
+    let before = app.process.peak_memory_kib();
+    let mut sends = JoinSet::new();
+    for number in 0..1000 {
+        let app = Arc::clone(&app);
+        sends.spawn(async move { app.send_otp(&format!("{number}@example.com")).await.status });
+    }
+    let statuses = sends.join_all().await;
+    let count = |status| statuses.iter().filter(|other| **other == status).count();
+    assert_eq!(count(200) + count(503), 1000);
+    // Twice the threads and their queue.
+    assert!((1..=64).contains(&count(200)), "{} were sent", count(200));
+    assert_eq!(app.smtp.mails().len(), count(200) + 1);
+    let grown = app.process.peak_memory_kib().saturating_sub(before);
+    // The connections of a thousand callers, and no queue behind them.
+    assert!(grown < 64 * 1024, "{grown} KiB more");
+}
+
+/// Sends to many addresses at once; gives those that were told that a mail was sent, and how many heard anything.
+async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> (BTreeSet<String>, usize) {
+    let mut sends = JoinSet::new();
+    for number in 0..64 {
+        let app = Arc::clone(app);
+        sends.spawn(async move {
+            let email = format!("{number}@example.com");
+            let request = app.request(reqwest::Method::POST, "/send-otp");
+            let body = json!({ "email": email }).to_string();
+            let response = request.header("content-type", "application/json").body(body).send().await.ok()?;
+            Some((response.status().as_u16() == 200, email))
+        });
+    }
+    cut(app).await;
+    let heard: Vec<_> = sends.join_all().await.into_iter().flatten().collect();
+    let count = heard.len();
+    (heard.into_iter().filter(|(sent, _)| *sent).map(|(_, email)| email).collect(), count)
+}
+
+fn mailed(app: &TestApp) -> BTreeSet<String> {
+    app.smtp.mails().into_iter().flat_map(|mail| mail.to).collect()
+}
+
+#[tokio::test]
+async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
+    for mails_before in [0, 1, 20, 60] {
+        let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
+        app.smtp.set(Fault::Slow(Duration::from_millis(50)));
+        let (told, _) = sends_cut_short(&app, async |app| {
+            if mails_before > 0 {
+                app.smtp.await_mail(mails_before).await;
+            }
+            app.process.kill();
+        })
+        .await;
+        assert!(told.is_subset(&mailed(&app)), "{:?}", told.difference(&mailed(&app)));
+    }
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_shutdown_is_finished_and_told() {
+    let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
+    app.smtp.set(Fault::Slow(Duration::from_millis(300)));
+    let (told, heard) = sends_cut_short(&app, async |app| {
+        app.smtp.await_mail(1).await;
+        app.process.terminate();
+    })
+    .await;
+    assert!(app.process.ended().await.success());
+    assert_eq!(told, mailed(&app), "who has a mail was told so, and nobody else");
+    assert!(!told.is_empty() && heard >= told.len());
+}
