@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::future::Future;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::{Arc, RwLock};
@@ -279,7 +280,7 @@ pub async fn store(settings: &Settings) -> Result<RedisStore, redis::InvalidAddr
 /// TLS cannot be set up, or a template is broken.
 pub fn mailer(settings: &Settings) -> anyhow::Result<SmtpMailer> {
     let smtp = &settings.smtp;
-    let relays = [Some(&smtp.relay), smtp.fallback.as_ref()].into_iter().flatten().map(relay);
+    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).map(relay);
     let relays = relays.collect::<anyhow::Result<_>>()?;
     Ok(SmtpMailer::new(composer(&settings.common)?, relays, smtp.sender.domain(), smtp.connections))
 }

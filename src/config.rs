@@ -152,7 +152,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         simple: simple?,
         brand: brand?,
         locale: locale?,
-        templates: templates?,
+        templates: reader::named(templates?),
         domains: domains?,
         issuer: issuer?,
         codes: codes?,
@@ -234,7 +234,7 @@ mod tests {
         let smtp::Relay { server, port, tls, authorities, auth } = smtp.relay;
         assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, Tls::StartTls));
         assert_eq!(authorities, smtp::Authorities::System);
-        assert!(smtp.fallback.is_none());
+        assert!(smtp.fallbacks.is_empty());
         let smtp::Auth::Password { username, password } = auth else { panic!("a password is the default") };
         assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
         assert!(matches!(secrets.proof_keys, secrets::ProofKeys::None));

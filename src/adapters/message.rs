@@ -18,7 +18,7 @@ use minijinja::{Value, context};
 use thiserror::Error;
 
 pub use self::templates::TemplateError;
-use self::templates::{Language, TemplateFault, Templates, WORDS};
+use self::templates::{HTML_LAYOUT, Language, TEXT_LAYOUT, TemplateFault, Templates, WORDS};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
@@ -87,6 +87,9 @@ impl Composer {
     }
 
     /// Renders what the reader sees.
+    ///
+    /// # Errors
+    /// [`MessageError`] says which part failed: never for what was tried at the start.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
         let wanted = [&mail.languages[..], &[mail.sender.locale.clone(), Locale::english()]].concat();
         let language = self.templates.choose(&mail.tenant, &wanted);
@@ -99,7 +102,10 @@ impl Composer {
         Ok(render(language.ok_or(MessageError::NoLanguage)?, &particulars)?)
     }
 
-    /// The whole message, ready for a relay.
+    /// The whole message.
+    ///
+    /// # Errors
+    /// [`MessageError`] says which part failed: never for what was tried at the start.
     pub fn message(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Message, MessageError> {
         let content = self.content(mail)?;
         let id = format!("<{}@{}>", URL_SAFE_NO_PAD.encode(id), mail.sender.address.domain());
@@ -119,7 +125,10 @@ impl Composer {
             .map_err(|error| MessageError::Header(error.into()))
     }
 
-    /// The octets of the whole message.
+    /// The octets of the whole message, ready for a relay.
+    ///
+    /// # Errors
+    /// [`MessageError`] says which part failed: never for what was tried at the start.
     pub fn octets(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Vec<u8>, MessageError> {
         let octets = self.message(mail, id)?.formatted();
         if has_bare_line_end(&octets) { Err(MessageError::LineEnd) } else { Ok(octets) }
@@ -146,8 +155,8 @@ fn render(language: Language<'_>, about: &Particulars<'_>) -> Result<Content, mi
     let all = context! { locale => tag, direction => language.direction.to_string(), ..given };
     Ok(Content {
         subject: subject.unwrap_or_default(),
-        text: language.layout("layout.txt", &all)?,
-        html: language.layout("layout.html", &all)?,
+        text: language.layout(TEXT_LAYOUT, &all)?,
+        html: language.layout(HTML_LAYOUT, &all)?,
         language: tag.to_owned(),
     })
 }
@@ -160,7 +169,7 @@ fn rehearse(language: Language<'_>) -> Result<(), TemplateFault> {
         let valid_for = Duration::from_secs(seconds);
         let about = Particulars { brand: "<Brand> & \"Co\"", reference, code, valid_for };
         let content = render(language, &about).map_err(TemplateFault::Template)?;
-        for (part, text) in [("layout.txt", &content.text), ("layout.html", &content.html)] {
+        for (part, text) in [(TEXT_LAYOUT, &content.text), (HTML_LAYOUT, &content.html)] {
             let times = text.matches(code).count();
             if times != 1 {
                 let what = format!("with {part} shows the code {times} times: it must stand there once");

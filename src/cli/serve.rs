@@ -49,7 +49,7 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, rep
                 );
             }
             Err(why) => {
-                tracing::error!(why, "the tenants, their keys and the lists of domains stay as they were")
+                tracing::error!(why, "the tenants, their keys and the lists of domains stay as they were");
             }
         }
     }

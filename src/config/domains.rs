@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::reader::Reader;
+use super::reader::{Reader, named};
 
 /// Files with lists of domains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,5 +19,5 @@ pub struct DomainFiles {
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<DomainFiles> {
     let allowed = reader.path("domains.allow_file");
     let blocked = reader.path("domains.block_file");
-    Some(DomainFiles { allowed: allowed?, blocked: blocked? })
+    Some(DomainFiles { allowed: named(allowed?), blocked: named(blocked?) })
 }

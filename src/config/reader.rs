@@ -109,9 +109,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The path of a file or a folder; none where it is empty.
-    pub fn path(&mut self, key: &str) -> Option<Option<PathBuf>> {
-        self.text(key).map(|path| (!path.is_empty()).then(|| path.into()))
+    /// The path of a file or a folder, which may be empty (see [`named`]).
+    pub fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
     }
 
     /// Records what is wrong with the setting.
@@ -130,6 +130,11 @@ impl<'a> Reader<'a> {
     pub fn warn(&mut self, key: &str, what: &str) {
         self.warnings.push(format!("{} {what}", names::usual_name(key)));
     }
+}
+
+/// A path that is not empty.
+pub(super) fn named(path: PathBuf) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then_some(path)
 }
 
 fn duration(text: &str) -> Option<Duration> {

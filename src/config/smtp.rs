@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::dangerous::Dangerous;
 use super::host::Host;
 use super::names;
-use super::reader::Reader;
+use super::reader::{Reader, named};
 use crate::domain::email_address::EmailAddress;
 
 /// The port on which TLS begins with the first octet (RFC 8314 section 3.3).
@@ -21,8 +21,8 @@ const IMPLICIT_TLS_PORT: u16 = 465;
 pub struct Smtp {
     /// The relay that takes them.
     pub relay: Relay,
-    /// The one that is tried where the first has refused.
-    pub fallback: Option<Relay>,
+    /// What is tried where it has refused: one more at most.
+    pub fallbacks: Vec<Relay>,
     /// The address that mails come from.
     pub sender: EmailAddress,
     /// The most connections to each relay at once.
@@ -105,21 +105,21 @@ enum Protection {
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp> {
     let sender = sender(reader);
     let first = relay(reader, "smtp", sender.as_ref(), dangerous);
-    let fallback = match reader.text("smtp_fallback.server") {
-        Some("") => none(reader),
-        _ => relay(reader, "smtp_fallback", sender.as_ref(), dangerous).map(Some),
+    let fallbacks = match reader.text("smtp_fallback.server") {
+        Some("") => no_fallback(reader),
+        _ => relay(reader, "smtp_fallback", sender.as_ref(), dangerous).map(|relay| vec![relay]),
     };
     let connections = reader.number("smtp.connections", 1..=1000);
-    Some(Smtp { relay: first?, fallback: fallback?, sender: sender?, connections: connections? })
+    Some(Smtp { relay: first?, fallbacks: fallbacks?, sender: sender?, connections: connections? })
 }
 
 /// No second relay: then nothing may be said of it that somebody would miss.
-fn none(reader: &mut Reader<'_>) -> Option<Option<Relay>> {
+fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<Relay>> {
     let mut said =
         ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
     match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
         Some(key) => reader.refuse(&key, "is set, but OTP_SMTP_FALLBACK__SERVER is not"),
-        None => Some(None),
+        None => Some(Vec::new()),
     }
 }
 
@@ -135,7 +135,7 @@ fn relay(
     let server = if is_named { reader.parse(&own("server"), form, Host::parse) } else { None };
     let port = reader.number(&own("port"), 1..=u16::MAX);
     let authorities =
-        reader.path(&own("ca_file")).map(|path| path.map_or(Authorities::System, Authorities::File));
+        reader.path(&own("ca_file")).map(|path| named(path).map_or(Authorities::System, Authorities::File));
     let auth = auth(reader, section, sender);
     let protection = protection(reader, &own("tls"));
     let (server, port) = (server?, port?);

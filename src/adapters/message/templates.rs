@@ -26,9 +26,13 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("ja", include_str!("words/ja.toml")),
     ("pt", include_str!("words/pt.toml")),
 ];
-/// The layouts that are compiled in. What is put into a name that ends in `.html` is escaped.
+/// The layout of the plain part.
+pub const TEXT_LAYOUT: &str = "layout.txt";
+/// The layout of the HTML part; what is put into it is escaped.
+pub const HTML_LAYOUT: &str = "layout.html";
+/// The layouts that are compiled in.
 const LAYOUTS: [(&str, &str); 2] =
-    [("layout.txt", include_str!("layout.txt")), ("layout.html", include_str!("layout.html"))];
+    [(TEXT_LAYOUT, include_str!("layout.txt")), (HTML_LAYOUT, include_str!("layout.html"))];
 
 /// A template is broken, or is none.
 #[derive(Debug, Error)]
@@ -122,7 +126,7 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|name| {
-            if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
+            if name.ends_with(HTML_LAYOUT) { AutoEscape::Html } else { AutoEscape::None }
         });
         let (all, tenants) = match folder {
             None => (Sources::built_in()?, BTreeMap::new()),
@@ -194,7 +198,7 @@ impl Language<'_> {
         self.environment.get_template(&word_of(self.scope, self.tag, word))?.render(context)
     }
 
-    /// Renders one of the layouts, `layout.txt` or `layout.html`.
+    /// Renders one of the layouts.
     pub fn layout(&self, name: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
         self.environment.get_template(&layout(self.scope, name))?.render(context)
     }

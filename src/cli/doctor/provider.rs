@@ -116,8 +116,8 @@ const PROVIDERS: [Provider; 10] = [
 /// The provider of a relay, if it is one of them.
 pub fn of(host: &str) -> Option<&'static Provider> {
     let host = host.to_ascii_lowercase();
-    let is_theirs = |known: &&str| host == **known || (known.starts_with('.') && host.ends_with(*known));
-    PROVIDERS.iter().find(|provider| provider.hosts.iter().any(|known| is_theirs(&known)))
+    let is_theirs = |known: &str| host == known || (known.starts_with('.') && host.ends_with(known));
+    PROVIDERS.iter().find(|provider| provider.hosts.iter().any(|known| is_theirs(known)))
 }
 
 #[cfg(test)]

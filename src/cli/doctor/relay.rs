@@ -26,7 +26,7 @@ pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec
         Err(error) => return vec![Err(format!("relay: {error:#}"))],
     };
     let names = iter::once("relay").chain(iter::once("fallback relay"));
-    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallback);
+    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallbacks);
     let outcomes = mailer.probe().await;
     let mut findings: Vec<Finding> = names
         .zip(relays)
