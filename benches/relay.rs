@@ -38,7 +38,9 @@ async fn main() {
         app.smtp.set(Fault::Slow(DELAY));
         // The first round makes the connections.
         send(&app, 1).await;
+        let before = app.cpu_ticks();
         let took = send(&app, SENDS).await;
+        let cpu = Duration::from_millis(10 * (app.cpu_ticks() - before)) / (CALLERS * SENDS);
         let rate = f64::from(CALLERS * SENDS) / took.as_secs_f64();
         let ideal = f64::from(CALLERS) / DELAY.as_secs_f64();
         let way = if tls { "STARTTLS and login" } else { "plaintext" };
@@ -46,7 +48,8 @@ async fn main() {
             "{CALLERS} callers, a relay that takes {DELAY:?}, {way}: {rate:.0} sends/s, {:.3} of {ideal:.0}",
             rate / ideal
         );
-        println!("connections made: {}; most memory: {} KiB", app.smtp.connections(), app.peak_memory_kib());
+        let (connections, memory) = (app.smtp.connections(), app.peak_memory_kib());
+        println!("    {cpu:.0?} of a core a send; {connections} connections made; {memory} KiB at most");
     }
 }
 
