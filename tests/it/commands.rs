@@ -201,6 +201,79 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
 }
 
 #[tokio::test]
+async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
+    let second = SmtpPeer::builder().starttls().credentials("second", "its password").start().await;
+    let app = TestApp::builder()
+        .tls()
+        .set("OTP_SMTP_FALLBACK__SERVER", "localhost")
+        .set("OTP_SMTP_FALLBACK__PORT", &second.port().to_string())
+        .set("OTP_SMTP_FALLBACK__USERNAME", "second")
+        .set("OTP_SMTP_FALLBACK__PASSWORD", "its password")
+        .set("OTP_SMTP_FALLBACK__CA_FILE", &second.ca_file().display().to_string())
+        .set("OTP_MAIL__LOCALE", "fr")
+        .spawn()
+        .await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let doctor = |changes: &[(&str, &str)], arguments: &[&str]| {
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.extend_from_slice(changes);
+        let output = run(folder.path(), &settings, &[&["doctor"], arguments].concat());
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, said) = doctor(&[], &["--send-test", "me@example.com"]);
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "ok    relay: answers, login accepted",
+        "ok    fallback relay: answers, login accepted",
+        "ok    test mail: taken",
+    ] {
+        assert!(said.contains(line), "{line} in {said}");
+    }
+    let [mail] = app.smtp.mails().try_into().expect("one mail");
+    assert_eq!(mail.to, ["me@example.com"]);
+    assert!(mail.text().starts_with("Votre code"), "{}", mail.text());
+    let guessed = app.verify_otp("me@example.com", &mail.code()).await;
+    assert_eq!(guessed.message().1, "Invalid or expired OTP");
+
+    let (code, said) =
+        doctor(&[("OTP_SMTP_FALLBACK__PASSWORD", "wrong")], &["--send-test", "me@example.com"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("FAIL  fallback relay: AUTH: refused with reply 535"), "{said}");
+    assert!(said.contains("FAIL  test mail: not sent"), "{said}");
+    app.smtp.set(Fault::RefuseRecipient);
+    second.set(Fault::RefuseRecipient);
+    let (code, said) = doctor(&[], &["--send-test", "me@example.com"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("FAIL  test mail: the mail was not handed over: RCPT TO: refused with reply 550"),
+        "{said}"
+    );
+    assert_eq!(doctor(&[], &["--send-test", "nobody"]).0, Some(2));
+
+    fs::write(folder.path().join("list"), "example.com\nnone\n").expect("written");
+    fs::create_dir(folder.path().join("mails")).expect("a folder");
+    fs::write(folder.path().join("mails/de.toml"), "lead = \"{{ nobody }}\"\n").expect("written");
+    for (name, value, what) in [
+        ("OTP_SMTP__CA_FILE", "/no/such/file", "FAIL  relay: /no/such/file: No such file"),
+        ("OTP_SMTP__CA_FILE", "list", "FAIL  relay: list: no certificates of authorities in PEM form"),
+        ("OTP_DOMAINS__BLOCK_FILE", "list", "FAIL  lists of domains: list: line 2 is neither"),
+        ("OTP_DOMAINS__ALLOW_FILE", "none", "FAIL  lists of domains: none: cannot be read: No such file"),
+        ("OTP_MAIL__TEMPLATES", "mails", "FAIL  relay: the templates of mails: de.toml: undefined value"),
+        ("OTP_MAIL__LOCALE", "fi", "FAIL  relay: there are no words of the language \"fi\""),
+    ] {
+        let (code, said) = doctor(&[(name, value)], &[]);
+        assert_eq!(code, Some(1), "{name}={value}: {said}");
+        assert!(said.contains(what), "{what} in {said}");
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.push((name, value));
+        let output = run(folder.path(), &settings, &["serve"]);
+        assert_eq!(output.status.code(), Some(1), "serve does not start either: {output:?}");
+    }
+}
+
+#[tokio::test]
 async fn doctor_says_what_the_limits_let_an_attacker_win() {
     let app = TestApp::limited().spawn().await;
     let folder = tempfile::tempdir().expect("a folder");

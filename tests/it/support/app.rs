@@ -398,14 +398,6 @@ impl Process {
         line.trim().trim_end_matches("kB").trim().parse().expect("a number")
     }
 
-    /// How long it has had a core, of all cores, in ticks of 10 ms.
-    pub fn cpu_ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
-        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
-        let fields: Vec<&str> = fields.split(' ').collect();
-        [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
-    }
-
     /// `POST /send-otp` for an address.
     pub async fn send_otp(&self, email: &str) -> Answer {
         self.post("/send-otp", &json!({ "email": email }).to_string()).await
