@@ -63,6 +63,8 @@ pub enum Fault {
     HangUp,
     /// Says that it has accepted the message, and once more.
     RepliesTwice,
+    /// Takes one mail on each connection, and 452 to the next MAIL.
+    OneMailEach,
     /// Says something more in the clear behind its go-ahead for TLS, as who sits in between would (RFC 3207 section 4.2).
     SpeaksBeforeTls,
 }

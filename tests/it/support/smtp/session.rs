@@ -24,6 +24,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) -> io::Result<
         greeted: false,
         user: None,
         envelope: None,
+        mails: 0,
     };
     match session.shared.fault() {
         Fault::CloseOnConnect => return Err(ended()),
@@ -47,6 +48,8 @@ struct Session {
     greeted: bool,
     user: Option<String>,
     envelope: Option<Envelope>,
+    /// How many it has taken.
+    mails: usize,
 }
 
 struct Envelope {
@@ -64,6 +67,9 @@ impl Session {
             "MAIL" if self.shared.fault() == Fault::HangUp => {
                 self.connection.reply("421 4.3.2 Shutting down").await?;
                 return Err(self.connection.close().await);
+            }
+            "MAIL" if self.mails > 0 && self.shared.fault() == Fault::OneMailEach => {
+                "452 4.5.3 Too many mails".to_owned()
             }
             "MAIL" => self.mail(arguments).to_owned(),
             "RCPT" => self.rcpt(arguments).to_owned(),
@@ -247,6 +253,7 @@ impl Session {
         };
         let fault = self.shared.fault();
         self.shared.mails.send_modify(|mails| mails.push(mail));
+        self.mails += 1;
         match fault {
             Fault::CloseAfterContent => return Err(ended()),
             Fault::SilentAfterContent => self.connection.stay_silent().await?,
