@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::message::header::{self, ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
 use lettre::{Address, Message};
 use minijinja::{Value, context};
 use thiserror::Error;
@@ -22,6 +22,7 @@ use self::templates::{HTML_LAYOUT, Language, TEXT_LAYOUT, TemplateFault, Templat
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
+use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::ports::CodeMail;
 
@@ -110,7 +111,7 @@ impl Composer {
         let content = self.content(mail)?;
         let id = format!("<{}@{}>", URL_SAFE_NO_PAD.encode(id), mail.sender.address.domain());
         Message::builder()
-            .from(Mailbox::new(Some(mail.sender.brand.clone()), mailbox(&mail.sender.address)?))
+            .header(From::new(&mail.sender)?)
             .to(Mailbox::new(None, mailbox(&mail.to)?))
             .subject(content.subject)
             .message_id(Some(id))
@@ -198,6 +199,37 @@ fn part(content_type: ContentType, body: String) -> SinglePart {
     SinglePart::builder().header(content_type).body(body)
 }
 
+/// Who the mail is from. A name that is all ASCII is quoted, which is good for any of them: the mail library leaves a dot
+/// bare, which RFC 5322 (section 4.1) forbids to write. It encodes all other names.
+#[derive(Clone)]
+struct From(HeaderValue);
+
+impl From {
+    fn new(sender: &Sender) -> Result<Self, MessageError> {
+        let mailbox = Mailbox::new(Some(sender.brand.clone()), mailbox(&sender.address)?);
+        if !sender.brand.is_ascii() {
+            return Ok(Self(header::From::from(Mailboxes::from(mailbox)).display()));
+        }
+        let name = sender.brand.replace('\\', "\\\\").replace('"', "\\\"");
+        let text = format!("\"{name}\" <{}>", sender.address.as_str());
+        Ok(Self(HeaderValue::dangerous_new_pre_encoded(Self::name(), text.clone(), text)))
+    }
+}
+
+impl Header for From {
+    fn name() -> HeaderName {
+        header::From::name()
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(HeaderValue::new(Self::name(), text.to_owned())))
+    }
+
+    fn display(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
 fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
     address
         .as_str()
@@ -249,7 +281,6 @@ mod tests {
 
     use super::*;
     use crate::domain::code::Code;
-    use crate::domain::sender::Sender;
 
     fn composer() -> Composer {
         Composer::load(None).unwrap()
@@ -352,6 +383,20 @@ mod tests {
         let (text, html) = (message.find("text/plain").unwrap(), message.find("text/html").unwrap());
         assert!(message.contains("multipart/alternative") && text < html);
         assert!(message.is_ascii());
+    }
+
+    #[test]
+    fn a_name_is_quoted_or_encoded_as_it_must_be() {
+        let from = |brand: &str| {
+            let message = String::from_utf8(composer().octets(&mail(brand), [7; 16]).unwrap()).unwrap();
+            message.lines().find(|line| line.starts_with("From: ")).unwrap().to_owned()
+        };
+        assert_eq!(from("sender.example"), "From: \"sender.example\" <codes@sender.example>");
+        assert_eq!(
+            from("a \"b\" \\, <c@d.ef>"),
+            "From: \"a \\\"b\\\" \\\\, <c@d.ef>\" <codes@sender.example>"
+        );
+        assert!(from("Söhne").starts_with("From: =?utf-8?b?"), "{}", from("Söhne"));
     }
 
     #[test]

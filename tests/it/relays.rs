@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use crate::support::app::{SENDER, TestApp, eventually};
@@ -257,6 +258,21 @@ async fn a_relay_that_says_too_much_fails_no_later_send() {
 }
 
 #[tokio::test]
+async fn a_relay_that_takes_few_connections_gets_every_mail_over_those() {
+    let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
+    app.smtp.set(Fault::FewConnections { most: 5, delay: Duration::from_millis(100) });
+    let mut sends = JoinSet::new();
+    for number in 0..100 {
+        let app = Arc::clone(&app);
+        sends.spawn(async move { app.send_otp(&format!("{number}@example.com")).await.status });
+    }
+    let statuses = sends.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 100, "{statuses:?}");
+    assert_eq!(app.smtp.mails().len(), 100);
+    assert!(!app.log().contains("a relay is down"), "it is busy, not down");
+}
+
+#[tokio::test]
 async fn a_relay_that_takes_few_mails_on_a_connection_gets_another_at_once() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::OneMailEach);
@@ -343,6 +359,25 @@ async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> (BT
     let heard: Vec<_> = sends.join_all().await.into_iter().flatten().collect();
     let count = heard.len();
     (heard.into_iter().filter(|(sent, _)| *sent).map(|(_, email)| email).collect(), count)
+}
+
+#[tokio::test]
+async fn a_send_whose_caller_has_gone_is_finished_at_shutdown() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::Slow(Duration::from_millis(500)));
+    let body = json!({ "email": "a@example.com" }).to_string();
+    let head = format!(
+        "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}",
+        body.len()
+    );
+    let mut caller = app.connect().await;
+    caller.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.expect("sent");
+    app.smtp.await_mail(1).await;
+    drop(caller);
+    app.process.terminate();
+    assert!(app.process.ended().await.success());
+    // Its last words: the log is read to its end.
+    app.process.logged("a code was mailed").await;
 }
 
 fn mailed(app: &TestApp) -> BTreeSet<String> {

@@ -118,6 +118,11 @@ impl Fault {
         }
     }
 
+    /// Whether the relay would not greet a connection now.
+    pub(super) fn puts_a_connection_off(&self) -> bool {
+        self.step == Step::Connect && self.is_transient()
+    }
+
     /// Whether what an old connection said may be about the connection: it has carried as much as the relay allows, or
     /// an answer is left over from before. Until the relay has taken the sender, nothing else is sure either.
     pub(super) fn may_be_about_the_connection(&self) -> bool {

@@ -3,10 +3,10 @@
 //! Must not keep a connection whose exchange did not end cleanly, and must not take what an old connection says for the
 //! relay's last word.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
@@ -17,6 +17,8 @@ use super::fault::{Cause, Fault, Step};
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a connection that was idle may take for its first answer before it counts as dead.
 const WAKES: Duration = Duration::from_secs(2);
+/// How long to wait for a connection of ours to be free at a relay that takes no more of them.
+const ANOTHER_LOOK: Duration = Duration::from_secs(1);
 
 /// By when a mail must have got how far.
 #[derive(Debug, Clone, Copy)]
@@ -34,15 +36,32 @@ pub struct Pool {
     hello: String,
     /// One permit a connection: the library's pool would bound idle ones only.
     connections: Semaphore,
-    idle: Mutex<Vec<(Session, Instant)>>,
+    idle: Mutex<Vec<(Connection, Instant)>>,
+    /// Told of each mail that has ended, whose connection another may use, or make one in its place.
+    ended: Notify,
+    /// Shared by all connections that are open.
+    open: Arc<()>,
     breaker: Breaker,
+}
+
+/// An open connection; it counts as long as it lives.
+struct Connection {
+    session: Session,
+    _open: Arc<()>,
 }
 
 impl Pool {
     /// At most `connections` at a time to this relay; none is made yet.
     pub fn new(relay: Relay, hello: String, connections: usize) -> Self {
-        let connections = Semaphore::new(connections);
-        Self { relay, hello, connections, idle: Mutex::default(), breaker: Breaker::default() }
+        Self {
+            relay,
+            hello,
+            connections: Semaphore::new(connections),
+            idle: Mutex::default(),
+            ended: Notify::new(),
+            open: Arc::default(),
+            breaker: Breaker::default(),
+        }
     }
 
     /// Connects and logs in.
@@ -56,50 +75,103 @@ impl Pool {
         let _permit = timeout_at(deadlines.begin, self.connections.acquire())
             .await
             .map_err(|_| Handover::Refused(Fault::timeout(Step::Connect)))?;
-        // What an old connection says may be about the connection; as long as nothing was under way, a fresh one is asked.
-        while let Some(mut session) = self.take_idle() {
-            let wakes = deadlines.begin.min(Instant::now() + WAKES);
-            match session.hand_over(mail, wakes, deadlines).await {
-                Err(Handover::Refused(fault)) if fault.is_hang_up() => {}
-                Err(Handover::Refused(fault)) if fault.may_be_about_the_connection() => break,
-                outcome => return self.keep(session, outcome),
-            }
+        let outcome = self.over_some_connection(mail, deadlines).await;
+        if outcome.is_ok() {
+            self.breaker.succeeded();
         }
-        let mut session = self.connect_unless_down(deadlines.begin).await.map_err(Handover::Refused)?;
-        let outcome = session.hand_over(mail, deadlines.begin, deadlines).await;
-        self.keep(session, outcome)
+        self.ended.notify_one();
+        outcome
     }
 
-    async fn connect_unless_down(&self, by: Instant) -> Result<Session, Fault> {
+    async fn over_some_connection(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
+        loop {
+            if let Some(outcome) = self.over_an_idle_one(mail, deadlines).await {
+                return outcome;
+            }
+            let fault = match self.connect_unless_down(deadlines.begin).await {
+                Ok(connection) => {
+                    return self.hand_over(connection, mail, deadlines.begin, deadlines).await;
+                }
+                Err(fault) => fault,
+            };
+            // A relay that puts us off while others of ours are open takes no more of them: one will soon be free.
+            if !(fault.puts_a_connection_off() && self.has_open_ones()) || Instant::now() >= deadlines.begin {
+                return Err(Handover::Refused(fault));
+            }
+            let soon = deadlines.begin.min(Instant::now() + ANOTHER_LOOK);
+            let _ = timeout_at(soon, self.ended.notified()).await;
+        }
+    }
+
+    /// `None` where no idle connection says anything that can be believed. What an old one says may be about the
+    /// connection; as long as nothing was under way, another may be asked.
+    async fn over_an_idle_one(
+        &self,
+        mail: &Envelope<'_>,
+        deadlines: Deadlines,
+    ) -> Option<Result<(), Handover>> {
+        while let Some(connection) = self.take_idle() {
+            let wakes = deadlines.begin.min(Instant::now() + WAKES);
+            match self.hand_over(connection, mail, wakes, deadlines).await {
+                Err(Handover::Refused(fault)) if fault.is_hang_up() => {}
+                Err(Handover::Refused(fault)) if fault.may_be_about_the_connection() => return None,
+                outcome => return Some(outcome),
+            }
+        }
+        None
+    }
+
+    /// Hands a mail over, and keeps the connection if all went well.
+    async fn hand_over(
+        &self,
+        mut connection: Connection,
+        mail: &Envelope<'_>,
+        first: Instant,
+        deadlines: Deadlines,
+    ) -> Result<(), Handover> {
+        connection.session.hand_over(mail, first, deadlines).await?;
+        self.idle().push((connection, Instant::now()));
+        Ok(())
+    }
+
+    async fn connect_unless_down(&self, by: Instant) -> Result<Connection, Fault> {
         if !self.breaker.admits(Instant::now()) {
             return Err(Fault { step: Step::Connect, cause: Cause::Rests });
         }
-        let session = self.connect(by).await;
-        match &session {
-            Ok(_) => self.breaker.succeeded(),
-            Err(fault) if self.breaker.failed(Instant::now()) => {
-                tracing::error!(fault = fault.to_string(), "a relay is down: it is left alone for a while");
+        match self.connect(by).await {
+            Ok(session) => {
+                self.breaker.succeeded();
+                Ok(Connection { session, _open: Arc::clone(&self.open) })
             }
-            Err(_) => {}
+            Err(fault) => {
+                let is_full = fault.puts_a_connection_off() && self.has_open_ones();
+                if !is_full && self.breaker.failed(Instant::now()) {
+                    tracing::error!(
+                        fault = fault.to_string(),
+                        "a relay is down: it is left alone for a while"
+                    );
+                }
+                Err(fault)
+            }
         }
-        session
     }
 
-    fn take_idle(&self) -> Option<Session> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (session, since) = idle.pop()?;
+    fn has_open_ones(&self) -> bool {
+        Arc::strong_count(&self.open) > 1
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle();
+        let (connection, since) = idle.pop()?;
         if since.elapsed() > IDLE {
             // The youngest is on top: all below are older.
             idle.clear();
             return None;
         }
-        Some(session)
+        Some(connection)
     }
 
-    fn keep(&self, session: Session, outcome: Result<(), Handover>) -> Result<(), Handover> {
-        if outcome.is_ok() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((session, Instant::now()));
-        }
-        outcome
+    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -63,6 +63,13 @@ pub enum Fault {
     HangUp,
     /// Says that it has accepted the message, and once more.
     RepliesTwice,
+    /// Greets so many connections at a time, and 421 to the others; takes this long for a mail.
+    FewConnections {
+        /// How many.
+        most: usize,
+        /// How long.
+        delay: Duration,
+    },
     /// Takes one mail on each connection, and 452 to the next MAIL.
     OneMailEach,
     /// Says something more in the clear behind its go-ahead for TLS, as who sits in between would (RFC 3207 section 4.2).

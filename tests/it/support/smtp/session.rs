@@ -2,7 +2,10 @@
 //! standards as strictly as a careful relay (order of commands, bare line feeds, TLS before a login) and must
 //! not forgive what such a relay would refuse.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::{net::TcpStream, sync::watch, time};
 
@@ -17,6 +20,13 @@ const SYNTAX: &str = "501 5.5.4 Syntax error in parameters";
 
 /// Serves one connection; it ends with an error, always: the client's, the fault's, or the end of input.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) -> io::Result<()> {
+    let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
+    let ended = talk(Arc::clone(&shared), stream, open).await;
+    shared.open.fetch_sub(1, Ordering::SeqCst);
+    ended
+}
+
+async fn talk(shared: Arc<Shared>, stream: TcpStream, open: usize) -> io::Result<()> {
     let mut session = Session {
         drop_idle: shared.drop_idle.subscribe(),
         connection: Connection::new(Arc::clone(&shared), stream),
@@ -29,6 +39,10 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) -> io::Result<
     match session.shared.fault() {
         Fault::CloseOnConnect => return Err(ended()),
         Fault::NoGreeting => return session.connection.stay_silent().await,
+        Fault::FewConnections { most, .. } if open > most => {
+            session.connection.reply("421 4.7.0 Too many connections").await?;
+            return Err(session.connection.close().await);
+        }
         _ => {}
     }
     if session.shared.security == Security::ImplicitTls {
@@ -257,7 +271,7 @@ impl Session {
         match fault {
             Fault::CloseAfterContent => return Err(ended()),
             Fault::SilentAfterContent => self.connection.stay_silent().await?,
-            Fault::Slow(delay) => time::sleep(delay).await,
+            Fault::Slow(delay) | Fault::FewConnections { delay, .. } => time::sleep(delay).await,
             Fault::RepliesTwice => return Ok("250 2.0.0 Ok: queued\r\n250 2.0.0 Ok: queued"),
             _ => {}
         }

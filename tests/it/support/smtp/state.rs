@@ -23,6 +23,7 @@ pub(super) struct Credentials {
 /// What the sessions and the test both see.
 pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
+    pub(super) open: AtomicUsize,
     pub(super) mails: watch::Sender<Vec<ReceivedMail>>,
     pub(super) drop_idle: watch::Sender<()>,
     pub(super) security: Security,
@@ -36,6 +37,7 @@ impl Shared {
     pub(super) fn new(security: Security, credentials: Option<Credentials>, acceptor: TlsAcceptor) -> Self {
         Self {
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             mails: watch::Sender::new(Vec::new()),
             drop_idle: watch::Sender::new(()),
             security,
