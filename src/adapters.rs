@@ -3,7 +3,6 @@
 //! Must not know HTTP or the use cases.
 
 pub mod clock;
-pub mod domain_lists;
 pub mod hasher;
 pub mod mailbox;
 pub mod memory;

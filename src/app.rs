@@ -2,10 +2,9 @@
 //!
 //! Must not hold a rule: it chooses the parts and puts them together.
 
-use std::fs;
+mod mails;
+
 use std::future::Future;
-use std::iter;
-use std::path::{Path, PathBuf};
 use std::slice;
 use std::sync::{Arc, RwLock};
 
@@ -15,29 +14,28 @@ use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::domain_lists;
 use crate::adapters::hasher::{Capacity, HashThreads};
 use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
-use crate::adapters::message::Composer;
 use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
-use crate::adapters::smtp::{Authorities, Login, Relay, SmtpMailer, Tls};
 use crate::config::secrets::ProofKeys;
-use crate::config::{Common, Settings, http, limits, smtp, tenants};
+use crate::config::{Common, Settings, http, limits, tenants};
 use crate::domain::api_key::{self, KeyHash};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
-use crate::domain::recipients::{Domains, Recipients};
+use crate::domain::recipients::Recipients;
 use crate::domain::sender::Sender;
 use crate::domain::slot::IndexKey;
 use crate::domain::tenant::{Account, Tenant};
 use crate::ports::{Claims, Clock, Mailbox, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
 use crate::{api, random, server};
+
+pub use self::mails::{composer, mailer, recipients};
 
 /// A service that is put together and waits for connections to serve.
 pub struct App {
@@ -86,7 +84,7 @@ impl App {
             World {
                 claims: Arc::clone(&store) as _,
                 store,
-                mailer: Arc::new(mailer(settings)?),
+                mailer: Arc::new(mailer(settings, composer(&settings.common)?)?),
                 recipients: recipients(&settings.common)?,
                 secrets,
                 sender: sender(settings),
@@ -272,74 +270,4 @@ pub fn sender(settings: &Settings) -> Sender {
 pub async fn store(settings: &Settings) -> Result<RedisStore, redis::InvalidAddress> {
     let fence = if settings.redis.fence { Fence::Up } else { Fence::Down };
     RedisStore::new(&settings.redis.url, ScriptClock::Server, fence).await
-}
-
-/// The way to the relays of the settings; no connection is made yet.
-///
-/// # Errors
-/// TLS cannot be set up, or a template is broken.
-pub fn mailer(settings: &Settings) -> anyhow::Result<SmtpMailer> {
-    let smtp = &settings.smtp;
-    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).map(relay);
-    let relays = relays.collect::<anyhow::Result<_>>()?;
-    Ok(SmtpMailer::new(composer(&settings.common)?, relays, smtp.sender.domain(), smtp.connections))
-}
-
-fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
-    let authorities = match &relay.authorities {
-        smtp::Authorities::System => Authorities::System,
-        smtp::Authorities::File(path) => Authorities::These(fs::read(path).with_context(|| named(path))?),
-    };
-    let parameters = || {
-        let parameters = authorities.parameters(&relay.server);
-        parameters.with_context(|| match &relay.authorities {
-            smtp::Authorities::System => "setting up TLS for the relay".to_owned(),
-            smtp::Authorities::File(path) => named(path),
-        })
-    };
-    let tls = match relay.tls {
-        smtp::Tls::Implicit => Tls::Implicit(parameters()?),
-        smtp::Tls::StartTls => Tls::StartTls(parameters()?),
-        smtp::Tls::Plaintext => Tls::Plaintext,
-    };
-    let login = match &relay.auth {
-        smtp::Auth::None => Login::None,
-        smtp::Auth::Password { username, password } => {
-            Login::Password { username: username.clone(), password: password.clone() }
-        }
-    };
-    Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })
-}
-
-/// The words and layouts of mails, in which each tenant has those of its usual language.
-fn composer(common: &Common) -> anyhow::Result<Composer> {
-    let composer = Composer::load(common.templates.as_deref()).context("the templates of mails")?;
-    let tenants = common.tenants.iter().map(|tenant| (&tenant.name, &tenant.locale));
-    for (tenant, locale) in tenants.chain([(&Tenant::Simple, &common.locale)]) {
-        let (name, tag) = (tenant.name(), locale.as_str());
-        ensure!(
-            composer.speaks(tenant, locale),
-            "there are no words of the language {tag:?}, in which the mails of {name:?} are to be: set \
-             OTP_MAIL__LOCALE, or the tenant's locale, to another, or put {tag}.toml in OTP_MAIL__TEMPLATES"
-        );
-    }
-    Ok(composer)
-}
-
-/// Which domains are mailed to.
-///
-/// # Errors
-/// A list cannot be read; the error names the file and the line.
-pub fn recipients(common: &Common) -> anyhow::Result<Recipients> {
-    let read = |path: &Option<PathBuf>| -> anyhow::Result<Option<Domains>> {
-        path.as_ref().map(|path| domain_lists::read(path).with_context(|| named(path))).transpose()
-    };
-    Ok(Recipients {
-        allowed: read(&common.domains.allowed)?,
-        blocked: read(&common.domains.blocked)?.unwrap_or_default(),
-    })
-}
-
-fn named(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -367,6 +367,21 @@ mod tests {
     }
 
     #[test]
+    fn a_second_relay_is_set_like_the_first_or_not_at_all() {
+        let more =
+            [("OTP_SMTP_FALLBACK__SERVER", "smtp.example.net"), ("OTP_SMTP_FALLBACK__PASSWORD", "hunter2")];
+        let [relay] = settings(&more).smtp.fallbacks.try_into().unwrap();
+        assert_eq!((relay.server.as_str(), relay.port, relay.tls), ("smtp.example.net", 587, Tls::StartTls));
+        refused("OTP_SMTP_FALLBACK__PASSWORD", &more[..1]);
+        refused("OTP_SMTP_FALLBACK__PASSWORD", &more[1..]);
+        refused("OTP_SMTP_FALLBACK__TLS", &[more[0], more[1], ("OTP_SMTP_FALLBACK__TLS", "none")]);
+        let own = [("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none"), ("OTP_SMTP__CA_FILE", "a.pem")];
+        refused("OTP_SMTP__CA_FILE", &own);
+        let authorities = settings(&own[2..]).smtp.relay.authorities;
+        assert_eq!(authorities, smtp::Authorities::File("a.pem".into()));
+    }
+
+    #[test]
     fn a_relay_without_a_login_needs_no_password() {
         let smtp = settings(&[("OTP_SMTP__AUTH", "none"), ("EMAIL_PASSWORD", "")]).smtp;
         assert!(matches!(smtp.relay.auth, smtp::Auth::None));

@@ -17,9 +17,9 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 pub use self::connection::{Authorities, Login, NoAuthorities, Relay, Tls};
-use self::connection::{Envelope, Handover};
+use self::connection::{Deadlines, Envelope, Handover};
 pub use self::fault::{Fault, Step};
-use self::pool::{Deadlines, Pool};
+use self::pool::Pool;
 use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
@@ -82,13 +82,15 @@ impl SmtpMailer {
             let now = Instant::now();
             // Those behind it have their share of the time, should this one be too slow.
             let share = end.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
-            let fault = match relay.attempt(mail, Deadlines { begin: now + share, end }).await {
-                Ok(()) => return Ok(Delivery::Accepted),
-                Err(Handover::Unknown(fault)) => return Ok(Delivery::Unknown(MailError::new(fault))),
-                Err(Handover::Refused(fault)) => fault,
-            };
+            let fault =
+                match relay.attempt(mail, Deadlines { first: now + share, begin: now + share, end }).await {
+                    Ok(()) => return Ok(Delivery::Accepted),
+                    Err(Handover::Unknown(fault)) => return Ok(Delivery::Unknown(MailError::new(fault))),
+                    Err(Handover::Refused(fault)) => fault,
+                };
             if left > 1 {
-                tracing::warn!(fault = fault.to_string(), "a relay refused a mail: the next one is tried");
+                let (relay, fault) = (relay.host(), fault.to_string());
+                tracing::warn!(relay, fault, "a relay did not take a mail: the next one is tried");
             }
             if fault.is_transient() {
                 patient.push(*relay);

@@ -90,13 +90,10 @@ impl VerificationsApi {
         let caller = auth.0;
         let key = idempotency_key(request.headers())?;
         let (members, address, asked) = body.0.parse()?;
-        let purpose = caller
-            .account
-            .purposes
-            .choose(asked.purpose.clone())
-            .ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
+        let Asked { purpose, locale, end_user_ip: client } = asked;
+        let purpose =
+            caller.account.purposes.choose(purpose).ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
         let idempotency = key.map(|key| Idempotency { key, members });
-        let Asked { locale, end_user_ip: client, .. } = asked;
         let creation = Creation { address, purpose, locale, client, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
         let location = format!("/v1/verifications/{}", snapshot.id);

@@ -74,6 +74,8 @@ fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>
         return Err("a limit has a longer window than any before: that takes a restart".to_owned());
     }
     settings.common.keep_sends_for(kept);
-    let recipients = app::recipients(&settings.common).map_err(|error| format!("{error:#}"))?;
+    // What a start would refuse is refused here as well; templates are not read anew.
+    let recipients = app::composer(&settings.common).and_then(|_| app::recipients(&settings.common));
+    let recipients = recipients.map_err(|error| format!("{error:#}"))?;
     Ok((app::tenants(&settings.common, &settings.smtp.sender), recipients))
 }

@@ -113,7 +113,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp
     Some(Smtp { relay: first?, fallbacks: fallbacks?, sender: sender?, connections: connections? })
 }
 
-/// No second relay: then nothing may be said of it that somebody would miss.
+/// No second relay: then what has no default must not be said of it, since somebody meant something by it.
 fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<Relay>> {
     let mut said =
         ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
@@ -149,11 +149,16 @@ fn relay(
         }
         Protection::Always(tls) => tls,
     };
+    let authorities = authorities?;
+    if let (Tls::Plaintext, Authorities::File(_)) = (tls, &authorities) {
+        let what = "is set, but without TLS no certificate is asked for";
+        return reader.refuse(&own("ca_file"), what);
+    }
     let server = match server {
         Host::Name(name) => name,
         Host::Address(address) => address.to_string(),
     };
-    Some(Relay { server, port, tls, authorities: authorities?, auth: auth? })
+    Some(Relay { server, port, tls, authorities, auth: auth? })
 }
 
 fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {

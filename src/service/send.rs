@@ -27,7 +27,7 @@ use crate::random::{self, SysError, SysRng};
 /// Why no code was mailed.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The operator does not mail to that domain; nothing was spent.
+    /// The operator does not mail to that domain; no person's ledger was touched.
     #[error("no mails go to that domain")]
     NotAllowed,
     /// A ledger is full; no code was drawn.

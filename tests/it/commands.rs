@@ -240,6 +240,7 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
         doctor(&[("OTP_SMTP_FALLBACK__PASSWORD", "wrong")], &["--send-test", "me@example.com"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("FAIL  fallback relay: AUTH: refused with reply 535"), "{said}");
+    assert!(said.contains("check OTP_SMTP_FALLBACK__PASSWORD"), "{said}");
     assert!(said.contains("FAIL  test mail: not sent"), "{said}");
     app.smtp.set(Fault::RefuseRecipient);
     second.set(Fault::RefuseRecipient);
@@ -259,11 +260,20 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
         ("OTP_SMTP__CA_FILE", "list", "FAIL  relay: list: no certificates of authorities in PEM form"),
         ("OTP_DOMAINS__BLOCK_FILE", "list", "FAIL  lists of domains: list: line 2 is neither"),
         ("OTP_DOMAINS__ALLOW_FILE", "none", "FAIL  lists of domains: none: cannot be read: No such file"),
-        ("OTP_MAIL__TEMPLATES", "mails", "FAIL  relay: the templates of mails: de.toml: undefined value"),
-        ("OTP_MAIL__LOCALE", "fi", "FAIL  relay: there are no words of the language \"fi\""),
+        (
+            "OTP_MAIL__TEMPLATES",
+            "mails",
+            "FAIL  words and layouts of mails: OTP_MAIL__TEMPLATES: de.toml: undefined value",
+        ),
+        (
+            "OTP_MAIL__LOCALE",
+            "fi",
+            "FAIL  words and layouts of mails: there are no words of the language \"fi\"",
+        ),
     ] {
         let (code, said) = doctor(&[(name, value)], &[]);
         assert_eq!(code, Some(1), "{name}={value}: {said}");
+        assert!(said.contains("relay: "), "the others are looked at as well: {said}");
         assert!(said.contains(what), "{what} in {said}");
         let mut settings: Vec<(&str, &str)> =
             app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();

@@ -30,7 +30,7 @@ enum Setting {
     FirstGone,
 }
 
-const MATRIX: [Row; 16] = [
+const MATRIX: [Row; 17] = [
     row("takes the mail", Setting::One(Fault::None), 200, "201", 1, "lives"),
     row("refuses the connection", Setting::Gone, 500, "502", 0, "dead"),
     row("closes the connection at once", Setting::One(Fault::CloseOnConnect), 500, "502", 0, "dead"),
@@ -75,6 +75,14 @@ const MATRIX: [Row; 16] = [
     row(
         "answers 550; the second takes it",
         Setting::Two(Fault::RefuseRecipient, Fault::None),
+        200,
+        "201",
+        1,
+        "lives",
+    ),
+    row(
+        "answers 451 twice, then takes it; the second 550",
+        Setting::Two(Fault::RefuseRecipientTransiently { times: 2 }, Fault::RefuseRecipient),
         200,
         "201",
         1,
@@ -229,7 +237,7 @@ async fn a_relay_that_is_down_is_left_alone_and_asked_again_later() {
     }
     app.process.logged("a relay is down").await;
     let connections = app.smtp.connections();
-    for number in 5..25 {
+    for number in 5..8 {
         assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 500);
     }
     assert_eq!(app.smtp.connections(), connections, "it is left alone");
@@ -246,6 +254,17 @@ async fn ten_mails(app: &TestApp) {
         assert_eq!(app.verify_otp(&email, &code).await.status, 200);
     }
     assert_eq!(app.smtp.mails().len(), 10);
+}
+
+#[tokio::test]
+async fn a_first_relay_that_is_down_is_soon_passed_over_for_the_second() {
+    let (app, second) = with_two().await;
+    app.smtp.set(Fault::CloseOnConnect);
+    for number in 0..20 {
+        assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 200);
+    }
+    assert_eq!(second.mails().len(), 20);
+    assert!(app.smtp.connections() < 20, "it was asked {} times", app.smtp.connections());
 }
 
 #[tokio::test]
@@ -324,7 +343,7 @@ async fn what_waits_for_a_slow_relay_is_bounded() {
     let app =
         Arc::new(TestApp::builder().set("OTP_HASH__THREADS", "2").set("OTP_HASH__QUEUE", "30").spawn().await);
     app.code_for("first@example.com").await;
-    app.smtp.set(Fault::Slow(Duration::from_secs(2)));
+    app.smtp.set(Fault::Slow(Duration::from_secs(8)));
     let before = app.process.peak_memory_kib();
     let mut sends = JoinSet::new();
     for number in 0..1000 {
@@ -342,8 +361,8 @@ async fn what_waits_for_a_slow_relay_is_bounded() {
     assert!(grown < 64 * 1024, "{grown} KiB more");
 }
 
-/// Sends to many addresses at once; gives those that were told that a mail was sent, and how many heard anything.
-async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> (BTreeSet<String>, usize) {
+/// Sends to many addresses at once; gives those that were told that a mail was sent.
+async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> BTreeSet<String> {
     let mut sends = JoinSet::new();
     for number in 0..64 {
         let app = Arc::clone(app);
@@ -352,51 +371,32 @@ async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> (BT
             let request = app.request(reqwest::Method::POST, "/send-otp");
             let body = json!({ "email": email }).to_string();
             let response = request.header("content-type", "application/json").body(body).send().await.ok()?;
-            Some((response.status().as_u16() == 200, email))
+            (response.status().as_u16() == 200).then_some(email)
         });
     }
     cut(app).await;
-    let heard: Vec<_> = sends.join_all().await.into_iter().flatten().collect();
-    let count = heard.len();
-    (heard.into_iter().filter(|(sent, _)| *sent).map(|(_, email)| email).collect(), count)
-}
-
-#[tokio::test]
-async fn a_send_whose_caller_has_gone_is_finished_at_shutdown() {
-    let app = TestApp::spawn().await;
-    app.smtp.set(Fault::Slow(Duration::from_millis(500)));
-    let body = json!({ "email": "a@example.com" }).to_string();
-    let head = format!(
-        "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}",
-        body.len()
-    );
-    let mut caller = app.connect().await;
-    caller.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.expect("sent");
-    app.smtp.await_mail(1).await;
-    drop(caller);
-    app.process.terminate();
-    assert!(app.process.ended().await.success());
-    // Its last words: the log is read to its end.
-    app.process.logged("a code was mailed").await;
-}
-
-fn mailed(app: &TestApp) -> BTreeSet<String> {
-    app.smtp.mails().into_iter().flat_map(|mail| mail.to).collect()
+    sends.join_all().await.into_iter().flatten().collect()
 }
 
 #[tokio::test]
 async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
-    for mails_before in [0, 1, 20, 60] {
-        let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
+    for mails_before in [0, 1, 20, 40] {
+        // Few connections, so that some are told while others wait.
+        let app = TestApp::builder().set("OTP_HASH__QUEUE", "200").set("OTP_SMTP__CONNECTIONS", "4");
+        let app = Arc::new(app.spawn().await);
         app.smtp.set(Fault::Slow(Duration::from_millis(50)));
-        let (told, _) = sends_cut_short(&app, async |app| {
+        let told = sends_cut_short(&app, async |app| {
             if mails_before > 0 {
                 app.smtp.await_mail(mails_before).await;
             }
             app.process.kill();
         })
         .await;
-        assert!(told.is_subset(&mailed(&app)), "{:?}", told.difference(&mailed(&app)));
+        let mailed = mailed(&app);
+        assert!(told.is_subset(&mailed), "{:?}", told.difference(&mailed));
+        // All but the last of each connection were told.
+        assert!(mails_before < 20 || !told.is_empty());
+        assert!(mailed.len() < 64, "it was killed in the middle");
     }
 }
 
@@ -404,12 +404,12 @@ async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
 async fn what_is_under_way_at_shutdown_is_finished_and_told() {
     let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
     app.smtp.set(Fault::Slow(Duration::from_millis(300)));
-    let (told, heard) = sends_cut_short(&app, async |app| {
+    let told = sends_cut_short(&app, async |app| {
         app.smtp.await_mail(1).await;
         app.process.terminate();
     })
     .await;
     assert!(app.process.ended().await.success());
     assert_eq!(told, mailed(&app), "who has a mail was told so, and nobody else");
-    assert!(!told.is_empty() && heard >= told.len());
+    assert!(!told.is_empty());
 }

@@ -18,7 +18,7 @@ from waiting import eventually
 
 BINARY = os.environ["OTPD_BIN"]
 # Where otpd is told of the authority that vouches for the relay.
-CA_SETTING = "SSL_CERT_FILE"
+CA_SETTING = "OTP_SMTP__CA_FILE"
 # Whatever becomes of the tests, these end with them.
 TOGETHER = ["setpriv", "--pdeathsig", "KILL"]
 WIDE = "100000/1h"

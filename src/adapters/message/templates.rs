@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use serde::Deserialize;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
 use thiserror::Error;
 
 use crate::domain::locale::Locale;
@@ -51,6 +51,9 @@ pub enum TemplateFault {
     /// It has a name that means nothing here.
     #[error("is neither LOCALE.toml, layout.txt nor layout.html, nor the folder of a tenant")]
     Unknown,
+    /// Another file has the same language.
+    #[error("is the second file of that language: case makes no difference")]
+    Twice,
     /// Its words cannot be read.
     #[error("cannot be read: {0}")]
     Words(String),
@@ -66,8 +69,7 @@ pub enum TemplateFault {
 }
 
 /// In which direction a language is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From left to right.
     Ltr,
@@ -75,23 +77,18 @@ pub enum Direction {
     Rtl,
 }
 
-/// What a file of words may say.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Words {
-    direction: Option<Direction>,
-    subject: Option<String>,
-    lead: Option<String>,
-    validity: Option<String>,
-    place: Option<String>,
-    secrecy: Option<String>,
-    stranger: Option<String>,
-}
-
 /// The names of the words that a layout is given.
 pub const WORDS: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
 
-/// Templates of one scope: all tenants', or one tenant's.
+/// What a file of words says.
+#[derive(Debug, Clone, Default)]
+struct Words {
+    direction: Option<Direction>,
+    /// By the names of [`WORDS`].
+    texts: BTreeMap<&'static str, String>,
+}
+
+/// The languages of one scope, all tenants' or one tenant's, and in which direction each is written.
 type Languages = BTreeMap<String, Direction>;
 
 /// All templates, compiled.
@@ -125,6 +122,13 @@ impl Templates {
     pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        // None would read as a word.
+        environment.set_formatter(|out, state, value| {
+            if value.is_none() {
+                return Err(minijinja::Error::new(ErrorKind::UndefinedError, "nothing to show here"));
+            }
+            escape_formatter(out, state, value)
+        });
         environment.set_auto_escape_callback(|name| {
             if name.ends_with(HTML_LAYOUT) { AutoEscape::Html } else { AutoEscape::None }
         });
@@ -152,8 +156,8 @@ impl Templates {
         }
         let mut languages = Languages::new();
         for (tag, words) in &sources.words {
-            for (word, source) in WORDS.into_iter().zip(words.all()) {
-                let source = source.as_ref().ok_or_else(|| {
+            for word in WORDS {
+                let source = words.texts.get(word).ok_or_else(|| {
                     let place = format!("{}{tag}.toml", prefix(scope));
                     TemplateError { place, fault: TemplateFault::Missing(word) }
                 })?;
@@ -166,9 +170,13 @@ impl Templates {
 
     /// The first language that there is for the tenant, in the order of `wanted`; a tag stands for more general ones
     /// as well.
-    pub fn choose<'a>(&'a self, tenant: &Tenant, wanted: &[Locale]) -> Option<Language<'a>> {
+    pub fn choose<'a, 'b>(
+        &'a self,
+        tenant: &Tenant,
+        wanted: impl IntoIterator<Item = &'b Locale>,
+    ) -> Option<Language<'a>> {
         let (scope, languages) = self.of(tenant);
-        let mut tags = wanted.iter().flat_map(Locale::and_more_general);
+        let mut tags = wanted.into_iter().flat_map(Locale::and_more_general);
         let (tag, direction) = tags.find_map(|tag| languages.get_key_value(tag))?;
         Some(Language { environment: &self.environment, scope, tag, direction: *direction })
     }
@@ -176,7 +184,8 @@ impl Templates {
     /// Every language of every scope.
     pub fn each(&self) -> impl Iterator<Item = Language<'_>> {
         let tenants = self.tenants.iter().map(|(tenant, languages)| (tenant.as_str(), languages));
-        tenants.chain([("", &self.all)]).flat_map(move |(scope, languages)| {
+        // What is wrong for all is not any tenant's fault.
+        iter::once(("", &self.all)).chain(tenants).flat_map(move |(scope, languages)| {
             languages.iter().map(move |(tag, direction)| Language {
                 environment: &self.environment,
                 scope,
@@ -184,6 +193,11 @@ impl Templates {
                 direction: *direction,
             })
         })
+    }
+
+    /// The names of the folders of tenants.
+    pub fn tenants(&self) -> impl Iterator<Item = &str> {
+        self.tenants.keys().map(String::as_str)
     }
 
     fn of(&self, tenant: &Tenant) -> (&str, &Languages) {
@@ -223,24 +237,27 @@ fn word_of(scope: &str, tag: &str, word: &str) -> String {
 
 impl Words {
     fn parse(text: &str) -> Result<Self, TemplateFault> {
-        toml::from_str(text).map_err(|error| TemplateFault::Words(error.message().to_owned()))
-    }
-
-    /// In the order of [`WORDS`].
-    fn all(&self) -> [&Option<String>; 6] {
-        [&self.subject, &self.lead, &self.validity, &self.place, &self.secrecy, &self.stranger]
-    }
-
-    fn overridden_by(self, own: Self) -> Self {
-        Self {
-            direction: own.direction.or(self.direction),
-            subject: own.subject.or(self.subject),
-            lead: own.lead.or(self.lead),
-            validity: own.validity.or(self.validity),
-            place: own.place.or(self.place),
-            secrecy: own.secrecy.or(self.secrecy),
-            stranger: own.stranger.or(self.stranger),
+        let said: BTreeMap<String, String> =
+            toml::from_str(text).map_err(|error| TemplateFault::Words(error.message().to_owned()))?;
+        let mut words = Self::default();
+        for (name, text) in said {
+            match (WORDS.into_iter().find(|word| *word == name), text.as_str()) {
+                (Some(word), _) => drop(words.texts.insert(word, text)),
+                (None, "ltr") if name == "direction" => words.direction = Some(Direction::Ltr),
+                (None, "rtl") if name == "direction" => words.direction = Some(Direction::Rtl),
+                (None, _) => {
+                    let known = WORDS.join(", ");
+                    let what = format!("{name} is neither one of {known}, nor direction with ltr or rtl");
+                    return Err(TemplateFault::Words(what));
+                }
+            }
         }
+        Ok(words)
+    }
+
+    fn overridden_by(mut self, own: Self) -> Self {
+        self.texts.extend(own.texts);
+        Self { direction: own.direction.or(self.direction), ..self }
     }
 }
 
@@ -287,8 +304,10 @@ impl Sources {
         let tag = name.strip_suffix(".toml").and_then(Locale::parse);
         let tag = tag.ok_or_else(|| fault(path, TemplateFault::Unknown))?;
         let words = Words::parse(&text()?).map_err(|what| fault(path, what))?;
-        self.words.insert(tag.as_str().to_owned(), words);
-        Ok(())
+        match self.words.insert(tag.as_str().to_owned(), words) {
+            None => Ok(()),
+            Some(_) => Err(fault(path, TemplateFault::Twice)),
+        }
     }
 
     fn overridden_by(mut self, own: &Self) -> Self {

@@ -1,13 +1,13 @@
 //! Leaves a relay alone that cannot be reached, so that nobody waits for it in vain, and tries again after a while.
 //!
-//! Must not count what a relay says of one mail: only that no conversation came to be.
+//! Must not count what a relay says, such as that it is busy: only that it says nothing.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many failures in a row to begin a conversation say that the relay is down.
+/// So many attempts in a row that were not answered say that the relay is down.
 const FAILURES: u32 = 5;
 /// How long it is left alone then, before one attempt is let through.
 const REST: Duration = Duration::from_secs(5);
@@ -20,6 +20,8 @@ pub struct Breaker(Mutex<State>);
 struct State {
     failures: u32,
     rests_until: Option<Instant>,
+    /// When it was last known to be well.
+    well_at: Option<Instant>,
 }
 
 impl Breaker {
@@ -36,14 +38,19 @@ impl Breaker {
         }
     }
 
-    /// A conversation came to be.
-    pub fn succeeded(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    /// The relay has answered.
+    pub fn succeeded(&self, now: Instant) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State { well_at: Some(now), ..State::default() };
     }
 
-    /// None came to be. Gives whether that begins a rest.
-    pub fn failed(&self, now: Instant) -> bool {
+    /// It did not answer who tried since `begun`. Gives whether that begins a rest.
+    pub fn failed(&self, begun: Instant, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.well_at.is_some_and(|well_at| begun < well_at) {
+            // It has answered others since.
+            return false;
+        }
         state.failures = state.failures.saturating_add(1);
         if state.failures < FAILURES {
             return false;
@@ -61,17 +68,21 @@ mod tests {
         let breaker = Breaker::default();
         let start = Instant::now();
         for _ in 1..FAILURES {
-            assert!(breaker.admits(start) && !breaker.failed(start));
+            assert!(breaker.admits(start) && !breaker.failed(start, start));
         }
-        assert!(breaker.failed(start), "the last failure begins the rest");
+        assert!(breaker.failed(start, start), "the last failure begins the rest");
         assert!(!breaker.admits(start + REST - Duration::from_millis(1)));
         let later = start + REST;
         assert_eq!([breaker.admits(later), breaker.admits(later)], [true, false], "one attempt alone");
-        assert!(!breaker.failed(later), "it rests already");
+        assert!(!breaker.failed(later, later), "it rests already");
         assert!(!breaker.admits(later + REST / 2));
         assert!(breaker.admits(later + REST));
-        breaker.succeeded();
+        breaker.succeeded(later);
         assert_eq!([breaker.admits(later), breaker.admits(later)], [true, true]);
+        for _ in 0..FAILURES {
+            assert!(!breaker.failed(start, later), "who began before knows nothing");
+        }
+        assert!(breaker.admits(later));
     }
 
     #[test]
@@ -79,8 +90,8 @@ mod tests {
         let breaker = Breaker::default();
         let now = Instant::now();
         for _ in 0..3 * FAILURES {
-            breaker.failed(now);
-            breaker.succeeded();
+            breaker.failed(now, now);
+            breaker.succeeded(now);
         }
         assert!(breaker.admits(now));
     }

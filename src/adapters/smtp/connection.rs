@@ -5,6 +5,7 @@
 use std::time::Duration;
 use std::{fmt, io};
 
+use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
@@ -18,7 +19,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::bounded::Bounded;
 use super::fault::{Cause, Fault, Step};
-use super::pool::Deadlines;
 
 /// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -78,6 +78,17 @@ pub struct Envelope<'a> {
     pub message: &'a [u8],
 }
 
+/// By when a mail must have got how far.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// The first command must be answered by then.
+    pub first: Instant,
+    /// The message must be under way by then: behind it another relay may have its turn.
+    pub begin: Instant,
+    /// All must be over by then.
+    pub end: Instant,
+}
+
 /// An open, secured, logged-in conversation.
 pub struct Session(AsyncSmtpConnection);
 
@@ -89,10 +100,16 @@ pub enum Authorities {
     These(Vec<u8>),
 }
 
-/// TLS cannot be set up: the certificates are none.
+/// TLS cannot be set up.
 #[derive(Debug, Error)]
-#[error("no certificates of authorities in PEM form")]
-pub struct NoAuthorities;
+pub enum NoAuthorities {
+    /// By the certificates.
+    #[error("no certificates of authorities in PEM form")]
+    NoCertificates,
+    /// By the library.
+    #[error("TLS cannot be set up")]
+    Library(#[source] SmtpError),
+}
 
 impl Authorities {
     /// TLS 1.2 or 1.3 to that host, its certificate and its name checked.
@@ -105,12 +122,14 @@ impl Authorities {
             Self::System => builder,
             Self::These(pem) => {
                 let has_one = CertificateDer::pem_slice_iter(pem).next().is_some_and(|first| first.is_ok());
-                let certificates =
-                    Certificate::from_pem(pem).ok().filter(|_| has_one).ok_or(NoAuthorities)?;
+                let certificates = Certificate::from_pem(pem)
+                    .ok()
+                    .filter(|_| has_one)
+                    .ok_or(NoAuthorities::NoCertificates)?;
                 builder.certificate_store(CertificateStore::None).add_root_certificate(certificates)
             }
         };
-        builder.build_rustls().map_err(|_| NoAuthorities)
+        builder.build_rustls().map_err(NoAuthorities::Library)
     }
 }
 
@@ -173,20 +192,13 @@ impl Relay {
 
 impl Session {
     /// Hands one message over. Unless this ends well, the session must be dropped.
-    ///
-    /// The first command must be answered by `first`.
-    pub async fn hand_over(
-        &mut self,
-        mail: &Envelope<'_>,
-        first: Instant,
-        deadlines: Deadlines,
-    ) -> Result<(), Handover> {
+    pub async fn hand_over(&mut self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
         let Envelope { from, to, message } = *mail;
         let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
             let cause = Cause::Unexpected("address".to_owned());
             return Err(Handover::Refused(Fault { step: Step::Sender, cause }));
         };
-        self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, first).await?;
+        self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, deadlines.first).await?;
         self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadlines.begin).await?;
         self.command(Step::Data, Data, 354, deadlines.begin).await?;
 

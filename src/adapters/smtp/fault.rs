@@ -42,6 +42,8 @@ pub(super) enum Cause {
     Timeout,
     #[error("the relay could not be reached several times in a row and is left alone for a while")]
     Rests,
+    #[error("no connection to the relay was free in time")]
+    NoneFree,
     #[error("the relay does not offer STARTTLS, so nothing was sent to it")]
     NoStartTls,
     #[error("the relay does not offer AUTH PLAIN or LOGIN")]
@@ -116,6 +118,11 @@ impl Fault {
             Cause::Reply(code, _) => code == "421",
             _ => false,
         }
+    }
+
+    /// Whether the relay has answered.
+    pub(super) fn is_an_answer(&self) -> bool {
+        matches!(self.cause, Cause::Reply(..) | Cause::Unexpected(_))
     }
 
     /// Whether the relay would not greet a connection now.

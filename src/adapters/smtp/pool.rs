@@ -10,24 +10,17 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
-use super::connection::{Envelope, Handover, Relay, Session};
+use super::connection::{Deadlines, Envelope, Handover, Relay, Session};
 use super::fault::{Cause, Fault, Step};
 
 /// A connection idle for longer is not used again: relays hang up after a minute or a few.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a connection that was idle may take for its first answer before it counts as dead.
 const WAKES: Duration = Duration::from_secs(2);
+/// An attempt that had less time to connect says nothing of the relay.
+const FAIR: Duration = Duration::from_secs(3);
 /// How long to wait for a connection of ours to be free at a relay that takes no more of them.
 const ANOTHER_LOOK: Duration = Duration::from_secs(1);
-
-/// By when a mail must have got how far.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// The message must be under way by then: behind it another relay may have its turn.
-    pub begin: Instant,
-    /// All must be over by then.
-    pub end: Instant,
-}
 
 /// One relay and the connections to it.
 pub struct Pool {
@@ -64,21 +57,23 @@ impl Pool {
         }
     }
 
+    /// The relay's name.
+    pub fn host(&self) -> &str {
+        &self.relay.host
+    }
+
     /// Connects and logs in.
     pub async fn connect(&self, by: Instant) -> Result<Session, Fault> {
         let connecting = timeout_at(by, self.relay.connect(&self.hello));
         connecting.await.unwrap_or(Err(Fault::timeout(Step::Connect)))
     }
 
-    /// Tries once to hand a mail over.
+    /// Tries to hand a mail over, until a connection that is not old has been asked.
     pub async fn attempt(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
         let _permit = timeout_at(deadlines.begin, self.connections.acquire())
             .await
-            .map_err(|_| Handover::Refused(Fault::timeout(Step::Connect)))?;
+            .map_err(|_| Handover::Refused(Fault { step: Step::Connect, cause: Cause::NoneFree }))?;
         let outcome = self.over_some_connection(mail, deadlines).await;
-        if outcome.is_ok() {
-            self.breaker.succeeded();
-        }
         self.ended.notify_one();
         outcome
     }
@@ -89,9 +84,7 @@ impl Pool {
                 return outcome;
             }
             let fault = match self.connect_unless_down(deadlines.begin).await {
-                Ok(connection) => {
-                    return self.hand_over(connection, mail, deadlines.begin, deadlines).await;
-                }
+                Ok(connection) => return self.hand_over(connection, mail, deadlines).await,
                 Err(fault) => fault,
             };
             // A relay that puts us off while others of ours are open takes no more of them: one will soon be free.
@@ -111,8 +104,8 @@ impl Pool {
         deadlines: Deadlines,
     ) -> Option<Result<(), Handover>> {
         while let Some(connection) = self.take_idle() {
-            let wakes = deadlines.begin.min(Instant::now() + WAKES);
-            match self.hand_over(connection, mail, wakes, deadlines).await {
+            let first = deadlines.first.min(Instant::now() + WAKES);
+            match self.hand_over(connection, mail, Deadlines { first, ..deadlines }).await {
                 Err(Handover::Refused(fault)) if fault.is_hang_up() => {}
                 Err(Handover::Refused(fault)) if fault.may_be_about_the_connection() => return None,
                 outcome => return Some(outcome),
@@ -126,11 +119,12 @@ impl Pool {
         &self,
         mut connection: Connection,
         mail: &Envelope<'_>,
-        first: Instant,
         deadlines: Deadlines,
     ) -> Result<(), Handover> {
-        connection.session.hand_over(mail, first, deadlines).await?;
-        self.idle().push((connection, Instant::now()));
+        connection.session.hand_over(mail, deadlines).await?;
+        let mut idle = self.idle();
+        idle.retain(|(_, since)| since.elapsed() <= IDLE);
+        idle.push((connection, Instant::now()));
         Ok(())
     }
 
@@ -138,22 +132,20 @@ impl Pool {
         if !self.breaker.admits(Instant::now()) {
             return Err(Fault { step: Step::Connect, cause: Cause::Rests });
         }
-        match self.connect(by).await {
-            Ok(session) => {
-                self.breaker.succeeded();
-                Ok(Connection { session, _open: Arc::clone(&self.open) })
-            }
-            Err(fault) => {
-                let is_full = fault.puts_a_connection_off() && self.has_open_ones();
-                if !is_full && self.breaker.failed(Instant::now()) {
-                    tracing::error!(
-                        fault = fault.to_string(),
-                        "a relay is down: it is left alone for a while"
-                    );
+        let begun = Instant::now();
+        let connected = self.connect(by).await;
+        match &connected {
+            Err(fault) if !fault.is_an_answer() => {
+                // Who had no time left to try knows nothing.
+                let is_fair = by.saturating_duration_since(begun) >= FAIR;
+                if is_fair && self.breaker.failed(begun, Instant::now()) {
+                    let (relay, fault) = (self.host(), fault.to_string());
+                    tracing::error!(relay, fault, "a relay is down: it is left alone for a while");
                 }
-                Err(fault)
             }
+            _ => self.breaker.succeeded(Instant::now()),
         }
+        Ok(Connection { session: connected?, _open: Arc::clone(&self.open) })
     }
 
     fn has_open_ones(&self) -> bool {
@@ -162,13 +154,8 @@ impl Pool {
 
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        let (connection, since) = idle.pop()?;
-        if since.elapsed() > IDLE {
-            // The youngest is on top: all below are older.
-            idle.clear();
-            return None;
-        }
-        Some(connection)
+        idle.retain(|(_, since)| since.elapsed() <= IDLE);
+        idle.pop().map(|(connection, _)| connection)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {

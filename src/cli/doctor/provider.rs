@@ -7,7 +7,7 @@
 pub struct Provider {
     /// What it is called.
     pub name: &'static str,
-    /// What the names of its relays end in.
+    /// The names of its relays; a star stands for whatever is there.
     hosts: &'static [&'static str],
     /// Its ports.
     pub ports: &'static str,
@@ -59,7 +59,7 @@ const PROVIDERS: [Provider; 10] = [
     },
     Provider {
         name: "Amazon SES",
-        hosts: &[".amazonaws.com"],
+        hosts: &["email-smtp.*.amazonaws.com"],
         ports: "587 or 2587 (STARTTLS), 465 or 2465 (implicit TLS); 25 is throttled on EC2",
         login: "SES has SMTP credentials of its own, for each region (SES console, SMTP settings): the IAM access key and \
                 its secret are not they. Set OTP_SMTP__USERNAME and EMAIL_PASSWORD",
@@ -116,7 +116,12 @@ const PROVIDERS: [Provider; 10] = [
 /// The provider of a relay, if it is one of them.
 pub fn of(host: &str) -> Option<&'static Provider> {
     let host = host.to_ascii_lowercase();
-    let is_theirs = |known: &str| host == known || (known.starts_with('.') && host.ends_with(known));
+    let is_theirs = |known: &str| match known.split_once('*') {
+        None => host == known,
+        Some((front, back)) => {
+            host.strip_prefix(front).is_some_and(|rest| rest.len() > back.len() && rest.ends_with(back))
+        }
+    };
     PROVIDERS.iter().find(|provider| provider.hosts.iter().any(|known| is_theirs(known)))
 }
 
@@ -135,7 +140,14 @@ mod tests {
         ] {
             assert_eq!(of(host).map(|provider| provider.name), Some(name), "{host}");
         }
-        for host in ["localhost", "smtp.gmail.com.evil.example", "xsmtp.gmail.com", "smtp.example.com"] {
+        for host in [
+            "localhost",
+            "ec2-1.compute.amazonaws.com",
+            "email-smtp.amazonaws.com",
+            "smtp.gmail.com.evil.example",
+            "xsmtp.gmail.com",
+            "smtp.example.com",
+        ] {
             assert!(of(host).is_none(), "{host}");
         }
     }

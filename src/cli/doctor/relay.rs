@@ -5,6 +5,7 @@
 use std::iter;
 
 use super::provider::{self, Provider};
+use crate::adapters::message::Composer;
 use crate::adapters::smtp::{Fault, SmtpMailer, Step};
 use crate::app;
 use crate::config::{Settings, smtp};
@@ -19,33 +20,55 @@ use crate::service::causes;
 /// What a check found: a line to print, good or bad.
 pub type Finding = Result<String, String>;
 
-/// Checks each relay; where there is an address and nothing is wrong, mails to it.
+/// What the relays are called here.
+const NAMES: [&str; 2] = ["relay", "fallback relay"];
+
+/// Checks the words of mails and each relay; where there is an address and nothing is wrong, mails to it.
 pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec<Finding> {
-    let mailer = match app::mailer(settings) {
-        Ok(mailer) => mailer,
-        Err(error) => return vec![Err(format!("relay: {error:#}"))],
+    let composer = app::composer(&settings.common);
+    let words = match &composer {
+        Ok(_) => Ok("words and layouts of mails".to_owned()),
+        Err(error) => Err(format!("words and layouts of mails: {error:#}")),
     };
-    let names = iter::once("relay").chain(iter::once("fallback relay"));
-    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallbacks);
-    let outcomes = mailer.probe().await;
-    let mut findings: Vec<Finding> = names
-        .zip(relays)
-        .zip(outcomes)
-        .map(|((name, relay), outcome)| report(name, relay, outcome, settings.common.limits.relay_mails))
-        .collect();
-    if let Some(address) = send_test {
-        findings.push(if findings.iter().all(Result::is_ok) {
-            send(&mailer, settings, address).await
-        } else {
-            Err("test mail: not sent, since a relay is not well".to_owned())
-        });
+    // The relays are worth a look all the same.
+    let composer = composer.or_else(|_| Ok(Composer::load(None)?));
+    let mut findings = match composer.and_then(|composer| app::mailer(settings, composer)) {
+        Ok(mailer) => {
+            let mut findings = vec![words];
+            findings.extend(check_relays(&mailer, settings).await);
+            if let (Some(address), true) = (send_test, findings.iter().all(Result::is_ok)) {
+                findings.push(send(&mailer, settings, address).await);
+                return findings;
+            }
+            findings
+        }
+        Err(error) => vec![words, Err(format!("relay: {error:#}"))],
+    };
+    if send_test.is_some() {
+        findings.push(Err("test mail: not sent, since not all is well".to_owned()));
     }
     findings
 }
 
+async fn check_relays(mailer: &SmtpMailer, settings: &Settings) -> Vec<Finding> {
+    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallbacks);
+    let outcomes = mailer.probe().await;
+    NAMES
+        .into_iter()
+        .zip(relays)
+        .zip(outcomes)
+        .map(|((name, relay), outcome)| report(name, relay, outcome, settings.common.limits.relay_mails))
+        .collect()
+}
+
 fn report(name: &str, relay: &smtp::Relay, outcome: Result<(), Fault>, day: RelayMails) -> Finding {
     let provider = provider::of(&relay.server);
-    outcome.map_err(|fault| format!("{name}: {fault}\n      {}", cure(&fault, relay, provider)))?;
+    outcome.map_err(|fault| {
+        let cure = cure(&fault, relay, provider);
+        // Advice names the settings of the first relay.
+        let cure = if name == NAMES[0] { cure } else { for_fallback(&cure) };
+        format!("{name}: {fault}\n      {cure}")
+    })?;
     let login = match relay.auth {
         smtp::Auth::None => "",
         smtp::Auth::Password { .. } => ", login accepted",
@@ -53,10 +76,20 @@ fn report(name: &str, relay: &smtp::Relay, outcome: Result<(), Fault>, day: Rela
     let line = format!("{name}: answers{login}");
     Ok(match (provider, day) {
         (Some(Provider { name, quota, .. }), RelayMails::Unlimited) => format!(
-            "{line}\nnote  {name} takes {quota}: OTP_LIMITS__RELAY_MAILS_PER_DAY has otpd stop before it does"
+            "{line}\nnote  {name} takes {quota}: set OTP_LIMITS__RELAY_MAILS_PER_DAY so that otpd stops first"
         ),
         _ => line,
     })
+}
+
+/// The same advice with the names of the second relay's settings.
+fn for_fallback(advice: &str) -> String {
+    let own = "OTP_SMTP_FALLBACK__";
+    advice
+        .replace("OTP_SMTP__", own)
+        .replace("SMTP_SERVER", &format!("{own}SERVER"))
+        .replace("SMTP_PORT", &format!("{own}PORT"))
+        .replace("EMAIL_PASSWORD", &format!("{own}PASSWORD"))
 }
 
 /// What usually helps.
@@ -117,10 +150,10 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
                                   among the spam, and whether SPF, DKIM and DMARC are set for the domain of EMAIL_SENDER"
             .to_owned()),
         Delivery::Refused(error) => {
-            let advice = provider::of(&settings.smtp.relay.server).map_or(
-                "check EMAIL_SENDER, and what the login may send",
-                |provider| provider.mail,
-            );
+            // Where there are two, it is not known whose refusal it is.
+            let provider = provider::of(&settings.smtp.relay.server).filter(|_| settings.smtp.fallbacks.is_empty());
+            let advice = provider
+                .map_or("check EMAIL_SENDER, and what the login may send", |provider| provider.mail);
             Err(format!("test mail: {}\n      {advice}", causes(&error)))
         }
         Delivery::Unknown(error) => Err(format!("test mail: {}; it may arrive all the same", causes(&error))),
@@ -141,10 +174,27 @@ mod tests {
         }
     }
 
-    fn said(server: &str, step: Step) -> String {
+    fn said_of(name: &str, server: &str, step: Step) -> String {
         let relay = relay(server);
-        let finding = report("relay", &relay, Err(Fault::timeout(step)), RelayMails::Unlimited);
+        let finding = report(name, &relay, Err(Fault::timeout(step)), RelayMails::Unlimited);
         finding.unwrap_err()
+    }
+
+    fn said(server: &str, step: Step) -> String {
+        said_of(NAMES[0], server, step)
+    }
+
+    #[test]
+    fn the_second_relays_cure_names_its_own_settings() {
+        let said = said_of(NAMES[1], "smtp.sendgrid.net", Step::Login);
+        assert!(said.contains("OTP_SMTP_FALLBACK__USERNAME=apikey"), "{said}");
+        let said = said_of(NAMES[1], "smtp.example.com", Step::Login);
+        assert!(
+            said.contains("check OTP_SMTP_FALLBACK__PASSWORD, and OTP_SMTP_FALLBACK__USERNAME"),
+            "{said}"
+        );
+        let said = said_of(NAMES[1], "smtp.example.com", Step::Connect);
+        assert!(said.contains("OTP_SMTP_FALLBACK__SERVER and OTP_SMTP_FALLBACK__PORT"), "{said}");
     }
 
     #[test]
