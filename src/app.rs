@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use poem::endpoint::BoxEndpoint;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::adapters::clock::SystemClock;
@@ -29,7 +30,7 @@ use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
 use crate::domain::slot::IndexKey;
 use crate::domain::tenant::{Account, Tenant};
-use crate::ports::{Claims, Clock, Mailbox, Mailer, Store};
+use crate::ports::{Claims, Clock, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
 use crate::{api, random, server};
 
@@ -39,6 +40,8 @@ pub struct App {
     endpoint: BoxEndpoint<'static>,
     keys: api::Keys,
     max_connections: usize,
+    /// Ends what would go on for ever.
+    stopping: CancellationToken,
 }
 
 /// The parts in which `otpd serve` and `otpd dev` differ.
@@ -49,7 +52,8 @@ struct World {
     secrets: Secrets,
     sender: Sender,
     tenants: Vec<api::TenantKeys>,
-    mailbox: Option<Arc<dyn Mailbox>>,
+    dev: Option<api::Dev>,
+    stopping: CancellationToken,
 }
 
 impl App {
@@ -77,7 +81,8 @@ impl App {
                 secrets,
                 sender: sender(settings),
                 tenants: tenants(&settings.common, &settings.smtp.sender),
-                mailbox: None,
+                dev: None,
+                stopping: CancellationToken::new(),
             },
         )
     }
@@ -117,16 +122,25 @@ impl App {
             "otpd dev has a tenant of its own that is called {DEV}: rename yours"
         );
         tenants.push(tenant_keys(&tenant, &address));
+        let stopping = CancellationToken::new();
+        let ledgers = Arc::clone(&store);
+        let dev = api::Dev {
+            mailbox: Arc::clone(&mailbox) as _,
+            key: key.clone(),
+            reset: Box::new(move || ledgers.reset()),
+            stopping: stopping.clone(),
+        };
         let app = Self::assemble(
             common,
             World {
                 claims: Arc::clone(&store) as _,
                 store,
-                mailer: Arc::clone(&mailbox) as _,
+                mailer: mailbox,
                 secrets,
                 sender: Sender { address, brand },
                 tenants,
-                mailbox: Some(mailbox),
+                dev: Some(dev),
+                stopping,
             },
         )?;
         Ok((app, key))
@@ -185,9 +199,10 @@ impl App {
                 http::SecurityContact::At(uri) => Some(uri.clone()),
             },
             clock: Arc::new(SystemClock),
-            mailbox: world.mailbox,
+            dev: world.dev,
         });
-        Ok(Self { service, endpoint, keys, max_connections: server::room_for(common.http.max_connections) })
+        let max_connections = server::room_for(common.http.max_connections);
+        Ok(Self { service, endpoint, keys, max_connections, stopping: world.stopping })
     }
 
     /// What opens what, to be replaced while it serves.
@@ -198,6 +213,11 @@ impl App {
 
     /// Serves until `stop` is done; then ends what is under way.
     pub async fn run(self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) {
+        let stopping = self.stopping;
+        let stop = async {
+            stop.await;
+            stopping.cancel();
+        };
         server::serve(listeners, self.endpoint, self.max_connections, stop).await;
         self.service.drain().await;
     }
