@@ -69,7 +69,7 @@ impl Dev {
 }
 
 fn page(request: &Request, policy: &str, key: &str) -> Response {
-    let Some(host) = origin::own_host(request) else { return elsewhere() };
+    let Some(host) = origin::host_for_own_page(request) else { return elsewhere() };
     docs::page(HTML.replace("{{host}}", host).replace("{{key}}", key).into(), policy)
 }
 

@@ -61,12 +61,11 @@ impl Events {
     /// The next event and its data; `None` where the stream has come to its proper end.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
+            if let Some(end) = self.text.find("\n\n") {
+                let event: String = self.text.drain(..end + 2).collect();
                 let field = |name| event.lines().find_map(|line| line.strip_prefix(name));
-                let found = field("event: ").map(str::to_owned).zip(field("data: ").map(str::to_owned));
-                self.text = rest.to_owned();
-                if let Some((event, data)) = found {
-                    return Some((event, serde_json::from_str(&data).expect("JSON")));
+                if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                    return Some((name.to_owned(), serde_json::from_str(data).expect("JSON")));
                 }
                 continue;
             }
@@ -129,6 +128,23 @@ async fn an_open_stream_does_not_delay_the_end() {
 }
 
 #[tokio::test]
+async fn a_silent_stream_is_kept_alive_and_outlives_the_time_of_a_request() {
+    let dev = Process::dev().await;
+    let mut events = Events::open(&dev).await;
+    events.next().await.expect("an event");
+    let begun = Instant::now();
+    // A comment, which is no event: 3 octets in a chunk of their own.
+    assert_eq!(events.line().await, "3");
+    assert!(begun.elapsed() >= Duration::from_secs(14), "{:?}", begun.elapsed());
+    for line in [":", "", ""] {
+        assert_eq!(events.line().await, line);
+    }
+    dev.send_otp("a@example.com").await;
+    let (event, mail) = events.next().await.expect("an event");
+    assert_eq!((event.as_str(), mail["to"].as_str()), ("mail", Some("a@example.com")));
+}
+
+#[tokio::test]
 async fn streams_are_bounded_and_a_closed_one_makes_room() {
     let dev = Process::dev().await;
     let mut streams = Vec::new();
@@ -152,7 +168,9 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
 
 #[tokio::test]
 async fn nothing_of_it_is_there_for_another_name() {
-    let dev = Process::dev().await;
+    let mut settings: BTreeMap<_, _> = light_hash().into();
+    settings.insert("OTP_HTTP__ALLOWED_ORIGINS".to_owned(), "https://listed.example".to_owned());
+    let dev = Process::start("dev", &settings).await;
     dev.send_otp("a@example.com").await;
     let key = dev.printed("API key").await;
     for (method, path) in PATHS {
@@ -161,6 +179,9 @@ async fn nothing_of_it_is_there_for_another_name() {
             assert_eq!(answer.message(), not_found(), "{method} {path} {host}");
         }
     }
+    // A page that may call the API gets no key of this one.
+    let listed = dev.request(Method::GET, "/dev").header("origin", "https://listed.example");
+    assert_eq!(dev.answer(listed).await.message(), not_found());
     let page = dev.get("/dev").await;
     assert!(page.body.contains(&key) && !page.body.contains("{{"));
     assert!(page.body.contains(&format!("http://{}/send-otp", dev.address())));

@@ -37,22 +37,27 @@ function request(path, members, headers = {}) {
   return { path, body, headers: { "Content-Type": "application/json", ...key, ...headers } };
 }
 
-/** Sends a request, shows it and gives its answer: status, headers and, where it is JSON, the body. */
+let isBusy = false;
+
+/** Sends a request, shows it and gives its answer: status, headers and body. Gives none while another is under way: to
+ * press twice spends no guess. */
 async function call(asked) {
-  const { path, headers, body } = asked;
+  if (isBusy) return undefined;
+  isBusy = true;
   say("");
-  let answer;
-  let text;
   try {
-    answer = await fetch(path, { method: "POST", headers, body });
-    text = await answer.text();
+    const { path, headers, body } = asked;
+    const answer = await fetch(path, { method: "POST", headers, body });
+    const text = await answer.text();
+    showCall(asked, answer, text);
+    noteLimits(answer.headers);
+    return { status: answer.status, isOk: answer.ok, headers: answer.headers, body: text ? JSON.parse(text) : {} };
   } catch {
     say("No answer. Does otpd dev still run?", true);
     return undefined;
+  } finally {
+    isBusy = false;
   }
-  showCall(asked, answer, text);
-  noteLimits(answer.headers);
-  return { status: answer.status, isOk: answer.ok, headers: answer.headers, body: text ? JSON.parse(text) : {} };
 }
 
 function showCall(asked, answer, text) {

@@ -14,12 +14,17 @@ pub fn own_host(request: &Request) -> Option<&str> {
     ["localhost", "127.0.0.1", "[::1]"].contains(&name).then_some(host)
 }
 
+/// The same, unless a page of another origin asks, and be it one that may call the API.
+pub fn host_for_own_page(request: &Request) -> Option<&str> {
+    let host = own_host(request)?;
+    let mut origins = request.headers().get_all(ORIGIN).iter();
+    origins.all(|origin| *origin == format!("http://{host}")).then_some(host)
+}
+
 /// Whether a page of ours asks, or no page at all, such as curl: another site's must not change or hold anything here.
 pub fn is_own_page(request: &Request) -> bool {
-    let Some(host) = own_host(request) else { return false };
-    let headers = request.headers();
-    let is_own = headers.get_all(ORIGIN).iter().all(|origin| *origin == format!("http://{host}"));
-    is_own && headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin")
+    let mut sites = request.headers().get_all(SEC_FETCH_SITE).iter();
+    host_for_own_page(request).is_some() && sites.all(|site| site == "same-origin")
 }
 
 #[cfg(test)]
