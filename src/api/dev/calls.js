@@ -45,18 +45,24 @@ async function call(asked) {
   if (isBusy) return undefined;
   isBusy = true;
   say("");
-  try {
-    const { path, headers, body } = asked;
-    const answer = await fetch(path, { method: "POST", headers, body });
-    const text = await answer.text();
-    showCall(asked, answer, text);
-    noteLimits(answer.headers);
-    return { status: answer.status, isOk: answer.ok, headers: answer.headers, body: text ? JSON.parse(text) : {} };
-  } catch {
+  const [answer, text] = await exchange(asked);
+  isBusy = false;
+  if (!answer) {
     say("No answer. Does otpd dev still run?", true);
     return undefined;
-  } finally {
-    isBusy = false;
+  }
+  showCall(asked, answer, text);
+  noteLimits(answer.headers);
+  return { status: answer.status, isOk: answer.ok, headers: answer.headers, body: text ? JSON.parse(text) : {} };
+}
+
+/** The answer and its body; nothing where there is none. */
+async function exchange({ path, headers, body }) {
+  try {
+    const answer = await fetch(path, { method: "POST", headers, body });
+    return [answer, await answer.text()];
+  } catch {
+    return [];
   }
 }
 
