@@ -7,6 +7,7 @@ const waits = new Map();
 const ANYBODY = "";
 const UNTOLD = -1;
 const FREE = "A code can be sent to this address now.";
+const SILENT = "The simple endpoint tells of a wait only where it refuses.";
 /** Waits that are shorter need no words. */
 const SHORT = 5_000;
 
@@ -68,13 +69,12 @@ let isLong = false;
 /** Shows the wait, each second while there is one; a screen reader is told of the end of a long one only. */
 function tick() {
   clearTimeout(timer);
-  const own = waits.get(typedAddress()) ?? 0;
+  const address = typedAddress();
+  const own = waits.get(address) ?? 0;
   const wait = Math.max(own, waits.get(ANYBODY) ?? 0) - Date.now();
   const isTold = wait > 0 || own !== UNTOLD;
-  byId("wait").textContent =
-    wait > 0
-      ? `Next send to this address in ${clock(Math.ceil(wait / 1000))}`
-      : isTold ? FREE : "The simple endpoint tells of a wait only where it refuses.";
+  byId("wait").textContent = wait > 0 ? `Next send to this address in ${clock(Math.ceil(wait / 1000))}` : isTold ? FREE : SILENT;
+  byId("wait").hidden = address === "";
   byId("wait").classList.toggle("waits", wait > 0);
   byId("due").textContent = isLong && isTold && wait <= 0 ? FREE : "";
   isLong = wait > 0 && (isLong || wait > SHORT);
