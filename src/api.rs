@@ -32,12 +32,13 @@ use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, Server
 
 pub use self::auth::{Keys, TenantKeys};
 pub use self::client_ip::{Proxies, Source as ForwardedHeader};
+pub use self::dev::Dev;
 pub use self::origin::{InvalidOrigin, Origin};
 use self::routes::RouteTable;
 pub use self::shield::Shield;
 use self::spec::Document;
 use crate::domain::code::CodeLength;
-use crate::ports::{Clock, Mailbox};
+use crate::ports::Clock;
 use crate::service::Service;
 
 /// Whether the two simple endpoints are there.
@@ -71,8 +72,8 @@ pub struct Parts {
     pub security_contact: Option<String>,
     /// The time of day, for what it says.
     pub clock: Arc<dyn Clock>,
-    /// The captured mails, under `otpd dev` only.
-    pub mailbox: Option<Arc<dyn Mailbox>>,
+    /// What the page of `otpd dev` shows and does, under it only.
+    pub dev: Option<Dev>,
 }
 
 /// The whole of HTTP as one endpoint that answers every request.
@@ -116,8 +117,8 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
     if let Some(contact) = parts.security_contact {
         routes = security_txt::routes(routes, &mut table, contact, parts.clock);
     }
-    if let Some(mailbox) = parts.mailbox {
-        routes = dev::routes(routes, &mut table, mailbox);
+    if let Some(dev) = parts.dev {
+        routes = dev.routes(routes, &mut table);
     }
     let routes: Route = routes.nest("/", api);
     let table = Arc::new(table);

@@ -11,6 +11,7 @@ use std::sync::{Arc, RwLock};
 use anyhow::{Context as _, ensure};
 use poem::endpoint::BoxEndpoint;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::adapters::clock::SystemClock;
@@ -31,7 +32,7 @@ use crate::domain::recipients::Recipients;
 use crate::domain::sender::Sender;
 use crate::domain::slot::IndexKey;
 use crate::domain::tenant::{Account, Tenant};
-use crate::ports::{Claims, Clock, Mailbox, Mailer, Store};
+use crate::ports::{Claims, Clock, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
 use crate::{api, random, server};
 
@@ -43,6 +44,8 @@ pub struct App {
     endpoint: BoxEndpoint<'static>,
     keys: api::Keys,
     max_connections: usize,
+    /// Ends what would go on for ever.
+    stopping: CancellationToken,
 }
 
 /// What can be replaced in a service that serves.
@@ -59,7 +62,8 @@ struct World {
     secrets: Secrets,
     sender: Sender,
     tenants: Vec<api::TenantKeys>,
-    mailbox: Option<Arc<dyn Mailbox>>,
+    dev: Option<api::Dev>,
+    stopping: CancellationToken,
     recipients: Recipients,
 }
 
@@ -89,7 +93,8 @@ impl App {
                 secrets,
                 sender: sender(settings),
                 tenants: tenants(&settings.common, &settings.smtp.sender),
-                mailbox: None,
+                dev: None,
+                stopping: CancellationToken::new(),
             },
         )
     }
@@ -130,16 +135,25 @@ impl App {
             "otpd dev has a tenant of its own that is called {DEV}: rename yours"
         );
         tenants.push(tenant_keys(&tenant, &address));
+        let stopping = CancellationToken::new();
+        let ledgers = Arc::clone(&store);
+        let dev = api::Dev {
+            mailbox: Arc::clone(&mailbox) as _,
+            key: key.clone(),
+            reset: Box::new(move || ledgers.reset()),
+            stopping: stopping.clone(),
+        };
         let app = Self::assemble(
             common,
             World {
                 claims: Arc::clone(&store) as _,
                 store,
-                mailer: Arc::clone(&mailbox) as _,
+                mailer: mailbox,
                 secrets,
                 sender: Sender { address, brand, locale: common.locale.clone() },
                 tenants,
-                mailbox: Some(mailbox),
+                dev: Some(dev),
+                stopping,
                 recipients: recipients(common)?,
             },
         )?;
@@ -200,9 +214,10 @@ impl App {
                 http::SecurityContact::At(uri) => Some(uri.clone()),
             },
             clock: Arc::new(SystemClock),
-            mailbox: world.mailbox,
+            dev: world.dev,
         });
-        Ok(Self { service, endpoint, keys, max_connections: server::room_for(common.http.max_connections) })
+        let max_connections = server::room_for(common.http.max_connections);
+        Ok(Self { service, endpoint, keys, max_connections, stopping: world.stopping })
     }
 
     /// What can be replaced while it serves.
@@ -213,6 +228,11 @@ impl App {
 
     /// Serves until `stop` is done; then ends what is under way.
     pub async fn run(self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) {
+        let stopping = self.stopping;
+        let stop = async {
+            stop.await;
+            stopping.cancel();
+        };
         server::serve(listeners, self.endpoint, self.max_connections, stop).await;
         self.service.drain().await;
     }

@@ -130,21 +130,29 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> SystemTime;
 }
 
-/// The mails that `otpd dev` captured instead of sending.
+/// The mails that `otpd dev` captured instead of sending; the oldest are forgotten where they are many.
+#[async_trait]
 pub trait Mailbox: Send + Sync {
     /// The captured mails, newest first; those to one address where it is given.
     fn captured(&self, to: Option<&EmailAddress>) -> Vec<CapturedMail>;
+
+    /// The captured mails behind that number, newest first: waits until there is one.
+    async fn captured_after(&self, number: u64) -> Vec<CapturedMail>;
 }
 
 /// A captured mail, as its reader would see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapturedMail {
+    /// The how manieth it is, from one.
+    pub number: u64,
     /// The recipient.
     pub to: String,
     /// The sender.
     pub from: String,
     /// The subject.
     pub subject: String,
+    /// The names and values of its headers, each on one line, as they would be sent.
+    pub headers: Vec<(String, String)>,
     /// The plain part.
     pub text: String,
     /// The HTML part.

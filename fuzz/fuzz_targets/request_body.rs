@@ -147,7 +147,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         shield: None,
         security_contact: None,
         clock: Arc::new(SystemClock),
-        mailbox: None,
+        dev: None,
     })
 }
 

@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use super::message::{Composer, MessageError};
 use crate::domain::email_address::EmailAddress;
 use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, Mailer};
+use crate::random;
 
 /// The most mails that are kept; older ones go.
 const KEPT: usize = 200;
@@ -19,45 +21,85 @@ pub struct MemoryMailbox {
     composer: Composer,
     clock: Arc<dyn Clock>,
     mails: Mutex<VecDeque<CapturedMail>>,
+    /// The number of the newest one.
+    newest: watch::Sender<u64>,
 }
 
 impl MemoryMailbox {
     /// An empty mailbox.
     #[must_use]
     pub fn new(composer: Composer, clock: Arc<dyn Clock>) -> Self {
-        Self { composer, clock, mails: Mutex::default() }
+        Self { composer, clock, mails: Mutex::default(), newest: watch::Sender::default() }
     }
 
-    fn capture(&self, mail: &CodeMail) -> Result<(), MessageError> {
+    fn capture(&self, mail: &CodeMail, id: [u8; 16]) -> Result<(), MessageError> {
         let content = self.composer.content(mail)?;
+        let message = self.composer.message(mail, id)?;
         let captured = CapturedMail {
+            number: 0,
             to: mail.to.as_str().to_owned(),
             from: format!("{} <{}>", mail.sender.brand, mail.sender.address.as_str()),
             subject: content.subject,
+            headers: headers(&String::from_utf8_lossy(&message.formatted())),
             text: content.text,
             html: content.html,
             received_at: self.clock.now(),
         };
         let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
-        mails.push_front(captured);
+        let number = *self.newest.borrow() + 1;
+        mails.push_front(CapturedMail { number, ..captured });
         mails.truncate(KEPT);
+        // Under the lock: numbers are told in their order.
+        self.newest.send_replace(number);
         Ok(())
     }
+
+    fn select(&self, is_wanted: impl Fn(&CapturedMail) -> bool) -> Vec<CapturedMail> {
+        let mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
+        mails.iter().filter(|mail| is_wanted(mail)).cloned().collect()
+    }
+}
+
+/// The names and values of a message's headers, each unfolded to one line (RFC 5322 section 2.2.3).
+fn headers(message: &str) -> Vec<(String, String)> {
+    let (block, _) = message.split_once("\r\n\r\n").unwrap_or((message, ""));
+    let block = block.replace("\r\n ", " ").replace("\r\n\t", "\t");
+    let fields = block.lines().filter_map(|line| line.split_once(": "));
+    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 #[async_trait]
 impl Mailer for MemoryMailbox {
     async fn deliver(&self, mail: &CodeMail) -> Delivery {
-        match self.capture(mail) {
+        let captured = random::octets().map_err(MailError::new);
+        match captured.and_then(|id| self.capture(mail, id).map_err(MailError::new)) {
             Ok(()) => Delivery::Accepted,
-            Err(error) => Delivery::Refused(MailError::new(error)),
+            Err(error) => Delivery::Refused(error),
         }
     }
 }
 
+#[async_trait]
 impl Mailbox for MemoryMailbox {
     fn captured(&self, to: Option<&EmailAddress>) -> Vec<CapturedMail> {
-        let mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
-        mails.iter().filter(|mail| to.is_none_or(|to| mail.to == to.as_str())).cloned().collect()
+        self.select(|mail| to.is_none_or(|to| mail.to == to.as_str()))
+    }
+
+    async fn captured_after(&self, number: u64) -> Vec<CapturedMail> {
+        // Fails only where the sender is gone, which lives as long as this.
+        let _ = self.newest.subscribe().wait_for(|newest| *newest > number).await;
+        self.select(|mail| mail.number > number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_unfolded_keep_their_colons_and_end_where_the_body_begins() {
+        let message = "Subject: a\r\n b: c\r\nX: \ty\r\n\tz\r\n\r\nNo: header\r\n";
+        let expected = [("Subject", "a b: c"), ("X", "\ty\tz")];
+        assert_eq!(headers(message), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

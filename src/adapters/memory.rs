@@ -48,6 +48,12 @@ impl MemoryStore {
         Self { clock, state: Mutex::default() }
     }
 
+    /// Forgets all of it: verifications, ledgers and idempotency keys.
+    pub fn reset(&self) {
+        let (mut state, _) = self.lock();
+        *state = State::default();
+    }
+
     fn lock(&self) -> (MutexGuard<'_, State>, Millis) {
         // Nothing in here can panic halfway through a change, so a poisoned lock still guards a whole state.
         let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,84 +1,102 @@
-//! The page of `otpd dev`: type an address, read the mail, verify.
+//! The page of `otpd dev`: type an address, read the mail, verify, and see each call.
 //!
-//! Must only be mounted over a mailbox that captures mails: it shows codes to whoever asks.
+//! Must only be mounted over a mailbox that captures mails: it shows codes and a key to whoever asks this machine by its
+//! own name, and must not to anybody else.
+
+mod events;
+mod mails;
+mod origin;
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
-use bytes::Bytes;
 use poem::endpoint::make_sync;
-use poem::http::Method;
-use poem::http::header::HOST;
-use poem::web::Json;
-use poem::{IntoResponse, Request, Response, Route, get};
-use serde::{Deserialize, Serialize};
+use poem::http::{Method, StatusCode};
+use poem::{IntoResponse as _, Request, Response, Route, get, post};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
+use self::events::Events;
 use super::docs;
-use super::refusal::{Flaw, Form, Refusal};
+use super::refusal::{Form, Refusal};
 use super::routes::RouteTable;
-use crate::domain::email_address::EmailAddress;
-use crate::ports::{CapturedMail, Mailbox};
+use crate::ports::Mailbox;
 
-/// Adds the page and the captured mails.
-pub fn routes(routes: Route, table: &mut RouteTable, mailbox: Arc<dyn Mailbox>) -> Route {
-    const HTML: &str = include_str!("dev.html");
-    let policy = docs::policy(HTML);
-    table.add("/dev", &[Method::GET]);
-    table.add("/dev/mails", &[Method::GET]);
-    routes
-        .at("/dev", get(make_sync(move |_| docs::page(Bytes::from_static(HTML.as_bytes()), &policy))))
-        .at("/dev/mails", get(make_sync(move |request| mails(&request, mailbox.as_ref()))))
+/// The page, but for `{{host}}` and `{{key}}`; neither stands in a script or a style, so that their hashes hold.
+const HTML: &str = concat!(
+    include_str!("dev/head.html"),
+    "<style>\n",
+    include_str!("dev/page.css"),
+    "</style>\n",
+    include_str!("dev/body.html"),
+    "<script type=\"module\">\n",
+    include_str!("dev/calls.js"),
+    include_str!("dev/limits.js"),
+    include_str!("dev/mails.js"),
+    include_str!("dev/page.js"),
+    "</script>\n</body>\n</html>\n",
+);
+
+/// What the page shows and does.
+pub struct Dev {
+    /// The captured mails.
+    pub mailbox: Arc<dyn Mailbox>,
+    /// The throw-away key for v1.
+    pub key: Zeroizing<String>,
+    /// Forgets all verifications, ledgers and idempotency keys.
+    pub reset: Box<dyn Fn() + Send + Sync>,
+    /// Cancelled when the server is to stop: streams of events end then.
+    pub stopping: CancellationToken,
 }
 
-/// Whether a browser asked for this machine by its own name: a page elsewhere that has its name point here must not
-/// read codes (DNS rebinding).
-fn is_asked_by_name(request: &Request) -> bool {
-    let host = request.header(HOST).unwrap_or_default();
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    ["localhost", "127.0.0.1", "[::1]"].contains(&name.map_or(host, |(name, _)| name))
-}
-
-#[derive(Deserialize)]
-struct Filter {
-    to: Option<String>,
-}
-
-/// A captured mail on the wire.
-#[derive(Serialize)]
-struct Mail {
-    to: String,
-    from: String,
-    subject: String,
-    text: String,
-    html: String,
-    /// Milliseconds since the Unix epoch.
-    received_at: u64,
-}
-
-fn mails(request: &Request, mailbox: &dyn Mailbox) -> Response {
-    if !is_asked_by_name(request) {
-        return Refusal::NotFound.response(Form::Message);
-    }
-    let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
-    let Ok(filter) = request.params::<Filter>() else { return malformed() };
-    // A plus sign that was not escaped has become a space, which no address has.
-    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&to.trim().replace(' ', "+"))).transpose() else {
-        return malformed();
-    };
-    let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();
-    Json(mails).into_response()
-}
-
-impl From<CapturedMail> for Mail {
-    fn from(mail: CapturedMail) -> Self {
-        let received_at = mail.received_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            to: mail.to,
-            from: mail.from,
-            subject: mail.subject,
-            text: mail.text,
-            html: mail.html,
-            received_at: u64::try_from(received_at.as_millis()).unwrap_or(u64::MAX),
+impl Dev {
+    /// Adds the page and what it asks.
+    pub fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
+        let Self { mailbox, key, reset, stopping } = self;
+        for path in ["/dev", "/dev/mails", "/dev/mails/{number}/html", "/dev/events"] {
+            table.add(path, &[Method::GET]);
         }
+        table.add("/dev/reset", &[Method::POST]);
+        let policy = format!("{}; frame-src 'self'", docs::policy(HTML));
+        let events = Events::new(Arc::clone(&mailbox), stopping);
+        let html_of = Arc::clone(&mailbox);
+        routes
+            .at("/dev", get(make_sync(move |request| page(&request, &policy, &key))))
+            .at("/dev/mails", get(make_sync(move |request| mails::list(&request, mailbox.as_ref()))))
+            .at("/dev/mails/:number/html", get(make_sync(move |it| mails::html(&it, html_of.as_ref()))))
+            .at("/dev/events", get(make_sync(move |request| events.open(&request))))
+            .at("/dev/reset", post(make_sync(move |request| forget(&request, &reset))))
+    }
+}
+
+fn page(request: &Request, policy: &str, key: &str) -> Response {
+    let Some(host) = origin::host_for_own_page(request) else { return elsewhere() };
+    docs::page(HTML.replace("{{host}}", host).replace("{{key}}", key).into(), policy)
+}
+
+fn forget(request: &Request, reset: &(dyn Fn() + Send + Sync)) -> Response {
+    if !origin::is_own_page(request) {
+        return elsewhere();
+    }
+    reset();
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The answer to who has no business here.
+fn elsewhere() -> Response {
+    Refusal::NotFound.response(Form::Message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_into_the_page_stands_outside_of_scripts_and_styles() {
+        let filled = HTML.replace("{{host}}", "localhost:1").replace("{{key}}", "otpd_x");
+        assert_eq!(docs::policy(&filled), docs::policy(HTML));
+        assert!(!filled.contains("{{") && filled.contains("otpd_x"));
+        // What the browser runs is what was hashed: no element ends early.
+        assert_eq!(HTML.matches("</script").count(), 1);
+        assert_eq!(HTML.matches("</style").count(), 1);
     }
 }

@@ -5,6 +5,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -30,17 +31,47 @@ export async function eventually(what, condition) {
   assert.fail(`waited in vain for ${what}`);
 }
 
-/** Starts `otpd dev` on a port of its own, with no settings but its own and in an empty folder. */
-export async function startOtpd() {
+/** Starts `otpd dev` on a port of its own, with no settings but its own, or these, and in an empty folder. */
+export async function startOtpd(settings = {}, ...options) {
   const folder = await mkdtemp(join(tmpdir(), "otpd-browser-"));
-  const otpd = start(["dev"], folder, {});
+  const otpd = start(["dev", ...options], folder, settings);
   // What a newcomer would click on.
   const origin = () => /\bhttp:\/\/localhost:\d+(?=\/dev\b)/.exec(otpd.said())?.[0];
   const stop = async () => {
     await otpd.stop();
-    await rm(folder, { recursive: true });
+    await rm(folder, { recursive: true, force: true });
   };
-  return { ...(await ready(otpd, origin, stop)), stop, code: (address) => latestCode(origin(), address) };
+  const { child } = otpd;
+  return { ...(await ready(otpd, origin, stop)), stop, child, code: (address) => latestCode(origin(), address) };
+}
+
+/** A way to a service that can be cut, and led to another one. */
+export async function startLine(origin) {
+  let target = Number(new URL(origin).port);
+  const sockets = new Set();
+  const server = createServer((near) => {
+    const far = connect(target, "127.0.0.1");
+    for (const [from, to] of [[near, far], [far, near]]) {
+      sockets.add(from);
+      from.pipe(to);
+      from.on("error", () => to.destroy()).on("close", () => sockets.delete(from) && to.destroy());
+    }
+  });
+  await new Promise((resume) => server.listen(0, "127.0.0.1", resume));
+  const cut = () => sockets.forEach((socket) => socket.destroy());
+  const stop = () => {
+    cut();
+    return new Promise((resume) => server.close(resume));
+  };
+  const lead = (origin) => (target = Number(new URL(origin).port));
+  return { origin: `http://localhost:${server.address().port}`, cut, lead, stop };
+}
+
+/** Asks for a code as a script does. */
+export async function sendByScript(origin, email) {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch(`${origin}/send-otp`, { method: "POST", headers, body: JSON.stringify({ email }) });
+  assert.equal(answer.status, 200);
 }
 
 /** Starts `otpd serve` with a Redis and a mail relay of its own, and one API key. */
@@ -71,7 +102,7 @@ export async function startServe() {
     await otpd.stop();
     await end(redis);
     await new Promise((resume) => relay.close(resume));
-    await rm(folder, { recursive: true });
+    await rm(folder, { recursive: true, force: true });
   };
   const origin = () => address() && `http://${address()}`;
   const code = (to) => eventually(`a mail to ${to}`, () => mails.findLast((mail) => mail.to === to)).then(codeOf);
@@ -188,6 +219,11 @@ export async function open(browser, url, options = {}) {
   assert.equal(answer.status(), 200);
   assert.match(answer.headers()["content-security-policy"], /^default-src 'none';/);
   return { page, faults };
+}
+
+/** What went wrong, but for answers that refuse: the browser notes each of those in the console. */
+export function unexpected(faults) {
+  return faults.filter((fault) => !/Failed to load resource: the server responded with a status of 4\d\d/.test(fault));
 }
 
 /** A page must fit the width of its screen. */

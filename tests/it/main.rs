@@ -10,6 +10,7 @@
 mod attacks;
 mod availability;
 mod commands;
+mod dev;
 mod documents;
 mod faults;
 mod idempotency;

@@ -413,3 +413,26 @@ async fn what_is_under_way_at_shutdown_is_finished_and_told() {
     assert_eq!(told, mailed(&app), "who has a mail was told so, and nobody else");
     assert!(!told.is_empty());
 }
+
+#[tokio::test]
+async fn a_send_whose_caller_has_gone_is_finished_at_shutdown() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::Slow(Duration::from_millis(500)));
+    let body = json!({ "email": "a@example.com" }).to_string();
+    let head = format!(
+        "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}",
+        body.len()
+    );
+    let mut caller = app.connect().await;
+    caller.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.expect("sent");
+    app.smtp.await_mail(1).await;
+    drop(caller);
+    app.process.terminate();
+    assert!(app.process.ended().await.success());
+    // Its last words: the log is read to its end.
+    app.process.logged("a code was mailed").await;
+}
+
+fn mailed(app: &TestApp) -> BTreeSet<String> {
+    app.smtp.mails().into_iter().flat_map(|mail| mail.to).collect()
+}

@@ -1,0 +1,75 @@
+//! The captured mails on the wire: a list for scripts and tests, and the HTML of each by itself.
+//!
+//! That HTML must not become part of a page of ours: it is a document of its own, under a policy of its own, that the
+//! page shows in a frame without any right.
+
+use std::time::UNIX_EPOCH;
+
+use poem::web::Json;
+use poem::{IntoResponse as _, Request, Response};
+use serde::{Deserialize, Serialize};
+
+use super::{docs, elsewhere, origin};
+use crate::api::refusal::{Flaw, Form, Refusal};
+use crate::domain::email_address::EmailAddress;
+use crate::ports::{CapturedMail, Mailbox};
+
+/// Styles, which mails carry inline, and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'self'; sandbox";
+
+#[derive(Deserialize)]
+struct Filter {
+    to: Option<String>,
+}
+
+/// A captured mail on the wire.
+#[derive(Serialize)]
+pub struct Mail {
+    to: String,
+    from: String,
+    subject: String,
+    text: String,
+    html: String,
+    /// Milliseconds since the Unix epoch.
+    received_at: u64,
+    /// Names and values.
+    headers: Vec<(String, String)>,
+}
+
+/// The mails as JSON, newest first; those to one address where the query names it.
+pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
+    if origin::own_host(request).is_none() {
+        return elsewhere();
+    }
+    let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
+    let Ok(filter) = request.params::<Filter>() else { return malformed() };
+    // A plus sign that was not escaped has become a space, which no address has.
+    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&to.trim().replace(' ', "+"))).transpose() else {
+        return malformed();
+    };
+    let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();
+    Json(mails).into_response()
+}
+
+/// The HTML of the mail with the number in the path.
+pub fn html(request: &Request, mailbox: &dyn Mailbox) -> Response {
+    let number = request.path_params::<u64>().ok().filter(|_| origin::own_host(request).is_some());
+    let mail = mailbox.captured(None).into_iter().find(|mail| Some(mail.number) == number);
+    mail.map_or_else(elsewhere, |mail| docs::page(mail.html.into(), POLICY))
+}
+
+impl From<CapturedMail> for Mail {
+    fn from(mail: CapturedMail) -> Self {
+        let received_at = mail.received_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            to: mail.to,
+            from: mail.from,
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            received_at: u64::try_from(received_at.as_millis()).unwrap_or(u64::MAX),
+            headers: mail.headers,
+        }
+    }
+}

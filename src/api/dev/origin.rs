@@ -1,0 +1,73 @@
+//! Who asks: this machine by its own name, or a page from elsewhere.
+
+use poem::Request;
+use poem::http::header::{HOST, ORIGIN};
+
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// The host that was asked for, where it is this machine by its own name: a page elsewhere that has its own name point
+/// here must not read codes (DNS rebinding).
+pub fn own_host(request: &Request) -> Option<&str> {
+    let host = request.header(HOST)?;
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    ["localhost", "127.0.0.1", "[::1]"].contains(&name).then_some(host)
+}
+
+/// The same, unless a page of another origin asks, and be it one that may call the API.
+pub fn host_for_own_page(request: &Request) -> Option<&str> {
+    let host = own_host(request)?;
+    let mut origins = request.headers().get_all(ORIGIN).iter();
+    origins.all(|origin| *origin == format!("http://{host}")).then_some(host)
+}
+
+/// Whether a page of ours asks, or no page at all, such as curl: another site's must not change or hold anything here.
+pub fn is_own_page(request: &Request) -> bool {
+    let mut sites = request.headers().get_all(SEC_FETCH_SITE).iter();
+    host_for_own_page(request).is_some() && sites.all(|site| site == "same-origin")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(headers: &[(&str, &str)]) -> Request {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.finish()
+    }
+
+    #[test]
+    fn this_machine_has_three_names() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:1", "[::1]", "[::1]:5000"] {
+            assert_eq!(own_host(&asked(&[("host", host)])), Some(host));
+        }
+        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.x", "localhost:x", "::1", ""] {
+            assert_eq!(own_host(&asked(&[("host", host)])), None, "{host}");
+        }
+        assert_eq!(own_host(&asked(&[])), None);
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_none_of_ours() {
+        let host = ("host", "localhost:5000");
+        let ours = ("origin", "http://localhost:5000");
+        for headers in [&[host][..], &[host, ours], &[host, ours, (SEC_FETCH_SITE, "same-origin")]] {
+            assert!(is_own_page(&asked(headers)), "{headers:?}");
+        }
+        for headers in [
+            &[host, ("origin", "http://evil.example")][..],
+            &[host, ("origin", "null")],
+            &[host, ("origin", "http://localhost:5001")],
+            &[host, ("origin", "https://localhost:5000")],
+            &[host, ours, ("origin", "http://evil.example")],
+            &[host, (SEC_FETCH_SITE, "cross-site")],
+            &[host, ours, (SEC_FETCH_SITE, "same-site")],
+            &[("host", "evil.example"), ("origin", "http://evil.example")],
+        ] {
+            assert!(!is_own_page(&asked(headers)), "{headers:?}");
+        }
+    }
+}
