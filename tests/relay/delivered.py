@@ -12,7 +12,7 @@ from service import BRAND
 
 # What the Postfix of the tests itself puts on top.
 BY_POSTFIX = ["Return-Path", "X-Original-To", "Delivered-To", "Received"]
-ONCE = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type"]
+ONCE = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type", "Content-Language"]
 # The octets of a line without its end (RFC 5322 section 2.1.1).
 LINE_MAX = 998
 
@@ -63,6 +63,7 @@ class Mail:
         assert re.fullmatch(rf"<[A-Za-z0-9_-]{{22}}@{re.escape(domain)}>", self.id), self.id
         assert message["MIME-Version"] == "1.0"
         assert message["Auto-Submitted"] == "auto-generated"
+        assert message["Content-Language"] == "en"
         assert message.get_content_type() == "multipart/alternative"
         self._check_the_way(message["Received"])
 

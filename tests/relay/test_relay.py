@@ -206,7 +206,7 @@ def test_a_relay_without_starttls_is_given_no_mail_and_no_password(relay, start)
 def test_that_relay_takes_a_login_where_plaintext_is_asked_for(relay, start):
     """What is refused above is STARTTLS that is missing, and nothing else."""
     log = LogMark(relay)
-    otpd = start(service="plaintext", OTP_SMTP__TLS="none")
+    otpd = start(service="plaintext", OTP_SMTP__TLS="none", **{CA_SETTING: ""})
     assert otpd.send("plaintext@example.com") == SENT
     assert recipients(relay) == ["plaintext@example.com"]
     otpd.terminate()
