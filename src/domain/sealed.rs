@@ -149,6 +149,10 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_at_its_own_slot_under_its_own_pepper() {
+        let without = Particulars { locale: None, ..particulars() };
+        let sealed = Sealed::new(&without, &slot(3), &pepper("k1", 1)).unwrap();
+        let peppers = Peppers::new(pepper("k1", 1), vec![]).unwrap();
+        assert_eq!(sealed.open(&slot(3), &peppers).unwrap(), without);
         let sealed = Sealed::new(&particulars(), &slot(1), &pepper("k1", 1)).unwrap();
         let rotated = Peppers::new(pepper("k2", 2), vec![pepper("k1", 1)]).unwrap();
         assert_eq!(sealed.open(&slot(1), &rotated).unwrap(), particulars());

@@ -178,6 +178,8 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     assert!(log.contains("the nearest is purposes"), "{log}");
     app.reload(&two_tenants("limits = { subject_sends = \"1/60s 10/700h\" }"));
     app.logged("that takes a restart").await;
+    app.reload(&two_tenants("locale = \"fi\""));
+    app.logged("there are no words of the language").await;
     // Nothing at all is a fault too: what was there is served on.
     app.reload("[[tenants]]");
     app.logged("tenants.1.name: is missing").await;
