@@ -426,6 +426,8 @@ async fn a_send_whose_caller_has_gone_is_finished_at_shutdown() {
     let mut caller = app.connect().await;
     caller.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.expect("sent");
     app.smtp.await_mail(1).await;
+    // Reset, so that nobody waits for it any more.
+    caller.set_zero_linger().expect("set");
     drop(caller);
     app.process.terminate();
     assert!(app.process.ended().await.success());
