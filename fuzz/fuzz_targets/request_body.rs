@@ -7,7 +7,7 @@
 #![no_main]
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, RwLock};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
@@ -15,6 +15,7 @@ use otpd::adapters::clock::SystemClock;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
+use otpd::adapters::message::{Composer, Prospects};
 use otpd::api::{self, ForwardedHeader, Keys, Proxies, SimpleAccess, TenantKeys};
 use otpd::domain::api_key::{self, KeyHash};
 use otpd::domain::code::CodeLength;
@@ -22,6 +23,7 @@ use otpd::domain::code_hash::HashCost;
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
@@ -111,8 +113,9 @@ async fn answer(path: &'static str, media_type: &str, body: Vec<u8>) -> (StatusC
 fn endpoint() -> BoxEndpoint<'static> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let address = EmailAddress::parse("otpd@dev.example").expect("an address");
-    let sender = Sender { address, brand: "otpd".to_owned() };
-    let mailbox = MemoryMailbox::new(Arc::clone(&clock)).expect("whole templates");
+    let sender = Sender { address, brand: "otpd".to_owned(), locale: Locale::english() };
+    let composer = Composer::load(None, &Prospects::default()).expect("whole templates");
+    let mailbox = MemoryMailbox::new(composer, Arc::clone(&clock));
     // A hash that costs as little as one can.
     let cost = HashCost::new(8, 1).expect("a cost");
     let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
@@ -136,6 +139,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         relay_mails: RelayMails::Unlimited,
         at_once: 1,
         issuer: "otpd".to_owned(),
+        recipients: RwLock::default(),
     });
     api::endpoint(api::Parts {
         service,
@@ -157,7 +161,7 @@ fn keys() -> Keys {
     let purposes = ["login", "signup"].map(|purpose| Purpose::parse(purpose).expect("a purpose"));
     let account = Account {
         tenant: Tenant::parse("fuzz").expect("a name"),
-        sender: Sender { address, brand: "otpd".to_owned() },
+        sender: Sender { address, brand: "otpd".to_owned(), locale: Locale::english() },
         purposes: Purposes::Only(purposes.to_vec()),
         limits: limits(),
     };

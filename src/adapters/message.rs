@@ -47,6 +47,8 @@ pub enum MessageError {
 #[derive(Debug)]
 pub struct Composer {
     templates: Templates,
+    /// What is used where one of those fails after all.
+    built_in: Templates,
 }
 
 /// What the reader sees.
@@ -69,17 +71,28 @@ struct Particulars<'a> {
     valid_for: Duration,
 }
 
+/// What mails will be about, as far as it is known before there is one.
+#[derive(Debug, Default)]
+pub struct Prospects {
+    /// The brands in them.
+    pub brands: Vec<String>,
+    /// How many digits codes have; 0: as many as usual.
+    pub digits: u8,
+    /// How long codes live.
+    pub life: Duration,
+}
+
 impl Composer {
     /// Compiles the templates, those of a folder before those that are built in, and tries each of them.
     ///
     /// # Errors
     /// [`TemplateError`] names the file and what is wrong with it.
-    pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
-        let templates = Templates::load(folder)?;
+    pub fn load(folder: Option<&Path>, prospects: &Prospects) -> Result<Self, TemplateError> {
+        let (templates, built_in) = (Templates::load(folder)?, Templates::load(None)?);
         for language in templates.each() {
-            rehearse(language).map_err(|fault| language.fault(fault))?;
+            rehearse(language, prospects).map_err(|fault| language.fault(fault))?;
         }
-        Ok(Self { templates })
+        Ok(Self { templates, built_in })
     }
 
     /// Whether that tenant's mails can be in that language, or in a more general one.
@@ -92,21 +105,28 @@ impl Composer {
         self.templates.tenants()
     }
 
-    /// Renders what the reader sees.
+    /// Renders what the reader sees. A template of the operator's that fails here, though it did not when it was tried,
+    /// costs its look and not the mail.
     ///
     /// # Errors
-    /// [`MessageError`] says which part failed: never for what was tried at the start.
+    /// [`MessageError`], never for a built-in template.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
-        let english = Locale::english();
-        let wanted = mail.languages.iter().chain([&mail.sender.locale, &english]);
-        let language = self.templates.choose(&mail.tenant, wanted);
         let particulars = Particulars {
             brand: &mail.sender.brand,
             reference: mail.reference.as_ref().map(Reference::as_str),
             code: mail.code.expose(),
             valid_for: mail.valid_for,
         };
-        Ok(render(language.ok_or(MessageError::NoLanguage)?, &particulars)?)
+        let own = choose(&self.templates, mail)?;
+        let fault = match render(own, &particulars).map_err(TemplateFault::Template) {
+            Ok(content) => match inspect(&content, particulars.code) {
+                Ok(()) => return Ok(content),
+                Err(what) => TemplateFault::Outcome(what),
+            },
+            Err(fault) => fault,
+        };
+        tracing::error!(fault = own.fault(fault).to_string(), "a template failed: the built-in one is used");
+        Ok(render(choose(&self.built_in, mail)?, &particulars)?)
     }
 
     /// The whole message.
@@ -142,6 +162,13 @@ impl Composer {
     }
 }
 
+/// The first language of those that are wanted, and in the end English.
+fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>, MessageError> {
+    let english = Locale::english();
+    let wanted = mail.languages.iter().chain([&mail.sender.locale, &english]);
+    templates.choose(&mail.tenant, wanted).ok_or(MessageError::NoLanguage)
+}
+
 fn render(language: Language<'_>, about: &Particulars<'_>) -> Result<Content, minijinja::Error> {
     let seconds = about.valid_for.as_secs();
     // Whole minutes from two on; never more than what is left.
@@ -169,16 +196,21 @@ fn render(language: Language<'_>, about: &Particulars<'_>) -> Result<Content, mi
 }
 
 /// Renders a language with all that mails differ in, and looks at what comes of it.
-fn rehearse(language: Language<'_>) -> Result<(), TemplateFault> {
+fn rehearse(language: Language<'_>, prospects: &Prospects) -> Result<(), TemplateFault> {
     // It has a zero in front, which a template might lose.
-    let code = "073918";
-    let minutes = (2..=10).map(|minutes| 60 * minutes);
-    for seconds in minutes.chain([0, 1, 2, 3, 10, 11, 30, 59, 60, 100, 103, 111, 119]) {
-        for reference in [None, Some("XKT")] {
-            let valid_for = Duration::from_secs(seconds);
-            let about = Particulars { brand: "<Brand> & \"Co\"", reference, code, valid_for };
-            let content = render(language, &about).map_err(TemplateFault::Template)?;
-            inspect(&content, code).map_err(TemplateFault::Outcome)?;
+    let code = "0739184625";
+    let code = code.get(..usize::from(prospects.digits)).filter(|code| !code.is_empty()).unwrap_or("073918");
+    let minutes = (2..=10).map(Duration::from_mins);
+    let seconds = [0, 1, 2, 3, 10, 11, 30, 59, 60, 100, 103, 111, 119].map(Duration::from_secs);
+    let lives: Vec<Duration> = minutes.chain(seconds).chain([prospects.life]).collect();
+    let brands = prospects.brands.iter().map(String::as_str).chain(["<Brand> & \"Co\""]);
+    for brand in brands {
+        for valid_for in &lives {
+            for reference in [None, Some("XKT")] {
+                let about = Particulars { brand, reference, code, valid_for: *valid_for };
+                let content = render(language, &about).map_err(TemplateFault::Template)?;
+                inspect(&content, code).map_err(TemplateFault::Outcome)?;
+            }
         }
     }
     Ok(())
@@ -300,7 +332,7 @@ mod tests {
     use crate::domain::code::Code;
 
     fn composer() -> Composer {
-        Composer::load(None).unwrap()
+        Composer::load(None, &Prospects::default()).unwrap()
     }
 
     fn content(mail: &CodeMail) -> Content {
@@ -337,7 +369,7 @@ mod tests {
     }
 
     fn refused(files: &[(&str, &str)]) -> String {
-        Composer::load(Some(folder(files).path())).unwrap_err().to_string()
+        Composer::load(Some(folder(files).path()), &Prospects::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -447,7 +479,7 @@ mod tests {
             ("simple/en.toml", "subject = \"{{ code }} is your code\""),
             (".hidden", "anything"),
         ];
-        let composer = Composer::load(Some(folder(&files).path())).unwrap();
+        let composer = Composer::load(Some(folder(&files).path()), &Prospects::default()).unwrap();
         let of = |tenant: &str, tag: &str| {
             let tenant = Tenant::parse(tenant).unwrap_or(Tenant::Simple);
             composer.content(&CodeMail { tenant, ..mail_in(&[tag]) }).unwrap()
@@ -495,8 +527,44 @@ mod tests {
         assert!(said.starts_with("de.toml: undefined value"), "{said}");
         let said = refused(&[("pt-BR.toml", "subject = \"S\""), ("pt-br.toml", "subject = \"S\"")]);
         assert!(said.contains("/pt-br.toml: is the second file of that language"), "{said}");
-        let said = Composer::load(Some(Path::new("/no/such/folder"))).unwrap_err().to_string();
+        let said = Composer::load(Some(Path::new("/no/such/folder")), &Prospects::default())
+            .unwrap_err()
+            .to_string();
         assert!(said.starts_with("/no/such/folder: cannot be read: "), "{said}");
+    }
+
+    #[test]
+    fn templates_are_tried_with_the_brands_and_codes_that_mails_will_have() {
+        let prospects =
+            Prospects { brands: vec!["Acme".to_owned()], digits: 8, life: Duration::from_secs(45) };
+        for words in [
+            "subject = \"{% if '&' in brand %}x{% else %}{{ brnd }}{% endif %}\"",
+            "validity = \"{% if seconds == 45 %}{{ secs }}{% endif %}\"",
+        ] {
+            let folder = folder(&[("de.toml", words)]);
+            Composer::load(Some(folder.path()), &prospects).unwrap_err();
+            Composer::load(Some(folder.path()), &Prospects::default()).unwrap();
+        }
+        let folder = folder(&[("layout.txt", "{{ code[:6] }}")]);
+        Composer::load(Some(folder.path()), &prospects).unwrap_err();
+        let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        assert!(refused(&[("layout.txt", endless)]).contains("fuel"), "a start that never ends");
+    }
+
+    #[test]
+    fn a_template_that_fails_after_all_costs_no_mail() {
+        for words in [
+            "subject = \"{% if brand == 'Rare' %}{{ x }}{% endif %}a\"",
+            "lead = \"{% if brand == 'Rare' %}{{ code }}{% endif %}\"",
+            "subject = \"{% if brand != 'Rare' %}S{% endif %}\"",
+        ] {
+            let folder = folder(&[("de.toml", words)]);
+            let composer = Composer::load(Some(folder.path()), &Prospects::default()).unwrap();
+            let languages = vec![Locale::parse("de").unwrap()];
+            let content = composer.content(&CodeMail { languages, ..mail("Rare") }).unwrap();
+            assert!(content.text.starts_with("Ihr Code für Rare lautet:\n\n012345"), "{}", content.text);
+            assert_eq!(content.subject, "Ihr Code für Rare");
+        }
     }
 
     #[test]

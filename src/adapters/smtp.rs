@@ -4,11 +4,12 @@
 //! way a failure means that nobody has the code, after it only a reply tells. Must not hand a mail to a second relay
 //! that the first may have taken, and must not let a relay's words into a log: they repeat addresses.
 
-mod bounded;
 mod breaker;
 mod connection;
 mod fault;
 mod pool;
+mod replies;
+mod secure;
 
 use std::fmt;
 use std::time::Duration;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-pub use self::connection::{Authorities, Login, NoAuthorities, Relay, Tls};
 use self::connection::{Deadlines, Envelope, Handover};
+pub use self::connection::{Login, Relay, Tls};
 pub use self::fault::{Fault, Step};
 use self::pool::Pool;
+pub use self::secure::{Authorities, NoSecurity, Security};
 use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;

@@ -8,18 +8,32 @@ use std::{fs, iter};
 use anyhow::{Context as _, ensure};
 
 use super::DEV;
-use crate::adapters::message::Composer;
+use crate::adapters::message::{Composer, Prospects};
 use crate::adapters::smtp::{Authorities, Login, Relay, SmtpMailer, Tls};
+use crate::config::mail::Brand;
 use crate::config::{Common, Settings, smtp};
 use crate::domain::recipients::{Domains, Recipients};
 use crate::domain::tenant::Tenant;
+
+/// The most octets of a file.
+const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 /// The words and layouts of mails, in which each tenant has those of its usual language.
 ///
 /// # Errors
 /// A template is broken, a language has no words, or a folder is no tenant's; the error says which.
 pub fn composer(common: &Common) -> anyhow::Result<Composer> {
-    let composer = Composer::load(common.templates.as_deref()).context("OTP_MAIL__TEMPLATES")?;
+    let brands = common.tenants.iter().map(|tenant| &tenant.brand).chain([&common.brand]);
+    let chosen = |brand: &Brand| match brand {
+        Brand::Name(name) => Some(name.clone()),
+        Brand::SenderDomain => None,
+    };
+    let prospects = Prospects {
+        brands: brands.filter_map(chosen).collect(),
+        digits: common.codes.length.digits(),
+        life: common.codes.policy.life,
+    };
+    let composer = Composer::load(common.templates.as_deref(), &prospects).context("OTP_MAIL__TEMPLATES")?;
     let tenants = common.tenants.iter().map(|tenant| (&tenant.name, &tenant.locale));
     for (tenant, locale) in tenants.clone().chain([(&Tenant::Simple, &common.locale)]) {
         let (name, tag) = (tenant.name(), locale.as_str());
@@ -29,10 +43,10 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
              OTP_MAIL__LOCALE, or the tenant's locale, to another, or put {tag}.toml in OTP_MAIL__TEMPLATES"
         );
     }
-    let names: Vec<&str> =
+    let known: Vec<&str> =
         tenants.map(|(tenant, _)| tenant.name()).chain([Tenant::Simple.name(), DEV]).collect();
     for folder in composer.tenants() {
-        ensure!(names.contains(&folder), "OTP_MAIL__TEMPLATES: the folder {folder:?} is no tenant's");
+        ensure!(known.contains(&folder), "OTP_MAIL__TEMPLATES: the folder {folder:?} is no tenant's");
     }
     Ok(composer)
 }
@@ -51,14 +65,12 @@ pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMai
 fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
     let (authorities, place) = match &relay.authorities {
         smtp::Authorities::System => (Authorities::System, "the system's authorities".to_owned()),
-        smtp::Authorities::File(path) => {
-            (Authorities::These(fs::read(path).with_context(|| shown(path))?), shown(path))
-        }
+        smtp::Authorities::File(path) => (Authorities::These(read(path)?), shown(path)),
     };
-    let parameters = || authorities.parameters(&relay.server).context(place);
+    let security = || authorities.vouch_for(&relay.server).context(place);
     let tls = match relay.tls {
-        smtp::Tls::Implicit => Tls::Implicit(parameters()?),
-        smtp::Tls::StartTls => Tls::StartTls(parameters()?),
+        smtp::Tls::Implicit => Tls::Implicit(security()?),
+        smtp::Tls::StartTls => Tls::StartTls(security()?),
         smtp::Tls::Plaintext => Tls::Plaintext,
     };
     let login = match &relay.auth {
@@ -81,8 +93,19 @@ pub fn recipients(common: &Common) -> anyhow::Result<Recipients> {
 }
 
 fn domains(path: &Path) -> anyhow::Result<Domains> {
-    let text = fs::read_to_string(path).with_context(|| shown(path))?;
+    let text = String::from_utf8(read(path)?).with_context(|| shown(path))?;
     Domains::parse(&text).with_context(|| shown(path))
+}
+
+/// What is in a file: in nothing that might never end.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let metadata = fs::metadata(path).with_context(|| shown(path))?;
+    ensure!(
+        metadata.is_file() && metadata.len() <= FILE_MAX,
+        "{} is no file, or larger than 64 MiB",
+        shown(path)
+    );
+    fs::read(path).with_context(|| shown(path))
 }
 
 fn shown(path: &Path) -> String {

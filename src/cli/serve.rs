@@ -40,7 +40,10 @@ pub fn run(config: Option<&Path>) -> Result<(), Failure> {
 /// change nothing.
 async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, replaceable: &Replaceable) {
     while hangup.recv().await.is_some() {
-        match read_anew(config, first) {
+        // Off the loop: a long list takes its time, and a signal to stop must be heard.
+        let (config, first) = (config.map(Path::to_owned), first.clone());
+        let reading = tokio::task::spawn_blocking(move || read_anew(config.as_deref(), &first));
+        match reading.await.unwrap_or_else(|error| Err(error.to_string())) {
             Ok((tenants, recipients)) => {
                 replaceable.replace(&tenants, recipients);
                 tracing::info!(

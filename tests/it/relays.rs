@@ -250,7 +250,9 @@ async fn a_relay_that_is_down_is_left_alone_and_asked_again_later() {
 async fn ten_mails(app: &TestApp) {
     for number in 0..10 {
         let email = format!("{number}@example.com");
-        let code = app.code_for(&email).await;
+        let sent = app.send_otp(&email).await;
+        assert_eq!(sent.status, 200, "{}", app.log());
+        let code = app.smtp.last_code_to(&email);
         assert_eq!(app.verify_otp(&email, &code).await.status, 200);
     }
     assert_eq!(app.smtp.mails().len(), 10);
@@ -293,10 +295,27 @@ async fn a_relay_that_takes_few_connections_gets_every_mail_over_those() {
 
 #[tokio::test]
 async fn a_relay_that_takes_few_mails_on_a_connection_gets_another_at_once() {
-    let app = TestApp::spawn().await;
-    app.smtp.set(Fault::OneMailEach);
+    for at in ["MAIL", "RCPT", "DATA", "CONTENT"] {
+        let app = TestApp::spawn().await;
+        app.smtp.set(Fault::OneMailEach(at));
+        ten_mails(&app).await;
+        assert_eq!(app.smtp.connections(), 10, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn replies_that_are_legal_or_meant_well_are_understood() {
+    for fault in [Fault::Terse, Fault::Sloppy] {
+        for builder in [TestApp::builder(), TestApp::builder().tls(), TestApp::builder().implicit_tls()] {
+            let app = builder.spawn().await;
+            app.smtp.set(fault);
+            ten_mails(&app).await;
+            assert_eq!(app.smtp.connections(), 1, "{fault:?}");
+        }
+    }
+    let app = TestApp::builder().tls().spawn().await;
+    app.smtp.set(Fault::NoPlain);
     ten_mails(&app).await;
-    assert_eq!(app.smtp.connections(), 10);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
-use otpd::adapters::message::Composer;
+use otpd::adapters::message::{Composer, Prospects};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::HashCost;
 use otpd::domain::email_address::EmailAddress;
@@ -34,8 +34,10 @@ struct World {
 
 fn world() -> World {
     let bench = Bench::memory();
-    let mailbox =
-        Arc::new(MemoryMailbox::new(Composer::load(None).expect("whole templates"), bench.clock.clone()));
+    let mailbox = Arc::new(MemoryMailbox::new(
+        Composer::load(None, &Prospects::default()).expect("whole templates"),
+        bench.clock.clone(),
+    ));
     let name = KeyName::parse("k1").expect("a name");
     let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
     let account = |tenant| Account {

@@ -34,6 +34,11 @@ pub const HTML_LAYOUT: &str = "layout.html";
 const LAYOUTS: [(&str, &str); 2] =
     [(TEXT_LAYOUT, include_str!("layout.txt")), (HTML_LAYOUT, include_str!("layout.html"))];
 
+/// The most octets of a file.
+const FILE_MAX: u64 = 1024 * 1024;
+/// How many steps a template may take: those that are built in take a few dozen.
+const FUEL: u64 = 100_000;
+
 /// A template is broken, or is none.
 #[derive(Debug, Error)]
 #[error("{place}: {fault}")]
@@ -122,6 +127,7 @@ impl Templates {
     pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
         // None would read as a word.
         environment.set_formatter(|out, state, value| {
             if value.is_none() {
@@ -296,7 +302,7 @@ impl Sources {
     /// Reads one file.
     fn read(&mut self, path: &Path) -> Result<(), TemplateError> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let text = || fs::read_to_string(path).map_err(|error| fault(path, TemplateFault::Unreadable(error)));
+        let text = || read_text(path).map_err(|error| fault(path, TemplateFault::Unreadable(error)));
         if LAYOUTS.iter().any(|(layout, _)| *layout == name) {
             self.layouts.insert(name.to_owned(), text()?);
             return Ok(());
@@ -318,6 +324,15 @@ impl Sources {
         self.layouts.extend(own.layouts.clone());
         self
     }
+}
+
+/// The text of a file: of nothing that might never end.
+fn read_text(path: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > FILE_MAX {
+        return Err(io::Error::other("it is no file, or larger than 1 MiB"));
+    }
+    fs::read_to_string(path)
 }
 
 /// What is in a folder, but for hidden files, such as those by which Kubernetes mounts others.

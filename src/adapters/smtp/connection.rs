@@ -2,26 +2,22 @@
 //!
 //! Must not speak of a login or a message before the connection is as secure as was asked for (SEC-51).
 
-use std::time::Duration;
-use std::{fmt, io};
+use std::fmt;
+use std::future::Future;
 
-use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lettre::transport::smtp::authentication::Mechanism;
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret, SecretString};
-use thiserror::Error;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
-use super::bounded::Bounded;
 use super::fault::{Cause, Fault, Step};
-
-/// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+use super::replies::Replies;
+use super::secure::{Security, ask_for_tls, reach};
 
 /// Where the relay is and how it is spoken to.
 #[derive(Debug)]
@@ -39,9 +35,9 @@ pub struct Relay {
 /// How a connection to the relay is secured.
 pub enum Tls {
     /// TLS from the first octet (RFC 8314 section 3.3).
-    Implicit(TlsParameters),
+    Implicit(Security),
     /// STARTTLS, without which nothing is said (RFC 3207).
-    StartTls(TlsParameters),
+    StartTls(Security),
     /// Not at all: for a relay on this machine.
     Plaintext,
 }
@@ -92,105 +88,91 @@ pub struct Deadlines {
 /// An open, secured, logged-in conversation.
 pub struct Session(AsyncSmtpConnection);
 
-/// Whose certificates are believed.
-pub enum Authorities {
-    /// Those that this machine believes.
-    System,
-    /// These, and no others.
-    These(Vec<u8>),
-}
-
-/// TLS cannot be set up.
-#[derive(Debug, Error)]
-pub enum NoAuthorities {
-    /// By the certificates.
-    #[error("no certificates of authorities in PEM form")]
-    NoCertificates,
-    /// By the library.
-    #[error("TLS cannot be set up")]
-    Library(#[source] SmtpError),
-}
-
-impl Authorities {
-    /// TLS 1.2 or 1.3 to that host, its certificate and its name checked.
-    ///
-    /// # Errors
-    /// [`NoAuthorities`] where there is no certificate to check it against.
-    pub fn parameters(&self, host: &str) -> Result<TlsParameters, NoAuthorities> {
-        let builder = TlsParameters::builder(host.to_owned());
-        let builder = match self {
-            Self::System => builder,
-            Self::These(pem) => {
-                let has_one = CertificateDer::pem_slice_iter(pem).next().is_some_and(|first| first.is_ok());
-                let certificates = Certificate::from_pem(pem)
-                    .ok()
-                    .filter(|_| has_one)
-                    .ok_or(NoAuthorities::NoCertificates)?;
-                builder.certificate_store(CertificateStore::None).add_root_certificate(certificates)
-            }
-        };
-        builder.build_rustls().map_err(NoAuthorities::Library)
-    }
-}
-
 impl Relay {
-    /// Opens a conversation; `hello` is the name given in EHLO.
+    /// Opens a conversation by `deadline`; `hello` is the name given in EHLO.
     ///
     /// # Errors
     /// [`Fault`]: no connection, no TLS, or a refusal on the way to the login.
-    pub async fn connect(&self, hello: &str) -> Result<Session, Fault> {
-        let hello = ClientId::Domain(hello.to_owned());
-        let connection = match &self.tls {
-            Tls::Implicit(parameters) => {
-                let (address, parameters) = ((self.host.as_str(), self.port), Some(parameters.clone()));
-                AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT_TIMEOUT), &hello, parameters, None)
-                    .await
+    pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, Fault> {
+        let (stream, peer) = within(deadline, Step::Connect, reach(&self.host, self.port)).await?;
+        let stream: Box<dyn AsyncTokioStream> = match &self.tls {
+            Tls::Plaintext => Box::new(Replies::new(stream, peer)),
+            Tls::Implicit(security) => {
+                let secured = security.wrap(stream, Step::Connect);
+                Box::new(Replies::new(within(deadline, Step::Connect, secured).await?, peer))
             }
-            Tls::StartTls(_) | Tls::Plaintext => {
-                let stream = Box::new(Bounded::new(self.reach().await?));
-                AsyncSmtpConnection::connect_with_transport(stream, &hello).await
+            Tls::StartTls(security) => {
+                let stream = within(deadline, Step::StartTls, ask_for_tls(stream, peer, hello)).await?;
+                let secured = security.wrap(stream, Step::StartTls);
+                Box::new(Replies::greeted(within(deadline, Step::StartTls, secured).await?, peer))
             }
         };
-        let mut connection = connection.map_err(|error| Fault::from_smtp(Step::Connect, &error))?;
-        if let Tls::StartTls(parameters) = &self.tls {
-            if !connection.can_starttls() {
-                return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
-            }
-            let secured = connection.starttls(parameters.clone(), &hello).await;
-            secured.map_err(|error| Fault::from_smtp(Step::StartTls, &error))?;
-        }
+        let hello = ClientId::Domain(hello.to_owned());
+        let connecting = AsyncSmtpConnection::connect_with_transport(stream, &hello);
+        let connection = within(deadline, Step::Connect, async {
+            connecting.await.map_err(|error| Fault::from_smtp(Step::Connect, &error))
+        });
+        let mut session = Session(connection.await?);
         if let Login::Password { username, password } = &self.login {
-            let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
-            connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(|error| {
-                // The library's own fault, before a word was said: no mechanism in common.
-                let fault = Fault::from_smtp(Step::Login, &error);
-                if error.is_client() { Fault { step: Step::Login, cause: Cause::NoMechanism } } else { fault }
-            })?;
+            let login = session.log_in(username, password.expose_secret());
+            within(deadline, Step::Login, login).await?;
         }
-        Ok(Session(connection))
-    }
-
-    /// A connection to the first of the relay's addresses that can be reached.
-    async fn reach(&self) -> Result<TcpStream, Fault> {
-        let lost = |error: &io::Error| Fault { step: Step::Connect, cause: Cause::Unreachable(error.kind()) };
-        let addresses = lookup_host((self.host.as_str(), self.port)).await;
-        let addresses = addresses.map_err(|_| Fault { step: Step::Connect, cause: Cause::NoSuchHost })?;
-        let mut fault = Fault { step: Step::Connect, cause: Cause::NoSuchHost };
-        for address in addresses {
-            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).map_err(|error| lost(&error))?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => fault = lost(&error),
-                Err(_) => fault = Fault::timeout(Step::Connect),
-            }
-        }
-        Err(fault)
+        Ok(session)
     }
 }
 
+/// What comes of it, unless it takes too long.
+async fn within<T>(
+    deadline: Instant,
+    step: Step,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    timeout_at(deadline, work).await.unwrap_or(Err(Fault::timeout(step)))
+}
+
 impl Session {
+    /// By PLAIN (RFC 4616) where it is offered, else by LOGIN, whose prompts are not looked at: programs word them as they
+    /// please.
+    async fn log_in(&mut self, username: &str, password: &str) -> Result<(), Fault> {
+        let info = self.0.server_info();
+        let [plain, login] = [Mechanism::Plain, Mechanism::Login].map(|it| info.supports_auth_mechanism(it));
+        if plain {
+            let secret = Zeroizing::new(STANDARD.encode(format!("\0{username}\0{password}")));
+            let answer = self.say(&format!("AUTH PLAIN {}", *secret)).await;
+            match answer {
+                Ok(235) => return Ok(()),
+                Ok(334) => return self.end_login(&secret).await,
+                // It is offered and not known: so it is with some that know LOGIN.
+                Err(Fault { cause: Cause::Reply(code, _), .. }) if login && code == "504" => {}
+                answer => return Err(unexpected(answer)),
+            }
+        }
+        if !login {
+            return Err(Fault { step: Step::Login, cause: Cause::NoMechanism });
+        }
+        for prompted in ["AUTH LOGIN", &STANDARD.encode(username)] {
+            match self.say(prompted).await {
+                Ok(334) => {}
+                answer => return Err(unexpected(answer)),
+            }
+        }
+        self.end_login(&Zeroizing::new(STANDARD.encode(password))).await
+    }
+
+    async fn end_login(&mut self, secret: &str) -> Result<(), Fault> {
+        match self.say(secret).await {
+            Ok(235) => Ok(()),
+            answer => Err(unexpected(answer)),
+        }
+    }
+
+    /// Says a line of the login; gives the code of a reply that is no refusal.
+    async fn say(&mut self, line: &str) -> Result<u16, Fault> {
+        let line = Zeroizing::new(format!("{line}\r\n"));
+        let reply = self.0.command(&*line).await;
+        reply.map(|reply| reply.code().into()).map_err(|error| Fault::from_smtp(Step::Login, &error))
+    }
+
     /// Hands one message over. Unless this ends well, the session must be dropped.
     pub async fn hand_over(&mut self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
         let Envelope { from, to, message } = *mail;
@@ -238,6 +220,14 @@ impl Session {
         };
         Err(Handover::Refused(fault))
     }
+}
+
+/// The fault of a login that did not end in 235.
+fn unexpected(answer: Result<u16, Fault>) -> Fault {
+    answer.map_or_else(
+        |fault| fault,
+        |code| Fault { step: Step::Login, cause: Cause::Unexpected(code.to_string()) },
+    )
 }
 
 impl fmt::Debug for Tls {

@@ -49,6 +49,8 @@ pub(super) enum Cause {
     #[error("the relay does not offer AUTH PLAIN or LOGIN")]
     NoMechanism,
     #[error("TLS could not be established: {0}")]
+    Certificate(String),
+    #[error("TLS could not be established: {0}")]
     Tls(String),
     #[error("the name has no address")]
     NoSuchHost,
@@ -78,11 +80,32 @@ impl Fault {
     }
 
     pub(super) fn from_smtp(step: Step, error: &SmtpError) -> Self {
-        let cause = match error.status() {
-            Some(code) if error.is_transient() => Cause::Reply(code.to_string(), Severity::Transient),
-            Some(code) => Cause::Reply(code.to_string(), Severity::Permanent),
-            None if error.is_timeout() => Cause::Timeout,
-            None => tls_error(error).map_or(Cause::Lost, Cause::Tls),
+        if let Some(code) = error.status() {
+            return Self::reply(step, code.into());
+        }
+        // What was wrong with the connection stands inside, if that is what it was.
+        let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        io.map_or(Self { step, cause: Cause::Lost }, |error| Self::from_io(step, error))
+    }
+
+    pub(super) fn from_io(step: Step, error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let cause = match (tls, error.kind()) {
+            (Some(tls @ rustls::Error::InvalidCertificate(_)), _) => Cause::Certificate(tls.to_string()),
+            (Some(tls), _) => Cause::Tls(tls.to_string()),
+            (None, io::ErrorKind::TimedOut) => Cause::Timeout,
+            (None, io::ErrorKind::Other | io::ErrorKind::UnexpectedEof) => Cause::Lost,
+            (None, kind) => Cause::Unreachable(kind),
+        };
+        Self { step, cause }
+    }
+
+    /// A reply that refuses, or none that was expected.
+    pub(super) fn reply(step: Step, code: u16) -> Self {
+        let cause = match code {
+            400..500 => Cause::Reply(code.to_string(), Severity::Transient),
+            500..600 => Cause::Reply(code.to_string(), Severity::Permanent),
+            _ => Cause::Unexpected(code.to_string()),
         };
         Self { step, cause }
     }
@@ -99,10 +122,10 @@ impl Fault {
         matches!(self.cause, Cause::Reply(_, Severity::Transient))
     }
 
-    /// Whether TLS could not be established, as with a certificate that nobody vouches for.
+    /// Whether the relay's certificate was not believed.
     #[must_use]
-    pub fn is_about_tls(&self) -> bool {
-        matches!(self.cause, Cause::Tls(_))
+    pub fn is_about_the_certificate(&self) -> bool {
+        matches!(self.cause, Cause::Certificate(_))
     }
 
     /// Whether the relay offers no way to log in.
@@ -121,7 +144,8 @@ impl Fault {
     }
 
     /// Whether the relay has answered.
-    pub(super) fn is_an_answer(&self) -> bool {
+    #[must_use]
+    pub fn is_an_answer(&self) -> bool {
         matches!(self.cause, Cause::Reply(..) | Cause::Unexpected(_))
     }
 
@@ -131,23 +155,11 @@ impl Fault {
     }
 
     /// Whether what an old connection said may be about the connection: it has carried as much as the relay allows, or
-    /// an answer is left over from before. Until the relay has taken the sender, nothing else is sure either.
+    /// an answer is left over from before. Only these codes speak of a mailbox and nothing else (RFC 5321 section 4.2.3).
     pub(super) fn may_be_about_the_connection(&self) -> bool {
-        self.step == Step::Sender || matches!(self.cause, Cause::Unexpected(_))
+        let is_of_mailbox = |code: &str| ["550", "551", "553"].contains(&code);
+        !matches!(&self.cause, Cause::Reply(code, _) if self.step == Step::Recipient && is_of_mailbox(code))
     }
-}
-
-/// What was wrong with TLS, such as the certificate, if that is what it was: it stands inside an I/O error.
-fn tls_error(error: &SmtpError) -> Option<String> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Some(tls.to_string());
-        }
-        cause = error.source();
-    }
-    None
 }
 
 impl fmt::Display for Step {

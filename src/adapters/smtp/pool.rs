@@ -64,8 +64,7 @@ impl Pool {
 
     /// Connects and logs in.
     pub async fn connect(&self, by: Instant) -> Result<Session, Fault> {
-        let connecting = timeout_at(by, self.relay.connect(&self.hello));
-        connecting.await.unwrap_or(Err(Fault::timeout(Step::Connect)))
+        self.relay.connect(&self.hello, by).await
     }
 
     /// Tries to hand a mail over, until a connection that is not old has been asked.

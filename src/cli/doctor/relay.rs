@@ -2,10 +2,11 @@
 //!
 //! Must send nothing but the mail that was asked for, whose code opens nothing.
 
+use std::error::Error as _;
 use std::iter;
 
 use super::provider::{self, Provider};
-use crate::adapters::message::Composer;
+use crate::adapters::message::{Composer, Prospects};
 use crate::adapters::smtp::{Fault, SmtpMailer, Step};
 use crate::app;
 use crate::config::{Settings, smtp};
@@ -31,7 +32,7 @@ pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec
         Err(error) => Err(format!("words and layouts of mails: {error:#}")),
     };
     // The relays are worth a look all the same.
-    let composer = composer.or_else(|_| Ok(Composer::load(None)?));
+    let composer = composer.or_else(|_| Ok(Composer::load(None, &Prospects::default())?));
     let mut findings = match composer.and_then(|composer| app::mailer(settings, composer)) {
         Ok(mailer) => {
             let mut findings = vec![words];
@@ -95,13 +96,17 @@ fn for_fallback(advice: &str) -> String {
 /// What usually helps.
 fn cure(fault: &Fault, relay: &smtp::Relay, provider: Option<&Provider>) -> String {
     let general = match fault.step() {
-        _ if fault.is_about_tls() => {
+        _ if fault.is_about_the_certificate() => {
             "its certificate must be for SMTP_SERVER and from an authority that this machine trusts; \
              OTP_SMTP__CA_FILE names a file with others"
         }
         Step::Login if fault.is_about_mechanisms() => {
             "set OTP_SMTP__AUTH=none for a relay without a login; else check SMTP_PORT: many relays offer a login on \
              587 or 465 only"
+        }
+        Step::Connect if fault.is_an_answer() => {
+            "the relay answers and turns this machine away: whoever runs it must let this address in, or it takes mail \
+             on another port"
         }
         Step::Connect if relay.tls == smtp::Tls::Implicit => {
             "check SMTP_SERVER and SMTP_PORT (465 for implicit TLS, 587 for STARTTLS), and that no firewall is between; \
@@ -130,7 +135,7 @@ fn cure(fault: &Fault, relay: &smtp::Relay, provider: Option<&Provider>) -> Stri
         }
         Step::Sender | Step::Recipient | Step::Data | Step::Message => provider.mail.to_owned(),
     };
-    if fault.is_about_tls() { general.to_owned() } else { theirs }
+    if fault.is_about_the_certificate() { general.to_owned() } else { theirs }
 }
 
 /// Sends a mail as people get it.
@@ -146,15 +151,16 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
         languages: Vec::new(),
     };
     match mailer.deliver(&mail).await {
-        Delivery::Accepted => Ok("test mail: taken by the relay; its code opens nothing. Where it does not arrive, look \
+        Delivery::Accepted => Ok("test mail: taken by a relay; its code opens nothing. Where it does not arrive, look \
                                   among the spam, and whether SPF, DKIM and DMARC are set for the domain of EMAIL_SENDER"
             .to_owned()),
         Delivery::Refused(error) => {
             // Where there are two, it is not known whose refusal it is.
-            let provider = provider::of(&settings.smtp.relay.server).filter(|_| settings.smtp.fallbacks.is_empty());
-            let advice = provider
-                .map_or("check EMAIL_SENDER, and what the login may send", |provider| provider.mail);
-            Err(format!("test mail: {}\n      {advice}", causes(&error)))
+            let relay = &settings.smtp.relay;
+            let provider = provider::of(&relay.server).filter(|_| settings.smtp.fallbacks.is_empty());
+            let fault = error.source().and_then(|source| source.downcast_ref::<Fault>());
+            let advice = fault.map(|fault| format!("\n      {}", cure(fault, relay, provider)));
+            Err(format!("test mail: {}{}", causes(&error), advice.unwrap_or_default()))
         }
         Delivery::Unknown(error) => Err(format!("test mail: {}; it may arrive all the same", causes(&error))),
     }

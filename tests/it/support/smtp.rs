@@ -70,8 +70,14 @@ pub enum Fault {
         /// How long.
         delay: Duration,
     },
-    /// Takes one mail on each connection, and 452 to the next MAIL.
-    OneMailEach,
+    /// Takes one mail on each connection, and refuses the next at that command.
+    OneMailEach(&'static str),
+    /// Replies without a text, as the standard allows (RFC 5321 section 4.2).
+    Terse,
+    /// Ends lines with LF alone, writes keywords in lower case and texts in Latin-1.
+    Sloppy,
+    /// Offers AUTH PLAIN and does not know it; prompts of its own for LOGIN.
+    NoPlain,
     /// Says something more in the clear behind its go-ahead for TLS, as who sits in between would (RFC 3207 section 4.2).
     SpeaksBeforeTls,
 }

@@ -62,6 +62,8 @@ impl Connection {
             Fault::EndlessLine => loop {
                 self.stream.write_all(&[b'2'; 4096]).await?;
             },
+            Fault::Terse => self.stream.write_all(terse(reply).as_bytes()).await?,
+            Fault::Sloppy => self.stream.write_all(&sloppy(reply)).await?,
             _ => self.stream.write_all(format!("{reply}\r\n").as_bytes()).await?,
         }
         self.stream.flush().await
@@ -108,4 +110,22 @@ pub(super) fn text(bytes: &[u8]) -> String {
 
 pub(super) fn ended() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
+}
+
+/// The codes alone; but a challenge, and what EHLO offers, must be said.
+fn terse(reply: &str) -> String {
+    let lines = reply.split("\r\n").map(|line| match line.as_bytes().get(..4) {
+        Some(b"334 " | b"250-") => format!("{line}\r\n"),
+        _ => format!("{}\r\n", &line[..3]),
+    });
+    lines.collect()
+}
+
+/// In lower case, an o with two dots in Latin-1 behind each text, and half of the line's end.
+fn sloppy(reply: &str) -> Vec<u8> {
+    let lines = reply.split("\r\n").map(|line| match line.as_bytes().get(..4) {
+        Some(b"334 ") => format!("{line}\n").into_bytes(),
+        _ => [line.to_ascii_lowercase().replace("auth ", "auth=").as_bytes(), b" \xf6\n"].concat(),
+    });
+    lines.collect::<Vec<_>>().concat()
 }

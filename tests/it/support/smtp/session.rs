@@ -82,8 +82,8 @@ impl Session {
                 self.connection.reply("421 4.3.2 Shutting down").await?;
                 return Err(self.connection.close().await);
             }
-            "MAIL" if self.mails > 0 && self.shared.fault() == Fault::OneMailEach => {
-                "452 4.5.3 Too many mails".to_owned()
+            verb if self.mails > 0 && self.shared.fault() == Fault::OneMailEach(verb_of(verb)) => {
+                "554 5.7.0 Too many mails".to_owned()
             }
             "MAIL" => self.mail(arguments).to_owned(),
             "RCPT" => self.rcpt(arguments).to_owned(),
@@ -159,6 +159,7 @@ impl Session {
         }
         let (mechanism, initial) = arguments.split_once(' ').unwrap_or((arguments, ""));
         let response = match mechanism.to_ascii_uppercase().as_str() {
+            "PLAIN" if self.shared.fault() == Fault::NoPlain => return Ok("504 5.5.4 Not that one"),
             "PLAIN" => self.plain_response(initial).await?,
             "LOGIN" => self.login_response(initial).await?,
             _ => return Ok("504 5.5.4 Unknown mechanism"),
@@ -187,6 +188,7 @@ impl Session {
 
     async fn login_response(&mut self, initial: &str) -> io::Result<Option<(String, String)>> {
         let user = match initial {
+            "" if self.shared.fault() == Fault::NoPlain => self.connection.challenge("Who is there?").await?,
             "" => self.connection.challenge("Username:").await?,
             initial => decode(initial),
         };
@@ -252,6 +254,9 @@ impl Session {
         self.connection.reply("354 End data with <CR><LF>.<CR><LF>").await?;
         let raw = self.content().await?;
         let envelope = self.end_transaction().ok_or_else(ended)?;
+        if self.mails > 0 && self.shared.fault() == Fault::OneMailEach("CONTENT") {
+            return Ok("452 4.5.3 Too many mails");
+        }
         if self.shared.fault() == Fault::RefuseContent {
             return Ok("554 5.7.1 Message refused");
         }
@@ -313,6 +318,11 @@ impl Session {
             line = self.connection.line() => Ok(text(&line?).trim_end().to_owned()),
         }
     }
+}
+
+/// The commands that a connection may refuse once it has carried a mail.
+fn verb_of(verb: &str) -> &'static str {
+    ["MAIL", "RCPT", "DATA"].into_iter().find(|known| *known == verb).unwrap_or("another")
 }
 
 /// The address in `FROM:<address> PARAMETERS`, and the parameters.

@@ -1,0 +1,250 @@
+//! A relay's replies, as the mail library can read them: in plain form, one line at a time, and none without a question.
+//!
+//! RFC 5321 section 4.2 allows a reply without text, and relays are seen to end lines with LF alone or to write in other
+//! character sets; the library takes all of that for a broken connection, and goes on for ever over a reply that does not
+//! end. What stands behind a reply, or comes before it was asked for, would be taken for the answer to the next command.
+//! Must not change a code.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use lettre::transport::smtp::client::AsyncTokioStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The most octets, and the most lines, that a relay may send before it is spoken to again. Replies take a few hundred;
+/// what the library spends on one grows with the square of its lines.
+const MOST_OCTETS: usize = 16 * 1024;
+const MOST_LINES: usize = 128;
+/// The most of a line's text that is handed on.
+const TEXT_MAX: usize = 500;
+
+/// A connection whose replies are read like that; what is written goes through as it is.
+#[derive(Debug)]
+pub struct Replies<S> {
+    stream: S,
+    peer: SocketAddr,
+    /// As it came, up to and behind the next end of a line.
+    raw: VecDeque<u8>,
+    /// A line that is being handed on.
+    line: VecDeque<u8>,
+    octets: usize,
+    lines: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
+    /// The replies on that connection.
+    pub fn new(stream: S, peer: SocketAddr) -> Self {
+        Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), octets: 0, lines: 0 }
+    }
+
+    /// The same where the relay has greeted already, before TLS: the library waits for a greeting.
+    pub fn greeted(stream: S, peer: SocketAddr) -> Self {
+        Self { line: b"220 \r\n".iter().copied().collect(), ..Self::new(stream, peer) }
+    }
+
+    /// The connection itself.
+    ///
+    /// # Errors
+    /// The relay has said more than was read.
+    pub fn into_inner(self) -> io::Result<S> {
+        if self.has_unread() { Err(out_of_turn()) } else { Ok(self.stream) }
+    }
+
+    fn has_unread(&self) -> bool {
+        !self.line.is_empty() || !self.raw.is_empty()
+    }
+
+    /// Reads what there is; gives how much.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut chunk = [0; 1024];
+        let mut more = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut more))?;
+        self.raw.extend(more.filled());
+        self.octets += more.filled().len();
+        Poll::Ready(Ok(more.filled().len()))
+    }
+
+    /// Makes the next whole line ready to be handed on; `false` at the end of the connection.
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            if let Some(end) = self.raw.iter().position(|octet| *octet == b'\n') {
+                let line: Vec<u8> = self.raw.drain(..=end).collect();
+                self.line = plain(&line).into();
+                self.lines += 1;
+                return Poll::Ready(Ok(true));
+            }
+            if self.octets > MOST_OCTETS || self.lines > MOST_LINES {
+                return Poll::Ready(Err(io::Error::other("the relay says too much")));
+            }
+            if ready!(self.poll_more(cx))? == 0 {
+                return Poll::Ready(Ok(false));
+            }
+        }
+    }
+}
+
+/// A reply's line with a code, what follows it, printable text, and CR LF. The keywords of an EHLO reply, which are the same
+/// in any case (RFC 5321 section 2.4), come in upper case, and `AUTH=`, of an old draft, as `AUTH`.
+fn plain(line: &[u8]) -> Vec<u8> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let (code, rest) = line.split_at(line.len().min(3));
+    let (separator, text) = rest.split_first().unwrap_or((&b' ', b""));
+    let text = text.iter().take(TEXT_MAX);
+    let text = text.map(|octet| if matches!(octet, b' '..=b'~') { *octet } else { b'?' });
+    let text: Vec<u8> = text.collect();
+    let text = if code == b"250" { keywords(&text) } else { text };
+    [code, &[*separator], &text, b"\r\n"].concat()
+}
+
+fn keywords(text: &[u8]) -> Vec<u8> {
+    let text = text.to_ascii_uppercase();
+    match text.strip_prefix(b"AUTH=") {
+        Some(mechanisms) => [b"AUTH ", mechanisms].concat(),
+        None => text,
+    }
+}
+
+fn out_of_turn() -> io::Error {
+    io::Error::other("the relay speaks out of turn")
+}
+
+impl<S> AsyncTokioStream for Replies<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + Sync + std::fmt::Debug,
+{
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Replies<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.line.is_empty() && !ready!(self.poll_line(cx))? {
+            return Poll::Ready(Ok(()));
+        }
+        while buf.remaining() > 0
+            && let Some(octet) = self.line.pop_front()
+        {
+            buf.put_slice(&[octet]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Replies<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // Also what has arrived and was not read yet.
+        if self.has_unread() || self.poll_more(cx)?.is_ready() {
+            return Poll::Ready(Err(out_of_turn()));
+        }
+        (self.octets, self.lines) = (0, 0);
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 25);
+
+    /// A connection whose relay has sent that.
+    async fn after(said: &[u8]) -> (Replies<DuplexStream>, DuplexStream) {
+        let (ours, mut theirs) = duplex(1024 * 1024);
+        theirs.write_all(said).await.unwrap();
+        (Replies::new(ours, PEER), theirs)
+    }
+
+    async fn read(replies: &mut Replies<DuplexStream>) -> io::Result<String> {
+        let mut chunk = [0; 1024];
+        let count = replies.read(&mut chunk).await?;
+        Ok(String::from_utf8(chunk[..count].to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn one_line_is_read_at_a_time_and_nothing_is_said_over_another() {
+        let (mut replies, _relay) = after(b"220-a\r\n220 go\n220-x\r\n250 AUTH LOGIN\r\n").await;
+        for (line, is_last) in
+            [("220-a", false), ("220 go", false), ("220-x", false), ("250 AUTH LOGIN", true)]
+        {
+            assert_eq!(read(&mut replies).await.unwrap(), format!("{line}\r\n"));
+            assert_eq!(replies.write_all(b"EHLO a\r\n").await.is_ok(), is_last);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_unasked_ends_the_connection_though_nobody_reads_it() {
+        let (mut replies, mut relay) = after(b"220 a\r\n").await;
+        read(&mut replies).await.unwrap();
+        replies.write_all(b"NOOP\r\n").await.unwrap();
+        relay.write_all(b"250 ok\r\n").await.unwrap();
+        assert_eq!(read(&mut replies).await.unwrap(), "250 OK\r\n");
+        relay.write_all(b"250 once more\r\n").await.unwrap();
+        replies.write_all(b"MAIL\r\n").await.unwrap_err();
+
+        let (mut replies, relay) = after(b"").await;
+        drop(relay);
+        replies.write_all(b"MAIL\r\n").await.expect_err("it has ended");
+        let (replies, _relay) = after(b"").await;
+        replies.into_inner().unwrap();
+        let (mut replies, _relay) = after(b"220 a\r\n250 b\r\n").await;
+        read(&mut replies).await.unwrap();
+        replies.into_inner().expect_err("more was said");
+    }
+
+    #[test]
+    fn lines_come_in_the_form_that_the_library_knows() {
+        for (line, expected) in [
+            (&b"250\r\n"[..], "250 \r\n"),
+            (b"354\n", "354 \r\n"),
+            (b"550 No m\xfcller\r\n", "550 No m?ller\r\n"),
+            (b"250-auth=login Plain\r\n", "250-AUTH LOGIN PLAIN\r\n"),
+            (b"334 dXNlcg==\r\n", "334 dXNlcg==\r\n"),
+            (b"2\r\n", "2 \r\n"),
+            (b"\r\n", " \r\n"),
+        ] {
+            assert_eq!(String::from_utf8(plain(line)).unwrap(), expected);
+        }
+        assert_eq!(plain(&[b'2'; 5000]).len(), 3 + 1 + TEXT_MAX + 2);
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_does_not_end_is_not_listened_to() {
+        for said in [vec![b'2'; 2 * MOST_OCTETS], b"250-\r\n".repeat(2 * MOST_LINES)] {
+            let (mut replies, _relay) = after(&said).await;
+            let mut heard = 0;
+            while let Ok(line) = read(&mut replies).await {
+                heard += line.len();
+                assert!(heard <= 2 * MOST_OCTETS);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_handed_on_in_short_and_printable(line in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let plain = plain(&line);
+            prop_assert!(plain.ends_with(b"\r\n") && plain.len() <= 3 + 1 + TEXT_MAX + 2);
+            prop_assert_eq!(&plain[..line.len().min(3)], &line[..line.len().min(3)]);
+        }
+    }
+}

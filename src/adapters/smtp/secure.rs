@@ -1,0 +1,178 @@
+//! The way to a secured connection: name, TCP, and TLS from the first octet or by STARTTLS.
+//!
+//! STARTTLS is asked for here and not by the mail library, which keeps what it has read across the change to TLS. Must say
+//! nothing but EHLO and STARTTLS before TLS stands, where TLS is asked for (SEC-51).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::fault::{Cause, Fault, Step};
+use super::replies::Replies;
+
+/// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whose certificates are believed.
+pub enum Authorities {
+    /// Those that this machine believes.
+    System,
+    /// These, and no others.
+    These(Vec<u8>),
+}
+
+/// TLS 1.2 or 1.3 to one relay, its certificate and its name checked.
+#[derive(Clone)]
+pub struct Security {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+/// TLS cannot be set up.
+#[derive(Debug, Error)]
+pub enum NoSecurity {
+    /// There is nobody to vouch for the relay.
+    #[error("no certificates of authorities in PEM form")]
+    NoCertificates,
+    /// A certificate is none.
+    #[error("a certificate cannot be used")]
+    Certificate(#[source] rustls::Error),
+    /// The relay's name is none that a certificate could have.
+    #[error("no certificate can be for that host")]
+    Name,
+    /// By the library.
+    #[error("TLS cannot be set up")]
+    Library(#[source] rustls::Error),
+}
+
+impl Authorities {
+    /// TLS to that host, for which these must vouch.
+    ///
+    /// # Errors
+    /// [`NoSecurity`] says why there is none.
+    pub fn vouch_for(&self, host: &str) -> Result<Security, NoSecurity> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::System => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+            Self::These(pem) => {
+                for certificate in CertificateDer::pem_slice_iter(pem) {
+                    let certificate = certificate.map_err(|_| NoSecurity::NoCertificates)?;
+                    roots.add(certificate).map_err(NoSecurity::Certificate)?;
+                }
+                if roots.is_empty() {
+                    return Err(NoSecurity::NoCertificates);
+                }
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(NoSecurity::Library)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| NoSecurity::Name)?;
+        Ok(Security { connector: TlsConnector::from(Arc::new(config)), name })
+    }
+}
+
+impl Security {
+    /// TLS over that connection, from its first octet.
+    ///
+    /// # Errors
+    /// [`Fault`]: the relay speaks no TLS, or its certificate is not believed.
+    pub async fn wrap(&self, stream: TcpStream, step: Step) -> Result<TlsStream<TcpStream>, Fault> {
+        let secured = self.connector.connect(self.name.clone(), stream).await;
+        secured.map_err(|error| Fault::from_io(step, &error))
+    }
+}
+
+/// A connection to the first of the relay's addresses that can be reached.
+pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Fault> {
+    let addresses = lookup_host((host, port)).await;
+    let addresses = addresses.map_err(|_| Fault { step: Step::Connect, cause: Cause::NoSuchHost })?;
+    let mut fault = Fault { step: Step::Connect, cause: Cause::NoSuchHost };
+    for address in addresses {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(|error| Fault::from_io(Step::Connect, &error))?;
+                return Ok((stream, address));
+            }
+            Ok(Err(error)) => fault = Fault::from_io(Step::Connect, &error),
+            Err(_) => fault = Fault::timeout(Step::Connect),
+        }
+    }
+    Err(fault)
+}
+
+/// Greets, asks for STARTTLS and gives the connection back, ready for TLS: nothing may have been said behind the go-ahead
+/// (RFC 3207 section 4.2).
+pub async fn ask_for_tls(stream: TcpStream, peer: SocketAddr, hello: &str) -> Result<TcpStream, Fault> {
+    let mut replies = Replies::new(stream, peer);
+    expect(&mut replies, Step::Connect, 220).await?;
+    let offers = ask(&mut replies, Step::Connect, &format!("EHLO {hello}"), 250).await?;
+    if !offers.iter().any(|offer| offer.split(' ').next() == Some("STARTTLS")) {
+        return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
+    }
+    ask(&mut replies, Step::StartTls, "STARTTLS", 220).await?;
+    replies.into_inner().map_err(|error| Fault::from_io(Step::StartTls, &error))
+}
+
+async fn ask<S>(
+    replies: &mut Replies<S>,
+    step: Step,
+    command: &str,
+    expected: u16,
+) -> Result<Vec<String>, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let written = replies.write_all(format!("{command}\r\n").as_bytes()).await;
+    written.map_err(|error| Fault::from_io(step, &error))?;
+    expect(replies, step, expected).await
+}
+
+/// The texts of a reply that has the expected code.
+async fn expect<S>(replies: &mut Replies<S>, step: Step, expected: u16) -> Result<Vec<String>, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // It holds one line at most: more is not handed on at a time.
+    let mut reader = BufReader::new(replies);
+    let mut texts = Vec::new();
+    loop {
+        let mut line = String::new();
+        let read = reader.read_line(&mut line).await;
+        if read.map_err(|error| Fault::from_io(step, &error))? == 0 {
+            return Err(Fault { step, cause: Cause::Lost });
+        }
+        let (code, rest) = line.split_at_checked(3).ok_or(Fault { step, cause: Cause::Lost })?;
+        texts.push(rest.get(1..).unwrap_or_default().trim_end().to_owned());
+        if rest.starts_with('-') {
+            continue;
+        }
+        return match code.parse() {
+            Ok(code) if code == expected => Ok(texts),
+            Ok(code) => Err(Fault::reply(step, code)),
+            Err(_) => Err(Fault { step, cause: Cause::Lost }),
+        };
+    }
+}
+
+impl fmt::Debug for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Security").field("name", &self.name).finish_non_exhaustive()
+    }
+}
