@@ -3,6 +3,8 @@
 //! Must not put a link, an image or any text of a caller into a mail by itself; the code stands once in each part, and in
 //! the subject only where the operator's own words put it there (SEC-46 to SEC-49).
 
+mod headers;
+mod sources;
 mod templates;
 
 use std::collections::BTreeMap;
@@ -11,18 +13,18 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use lettre::message::header::{self, ContentType, Header, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
-use lettre::{Address, Message};
+use lettre::Message;
+use lettre::message::header::ContentType;
+use lettre::message::{Mailbox, MultiPart, SinglePart};
 use minijinja::{Value, context};
 use thiserror::Error;
 
+use self::headers::{AutoSubmitted, ContentLanguage, From, mailbox};
+use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, WORDS};
 pub use self::templates::TemplateError;
-use self::templates::{HTML_LAYOUT, Language, TEXT_LAYOUT, TemplateFault, Templates, WORDS};
-use crate::domain::email_address::EmailAddress;
+use self::templates::{Language, TemplateFault, Templates};
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
-use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::ports::CodeMail;
 
@@ -248,80 +250,6 @@ fn part(content_type: ContentType, body: String) -> SinglePart {
     SinglePart::builder().header(content_type).body(body)
 }
 
-/// Who the mail is from. A name that is all ASCII is quoted, which is good for any of them: the mail library leaves a dot
-/// bare, which RFC 5322 (section 4.1) forbids to write. It encodes all other names.
-#[derive(Clone)]
-struct From(HeaderValue);
-
-impl From {
-    fn new(sender: &Sender) -> Result<Self, MessageError> {
-        let mailbox = Mailbox::new(Some(sender.brand.clone()), mailbox(&sender.address)?);
-        if !sender.brand.is_ascii() {
-            return Ok(Self(header::From::from(Mailboxes::from(mailbox)).display()));
-        }
-        let name = sender.brand.replace('\\', "\\\\").replace('"', "\\\"");
-        let text = format!("\"{name}\" <{}>", sender.address.as_str());
-        Ok(Self(HeaderValue::dangerous_new_pre_encoded(Self::name(), text.clone(), text)))
-    }
-}
-
-impl Header for From {
-    fn name() -> HeaderName {
-        header::From::name()
-    }
-
-    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self(HeaderValue::new(Self::name(), text.to_owned())))
-    }
-
-    fn display(&self) -> HeaderValue {
-        self.0.clone()
-    }
-}
-
-fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
-    address
-        .as_str()
-        .parse()
-        .map_err(|error: lettre::address::AddressError| MessageError::Header(error.into()))
-}
-
-/// `Auto-Submitted: auto-generated` (RFC 3834 section 5): no out-of-office reply to this mail.
-#[derive(Clone)]
-struct AutoSubmitted;
-
-impl Header for AutoSubmitted {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Auto-Submitted")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self)
-    }
-
-    fn display(&self) -> HeaderValue {
-        HeaderValue::new(Self::name(), "auto-generated".to_owned())
-    }
-}
-
-/// In which language the mail is (RFC 3282).
-#[derive(Clone)]
-struct ContentLanguage(String);
-
-impl Header for ContentLanguage {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Content-Language")
-    }
-
-    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self(text.to_owned()))
-    }
-
-    fn display(&self) -> HeaderValue {
-        HeaderValue::new(Self::name(), self.0.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -330,6 +258,8 @@ mod tests {
 
     use super::*;
     use crate::domain::code::Code;
+    use crate::domain::email_address::EmailAddress;
+    use crate::domain::sender::Sender;
 
     fn composer() -> Composer {
         Composer::load(None, &Prospects::default()).unwrap()

@@ -137,9 +137,9 @@ impl Session {
         let info = self.0.server_info();
         let [plain, login] = [Mechanism::Plain, Mechanism::Login].map(|it| info.supports_auth_mechanism(it));
         if plain {
-            let secret = Zeroizing::new(STANDARD.encode(format!("\0{username}\0{password}")));
-            let answer = self.say(&format!("AUTH PLAIN {}", *secret)).await;
-            match answer {
+            let secret = Zeroizing::new(format!("\0{username}\0{password}"));
+            let secret = Zeroizing::new(STANDARD.encode(&*secret));
+            match self.say(&Zeroizing::new(format!("AUTH PLAIN {}", *secret))).await {
                 Ok(235) => return Ok(()),
                 Ok(334) => return self.end_login(&secret).await,
                 // It is offered and not known: so it is with some that know LOGIN.

@@ -1,0 +1,93 @@
+//! The headers that the mail library does not write as they should be.
+//!
+//! Must not write anything of a caller's but the recipient's address.
+
+use lettre::Address;
+use lettre::message::header::{self, Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Mailboxes};
+
+use super::MessageError;
+use crate::domain::email_address::EmailAddress;
+use crate::domain::sender::Sender;
+
+/// Who the mail is from. A name that is all ASCII is quoted, which is good for any of them: the mail library leaves a dot
+/// bare, which RFC 5322 (section 4.1) forbids to write. It encodes all other names.
+#[derive(Clone)]
+pub struct From(HeaderValue);
+
+impl From {
+    /// The header for mails of that sender.
+    ///
+    /// # Errors
+    /// [`MessageError`], never for an address that was parsed.
+    pub fn new(sender: &Sender) -> Result<Self, MessageError> {
+        let mailbox = Mailbox::new(Some(sender.brand.clone()), mailbox(&sender.address)?);
+        if !sender.brand.is_ascii() {
+            return Ok(Self(header::From::from(Mailboxes::from(mailbox)).display()));
+        }
+        let name = sender.brand.replace('\\', "\\\\").replace('"', "\\\"");
+        let text = format!("\"{name}\" <{}>", sender.address.as_str());
+        Ok(Self(HeaderValue::dangerous_new_pre_encoded(Self::name(), text.clone(), text)))
+    }
+}
+
+impl Header for From {
+    fn name() -> HeaderName {
+        header::From::name()
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(HeaderValue::new(Self::name(), text.to_owned())))
+    }
+
+    fn display(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// An address, to the mail library.
+///
+/// # Errors
+/// [`MessageError`], never for an address that was parsed.
+pub fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
+    address
+        .as_str()
+        .parse()
+        .map_err(|error: lettre::address::AddressError| MessageError::Header(error.into()))
+}
+
+/// `Auto-Submitted: auto-generated` (RFC 3834 section 5): no out-of-office reply to this mail.
+#[derive(Clone)]
+pub struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// In which language the mail is (RFC 3282).
+#[derive(Clone)]
+pub struct ContentLanguage(pub String);
+
+impl Header for ContentLanguage {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Content-Language")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), self.0.clone())
+    }
+}
