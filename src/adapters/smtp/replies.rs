@@ -104,6 +104,8 @@ fn keywords(text: &[u8]) -> Vec<u8> {
     let text = text.to_ascii_uppercase();
     match text.strip_prefix(b"AUTH=") {
         Some(mechanisms) => [b"AUTH ", mechanisms].concat(),
+        // The library wants a name in the reply to EHLO.
+        None if text.is_empty() => b"OK".to_vec(),
         None => text,
     }
 }
@@ -214,7 +216,7 @@ mod tests {
     #[test]
     fn lines_come_in_the_form_that_the_library_knows() {
         for (line, expected) in [
-            (&b"250\r\n"[..], "250 \r\n"),
+            (&b"250\r\n"[..], "250 OK\r\n"),
             (b"354\n", "354 \r\n"),
             (b"550 No m\xfcller\r\n", "550 No m?ller\r\n"),
             (b"250-auth=login Plain\r\n", "250-AUTH LOGIN PLAIN\r\n"),
