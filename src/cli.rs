@@ -129,7 +129,13 @@ fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::Log) 
 /// Runs a future to its end on all cores.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(future)).map_err(Failure::Other)
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let outcome = runtime.block_on(future);
+        // What is still being read, such as a long list, is not waited for.
+        runtime.shutdown_background();
+        outcome
+    });
+    outcome.map_err(Failure::Other)
 }
 
 /// Done at the first SIGTERM or SIGINT.

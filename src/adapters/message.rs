@@ -7,7 +7,7 @@ mod headers;
 mod sources;
 mod templates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ struct Particulars<'a> {
 #[derive(Debug, Default)]
 pub struct Prospects {
     /// The brands in them.
-    pub brands: Vec<String>,
+    pub brands: BTreeSet<String>,
     /// How many digits codes have; 0: as many as usual.
     pub digits: u8,
     /// How long codes live.
@@ -127,7 +127,9 @@ impl Composer {
             },
             Err(fault) => fault,
         };
-        tracing::error!(fault = own.fault(fault).to_string(), "a template failed: the built-in one is used");
+        // In words of ours: those of the template engine may repeat the code.
+        let (language, fault) = (own.tag, fault.kind());
+        tracing::error!(language, fault, "a template failed: the built-in one is used");
         Ok(render(choose(&self.built_in, mail)?, &particulars)?)
     }
 
@@ -205,14 +207,14 @@ fn rehearse(language: Language<'_>, prospects: &Prospects) -> Result<(), Templat
     let minutes = (2..=10).map(Duration::from_mins);
     let seconds = [0, 1, 2, 3, 10, 11, 30, 59, 60, 100, 103, 111, 119].map(Duration::from_secs);
     let lives: Vec<Duration> = minutes.chain(seconds).chain([prospects.life]).collect();
-    let brands = prospects.brands.iter().map(String::as_str).chain(["<Brand> & \"Co\""]);
-    for brand in brands {
-        for valid_for in &lives {
-            for reference in [None, Some("XKT")] {
-                let about = Particulars { brand, reference, code, valid_for: *valid_for };
-                let content = render(language, &about).map_err(TemplateFault::Template)?;
-                inspect(&content, code).map_err(TemplateFault::Outcome)?;
-            }
+    // All lives with one brand, and all brands with one life.
+    let odd = lives.into_iter().map(|life| ("<Brand> & \"Co\"", life));
+    let real = prospects.brands.iter().map(|brand| (brand.as_str(), prospects.life));
+    for (brand, valid_for) in odd.chain(real) {
+        for reference in [None, Some("XKT")] {
+            let about = Particulars { brand, reference, code, valid_for };
+            let content = render(language, &about).map_err(TemplateFault::Template)?;
+            inspect(&content, code).map_err(TemplateFault::Outcome)?;
         }
     }
     Ok(())
@@ -466,7 +468,7 @@ mod tests {
     #[test]
     fn templates_are_tried_with_the_brands_and_codes_that_mails_will_have() {
         let prospects =
-            Prospects { brands: vec!["Acme".to_owned()], digits: 8, life: Duration::from_secs(45) };
+            Prospects { brands: ["Acme".to_owned()].into(), digits: 8, life: Duration::from_secs(45) };
         for words in [
             "subject = \"{% if '&' in brand %}x{% else %}{{ brnd }}{% endif %}\"",
             "validity = \"{% if seconds == 45 %}{{ secs }}{% endif %}\"",

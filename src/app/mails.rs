@@ -64,7 +64,9 @@ pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMai
 
 fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
     let (authorities, place) = match &relay.authorities {
-        smtp::Authorities::System => (Authorities::System, "the system's authorities".to_owned()),
+        smtp::Authorities::System => {
+            (Authorities::System, "the system's authorities (the package ca-certificates)".to_owned())
+        }
         smtp::Authorities::File(path) => (Authorities::These(read(path)?), shown(path)),
     };
     let security = || authorities.vouch_for(&relay.server).context(place);

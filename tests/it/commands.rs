@@ -180,6 +180,13 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     let (code, said) = doctor(&[("SSL_CERT_FILE", "/dev/null")]);
     assert_eq!(code, Some(1));
     assert!(
+        said.contains("FAIL  relay: the system's authorities (the package ca-certificates): no certificates"),
+        "{said}"
+    );
+    let stranger = SmtpPeer::builder().start().await;
+    let (code, said) = doctor(&[("SSL_CERT_FILE", &stranger.ca_file().display().to_string())]);
+    assert_eq!(code, Some(1));
+    assert!(
         said.contains("FAIL  relay: STARTTLS: TLS could not be established: invalid peer certificate"),
         "{said}"
     );

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::app::{SENDER, TestApp, one_pepper};
 use crate::support::smtp::Fault;
+use crate::support::smtp::SmtpPeer;
 use crate::support::v1::key;
 
 /// Addresses whose parts stand nowhere else in the world of the tests.
@@ -153,7 +154,9 @@ async fn a_relay_without_starttls_hears_nothing_worth_keeping() {
 
 #[tokio::test]
 async fn a_relay_with_a_certificate_of_nobody_hears_no_password() {
-    let app = TestApp::builder().tls().set("SSL_CERT_FILE", "/dev/null").spawn().await;
+    let stranger = SmtpPeer::builder().start().await;
+    let authorities = stranger.ca_file().display().to_string();
+    let app = TestApp::builder().tls().set("SSL_CERT_FILE", &authorities).spawn().await;
     assert_eq!(app.send_otp(PEOPLE[0]).await.status, 500);
     assert!(app.smtp.mails().is_empty());
     assert!(!contains(&app.smtp.transcript(), "AUTH"));

@@ -50,6 +50,19 @@ pub enum TemplateFault {
     Outcome(String),
 }
 
+impl TemplateFault {
+    /// What kind of fault it is, without anything of the mail that it came up with.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Template(error) => {
+                let (kind, name, line) = (error.kind(), error.name(), error.line());
+                format!("{kind} (in {}:{})", name.unwrap_or_default(), line.unwrap_or_default())
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// In which direction a language is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {

@@ -146,7 +146,14 @@ impl Fault {
     /// Whether the relay has answered.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
-        matches!(self.cause, Cause::Reply(..) | Cause::Unexpected(_))
+        matches!(
+            self.cause,
+            Cause::Reply(..)
+                | Cause::Unexpected(_)
+                | Cause::NoStartTls
+                | Cause::NoMechanism
+                | Cause::Certificate(_)
+        )
     }
 
     /// Whether the relay would not greet a connection now.

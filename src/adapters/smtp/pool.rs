@@ -87,16 +87,19 @@ impl Pool {
                 Err(fault) => fault,
             };
             // A relay that puts us off while others of ours are open takes no more of them: one will soon be free.
-            if !(fault.puts_a_connection_off() && self.has_open_ones()) || Instant::now() >= deadlines.begin {
+            if !(fault.puts_a_connection_off() && self.has_open_ones()) {
                 return Err(Handover::Refused(fault));
             }
             let soon = deadlines.begin.min(Instant::now() + ANOTHER_LOOK);
             let _ = timeout_at(soon, self.ended.notified()).await;
+            if Instant::now() >= deadlines.begin {
+                return Err(Handover::Refused(fault));
+            }
         }
     }
 
     /// `None` where no idle connection says anything that can be believed. What an old one says may be about the
-    /// connection; as long as nothing was under way, another may be asked.
+    /// connection; as long as nothing was taken for sure, another may be asked.
     async fn over_an_idle_one(
         &self,
         mail: &Envelope<'_>,

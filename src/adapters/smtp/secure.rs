@@ -72,10 +72,10 @@ impl Authorities {
                     let certificate = certificate.map_err(|_| NoSecurity::NoCertificates)?;
                     roots.add(certificate).map_err(NoSecurity::Certificate)?;
                 }
-                if roots.is_empty() {
-                    return Err(NoSecurity::NoCertificates);
-                }
             }
+        }
+        if roots.is_empty() {
+            return Err(NoSecurity::NoCertificates);
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
