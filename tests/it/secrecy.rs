@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::app::{SENDER, TestApp, one_pepper};
-use crate::support::smtp::Fault;
-use crate::support::smtp::SmtpPeer;
+use crate::support::smtp::{Fault, SmtpPeer};
 use crate::support::v1::key;
 
 /// Addresses whose parts stand nowhere else in the world of the tests.
