@@ -28,7 +28,7 @@ pub trait Body: Sized + Send {
     /// What the specification shows.
     type Schema: Type;
 
-    /// Whether there must be one. Where there need not be, a request without a body has an empty object.
+    /// Whether there must be one. If there need not be, no body and `null` both mean an empty object.
     const IS_REQUIRED: bool = true;
 
     /// Reads the octets.
@@ -76,6 +76,9 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
             return Ok(Self(T::read(b"{}")?));
         }
         media_type?;
+        if octets.trim_ascii() == b"null" && !T::IS_REQUIRED {
+            return Ok(Self(T::read(b"{}")?));
+        }
         Ok(Self(T::read(&octets)?))
     }
 }
@@ -96,23 +99,26 @@ fn check_media_type(request: &Request) -> Result<(), Refusal> {
     let is_json = one.and_then(|value| value.to_str().ok()).is_some_and(is_json);
     let mut codings = request.headers().get_all(CONTENT_ENCODING).iter();
     let is_plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if is_json && is_plain { Ok(()) } else { Err(Refusal::UnsupportedMediaType) }
+    match (is_plain, is_json) {
+        (false, _) => Err(Refusal::UnsupportedContentCoding),
+        (true, false) => Err(Refusal::UnsupportedMediaType),
+        (true, true) => Ok(()),
+    }
 }
 
-/// `application/json`, with no parameter but `charset=utf-8` (RFC 8259 section 11 defines none).
+/// `application/json`. Its parameters have no effect: RFC 8259 section 11 defines none.
 fn is_json(content_type: &str) -> bool {
-    // White space may stand around the semicolons (RFC 9110 section 5.6.6), which the parser does not take.
-    let parts: Vec<_> = content_type.split(';').map(str::trim).collect();
-    let Ok(media_type) = parts.join(";").parse::<mime::Mime>() else { return false };
-    media_type.essence_str() == "application/json"
-        && media_type.params().all(|(name, value)| name == "charset" && value == "utf-8")
+    let media_type = content_type.split_once(';').map_or(content_type, |(media_type, _)| media_type);
+    media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Reads one JSON object; the parser's own words stay here.
+/// Reads one JSON object; the parser's own words stay here. A byte order mark in front of it is ignored (RFC 8259
+/// section 8.1).
 pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
     // The parser itself does not look at the octets inside of a value that nobody asks for.
     const MALFORMED: Refusal = Refusal::Malformed(Flaw::NoObject);
     let text = str::from_utf8(octets).map_err(|_| MALFORMED)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_json::from_str::<DistinctMembers>(text).map_err(|_| MALFORMED)?;
     serde_json::from_str(text).map_err(|_| MALFORMED)
 }
@@ -126,10 +132,10 @@ impl Members {
         parse(octets).map(Self)
     }
 
-    /// A text, where there is one.
+    /// A text, if there is one. `null` means that there is none: generated clients send it for what is not set.
     pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
         match self.0.remove(name) {
-            None => Ok(None),
+            None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(Refusal::Malformed(Flaw::Form(name, "a string"))),
         }
@@ -230,12 +236,26 @@ mod tests {
     }
 
     #[test]
-    fn one_media_type_is_json() {
-        assert!(is_json("application/json") && is_json("Application/JSON; charset=UTF-8"));
-        assert!(is_json("application/json ; charset=utf-8"));
-        for other in
-            ["", "text/plain", "application/x+json", "application/json; charset=latin1", "text/json", "a"]
-        {
+    fn a_byte_order_mark_in_front_of_the_object_is_ignored() {
+        assert_eq!(read("\u{feff}{\"email\":\"a\"}"), Ok(Some("a".to_owned())));
+        for text in ["\u{feff}", "\u{feff}\u{feff}{}", "{}\u{feff}", "{\u{feff}}"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn one_media_type_is_json_whatever_its_parameters() {
+        for json in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json ; charset=utf-8",
+            "application/json;charset=latin1",
+            "application/json; v=1; q=\"a;b\"",
+            "application/json;",
+        ] {
+            assert!(is_json(json), "{json}");
+        }
+        for other in ["", ";", "text/plain", "application/x+json", "application/jsonp", "text/json", "a"] {
             assert!(!is_json(other), "{other}");
         }
     }
@@ -255,7 +275,12 @@ mod tests {
         };
         assert_eq!(read(r#"{"age":"7","name":"a"}"#), Ok(("a".to_owned(), Some(7))));
         assert_eq!(flaw(r#"{"age":"7"}"#), "`name` is missing.");
-        assert_eq!(flaw(r#"{"name":null}"#), "`name` must be a string.");
+        assert_eq!(read(r#"{"age":null,"name":"a"}"#), Ok(("a".to_owned(), None)));
+        assert_eq!(flaw(r#"{"name":null}"#), "`name` is missing.");
+        assert_eq!(
+            flaw(r#"{"name":"a","secret":null}"#),
+            "The body has a member that is none of: name, age."
+        );
         assert_eq!(flaw(r#"{"name":"a","age":"x"}"#), "`age` must be a number.");
         assert_eq!(flaw(r#"{"name":"a","secret":1}"#), "The body has a member that is none of: name, age.");
         assert_eq!(flaw("[1]"), "The body must be a JSON object in UTF-8 with no member twice.");

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
-use poem::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use poem::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::http::{HeaderValue, StatusCode};
 use poem::middleware::PanicHandler;
 use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
@@ -38,8 +38,10 @@ pub enum Refusal {
     RequestTimeout,
     /// The body is over 8 KiB.
     PayloadTooLarge,
-    /// The body is not JSON by its own word.
+    /// The body is not declared as JSON.
     UnsupportedMediaType,
+    /// The body is compressed or otherwise encoded.
+    UnsupportedContentCoding,
     /// The service took too long.
     Unavailable,
     /// A fault of ours.
@@ -91,7 +93,7 @@ impl Refusal {
             Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
             Self::RequestTimeout => ProblemCode::RequestTimeout,
             Self::PayloadTooLarge => ProblemCode::PayloadTooLarge,
-            Self::UnsupportedMediaType => ProblemCode::UnsupportedMediaType,
+            Self::UnsupportedMediaType | Self::UnsupportedContentCoding => ProblemCode::UnsupportedMediaType,
             Self::Unavailable => ProblemCode::Unavailable,
             Self::Internal => ProblemCode::InternalError,
         }
@@ -106,7 +108,7 @@ impl Refusal {
             Self::MethodNotAllowed => "Method not allowed",
             Self::RequestTimeout => "Request timeout",
             Self::PayloadTooLarge => "Payload too large",
-            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::UnsupportedMediaType | Self::UnsupportedContentCoding => "Unsupported media type",
             Self::Unavailable => "Service unavailable",
             Self::Internal => "Internal error",
         }
@@ -124,6 +126,10 @@ impl Refusal {
         let headers = response.headers_mut();
         if (form, self) == (Form::Message, Self::Unavailable) {
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+        // Tells a coding that is not supported from a media type that is not (RFC 9110 section 15.5.16).
+        if self == Self::UnsupportedContentCoding {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if self == Self::Unauthenticated {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

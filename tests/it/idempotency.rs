@@ -28,7 +28,8 @@ async fn a_repeated_request_mails_once_and_is_rendered_afresh() {
     assert_eq!(first.status, 201);
     let id = first.json()["id"].as_str().expect("an id").to_owned();
     // Another form of the same members, the key in the quotes of a structured field, and the tenant's other key.
-    let same = json!({ "end_user_ip": "::ffff:192.0.2.1", "purpose": "login", "email": EMAIL });
+    let same =
+        json!({ "end_user_ip": "::ffff:192.0.2.1", "purpose": "login", "email": EMAIL, "locale": null });
     for again in [
         caller.create_under("order-1", &body).await,
         caller.create_under("\"order-1\"", &same).await,

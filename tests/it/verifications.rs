@@ -267,7 +267,7 @@ async fn what_is_wrong_with_a_body_is_told() {
             "The body must be a JSON object in UTF-8 with no member twice.",
         ),
         ("{}", "`email` is missing."),
-        (r#"{"email":null}"#, "`email` must be a string."),
+        (r#"{"email":null}"#, "`email` is missing."),
         (r#"{"email":["a@b.co"]}"#, "`email` must be a string."),
         (
             r#"{"email":"a@b.co","emial":"secret"}"#,
@@ -294,6 +294,43 @@ async fn what_is_wrong_with_a_body_is_told() {
         assert_eq!(answer.problem(), problem(400, "malformed_request"), "{body}");
     }
     assert_eq!(app.smtp.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn null_is_absent_for_every_optional_member() {
+    let app = TestApp::builder().keyed().spawn().await;
+    let caller = app.caller(1);
+    let unset = json!({ "email": EMAIL, "purpose": null, "locale": null, "end_user_ip": null });
+    let created = caller.create(&unset).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert_eq!(created.json()["purpose"], "verification");
+    let id = created.json()["id"].as_str().expect("an id").to_owned();
+    let check = json!({ "code": app.smtp.last_code_to(EMAIL), "end_user_ip": null }).to_string();
+    assert_eq!(caller.post(&format!("/v1/verifications/{id}/check"), &check).await.status, 200);
+    for (number, body) in (1..).zip([r#"{"end_user_ip":null}"#, "null", " null\n"]) {
+        let id = caller.start(&format!("person{number}@example.com")).await;
+        let answer = caller.post(&format!("/v1/verifications/{id}/resend"), body).await;
+        assert_eq!(answer.status, 200, "{body}: {answer:?}");
+    }
+    // What must be there is missing if it is null.
+    for (path, body) in [("", "null"), ("/x/check", "null"), ("/x/check", r#"{"code":null}"#)] {
+        let answer = caller.post(&format!("/v1/verifications{path}"), body).await;
+        assert_eq!(answer.problem(), problem(400, "malformed_request"), "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_says_that_every_optional_member_of_a_body_may_be_null() {
+    let document: Value = serde_json::from_str(&otpd::api::spec_json()).expect("JSON");
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let requests = schemas.iter().filter(|(name, _)| name.ends_with("Request"));
+    for (name, schema) in requests {
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        for (member, of_member) in schema["properties"].as_object().expect("members") {
+            let is_optional = !required.contains(&json!(member));
+            assert_eq!(of_member["nullable"] == true, is_optional, "{name}.{member}");
+        }
+    }
 }
 
 #[tokio::test]
