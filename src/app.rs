@@ -8,7 +8,7 @@ use std::future::Future;
 use std::slice;
 use std::sync::{Arc, RwLock};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow};
 use poem::endpoint::BoxEndpoint;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,15 @@ pub struct App {
     stopping: CancellationToken,
 }
 
+/// Why the parts could not be put together.
+#[derive(Debug)]
+pub enum AssemblyError {
+    /// A setting cannot be used: what it names is missing or broken.
+    Settings(anyhow::Error),
+    /// The system did not give what every deployment needs, such as threads.
+    System(anyhow::Error),
+}
+
 /// What can be replaced in a service that serves.
 pub struct Replaceable {
     keys: api::Keys,
@@ -71,9 +80,11 @@ impl App {
     /// What `otpd serve` runs: Redis and a relay.
     ///
     /// # Errors
-    /// A part cannot be made of these settings.
-    pub async fn production(settings: &Settings) -> anyhow::Result<Self> {
-        let store = Arc::new(store(settings).await?);
+    /// [`AssemblyError`]: a part cannot be made.
+    pub async fn production(settings: &Settings) -> Result<Self, AssemblyError> {
+        let store = store(settings).await.context("the address of Redis");
+        let store = Arc::new(store.map_err(AssemblyError::Settings)?);
+        let composer = composer(&settings.common).map_err(AssemblyError::Settings)?;
         let proof_keys = match &settings.secrets.proof_keys {
             ProofKeys::None => Vec::new(),
             ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
@@ -88,8 +99,8 @@ impl App {
             World {
                 claims: Arc::clone(&store) as _,
                 store,
-                mailer: Arc::new(mailer(settings, composer(&settings.common)?)?),
-                recipients: recipients(&settings.common)?,
+                mailer: Arc::new(mailer(settings, composer).map_err(AssemblyError::Settings)?),
+                recipients: recipients(&settings.common).map_err(AssemblyError::Settings)?,
                 secrets,
                 sender: sender(settings),
                 tenants: tenants(&settings.common, &settings.smtp.sender),
@@ -103,37 +114,20 @@ impl App {
     /// of a tenant of its own.
     ///
     /// # Errors
-    /// A part cannot be made of these settings.
-    pub fn development(common: &Common) -> anyhow::Result<(Self, Zeroizing<String>)> {
+    /// [`AssemblyError`]: a part cannot be made.
+    pub fn development(common: &Common) -> Result<(Self, Zeroizing<String>), AssemblyError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
-        let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
+        let ThrowAway { address, secrets, key, tenant } =
+            ThrowAway::make(common).map_err(AssemblyError::System)?;
         let brand = common.brand.name(&address).to_owned();
-        let mailbox = Arc::new(MemoryMailbox::new(composer(common)?, clock));
-        let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
-        let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
-        let secrets = Secrets {
-            peppers: peppers.context("one pepper")?,
-            index_key: IndexKey::new(random::octets()?),
-            proof_keys: vec![ProofKey::new(name.clone(), random::octets()?)],
-        };
-        let key = api_key::text(&Zeroizing::new(random::octets()?));
-        let hash = KeyHash::of(&key).context("a key of our own form")?;
-        let tenant = tenants::Tenant {
-            name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
-            brand: common.brand.clone(),
-            locale: common.locale.clone(),
-            sender: None,
-            keys: vec![(name, hash)],
-            purposes: Purposes::Any,
-            limits: common.limits.clone(),
-            rates: common.key_rates,
-        };
+        let composer = composer(common).map_err(AssemblyError::Settings)?;
+        let mailbox = Arc::new(MemoryMailbox::new(composer, clock));
         let mut tenants = tenants(common, &address);
-        ensure!(
-            tenants.iter().all(|other| other.account.tenant != tenant.name),
-            "otpd dev has a tenant of its own that is called {DEV}: rename yours"
-        );
+        if tenants.iter().any(|other| other.account.tenant == tenant.name) {
+            let what = format!("otpd dev has a tenant of its own that is called {DEV}: rename yours");
+            return Err(AssemblyError::Settings(anyhow!(what)));
+        }
         tenants.push(tenant_keys(&tenant, &address));
         let stopping = CancellationToken::new();
         let ledgers = Arc::clone(&store);
@@ -154,16 +148,16 @@ impl App {
                 tenants,
                 dev: Some(dev),
                 stopping,
-                recipients: recipients(common)?,
+                recipients: recipients(common).map_err(AssemblyError::Settings)?,
             },
         )?;
         Ok((app, key))
     }
 
-    fn assemble(common: &Common, world: World) -> anyhow::Result<Self> {
+    fn assemble(common: &Common, world: World) -> Result<Self, AssemblyError> {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
-        let hasher =
-            HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads")?;
+        let hasher = HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads");
+        let hasher = hasher.map_err(AssemblyError::System)?;
         let service = Service::new(Parts {
             store: world.store,
             claims: world.claims,
@@ -185,6 +179,7 @@ impl App {
             recipients: RwLock::new(world.recipients),
         });
         let origins = common.http.allowed_origins.iter().map(|origin| api::Origin::new(origin.as_str()));
+        let origins: Result<Vec<_>, _> = origins.collect();
         let proxies = api::Proxies {
             trusted: common.http.trusted_proxies.clone(),
             source: match common.http.forwarded_header {
@@ -206,7 +201,7 @@ impl App {
                 http::SimpleAccess::Off => api::SimpleAccess::Off,
             },
             keys: keys.clone(),
-            origins: origins.collect::<Result<_, _>>()?,
+            origins: origins.map_err(|error| AssemblyError::Settings(error.into()))?,
             proxies,
             shield,
             security_contact: match &common.http.security_contact {
@@ -248,6 +243,41 @@ impl Replaceable {
 
 /// What `otpd dev` calls its tenant and its keys.
 const DEV: &str = "dev";
+
+/// What `otpd dev` makes for itself at each start.
+struct ThrowAway {
+    address: EmailAddress,
+    secrets: Secrets,
+    /// The key of the tenant.
+    key: Zeroizing<String>,
+    tenant: tenants::Tenant,
+}
+
+impl ThrowAway {
+    fn make(common: &Common) -> anyhow::Result<Self> {
+        let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
+        let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
+        let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
+        let secrets = Secrets {
+            peppers: peppers.context("one pepper")?,
+            index_key: IndexKey::new(random::octets()?),
+            proof_keys: vec![ProofKey::new(name.clone(), random::octets()?)],
+        };
+        let key = api_key::text(&Zeroizing::new(random::octets()?));
+        let hash = KeyHash::of(&key).context("a key of our own form")?;
+        let tenant = tenants::Tenant {
+            name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
+            brand: common.brand.clone(),
+            locale: common.locale.clone(),
+            sender: None,
+            keys: vec![(name, hash)],
+            purposes: Purposes::Any,
+            limits: common.limits.clone(),
+            rates: common.key_rates,
+        };
+        Ok(Self { address, secrets, key, tenant })
+    }
+}
 
 /// The tenants of the settings; their mails come from `usual_sender` where they name none.
 #[must_use]

@@ -4,13 +4,18 @@
 
 #![expect(clippy::print_stderr, reason = "a command tells its user why it failed")]
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
 
+use crate::app::AssemblyError;
 use crate::config::{self, Faults, Sources};
+use crate::server;
 
 mod dev;
 mod doctor;
@@ -58,6 +63,8 @@ enum Command {
 enum Failure {
     /// By its settings.
     Settings(Faults),
+    /// By a setting that turned out to be unusable when it was used: what it names is missing or broken.
+    Unusable(anyhow::Error),
     /// By anything else.
     Other(anyhow::Error),
 }
@@ -85,10 +92,29 @@ impl Cli {
         match outcome {
             Ok(code) => code,
             Err(Failure::Settings(faults)) => report(&faults),
+            Err(Failure::Unusable(error)) => {
+                eprintln!("otpd cannot start with these settings:\n- {error:#}");
+                ExitCode::from(BAD_SETTINGS)
+            }
             Err(Failure::Other(error)) => {
                 eprintln!("otpd: {error:#}");
                 ExitCode::FAILURE
             }
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<AssemblyError> for Failure {
+    fn from(error: AssemblyError) -> Self {
+        match error {
+            AssemblyError::Settings(error) => Self::Unusable(error),
+            AssemblyError::System(error) => Self::Other(error),
         }
     }
 }
@@ -108,9 +134,9 @@ fn report(faults: &Faults) -> ExitCode {
 /// Prints to standard output; a reader that has gone, as `head` does, is no failure.
 fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     use std::io::Write as _;
-    let mut stdout = std::io::stdout();
+    let mut stdout = io::stdout();
     match writeln!(stdout, "{}", text.as_ref().trim_end()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("standard output cannot be written")
         }
         _ => Ok(()),
@@ -127,15 +153,32 @@ fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::Log) 
 }
 
 /// Runs a future to its end on all cores.
-fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let outcome = runtime.block_on(future);
-        // What is still being read, such as a long list, is not waited for.
-        runtime.shutdown_background();
-        outcome
-    });
-    outcome.map_err(Failure::Other)
+    let runtime = runtime.context("the asynchronous runtime could not be started")?;
+    let outcome = runtime.block_on(future);
+    // What is still being read, such as a long list, is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Listens on the address of `http.listen`.
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    server::listen(address).await.map_err(|error| cannot_listen(address, error))
+}
+
+/// An address that this machine does not have is a fault of the setting; one that is in use, or needs a privilege, is not.
+fn cannot_listen(address: SocketAddr, error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        let what = format!(
+            "OTP_HTTP__LISTEN: this machine has no address {}\n    OTP_HTTP__LISTEN=127.0.0.1:{}",
+            address.ip(),
+            address.port()
+        );
+        return Failure::Unusable(anyhow::Error::msg(what));
+    }
+    let what = format!("cannot listen on {address}; OTP_HTTP__LISTEN=127.0.0.1:5050 sets another address");
+    Failure::Other(anyhow::Error::from(error).context(what))
 }
 
 /// Done at the first SIGTERM or SIGINT.

@@ -25,6 +25,7 @@ pub mod tenants;
 mod texts;
 mod value;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -118,6 +119,13 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
     // Nobody but its user is harmed by what is weak here.
     let dangerous = Dangerous { weak_limits: true, ..dangerous::read(&mut reader) };
     let common = common(&mut reader, dangerous);
+    if let Some(common) = &common
+        && ![IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&common.http.listen.ip())
+    {
+        let what = "must be 127.0.0.1 or [::1] under otpd dev, which shows codes to whoever asks";
+        let line = format!("OTP_HTTP__LISTEN=127.0.0.1:{}", common.http.listen.port());
+        reader.refuse_for::<()>("http.listen", what, &line);
+    }
     reader.finish(|| common)
 }
 

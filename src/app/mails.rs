@@ -87,10 +87,12 @@ fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
 /// Which domains are mailed to.
 ///
 /// # Errors
-/// A list cannot be read; the error names the file and the line.
+/// A list cannot be read; the error names the setting, the file and the line.
 pub fn recipients(common: &Common) -> anyhow::Result<Recipients> {
-    let allowed = common.domains.allowed.as_deref().map(domains).transpose()?;
-    let blocked = common.domains.blocked.as_deref().map(domains).transpose()?;
+    let allowed = common.domains.allowed.as_deref().map(domains).transpose();
+    let allowed = allowed.context("OTP_DOMAINS__ALLOW_FILE")?;
+    let blocked = common.domains.blocked.as_deref().map(domains).transpose();
+    let blocked = blocked.context("OTP_DOMAINS__BLOCK_FILE")?;
     Ok(Recipients { allowed, blocked: blocked.unwrap_or_default() })
 }
 

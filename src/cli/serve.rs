@@ -6,12 +6,11 @@ use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, announce, block_on, stop_signal};
+use super::{Failure, announce, block_on, listen, stop_signal};
 use crate::api::TenantKeys;
 use crate::app::{self, App, Replaceable};
 use crate::config::{self, Settings, Sources};
 use crate::domain::recipients::Recipients;
-use crate::server;
 
 /// Serves until it is told to stop. SIGHUP reads the tenants, their keys and the lists of domains anew.
 pub fn run(config: Option<&Path>) -> Result<(), Failure> {
@@ -22,11 +21,10 @@ pub fn run(config: Option<&Path>) -> Result<(), Failure> {
         // Before anything else: unheard, it would end the process.
         let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         let address = settings.common.http.listen;
-        let listener = server::listen(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}; OTP_HTTP__LISTEN sets another address"))?;
         let app = App::production(&settings).await?;
-        tracing::info!(address = %listener.local_addr()?, "listening");
+        let listener = listen(address).await?;
+        let address = listener.local_addr().context("the listener has no address")?;
+        tracing::info!(%address, "listening");
         let replaceable = app.replaceable();
         tokio::select! {
             () = app.run(vec![listener], stop_signal()) => {}

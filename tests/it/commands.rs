@@ -55,9 +55,56 @@ fn an_unknown_setting_is_refused_with_the_nearest_known_one() {
 #[test]
 fn dev_listens_on_this_machine_only() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = run(folder.path(), &[("OTP_HTTP__LISTEN", "0.0.0.0:0")], &["dev"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("OTP_HTTP__LISTEN=127.0.0.1"), "{output:?}");
+    for address in ["0.0.0.0:4711", "192.0.2.1:4711", "127.0.0.2:4711", "[::]:4711"] {
+        let output = run(folder.path(), &[("OTP_HTTP__LISTEN", address)], &["dev"]);
+        assert_eq!(output.status.code(), Some(2), "{address}");
+        assert!(text(&output.stderr).contains("\n    OTP_HTTP__LISTEN=127.0.0.1:4711\n"), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_is_refused_is_exit_code_2_in_every_command() {
+    let app = TestApp::builder().keyed().spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str], changes: &[(&str, &str)]| {
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.retain(|(name, _)| !changes.iter().any(|(changed, _)| name == changed));
+        settings.extend_from_slice(changes);
+        run(folder.path(), &settings, arguments)
+    };
+    fs::write(folder.path().join("list"), "example.com\nnone\n").expect("written");
+    fs::write(
+        folder.path().join("dev.toml"),
+        "[[tenants]]\nname = \"dev\"\nkeys = \"k9:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n",
+    )
+    .expect("written");
+    // Text, names and files that are wrong, whoever finds it out.
+    for (name, value) in [
+        ("OTP_CODES__DIGITS", "5"),
+        ("OTP_NO__SUCH", "1"),
+        ("OTP_DOMAINS__BLOCK_FILE", "list"),
+        ("OTP_DOMAINS__ALLOW_FILE", "none"),
+        ("OTP_MAIL__TEMPLATES", "none"),
+        ("OTP_MAIL__LOCALE", "fi"),
+    ] {
+        for command in ["serve", "dev"] {
+            let output = run(&[command], &[(name, value)]);
+            assert_eq!(output.status.code(), Some(2), "{command} {name}: {output:?}");
+            let said = text(&output.stderr);
+            assert!(said.contains("otpd cannot start with these settings:\n- "), "{said}");
+            assert!(said.contains(name), "{name}: {said}");
+        }
+    }
+    for (arguments, changes) in [
+        (&["serve"][..], ("OTP_HTTP__LISTEN", "192.0.2.1:4711")),
+        (&["dev", "--config", "dev.toml"], ("OTP_TENANT__NAME", "other")),
+        (&["dev", "--config", "none.toml"], ("OTP_TENANT__NAME", "other")),
+        (&["doctor"], ("OTP_CODES__DIGITS", "5")),
+    ] {
+        let output = run(arguments, &[changes]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {changes:?}: {output:?}");
+    }
 }
 
 #[tokio::test]
@@ -265,8 +312,16 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
     for (name, value, what) in [
         ("OTP_SMTP__CA_FILE", "/no/such/file", "FAIL  relay: /no/such/file: No such file"),
         ("OTP_SMTP__CA_FILE", "list", "FAIL  relay: list: no certificates of authorities in PEM form"),
-        ("OTP_DOMAINS__BLOCK_FILE", "list", "FAIL  lists of domains: list: line 2 is neither"),
-        ("OTP_DOMAINS__ALLOW_FILE", "none", "FAIL  lists of domains: none: No such file"),
+        (
+            "OTP_DOMAINS__BLOCK_FILE",
+            "list",
+            "FAIL  lists of domains: OTP_DOMAINS__BLOCK_FILE: list: line 2 is neither",
+        ),
+        (
+            "OTP_DOMAINS__ALLOW_FILE",
+            "none",
+            "FAIL  lists of domains: OTP_DOMAINS__ALLOW_FILE: none: No such file",
+        ),
         (
             "OTP_MAIL__TEMPLATES",
             "mails",
@@ -286,7 +341,7 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
             app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         settings.push((name, value));
         let output = run(folder.path(), &settings, &["serve"]);
-        assert_eq!(output.status.code(), Some(1), "serve does not start either: {output:?}");
+        assert_eq!(output.status.code(), Some(2), "serve does not start either: {output:?}");
     }
 }
 
