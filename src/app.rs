@@ -185,6 +185,7 @@ impl App {
             source: match common.http.forwarded_header {
                 http::ForwardedHeader::XForwardedFor => api::ForwardedHeader::XForwardedFor,
                 http::ForwardedHeader::Forwarded => api::ForwardedHeader::Forwarded,
+                http::ForwardedHeader::Single(name) => api::ForwardedHeader::Single(name),
             },
         };
         let shield = match common.shield {

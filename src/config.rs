@@ -458,7 +458,7 @@ mod tests {
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.1, 128.0.0.0/1"),
             ("OTP_HTTP__TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
-            ("OTP_HTTP__FORWARDED_HEADER", "x-real-ip"),
+            ("OTP_HTTP__FORWARDED_HEADER", "x-some-ip"),
             ("OTP_HASH__THREADS", "65"),
             ("OTP_HASH__QUEUE", "10001"),
             ("OTP_LOG__FORMAT", "xml"),

@@ -11,9 +11,20 @@ use poem::http::{HeaderMap, HeaderName};
 use poem::web::RemoteAddr;
 use poem::{Addr, Request};
 
+use super::edge::PROBES;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const FORWARDING: [HeaderName; 3] = [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("x-real-ip")];
+/// Headers in which proxies say for whom they call; each can be the one that is believed.
+const FORWARDING: [HeaderName; 7] = [
+    X_FORWARDED_FOR,
+    FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("fly-client-ip"),
+];
 
 /// Which header the proxies write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +33,21 @@ pub enum Source {
     XForwardedFor,
     /// `Forwarded` (RFC 7239), all its lines.
     Forwarded,
+    /// A header that holds one address, such as `x-real-ip`; its name is in lower case.
+    Single(&'static str),
+}
+
+/// What a trusted peer sent if it did not name its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unnamed {
+    /// The address is in a header that is not the configured one.
+    Elsewhere(HeaderName),
+    /// The configured header holds no address at its end.
+    Unreadable,
+    /// The configured header holds addresses of trusted proxies only.
+    OnlyTrusted,
+    /// None of the known headers.
+    Nowhere,
 }
 
 /// The proxies in front of this service.
@@ -53,21 +79,31 @@ impl Proxies {
             }
             return client;
         }
-        Client { address: self.behind(peer, request.headers()), may_be_a_proxy: false }
+        let (address, unnamed) = self.behind(peer, request.headers());
+        // A probe calls for itself.
+        if let Some(unnamed) = unnamed.filter(|_| !PROBES.contains(&request.uri().path())) {
+            unnamed.warn_once(self.source);
+        }
+        Client { address, may_be_a_proxy: false }
     }
 
     /// The nearest address that is no trusted proxy, from the peer outwards. What cannot be read ends the way at
-    /// the proxy before it.
-    fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// the proxy before it. If there is no such address: the farthest trusted one, and why.
+    fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, Option<Unnamed>) {
+        let hops = self.source.hops(headers);
+        let mut unnamed = if hops.is_empty() { Unnamed::without(headers) } else { Unnamed::OnlyTrusted };
         let mut nearest = peer;
-        for hop in self.source.hops(headers).into_iter().rev() {
+        for hop in hops.into_iter().rev() {
             match hop {
                 Some(address) if self.trusts(address) => nearest = address,
-                Some(address) => return address,
-                None => break,
+                Some(address) => return (address, None),
+                None => {
+                    unnamed = Unnamed::Unreadable;
+                    break;
+                }
             }
         }
-        nearest
+        (nearest, Some(unnamed))
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -90,19 +126,78 @@ impl Client {
     }
 }
 
+impl Unnamed {
+    /// Why a request without the configured header names no client.
+    fn without(headers: &HeaderMap) -> Self {
+        let other = FORWARDING.into_iter().find(|name| headers.contains_key(name));
+        other.map_or(Self::Nowhere, Self::Elsewhere)
+    }
+
+    /// Warns the operator, once for each reason: all clients behind such a peer share its limits.
+    fn warn_once(&self, source: Source) {
+        static SAID: [Once; 4] = [const { Once::new() }; 4];
+        let [elsewhere, unreadable, only_trusted, nowhere] = &SAID;
+        let once = match self {
+            Self::Elsewhere(_) => elsewhere,
+            Self::Unreadable => unreadable,
+            Self::OnlyTrusted => only_trusted,
+            Self::Nowhere => nowhere,
+        };
+        once.call_once(|| {
+            tracing::warn!(
+                "a peer in OTP_HTTP__TRUSTED_PROXIES {}; until then it counts as the client, and everybody behind it \
+                 shares its limits",
+                self.advice(source)
+            );
+        });
+    }
+
+    /// What came, and what to do about it.
+    fn advice(&self, source: Source) -> String {
+        let configured = source.name();
+        match self {
+            Self::Elsewhere(other) => format!(
+                "sends its client's address in {other}, but OTP_HTTP__FORWARDED_HEADER is {configured}: set \
+                 OTP_HTTP__FORWARDED_HEADER={other} if the proxy always overwrites that header"
+            ),
+            Self::Unreadable => format!(
+                "sends a {configured} that does not end in an IP address: let the proxy write the address, or set \
+                 OTP_HTTP__FORWARDED_HEADER to the header in which it does"
+            ),
+            Self::OnlyTrusted => format!(
+                "sends a {configured} in which all addresses are trusted proxies too: leave the networks of clients out \
+                 of OTP_HTTP__TRUSTED_PROXIES"
+            ),
+            Self::Nowhere => format!(
+                "sends no {configured}: let the proxy or backend send it, or set OTP_HTTP__FORWARDED_HEADER to the \
+                 header in which it names the client"
+            ),
+        }
+    }
+}
+
 impl Source {
+    /// The header's name, as the setting has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::Single(name) => name,
+        }
+    }
+
     /// The addresses in the header, the farthest first; `None` for what is no address.
     fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        let lines = match self {
-            Self::XForwardedFor => headers.get_all(X_FORWARDED_FOR),
-            Self::Forwarded => headers.get_all(FORWARDED),
-        };
+        let lines = headers.get_all(self.name());
         let hops = lines.into_iter().flat_map(|line| match (line.to_str(), self) {
             (Err(_), _) => vec![None],
             (Ok(line), Self::XForwardedFor) => line.split(',').map(|hop| address(hop.trim())).collect(),
             (Ok(line), Self::Forwarded) => forwarded(line),
+            (Ok(line), Self::Single(_)) => vec![address(line.trim())],
         });
-        hops.collect()
+        let hops: Vec<_> = hops.collect();
+        // A proxy overwrites such a header; if there are two, one of them is the client's own.
+        if matches!(self, Self::Single(_)) && hops.len() > 1 { vec![None] } else { hops }
     }
 }
 
@@ -178,19 +273,15 @@ mod tests {
 
     fn client(source: Source, peer: &str, lines: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap()).to_vec();
-        let name = match source {
-            Source::XForwardedFor => X_FORWARDED_FOR,
-            Source::Forwarded => FORWARDED,
-        };
         let mut request = Request::default();
         for line in lines {
-            request.headers_mut().append(&name, line.parse().unwrap());
+            request.headers_mut().append(source.name(), line.parse().unwrap());
         }
-        request.headers_mut().append("x-real-ip", "192.0.2.66".parse().unwrap());
+        request.headers_mut().append("x-other-ip", "192.0.2.66".parse().unwrap());
         let proxies = Proxies { trusted, source };
         let peer: IpAddr = peer.parse().unwrap();
         if proxies.trusts(peer.to_canonical()) {
-            proxies.behind(peer.to_canonical(), request.headers()).to_string()
+            proxies.behind(peer.to_canonical(), request.headers()).0.to_string()
         } else {
             peer.to_canonical().to_string()
         }
@@ -250,6 +341,38 @@ mod tests {
             "198.51.100.7",
         ] {
             assert_eq!(forwarded(broken), "10.0.0.1", "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_one_address_is_believed_if_there_is_one_and_it_is_an_address() {
+        let real_ip = |peer, lines: &[&str]| client(Source::Single("x-real-ip"), peer, lines);
+        assert_eq!(real_ip("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(real_ip("10.0.0.1", &[" [2001:db8::7]:4711 "]), "2001:db8::7");
+        assert_eq!(real_ip("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        for broken in [&["198.51.100.7", "198.51.100.8"][..], &["198.51.100.7, 198.51.100.8"], &["x"], &[]] {
+            assert_eq!(real_ip("10.0.0.1", broken), "10.0.0.1", "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn why_a_trusted_peer_named_no_client_is_told_with_the_setting_that_takes_it() {
+        let proxies = Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], source: Source::XForwardedFor };
+        let why = |headers: &[(&str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+            }
+            proxies.behind("10.0.0.1".parse().unwrap(), &map).1
+        };
+        assert_eq!(why(&[("x-forwarded-for", "198.51.100.7"), ("x-real-ip", "x")]), None);
+        assert_eq!(why(&[("x-forwarded-for", "unknown")]), Some(Unnamed::Unreadable));
+        assert_eq!(why(&[("x-forwarded-for", "10.2.2.2")]), Some(Unnamed::OnlyTrusted));
+        assert_eq!(why(&[("x-unheard-of", "198.51.100.7")]), Some(Unnamed::Nowhere));
+        for name in FORWARDING.into_iter().filter(|name| *name != X_FORWARDED_FOR) {
+            let said = why(&[(name.as_str(), "198.51.100.7")]).unwrap().advice(Source::XForwardedFor);
+            assert!(said.contains(&format!("OTP_HTTP__FORWARDED_HEADER={name}")), "{said}");
+            assert!(!said.contains("198.51.100.7"), "{said}");
         }
     }
 

@@ -24,7 +24,7 @@ use crate::random;
 /// How long a request may take in all; a send waits ten seconds for the relay at most.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// What orchestrators ask, however often.
-const SPARED: [&str; 2] = ["/livez", "/readyz"];
+pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps everything else.
@@ -120,7 +120,7 @@ impl<E: Endpoint> Edged<E> {
     async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.parts.proxies.client(&request);
         if let (Some(shield), None) = (&self.parts.shield, &caller)
-            && !SPARED.contains(&request.uri().path())
+            && !PROBES.contains(&request.uri().path())
             && let Err(wait) = shield.admit(client.address)
         {
             client.warn_once();

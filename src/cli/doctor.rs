@@ -30,6 +30,7 @@ pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCod
     let mut lines = vec!["ok    settings".to_owned()];
     lines.extend(loaded.warnings.iter().map(|warning| format!("note  {warning}")));
     lines.push(callers(&loaded.settings.common));
+    lines.push(proxies(&loaded.settings.common));
     lines.push(risk(&loaded.settings.common));
     // All of it, so that one look is enough.
     let settings = &loaded.settings;
@@ -57,6 +58,23 @@ fn callers(common: &Common) -> String {
         return "note  no tenant has an API key (OTP_TENANT__KEYS): nobody can call the v1 API".to_owned();
     }
     format!("ok    tenants, and how many API keys each has: {}", tenants.join(", "))
+}
+
+/// Who is believed when it says for whom it calls.
+fn proxies(common: &Common) -> String {
+    let http = &common.http;
+    if http.trusted_proxies.is_empty() {
+        return "note  no proxy is trusted (OTP_HTTP__TRUSTED_PROXIES): everybody behind a proxy or a backend counts as one \
+                client"
+            .to_owned();
+    }
+    let networks: Vec<_> = http.trusted_proxies.iter().map(ToString::to_string).collect();
+    format!(
+        "ok    trusted proxies: {}; they name the client in {} (OTP_HTTP__FORWARDED_HEADER), and one that sends no such \
+         header counts as the client itself",
+        networks.join(", "),
+        http.forwarded_header.name()
+    )
 }
 
 /// What the limits let an attacker win.

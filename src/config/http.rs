@@ -42,6 +42,8 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+    /// A header of one address, by its name in lower case.
+    Single(&'static str),
 }
 
 /// A web origin (RFC 6454), written as browsers send it.
@@ -57,6 +59,18 @@ pub enum SimpleAccess {
     Keyed,
     /// Nobody: they are not there.
     Off,
+}
+
+impl ForwardedHeader {
+    /// The header's name, as the setting has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+            Self::Single(name) => name,
+        }
+    }
 }
 
 impl SecurityContact {
@@ -105,9 +119,18 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let proxies =
         "an IP address or a network such as 10.0.0.0/8, no larger than /8 (IPv6: /7), and IPv4 as IPv4";
     let trusted_proxies = reader.list("http.trusted_proxies", proxies, network);
+    let single = |name| (name, ForwardedHeader::Single(name));
     let forwarded_header = reader.choice(
         "http.forwarded_header",
-        &[("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)],
+        &[
+            ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+            ("forwarded", ForwardedHeader::Forwarded),
+            single("x-real-ip"),
+            single("x-client-ip"),
+            single("cf-connecting-ip"),
+            single("true-client-ip"),
+            single("fly-client-ip"),
+        ],
     );
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
     let contact = "empty, or a URI that begins with https:// or mailto:, of at most 200 characters";

@@ -321,3 +321,31 @@ async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
     let entries: usize = logs(&app, ":guesses").await.iter().map(|octets| octets / 6).sum();
     assert_eq!(entries, answers.len() - overloaded);
 }
+
+#[tokio::test]
+async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_the_setting_that_takes_it() {
+    let send = async |app: &TestApp, number: u32| {
+        let request = app.request(reqwest::Method::POST, "/send-otp");
+        let request = request.header("x-real-ip", format!("192.0.2.{number}"));
+        let request = request.header("content-type", "application/json");
+        app.answer(request.body(format!(r#"{{"email":"a{number}@example.com"}}"#))).await.status
+    };
+    let app = TestApp::limited().spawn().await;
+    // A probe of a balancer names no client, and need not.
+    assert_eq!(app.get("/readyz").await.status, 200);
+    assert!(!app.whole_log().await.contains("OTP_HTTP__FORWARDED_HEADER"));
+    for number in 1..=30 {
+        assert_eq!(send(&app, number).await, 200);
+    }
+    assert_eq!(send(&app, 31).await, 429);
+    let log = app.whole_log().await;
+    assert_eq!(log.matches("OTP_HTTP__FORWARDED_HEADER=x-real-ip").count(), 1, "{log}");
+    assert!(!log.contains("192.0.2."), "the log names no client");
+
+    // The cure that it names cures.
+    let app = TestApp::limited().set("OTP_HTTP__FORWARDED_HEADER", "x-real-ip").spawn().await;
+    for number in 1..=31 {
+        assert_eq!(send(&app, number).await, 200);
+    }
+    assert!(!app.whole_log().await.contains("a peer in OTP_HTTP__TRUSTED_PROXIES"));
+}
