@@ -232,9 +232,14 @@ mod tests {
 
     #[test]
     fn what_nobody_sees_is_dropped_around_an_address_and_refused_inside() {
-        for blank in "\t\n \u{a0}\u{ad}\u{61c}\u{200b}\u{200e}\u{202a}\u{202e}\u{2060}\u{2068}\u{3000}\u{fe0f}\u{feff}".chars() {
+        for blank in
+            "\t\n \u{a0}\u{ad}\u{61c}\u{200b}\u{200e}\u{202a}\u{202e}\u{2060}\u{2068}\u{3000}\u{fe0f}\u{feff}"
+                .chars()
+        {
             assert_eq!(parse(&format!("{blank}{blank}a@b.co{blank}")).as_str(), "a@b.co", "{blank:?}");
-            for inside in ["a_b@c.co", "a_@c.co", "a@_c.co", "a@c_d.co", "a@c._co", "a@c_.co", "a@b\u{fc}_cher.example"] {
+            for inside in
+                ["a_b@c.co", "a_@c.co", "a@_c.co", "a@c_d.co", "a@c._co", "a@c_.co", "a@b\u{fc}_cher.example"]
+            {
                 let inside = inside.replace('_', &blank.to_string());
                 assert!(EmailAddress::parse(&inside).is_err(), "{inside:?}");
             }

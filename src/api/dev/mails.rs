@@ -46,7 +46,8 @@ pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
     let Ok(filter) = request.params::<Filter>() else { return malformed() };
     // A plus sign that was not escaped has become a space, which no address has inside.
-    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&typed::trim(&to).replace(' ', "+"))).transpose() else {
+    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&typed::trim(&to).replace(' ', "+"))).transpose()
+    else {
         return malformed();
     };
     let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();
