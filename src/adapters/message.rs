@@ -566,7 +566,7 @@ mod tests {
         ) {
             let reference = has_reference.then(|| Reference::parse(b"XKT").unwrap());
             let sender = mail(&brand).sender;
-            let octets = composer().octets(&CodeMail { reference, sender, ..mail_in(&[&tag]) }, [7; 16]).unwrap();
+            let octets = composer().octets(&CodeMail { sender, reference, ..mail_in(&[&tag]) }, [7; 16]).unwrap();
             prop_assert!(octets.is_ascii());
             let head = String::from_utf8(octets).unwrap();
             let head = head.split("\r\n\r\n").next().unwrap().to_owned();

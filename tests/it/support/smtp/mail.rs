@@ -105,7 +105,7 @@ fn decode_words(text: &str) -> String {
     let mut was_encoded = false;
     for word in text.split(' ') {
         let encoded = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
-        if !decoded.is_empty() && !(was_encoded && encoded.is_some()) {
+        if !(decoded.is_empty() || was_encoded && encoded.is_some()) {
             decoded.push(' ');
         }
         match encoded {
