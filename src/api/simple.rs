@@ -47,8 +47,8 @@ struct SendOtpSchema {
 struct VerifyOtpSchema {
     /// The address that the code was sent to; before the @, upper and lower case are the same.
     email: String,
-    /// The code as typed: digits of any script; white space, dashes and invisible characters are ignored. A JSON number is taken too, where it has exactly as
-    /// many digits as codes have.
+    /// The code as typed: digits of any script; white space, dashes and invisible characters are
+    /// ignored. A JSON number is taken too, where it has exactly as many digits as codes have.
     otp: String,
 }
 

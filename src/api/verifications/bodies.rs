@@ -83,9 +83,9 @@ pub struct CreateSchema {
     /// What it is for: 1 to 64 characters of `a-z 0-9 _ . -`, one of the tenant's purposes. Where it is left out: the
     /// tenant's first, or `verification`.
     purpose: Option<String>,
-    /// The language of the person, as a BCP 47 tag such as `pt-BR` (or `pt_BR`); the mail is in it, or in a more general one, where
-    /// there are words of it: `ar`, `de`, `en`, `es`, `fr`, `ja`, `pt` and what the operator added. Else it is in the
-    /// tenant's usual language.
+    /// The language of the person, as a BCP 47 tag such as `pt-BR` (or `pt_BR`); the mail is in it, or in
+    /// a more general one, where there are words of it: `ar`, `de`, `en`, `es`, `fr`, `ja`, `pt` and what
+    /// the operator added. Else it is in the tenant's usual language.
     locale: Option<String>,
     /// The IPv4 or IPv6 address of the person's device, where a program calls for a person: the limits of networks then
     /// hold for it.
