@@ -14,10 +14,15 @@ use otpd::domain::code::Code;
 static DASHES: LazyLock<Vec<char>> = LazyLock::new(|| unicode::set(r"[\p{Dash}\u{30fc}\u{ff70}]"));
 /// Ten a script, from zero on.
 static DIGITS: LazyLock<Vec<char>> = LazyLock::new(|| unicode::set(r"\p{Nd}"));
+/// Of these the tables know nothing; those of otpd may be of a later Unicode.
+static UNKNOWN: LazyLock<Vec<char>> =
+    LazyLock::new(|| unicode::set(r"[\p{Cn}--\p{Default_Ignorable_Code_Point}]"));
 
 fuzz_target!(|typed: &str| {
     let code = Code::parse(typed);
-    assert_eq!(code.as_ref().map(Code::expose), meant(typed).as_deref());
+    if !typed.chars().any(|c| UNKNOWN.binary_search(&c).is_ok()) {
+        assert_eq!(code.as_ref().map(Code::expose), meant(typed).as_deref());
+    }
     if let Some(code) = code {
         assert_eq!(Code::parse(code.expose()).as_ref().map(Code::expose), Some(code.expose()));
         assert_eq!(format!("{code:?}"), "Code(***)");
