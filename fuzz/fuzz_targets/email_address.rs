@@ -11,7 +11,10 @@ fuzz_target!(|text: &str| {
     let Ok(address) = EmailAddress::parse(text) else { return };
     // What nobody sees is dropped around it; inside, only joiners can be part of a name.
     let text = text.trim_matches(unicode::is_blank);
-    assert!(!text.chars().any(|c| unicode::is_blank(c) && !['\u{200c}', '\u{200d}'].contains(&c)), "{text:?}");
+    assert!(
+        !text.chars().any(|c| unicode::is_blank(c) && !['\u{200c}', '\u{200d}'].contains(&c)),
+        "{text:?}"
+    );
     is_one_plain_mailbox(text, &address);
     has_one_limit_key(&address);
     is_folded_in_case_alone(&address);
