@@ -22,5 +22,6 @@ pub mod sealed;
 pub mod sender;
 pub mod slot;
 pub mod tenant;
+pub mod typed;
 pub mod verification;
 pub mod verification_id;

@@ -82,7 +82,7 @@ impl Mailer for MemoryMailbox {
 #[async_trait]
 impl Mailbox for MemoryMailbox {
     fn captured(&self, to: Option<&EmailAddress>) -> Vec<CapturedMail> {
-        self.select(|mail| to.is_none_or(|to| mail.to == to.as_str()))
+        self.select(|mail| to.is_none_or(|to| mail.to.eq_ignore_ascii_case(to.as_str())))
     }
 
     async fn captured_after(&self, number: u64) -> Vec<CapturedMail> {

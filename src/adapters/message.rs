@@ -19,7 +19,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use minijinja::{Value, context};
 use thiserror::Error;
 
-use self::headers::{AutoSubmitted, ContentLanguage, From, mailbox};
+use self::headers::{AutoSubmitted, ContentLanguage, EntityRefId, From, mailbox};
 use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, WORDS};
 pub use self::templates::TemplateError;
 use self::templates::{Language, TemplateFault, Templates};
@@ -133,18 +133,19 @@ impl Composer {
         Ok(render(choose(&self.built_in, mail)?, &particulars)?)
     }
 
-    /// The whole message.
+    /// The whole message. `id` names it, and must be random and new for each mail.
     ///
     /// # Errors
     /// [`MessageError`] says which part failed: never for what was tried at the start.
     pub fn message(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Message, MessageError> {
         let content = self.content(mail)?;
-        let id = format!("<{}@{}>", URL_SAFE_NO_PAD.encode(id), mail.sender.address.domain());
+        let id = URL_SAFE_NO_PAD.encode(id);
         Message::builder()
             .header(From::new(&mail.sender)?)
             .to(Mailbox::new(None, mailbox(&mail.to)?))
             .subject(content.subject)
-            .message_id(Some(id))
+            .message_id(Some(format!("<{id}@{}>", mail.sender.address.domain())))
+            .header(EntityRefId(id))
             .date_now()
             .header(AutoSubmitted)
             .header(ContentLanguage(content.language))
@@ -360,6 +361,7 @@ mod tests {
         assert_eq!(count("To: a@example.com"), 1);
         assert_eq!(count("Auto-Submitted: auto-generated"), 1);
         assert_eq!(count("Content-Language: en"), 1);
+        assert_eq!(count("X-Entity-Ref-ID: BwcHBwcHBwcHBwcHBwcHBw"), 1);
         assert!(message.contains("@sender.example>\r\n") && count("Message-ID: <") == 1, "{message}");
         let (text, html) = (message.find("text/plain").unwrap(), message.find("text/html").unwrap());
         assert!(message.contains("multipart/alternative") && text < html);
@@ -510,6 +512,46 @@ mod tests {
     }
 
     #[test]
+    fn the_subject_has_the_reference_in_each_language_where_there_is_one() {
+        let reference = Reference::parse(b"XKT").unwrap();
+        for language in composer().templates.each() {
+            let without = content(&mail_in(&[language.tag])).subject;
+            let with = content(&CodeMail { reference: Some(reference), ..mail_in(&[language.tag]) }).subject;
+            assert_eq!(with.matches("XKT").count(), 1, "{with}");
+            assert!(with.starts_with(&without) && with.len() > without.len(), "{with}");
+            assert!(without.contains("Example") && !without.contains(['(', '（']), "{without}");
+        }
+    }
+
+    #[test]
+    fn what_is_put_into_words_from_right_to_left_is_isolated() {
+        // Unicode's bidirectional algorithm would else draw brand, brackets and reference in another order.
+        let reference = Some(Reference::parse(b"XKT").unwrap());
+        let Content { subject, text, .. } = content(&CodeMail { reference, ..mail_in(&["ar"]) });
+        for line in [&subject, &text] {
+            for inserted in ["Example", "XKT"] {
+                let isolated = format!("\u{2068}{inserted}\u{2069}");
+                assert_eq!(line.matches(inserted).count(), line.matches(&isolated).count(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_subject_of_an_operator_shows_what_it_names_and_no_more() {
+        let reference = Some(Reference::parse(b"XKT").unwrap());
+        for (subject, with, without) in [
+            ("Code", "Code", "Code"),
+            ("{{ code }} for {{ brand }}", "012345 for Example", "012345 for Example"),
+            ("{% if reference %}{{ reference }}: {% endif %}Code", "XKT: Code", "Code"),
+        ] {
+            let folder = folder(&[("en.toml", &format!("subject = \"{subject}\""))]);
+            let composer = Composer::load(Some(folder.path()), &Prospects::default()).unwrap();
+            assert_eq!(composer.content(&mail("Example")).unwrap().subject, without);
+            assert_eq!(composer.content(&CodeMail { reference, ..mail("Example") }).unwrap().subject, with);
+        }
+    }
+
+    #[test]
     fn a_line_that_ends_otherwise_than_in_crlf_is_seen() {
         for octets in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r\n\n", b"\n", b"a\r"] {
             assert!(has_bare_line_end(octets), "{octets:?}");
@@ -519,14 +561,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_brand_gives_a_mail_whose_lines_end_as_they_must(brand in "[^\\p{C}]{0,64}") {
-            let octets = composer().octets(&mail(&brand), [7; 16]).unwrap();
+        fn any_brand_gives_a_mail_whose_lines_end_as_they_must(
+            brand in "[^\\p{C}]{0,64}", tag in "ar|en|ja", has_reference in any::<bool>()
+        ) {
+            let reference = has_reference.then(|| Reference::parse(b"XKT").unwrap());
+            let sender = mail(&brand).sender;
+            let octets = composer().octets(&CodeMail { sender, reference, ..mail_in(&[&tag]) }, [7; 16]).unwrap();
             prop_assert!(octets.is_ascii());
             let head = String::from_utf8(octets).unwrap();
             let head = head.split("\r\n\r\n").next().unwrap().to_owned();
-            let names = ["From: ", "To: ", "Subject: ", "Message-ID: ", "Date: "];
+            let names = ["From: ", "To: ", "Subject: ", "Message-ID: ", "X-Entity-Ref-ID: ", "Date: "];
             prop_assert!(names.iter().all(|name| head.lines().filter(|line| line.starts_with(name)).count() == 1), "{}", head);
             prop_assert!(!head.contains("Bcc:"), "{}", head);
+            // RFC 5322 section 2.1.1.
+            prop_assert!(head.lines().all(|line| line.len() <= 998), "{}", head);
         }
     }
 }

@@ -61,13 +61,14 @@ mod tests {
         assert_eq!(of(&["fr-CH, fr;q=0.9, en;q=0.8, de;q=0.7, *;q=0.5"]), ["fr-ch", "fr", "en", "de"]);
         assert_eq!(of(&["en;q=0.5,de;q=1.000,fr ; Q=0.51"]), ["de", "fr", "en"]);
         assert_eq!(of(&["de", "fr"]), ["de", "fr"]);
+        assert_eq!(of(&["pt_BR;q=0.5, zh_Hant_TW"]), ["zh-hant-tw", "pt-br"]);
         assert_eq!(of(&["de;q=0, fr;q=0.000, en;q=0.001"]), ["en"]);
         assert!(of(&[]).is_empty());
     }
 
     #[test]
     fn what_cannot_be_read_says_nothing() {
-        assert_eq!(of(&["*, , ;q=1, de;q=2, fr;q=x, es;level=1, d_e, ja;q=0.1234, ar;q=1.1, en"]), ["en"]);
+        assert_eq!(of(&["*, , ;q=1, de;q=2, fr;q=x, es;level=1, d_, ja;q=0.1234, ar;q=1.1, en"]), ["en"]);
         assert_eq!(of(&[&"de,".repeat(5000)]).len(), MOST);
     }
 

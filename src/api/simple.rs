@@ -20,6 +20,7 @@ use super::refusal::Refusal;
 use super::spec::Tag;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::typed;
 use crate::service::{Metered, Service};
 
 /// The two simple endpoints.
@@ -44,10 +45,10 @@ struct SendOtpSchema {
 #[derive(Debug, Object)]
 #[oai(rename = "VerifyOtpRequest", example)]
 struct VerifyOtpSchema {
-    /// The address that the code was sent to.
+    /// The address that the code was sent to; before the @, upper and lower case are the same.
     email: String,
-    /// The code as typed: spaces and hyphens are ignored. A JSON number is taken too, where it has exactly as
-    /// many digits as codes have.
+    /// The code as typed: digits of any script; white space, dashes and invisible characters are
+    /// ignored. A JSON number is taken too, where it has exactly as many digits as codes have.
     otp: String,
 }
 
@@ -190,13 +191,13 @@ where
     Ok(metered.outcome?)
 }
 
-/// A member with something in it.
+/// A member with something in it that can be seen.
 fn filled(member: Option<String>) -> Option<String> {
-    member.filter(|text| !text.trim().is_empty())
+    member.filter(|text| !typed::trim(text).is_empty())
 }
 
 fn parse_address(text: &str) -> Result<EmailAddress, SimpleError> {
-    EmailAddress::parse(text.trim()).map_err(|_| SimpleError::bad_request(NO_ADDRESS))
+    EmailAddress::parse(text).map_err(|_| SimpleError::bad_request(NO_ADDRESS))
 }
 
 impl TypedCode {

@@ -320,7 +320,7 @@ mod tests {
         for (lines, name) in [
             ("brand = \"a\\nb\"", "tenants.1.brand"),
             ("sender = \"nobody\"", "tenants.1.sender"),
-            ("locale = \"de_DE\"", "tenants.1.locale"),
+            ("locale = \"de DE\"", "tenants.1.locale"),
             ("purposes = [\"Log in\"]", "tenants.1.purposes"),
             ("purposes = [1]", "tenants.1.purposes"),
             ("limits = { network_sends = \"many\" }", "tenants.1.limits.network_sends"),

@@ -8,8 +8,12 @@ use std::fmt;
 use rand::TryCryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::typed;
+
 /// The most digits a code can have.
 const MAX_DIGITS: usize = 10;
+/// Bytes of a typed code: ten digits of any script, and all that a clipboard puts around them.
+const TYPED_MAX: usize = 1024;
 
 /// How many decimal digits a new code has: 6 to 10 (NIST SP 800-63B asks for at least 20 bits; 6 digits are the
 /// least that its section 3.1.3.2 takes).
@@ -60,13 +64,15 @@ impl Code {
         Ok(code)
     }
 
-    /// Reads a typed code: white space and hyphens are ignored, 6 to 10 ASCII digits must be left.
+    /// Reads a typed code: 6 to 10 decimal digits of any script. White space, dashes and what nobody sees are ignored.
     #[must_use]
     pub fn parse(typed: &str) -> Option<Self> {
+        if typed.len() > TYPED_MAX {
+            return None;
+        }
         let mut code = Self { digits: [0; MAX_DIGITS], length: 0 };
-        for c in typed.chars().filter(|c| !c.is_whitespace() && *c != '-') {
-            let digit = u8::try_from(c).ok().filter(u8::is_ascii_digit)?;
-            *code.digits.get_mut(code.length)? = digit;
+        for c in typed.chars().filter(|c| !typed::is_blank(*c) && !typed::is_dash(*c)) {
+            *code.digits.get_mut(code.length)? = b'0' + typed::decimal_digit(c)?;
             code.length += 1;
         }
         (code.length >= 6).then_some(code)
@@ -151,13 +157,57 @@ mod tests {
     }
 
     #[test]
-    fn typed_codes_lose_spaces_and_hyphens_only() {
-        assert_eq!(Code::parse(" 012-345 ").unwrap().expose(), "012345");
-        assert_eq!(Code::parse("012\u{a0}345").unwrap().expose(), "012345");
-        for typed in ["", "12345", "12345678901", "12345a", "１２３４５６", "+12345", "12345.6", "0x1234"]
-        {
+    fn typed_codes_lose_white_space_dashes_and_what_nobody_sees_only() {
+        for typed in [
+            " 012-345 ",
+            "012\u{a0}345",
+            "\u{200b}012345",
+            "\u{200e}012\u{2060}345\u{200f}",
+            "\u{feff}012\u{ad}345\r\n",
+            "\u{2067}012345\u{2069}",
+            "012\u{2013}345",
+            "0-1\u{2011}2\u{2014}3\u{2212}4\u{ff0d}5",
+            "012\u{30fc}345",
+            "0\u{fe0f}12345",
+        ] {
+            assert_eq!(Code::parse(typed).unwrap().expose(), "012345", "{typed:?}");
+        }
+        for typed in [
+            "",
+            "-",
+            "\u{200b}",
+            "12345",
+            "12345678901",
+            "12345a",
+            "+12345",
+            "12345.6",
+            "0x1234",
+            "12345_6",
+            "12345²",
+            "①②③④⑤⑥",
+            "一二三四五六",
+            "1\u{20e3}23456",
+            "12345\0",
+        ] {
             assert!(Code::parse(typed).is_none(), "{typed:?}");
         }
+    }
+
+    #[test]
+    fn a_digit_of_any_script_is_that_digit() {
+        for typed in
+            ["٤٨٣٩٢٠", "۴۸۳۹۲۰", "४८३९२०", "４８３９２０", "๔๘๓๙๒๐", "𝟒𝟖𝟑𝟗𝟐𝟎", "4٨۳９2०", "\u{200f}٤٨٣ ٩٢٠"]
+        {
+            assert_eq!(Code::parse(typed).unwrap().expose(), "483920", "{typed:?}");
+        }
+        assert!(Code::parse("٤٨٣٩٢").is_none() && Code::parse("٤٨٣٩٢٠٤٨٣٩٢").is_none());
+    }
+
+    #[test]
+    fn a_typed_text_beyond_its_bound_is_not_looked_at() {
+        let spaced = |bytes: usize| Code::parse(&format!("{}012345", " ".repeat(bytes - 6)));
+        assert_eq!(spaced(TYPED_MAX).unwrap().expose(), "012345");
+        assert!(spaced(TYPED_MAX + 1).is_none());
     }
 
     proptest! {
@@ -173,7 +223,19 @@ mod tests {
         fn any_text_is_read_or_refused(typed in ".{0,40}") {
             if let Some(code) = Code::parse(&typed) {
                 prop_assert!((6..=10).contains(&code.expose().len()));
+                prop_assert!(code.expose().bytes().all(|b| b.is_ascii_digit()));
             }
+        }
+
+        #[test]
+        fn what_is_ignored_changes_no_code_wherever_it_stands(
+            parts in proptest::collection::vec("[\\p{White_Space}\\p{Dash}\\p{DI}]{0,3}\\p{Nd}", 6..=10)
+        ) {
+            let typed = parts.concat();
+            let digits: String = parts.iter().filter_map(|part| part.chars().last()).collect();
+            let (typed, digits) = (Code::parse(&typed).unwrap(), Code::parse(&digits).unwrap());
+            prop_assert_eq!(typed.expose(), digits.expose());
+            prop_assert_eq!(typed.expose().len(), parts.len());
         }
     }
 }

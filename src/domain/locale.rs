@@ -11,17 +11,17 @@ pub struct Locale(String);
 
 impl Locale {
     /// A tag, in any case: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters, up to 35 characters in
-    /// all.
+    /// all. Between them `_` means the same as `-`: POSIX and Java write `pt_BR`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut subtags = text.split('-');
+        let mut subtags = text.split(['-', '_']);
         let first = subtags.next()?;
         let is_first = (2..=8).contains(&first.len()) && first.bytes().all(|b| b.is_ascii_alphabetic());
         let is_rest = |subtag: &str| {
             (1..=8).contains(&subtag.len()) && subtag.bytes().all(|b| b.is_ascii_alphanumeric())
         };
         let fits = is_first && text.len() <= TAG_MAX && subtags.all(is_rest);
-        fits.then(|| Self(text.to_ascii_lowercase()))
+        fits.then(|| Self(text.to_ascii_lowercase().replace('_', "-")))
     }
 
     /// English.
@@ -57,13 +57,16 @@ mod tests {
 
     #[test]
     fn a_locale_has_the_form_of_a_language_tag() {
-        for locale in ["de", "pt-BR", "zh-Hant-TW", "sl-rozaj-biske-1994", "en-x-a"] {
+        for locale in ["de", "pt-BR", "zh-Hant-TW", "sl-rozaj-biske-1994", "en-x-a", "de_DE"] {
             assert!(Locale::parse(locale).is_some(), "{locale}");
         }
-        for bad in ["", "d", "de_DE", "de-", "-de", "d3", "de DE", "é", "toolongtag", &"de-".repeat(20)] {
+        for bad in
+            ["", "d", "de-", "de_", "de-_AT", "-de", "d3", "de DE", "é", "toolongtag", &"de-".repeat(20)]
+        {
             assert!(Locale::parse(bad).is_none(), "{bad:?}");
         }
         assert_eq!(Locale::parse("PT-br"), Locale::parse("pt-BR"));
+        assert_eq!(Locale::parse("zh_Hant-TW"), Locale::parse("zh-hant-tw"));
     }
 
     #[test]

@@ -36,11 +36,11 @@ pub struct IndexKey(Zeroizing<[u8; INDEX_KEY_OCTETS]>);
 /// Where one verification lives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Slot {
-    /// The one verification that a tenant keeps for an exact address (the two simple endpoints).
+    /// The one verification that a tenant keeps for an address (the two simple endpoints).
     Address {
         /// Whose it is.
         subject: Subject,
-        /// Stands for the canonical address.
+        /// Stands for the address with its local part in ASCII lower case.
         address: Tag,
     },
     /// A verification under an id of its own, independent of all others. Stands for tenant and id, so that another
@@ -83,10 +83,11 @@ impl IndexKey {
         Subject { person: self.tag(b"limit-key", address.limit_key().expose()), tenant }
     }
 
-    /// The slot of the verification that the subject's tenant keeps for exactly this address.
+    /// The slot of the verification that the subject's tenant keeps for this address, in whatever case its local part is
+    /// written: a phone's keyboard writes a capital where the application's database has none.
     #[must_use]
     pub fn address_slot(&self, subject: Subject, address: &EmailAddress) -> Slot {
-        Slot::Address { subject, address: self.tag(b"address", address.as_str()) }
+        Slot::Address { subject, address: self.tag(b"address", address.folded().as_str()) }
     }
 
     /// The slot of the tenant's verification with that id.
@@ -274,6 +275,8 @@ mod tests {
         assert_ne!(a.binding(), b.binding());
         assert_eq!(person(&a), person(&b));
         assert_eq!(a, slot(1, "a+x@EXAMPLE.com"));
+        assert_eq!(a, slot(1, "A+X@example.com"));
+        assert_eq!(a.binding(), slot(1, "A+X@example.com").binding());
     }
 
     #[test]

@@ -52,7 +52,8 @@ async fn check_address(
     let id = VerificationId::new(random::octets()?);
     let won = guess(parts, &Attempt { toll, slot: &slot, guesser }, code).await?;
     tracing::info!(tenant.name = account.tenant.name(), "an address was confirmed");
-    let (audience, purpose) = (&account.tenant, SIMPLE_PURPOSE);
+    // The code is that of every spelling in case, so the proof names the one that stands for all of them.
+    let (audience, purpose, address) = (&account.tenant, SIMPLE_PURPOSE, &address.folded());
     let proof = prove(parts, &Proven { audience, address, purpose, id: &id, at: won.at })?;
     Ok(Approved { proof })
 }

@@ -105,6 +105,11 @@ fn client(number: usize) -> String {
     format!("198.{}.{}.{}", 18 + number / 62_500, number / 250 % 250, 1 + number % 250)
 }
 
+/// The same digit on an Arabic keyboard.
+fn arabic_digit(digit: char) -> char {
+    char::from_u32(u32::from(digit) - u32::from('0') + 0x660).expect("a digit")
+}
+
 /// A code that is none of these.
 fn other_than(codes: &[&str]) -> String {
     let mut candidates = (0..).map(|number| format!("{number:06}"));
@@ -394,6 +399,7 @@ async fn p14_a_person_is_mailed_to_ten_times_a_day_from_wherever_it_is_asked() {
 
 #[tokio::test]
 async fn p15_a_guess_counts_however_it_is_written() {
+    let in_arabic = |code: &str| code.chars().map(arabic_digit).collect::<String>();
     let app = TestApp::limited().spawn().await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
     let code = app.smtp.last_code_to(VICTIM);
@@ -401,10 +407,10 @@ async fn p15_a_guess_counts_however_it_is_written() {
     let mut next = || guesses.next().expect("a wrong code");
     let bodies = [
         format!(r#"{{"email":"{VICTIM}","otp":{}}}"#, next()),
-        format!(r#"{{"email":" {VICTIM} ","otp":"{}"}}"#, next()),
+        format!(r#"{{"email":"\ufeff {VICTIM}\u200b","otp":"{}"}}"#, next()),
         format!(r#"{{"otp":"{}","email":"victim@EXAMPLE.com","x":[]}}"#, next()),
-        format!(r#"{{"email":"{VICTIM}","otp":"{}"}}"#, next().replace("", " -")),
-        format!(r#"{{"email":"victim\u0040example.com","otp":"{}"}}"#, next()),
+        format!(r#"{{"email":"{}","otp":"{}"}}"#, VICTIM.to_ascii_uppercase(), next().replace("", " -")),
+        format!(r#"{{"email":"victim\u0040example.com","otp":"{}"}}"#, in_arabic(&next())),
     ];
     for body in &bodies {
         assert_eq!(app.post("/verify-otp", body).await.status, 400, "{body}");

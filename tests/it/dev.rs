@@ -261,6 +261,7 @@ async fn a_mail_has_its_headers_and_its_html_a_policy_of_its_own() {
     assert_eq!(headers["To"], "a@example.com");
     assert_eq!(headers["Auto-Submitted"], "auto-generated");
     assert!(headers["Message-ID"].ends_with("@dev.example>"), "{headers:?}");
+    assert!(headers["Message-ID"].contains(&headers["X-Entity-Ref-ID"]), "{headers:?}");
     assert!(headers["Content-Type"].starts_with("multipart/alternative; boundary="), "{headers:?}");
     assert!(headers["Subject"].contains("=?utf-8?"), "as it is sent: {headers:?}");
 

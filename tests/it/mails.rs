@@ -26,6 +26,7 @@ async fn the_simple_endpoint_goes_by_accept_language() {
         ("fr-CH, fr;q=0.9, en;q=0.8, *;q=0.5", "fr"),
         ("xx, pt-BR;q=0.5", "pt"),
         ("de;q=0.1, ja;q=0.2", "ja"),
+        ("pt_BR", "pt"),
         ("xx", "es"),
         ("*", "es"),
         ("\"<b>\", ;;;=", "es"),
@@ -43,7 +44,7 @@ async fn the_simple_endpoint_goes_by_accept_language() {
 async fn v1_goes_by_its_locale_and_a_resend_by_the_same() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
-    let created = caller.create(&json!({ "email": "a@example.com", "locale": "ar-EG" })).await;
+    let created = caller.create(&json!({ "email": "a@example.com", "locale": "ar_EG" })).await;
     assert_eq!(created.status, 201, "{created:?}");
     let id = created.json()["id"].as_str().expect("an id").to_owned();
     assert_eq!(caller.resend(&id).await.status, 200);
@@ -53,6 +54,69 @@ async fn v1_goes_by_its_locale_and_a_resend_by_the_same() {
     assert_eq!(caller.check(&id, &mails[1].code()).await.status, 200);
     caller.start("b@example.com").await;
     assert_eq!(language(&app.smtp.mails()[2]), "en");
+}
+
+/// The head of a mail, with a letter in place of what is random or of the moment, and each of those values.
+fn head(mail: &ReceivedMail) -> String {
+    let head = mail.raw.split("\r\n\r\n").next().expect("a head").replace("\r\n", "\n");
+    let (id, date) = (entity_id(mail), mail.header("Date").expect("a date"));
+    let boundary = mail.header("Content-Type").expect("a type");
+    let boundary = boundary.split('"').nth(1).expect("a boundary").to_owned();
+    head.replace(&id, "ID").replace(&date, "DATE").replace(&boundary, "BOUNDARY")
+}
+
+fn entity_id(mail: &ReceivedMail) -> String {
+    mail.header("X-Entity-Ref-ID").expect("an id against threads")
+}
+
+#[tokio::test]
+async fn a_mail_of_either_api_has_these_headers() {
+    let app = TestApp::builder().keyed().spawn().await;
+    app.code_for("John@example.com").await;
+    let created = app.caller(1).create(&json!({ "email": "john@example.com" })).await;
+    let reference = created.json()["reference"].as_str().expect("a reference").to_owned();
+    let [simple, v1] = app.smtp.mails().try_into().expect("two mails");
+    insta::assert_snapshot!("head_of_a_mail_of_the_simple_endpoints", head(&simple));
+    insta::assert_snapshot!("head_of_a_mail_of_v1", head(&v1).replace(&reference, "REF"));
+}
+
+#[tokio::test]
+async fn no_two_mails_are_one_thread_to_a_mail_program() {
+    let app = TestApp::builder().keyed().spawn().await;
+    let caller = app.caller(1);
+    let code = app.code_for("a@example.com").await;
+    app.code_for("a@example.com").await;
+    let id = caller.start("a@example.com").await;
+    caller.resend(&id).await;
+    caller.start("a@example.com").await;
+    let mails = app.smtp.mails();
+    let ids: std::collections::HashSet<_> = mails.iter().map(entity_id).collect();
+    assert_eq!((mails.len(), ids.len()), (5, 5), "a value of its own for each, also for a resend");
+    for value in &ids {
+        assert_eq!(value.len(), 22, "128 bits: {value}");
+        assert!(!value.contains(&code) && *value != id, "{value}");
+    }
+    // A later start has another subject; of 8,000 references two are the same once in a while.
+    let subjects: Vec<_> = mails[2..].iter().map(|mail| mail.header("Subject").expect("a subject")).collect();
+    assert_eq!(subjects[0], subjects[1], "one verification has one reference");
+    assert_eq!(mails[0].header("Subject"), mails[1].header("Subject"));
+}
+
+#[tokio::test]
+async fn in_v1_the_subject_has_the_reference_in_every_language() {
+    let app = TestApp::builder().keyed().set("OTP_MAIL__BRAND", "Sö & \"Co\", (قهوة) 店").spawn().await;
+    for locale in ["ar", "de", "en", "es", "fr", "ja", "pt"] {
+        let asked = json!({ "email": format!("{locale}@example.com"), "locale": locale });
+        let created = app.caller(1).create(&asked).await.json();
+        let reference = created["reference"].as_str().expect("a reference");
+        let mail = app.smtp.mails().pop().expect("a mail");
+        let subject = mail.subject();
+        assert_eq!(language(&mail), locale);
+        assert_eq!(subject.matches(reference).count(), 1, "{subject}");
+        assert!(subject.contains("Sö & \"Co\", (قهوة) 店") && !subject.contains(&mail.code()), "{subject}");
+    }
+    let simple = send_in(&app, "de", "a@example.com").await;
+    assert_eq!(simple.subject(), "Ihr Code für Sö & \"Co\", (قهوة) 店");
 }
 
 #[tokio::test]
@@ -156,8 +220,9 @@ async fn brands_and_addresses_are_inert_in_a_mail_to_one() {
         "a@example.com\nb@example.com",
         "a@example.com\0",
         "a@example.com,b@example.com",
-        "\u{202e}a@example.com",
+        "a\u{202e}@example.com",
         "a@example\u{2066}.com",
+        "a@exam\u{200b}ple.com",
         "\"a b\"@example.com",
         "<a@example.com>",
         "a<b>@example.com",

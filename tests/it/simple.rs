@@ -1,5 +1,7 @@
 //! The two simple endpoints, row by row of their table.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use crate::support::app::{Process, TestApp};
@@ -54,8 +56,14 @@ async fn the_mail_is_what_the_contract_says() {
 #[tokio::test]
 async fn a_missing_null_empty_or_blank_email_is_required() {
     let app = TestApp::spawn().await;
-    for body in ["{}", r#"{"email":null}"#, r#"{"email":""}"#, r#"{"email":" \t\n"}"#, r#"{"mail":"a@b.co"}"#]
-    {
+    for body in [
+        "{}",
+        r#"{"email":null}"#,
+        r#"{"email":""}"#,
+        r#"{"email":" \t\n"}"#,
+        r#"{"email":"\u200b\ufeff\u200e"}"#,
+        r#"{"mail":"a@b.co"}"#,
+    ] {
         assert_eq!(app.post("/send-otp", body).await.message(), said(NO_EMAIL), "{body}");
     }
     for body in [
@@ -65,6 +73,8 @@ async fn a_missing_null_empty_or_blank_email_is_required() {
         r#"{"email":null,"otp":null}"#,
         r#"{"email":"","otp":"123456"}"#,
         r#"{"email":"a@example.com","otp":" "}"#,
+        r#"{"email":"a@example.com","otp":"\u200b\u2060 "}"#,
+        r#"{"email":"\u202e","otp":"123456"}"#,
         r#"{"email":"not an address","otp":""}"#,
     ] {
         assert_eq!(app.post("/verify-otp", body).await.message(), said(NO_EMAIL_OR_OTP), "{body}");
@@ -114,6 +124,10 @@ async fn what_we_do_not_mail_to_is_an_invalid_address() {
         "a@example.com\r\nBcc: b@example.com",
         "mıke@example.com",
         "a@example.com.",
+        "a\u{200b}b@example.com",
+        "a@exam\u{200b}ple.com",
+        "a@exam\u{ad}ple.com",
+        "a@\u{feff}example.com",
         &format!("{}@example.com", "l".repeat(65)),
         &format!("a@{}.com", "d".repeat(250)),
     ] {
@@ -126,17 +140,42 @@ async fn what_we_do_not_mail_to_is_an_invalid_address() {
 #[tokio::test]
 async fn an_email_is_trimmed_and_unknown_members_are_ignored() {
     let app = TestApp::spawn().await;
-    let body = json!({ "email": "  a@example.com\n", "name": "x", "nested": { "a": [1] } }).to_string();
-    assert_eq!(app.post("/send-otp", &body).await.message(), said(SENT));
-    assert_eq!(app.smtp.await_mail(1).await.to, ["a@example.com"]);
+    for (number, email) in
+        ["  a@example.com\n", "\u{feff}\u{200e}a@example.com\u{200b}", "\u{202a}a@example.com\u{202c}\u{a0}"]
+            .iter()
+            .enumerate()
+    {
+        let body = json!({ "email": email, "name": "x", "nested": { "a": [1] } }).to_string();
+        assert_eq!(app.post("/send-otp", &body).await.message(), said(SENT), "{email:?}");
+        assert_eq!(app.smtp.await_mail(number + 1).await.to, ["a@example.com"]);
+    }
+    let code = app.smtp.last_code_to("a@example.com");
+    assert_eq!(app.verify_otp("\u{200b}a@example.com\u{2060}", &code).await.message(), said(VERIFIED));
 }
 
 #[tokio::test]
-async fn spaces_and_hyphens_in_a_typed_code_are_ignored() {
+async fn white_space_dashes_and_what_nobody_sees_in_a_typed_code_are_ignored() {
     let app = TestApp::spawn().await;
-    let code = app.code_for("a@example.com").await;
-    let (left, right) = code.split_at(3);
-    assert_eq!(app.verify_otp("a@example.com", &format!(" {left}-{right} ")).await.message(), said(VERIFIED));
+    for around in
+        ["-", "\u{200b}", "\u{200e}", "\u{feff}", "\u{2011}", "\u{2212}", "\u{30fc}", "\u{ad}\u{2060}"]
+    {
+        let code = app.code_for("a@example.com").await;
+        let (left, right) = code.split_at(3);
+        let typed = format!("{around} {left}{around}{right}\n{around}");
+        assert_eq!(app.verify_otp("a@example.com", &typed).await.message(), said(VERIFIED), "{typed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_code_may_be_typed_in_the_digits_of_any_script() {
+    let app = TestApp::spawn().await;
+    for zero in ['٠', '۰', '०', '０', '๐', '𝟎'] {
+        let code = app.code_for("a@example.com").await;
+        let digit =
+            |c: char| char::from_u32(u32::from(zero) + u32::from(c) - u32::from('0')).expect("a digit");
+        let typed: String = code.chars().map(digit).collect();
+        assert_eq!(app.verify_otp("a@example.com", &typed).await.message(), said(VERIFIED), "{typed}");
+    }
 }
 
 #[tokio::test]
@@ -204,7 +243,7 @@ async fn the_fifth_guess_wins_if_it_is_right() {
 async fn what_cannot_be_a_code_spends_no_guess() {
     let app = TestApp::spawn().await;
     let code = app.code_for("a@example.com").await;
-    for typed in ["1", "12345", "12345678901", "abcdef", "１２３４５６", "-", "0x12ab"] {
+    for typed in ["1", "12345", "12345678901", "abcdef", "①②③④⑤⑥", "-", "0x12ab"] {
         for _ in 0..2 {
             assert_eq!(app.verify_otp("a@example.com", typed).await.message(), said(INVALID), "{typed}");
         }
@@ -216,10 +255,40 @@ async fn what_cannot_be_a_code_spends_no_guess() {
 async fn a_code_belongs_to_exactly_one_address() {
     let app = TestApp::spawn().await;
     let code = app.code_for("a+x@example.com").await;
-    for other in ["a+y@example.com", "a@example.com", "A+x@example.com", "a+x@example.org"] {
+    for other in ["a+y@example.com", "a@example.com", "b+x@example.com", "a+x@example.org"] {
         assert_eq!(app.verify_otp(other, &code).await.message(), said(INVALID), "{other}");
     }
     assert_eq!(app.verify_otp("a+x@EXAMPLE.com", &code).await.message(), said(VERIFIED));
+}
+
+#[tokio::test]
+async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes_as_typed() {
+    let app = TestApp::builder().keyed().spawn().await;
+    for (sent, checked) in [("John@ex.com", "john@ex.com"), ("john@ex.com", "JOHN@EX.COM")] {
+        assert_eq!(app.send_otp(sent).await.message(), said(SENT));
+        let mail = app.smtp.mails().pop().expect("a mail");
+        assert_eq!(
+            (mail.to.as_slice(), mail.header("To").as_deref()),
+            ([sent.to_owned()].as_slice(), Some(sent))
+        );
+        let verified = app.verify_otp(checked, &mail.code()).await;
+        assert_eq!(verified.message(), said(VERIFIED), "{sent} {checked}");
+        let proof = verified.header("otp-proof").expect("a proof").to_owned();
+        assert_eq!(claims(&proof)["sub"], "john@ex.com", "one name for all spellings");
+    }
+    // A second send under another spelling replaces the first code, as it does under the same one.
+    let first = app.code_for("John@ex.com").await;
+    let second = app.code_for("john@ex.com").await;
+    if first != second {
+        assert_eq!(app.verify_otp("John@ex.com", &first).await.message(), said(INVALID));
+    }
+    assert_eq!(app.verify_otp("John@ex.com", &second).await.message(), said(VERIFIED));
+}
+
+/// What a proof says, unchecked.
+fn claims(proof: &str) -> serde_json::Value {
+    let claims = proof.split('.').nth(1).expect("claims");
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64")).expect("JSON")
 }
 
 #[tokio::test]
@@ -278,9 +347,11 @@ async fn a_service_without_dev_shows_no_mails() {
 #[tokio::test]
 async fn captured_mails_are_shown_to_this_machine_only_and_under_any_spelling() {
     let dev = Process::dev().await;
-    assert_eq!(dev.send_otp("a+b@example.com").await.message(), said(SENT));
+    assert_eq!(dev.send_otp("A+b@example.com").await.message(), said(SENT));
     assert_eq!(dev.captured_codes("a+b@example.com").await.len(), 1);
     assert_eq!(dev.captured_codes("a%2Bb@example.com").await.len(), 1);
+    assert_eq!(dev.captured_codes("A%2BB@EXAMPLE.com").await.len(), 1);
+    assert_eq!(dev.captured_codes("%E2%80%8Ba+b@example.com%E2%80%8B").await.len(), 1);
     for (host, status) in
         [("localhost:5000", 200), ("[::1]", 200), ("evil.example:5000", 404), ("127.0.0.1.x", 404)]
     {

@@ -60,7 +60,9 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     }
 
     let code = app.smtp.last_code_to("Recipient@example.com");
-    let approved = caller.check(id, &format!(" {}-{} ", &code[..3], &code[3..])).await;
+    let in_arabic: String =
+        code[3..].chars().map(|digit| char::from_u32(u32::from(digit) + 0x630).expect("a digit")).collect();
+    let approved = caller.check(id, &format!("\u{200e} {}-{in_arabic} ", &code[..3])).await;
     assert_eq!(approved.status, 200, "{approved:?}");
     let approved = approved.json();
     assert_eq!((&approved["id"], &approved["status"]), (&json!(id), &json!("approved")));
@@ -123,7 +125,7 @@ async fn what_cannot_be_a_code_spends_nothing() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let id = caller.start(EMAIL).await;
-    for typed in ["", "12345", "12345678901", "abcdef", "１２３４５６", "123 456 7890 1"] {
+    for typed in ["", "12345", "12345678901", "abcdef", "①②③④⑤⑥", "123 456 7890 1"] {
         let refused = caller.check(&id, typed).await;
         assert_eq!(refused.problem(), problem(422, "invalid_code"), "{typed}");
         assert_eq!(refused.json()["attempts_remaining"], 5, "{typed}");

@@ -12,7 +12,8 @@ from service import BRAND
 
 # What the Postfix of the tests itself puts on top.
 BY_POSTFIX = ["Return-Path", "X-Original-To", "Delivered-To", "Received"]
-ONCE = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type", "Content-Language"]
+ONCE = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type", "Content-Language",
+        "X-Entity-Ref-ID"]
 # The octets of a line without its end (RFC 5322 section 2.1.1).
 LINE_MAX = 998
 
@@ -55,12 +56,12 @@ class Mail:
         assert (displayed_name(raw), address.addr_spec) == (brand, sender)
         [address] = message["To"].addresses
         assert (address.display_name, address.addr_spec) == ("", self.to)
-        assert message["Subject"] == f"Your code for {brand}"
         age = datetime.datetime.now(datetime.UTC) - message["Date"].datetime
         assert abs(age) < datetime.timedelta(minutes=3), message["Date"]
         self.id = message["Message-ID"]
         domain = sender.partition("@")[2]
         assert re.fullmatch(rf"<[A-Za-z0-9_-]{{22}}@{re.escape(domain)}>", self.id), self.id
+        assert message["X-Entity-Ref-ID"] == self.id[1:23]
         assert message["MIME-Version"] == "1.0"
         assert message["Auto-Submitted"] == "auto-generated"
         assert message["Content-Language"] == "en"
@@ -81,6 +82,8 @@ class Mail:
         for content in contents:
             assert "http" not in content and "<img" not in content and "<a" not in content
         self.references = [re.findall(r"the reference ([A-Z]{3})\.", content) for content in contents]
+        [reference] = {" ".join(found) for found in self.references}
+        assert message["Subject"] == f"Your code for {brand}" + (f" ({reference})" if reference else "")
 
     def _check_the_way(self, received):
         """By TLS, with a login, and to nobody else: Postfix names the recipient only where there is one."""

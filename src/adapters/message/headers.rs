@@ -74,6 +74,25 @@ impl Header for AutoSubmitted {
     }
 }
 
+/// `X-Entity-Ref-ID`: what keeps Gmail from folding mails of one sender and one subject into a thread that hides the
+/// newest. Each mail has another value.
+#[derive(Clone)]
+pub struct EntityRefId(pub String);
+
+impl Header for EntityRefId {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("X-Entity-Ref-ID")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), self.0.clone())
+    }
+}
+
 /// In which language the mail is (RFC 3282).
 #[derive(Clone)]
 pub struct ContentLanguage(pub String);

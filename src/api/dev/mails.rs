@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{docs, elsewhere, origin};
 use crate::api::refusal::{Flaw, Form, Refusal};
 use crate::domain::email_address::EmailAddress;
+use crate::domain::typed;
 use crate::ports::{CapturedMail, Mailbox};
 
 /// Styles, which mails carry inline, and nothing else.
@@ -44,8 +45,9 @@ pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     }
     let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
     let Ok(filter) = request.params::<Filter>() else { return malformed() };
-    // A plus sign that was not escaped has become a space, which no address has.
-    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&to.trim().replace(' ', "+"))).transpose() else {
+    // A plus sign that was not escaped has become a space, which no address has inside.
+    let Ok(to) = filter.to.map(|to| EmailAddress::parse(&typed::trim(&to).replace(' ', "+"))).transpose()
+    else {
         return malformed();
     };
     let mails: Vec<_> = mailbox.captured(to.as_ref()).into_iter().map(Mail::from).collect();

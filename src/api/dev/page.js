@@ -19,7 +19,7 @@ function showVerification() {
   byId("resend").hidden = !isOpen;
   byId("about").textContent = isOpen
     ? `The mail must show the reference ${verification.reference}. Guesses left: ${verification.attempts_remaining}.`
-    : "As in the mail; spaces and hyphens do no harm.";
+    : "As in the mail; spaces and dashes do no harm.";
 }
 
 /** What an answer says, in a line. */

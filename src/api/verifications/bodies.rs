@@ -83,9 +83,9 @@ pub struct CreateSchema {
     /// What it is for: 1 to 64 characters of `a-z 0-9 _ . -`, one of the tenant's purposes. Where it is left out: the
     /// tenant's first, or `verification`.
     purpose: Option<String>,
-    /// The language of the person, as a BCP 47 tag such as `pt-BR`; the mail is in it, or in a more general one, where
-    /// there are words of it: `ar`, `de`, `en`, `es`, `fr`, `ja`, `pt` and what the operator added. Else it is in the
-    /// tenant's usual language.
+    /// The language of the person, as a BCP 47 tag such as `pt-BR` (or `pt_BR`); the mail is in it, or in
+    /// a more general one, where there are words of it: `ar`, `de`, `en`, `es`, `fr`, `ja`, `pt` and what
+    /// the operator added. Else it is in the tenant's usual language.
     locale: Option<String>,
     /// The IPv4 or IPv6 address of the person's device, where a program calls for a person: the limits of networks then
     /// hold for it.
@@ -96,7 +96,7 @@ pub struct CreateSchema {
 #[derive(Debug, Object)]
 #[oai(rename = "CheckVerificationRequest")]
 pub struct CheckSchema {
-    /// The code as typed; spaces and hyphens are ignored.
+    /// The code as typed: digits of any script; white space, dashes and invisible characters are ignored.
     code: String,
     /// The IPv4 or IPv6 address of the person's device, as for a start.
     end_user_ip: Option<String>,
@@ -139,7 +139,7 @@ impl CreateBody {
     /// The members as they were, for a fingerprint; the address; and the rest.
     pub fn parse(self) -> Result<(Vec<Option<String>>, EmailAddress, Asked), Problem> {
         let address =
-            EmailAddress::parse(self.email.trim()).map_err(|_| Problem::new(ProblemCode::InvalidEmail))?;
+            EmailAddress::parse(&self.email).map_err(|_| Problem::new(ProblemCode::InvalidEmail))?;
         Ok((self.members, address, self.asked))
     }
 }

@@ -30,6 +30,11 @@ impl ReceivedMail {
         header(split(&self.raw).0, name)
     }
 
+    /// The subject, decoded.
+    pub fn subject(&self) -> String {
+        decode_words(&self.header("Subject").expect("a subject"))
+    }
+
     /// The decoded text/plain part.
     pub fn text(&self) -> String {
         self.part("text/plain")
@@ -94,6 +99,27 @@ fn header(headers: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.trim().to_owned())
 }
 
+/// Text with encoded words (RFC 2047) of UTF-8 in base64, each of whole characters; blanks between two of them are none.
+fn decode_words(text: &str) -> String {
+    let mut decoded = String::new();
+    let mut was_encoded = false;
+    for word in text.split(' ') {
+        let encoded = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
+        if !(decoded.is_empty() || was_encoded && encoded.is_some()) {
+            decoded.push(' ');
+        }
+        match encoded {
+            Some(encoded) => {
+                let bytes = STANDARD.decode(encoded).expect("an encoded word is valid base64");
+                decoded.push_str(&String::from_utf8(bytes).expect("an encoded word is of whole characters"));
+            }
+            None => decoded.push_str(word),
+        }
+        was_encoded = encoded.is_some();
+    }
+    decoded
+}
+
 fn decode(body: &str, encoding: &str) -> String {
     let bytes = match encoding {
         "" | "7bit" | "8bit" | "binary" => body.as_bytes().to_vec(),
@@ -140,6 +166,12 @@ mod tests {
         assert_eq!(mail.text(), "Grüße: 123456.");
         assert_eq!(mail.html(), "<b>123456</b>");
         assert_eq!(mail.code(), "123456");
+    }
+
+    #[test]
+    fn encoded_words_are_read_as_one_text() {
+        let text = "A =?utf-8?b?w7w=?= =?utf-8?b?IGI=?= c";
+        assert_eq!(super::decode_words(text), "A ü b c");
     }
 
     #[test]
