@@ -315,6 +315,107 @@ mod tests {
         assert_eq!(unread(one_more), ["log.colour"]);
     }
 
+    /// The settings after a printed line was put in: what it does not say itself is said by the command that it names.
+    fn cured(texts: &Texts, line: &str) -> Texts {
+        let mut cured = texts.clone();
+        let line = line.split_once("  # in ").map_or(line, |(line, _)| line);
+        let (name, value) = line.split_once('=').unwrap_or_else(|| panic!("{line:?} sets nothing"));
+        let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+        let value = match value.split_once('<') {
+            Some((before, example)) if example.starts_with("43 characters, from: otpd keygen ") => {
+                format!("{before}{SECRET}")
+            }
+            _ => value.to_owned(),
+        };
+        cured.environment.retain(|(other, _)| other != name);
+        cured.environment.push((name.to_owned(), value.into()));
+        cured
+    }
+
+    /// Asserts that each fault of `serve` is gone once its own line was put in.
+    fn every_cure_cures(texts: &Texts) -> usize {
+        let read_file = |_: &std::path::Path| Ok("a secret in a file".to_owned());
+        let faults = |texts: &Texts| {
+            let sources = Sources::layered(texts.clone(), &read_file).unwrap();
+            serve(&sources).err().map(|faults| faults.0).unwrap_or_default()
+        };
+        let found = faults(texts);
+        for fault in &found {
+            let left = faults(&cured(texts, &fault.line));
+            let is_left = left.iter().any(|other| (&other.name, &other.what) == (&fault.name, &fault.what));
+            assert!(!is_left, "{:?}\nis not cured:\n{fault}\n{left:?}", texts.environment);
+        }
+        found.len()
+    }
+
+    #[test]
+    fn every_cure_that_is_printed_for_a_setting_cures() {
+        let keys: Vec<String> = sources(Texts::default()).values.into_keys().collect();
+        let wrong = [
+            "x",
+            "0",
+            "-1",
+            "1",
+            "99999999999",
+            "a b",
+            "1/1s",
+            "100000/1s",
+            "true",
+            "none",
+            "off",
+            "http://x/y",
+            "redis://u:p@10.0.0.1/0",
+            "10.0.0.1",
+            "*",
+            "🙂",
+            "a\nb",
+            "localhost",
+            "k1:abc",
+            "keyed",
+            "implicit",
+        ];
+        let mut cured = 0;
+        for key in &keys {
+            for value in wrong {
+                // What stands beside it can make it a fault.
+                for beside in [&[][..], &[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]] {
+                    let name = names::usual_name(key);
+                    let more: Vec<_> = beside
+                        .iter()
+                        .copied()
+                        .filter(|(other, _)| *other != name)
+                        .chain([(&*name, value)])
+                        .collect();
+                    cured += every_cure_cures(&Texts::enough_and(&more));
+                }
+            }
+        }
+        assert!(cured > 500, "{cured}");
+    }
+
+    #[test]
+    fn every_cure_that_is_printed_for_settings_that_clash_cures() {
+        for more in [
+            &[("OTP_HASH__PASSES", "1")][..],
+            &[("OTP_HASH__PASSES", "1"), ("OTP_HASH__MEMORY_KIB", "9216")],
+            &[("OTP_HASH__PASSES", "2"), ("OTP_HASH__MEMORY_KIB", "64")],
+            &[("OTP_HASH__MEMORY_KIB", "7167")],
+            &[("OTP_LIMITS__GUESSES", "10"), ("OTP_LIMITS__SUBJECT_SENDS", "1/60s 20/day")],
+            &[("OTP_SMTP__PORT", "26"), ("SMTP_PORT", "25")],
+            &[("EMAIL_PASSWORD", "a"), ("EMAIL_PASSWORD_FILE", "/run/b")],
+            &[("OTP_SMTP_FALLBACK__USERNAME", "a"), ("OTP_SMTP_FALLBACK__CA_FILE", "/b")],
+            &[("OTP_SMTP__CA_FILE", "/b"), ("OTP_SMTP__TLS", "none"), ("SMTP_SERVER", "localhost")],
+            &[("OTP_SIMPLE__ACCESS", "keyed")],
+        ] {
+            assert!(every_cure_cures(&Texts::enough_and(more)) > 0, "{more:?}");
+        }
+        let said = refused("OTP_HASH__PASSES", &[("OTP_HASH__PASSES", "1")]);
+        assert!(said.ends_with("\n    OTP_HASH__PASSES=5"), "{said}");
+        let said =
+            refused("OTP_HASH__MEMORY_KIB", &[("OTP_HASH__MEMORY_KIB", "64"), ("OTP_HASH__PASSES", "2")]);
+        assert!(said.ends_with("\n    OTP_HASH__MEMORY_KIB=19456"), "{said}");
+    }
+
     #[test]
     fn dev_needs_nothing_but_still_refuses_what_is_wrong() {
         dev(&sources(Texts::default())).unwrap();
@@ -401,7 +502,7 @@ mod tests {
     #[test]
     fn floors_hold_unless_they_are_taken_away() {
         let weak_hash = [("OTP_HASH__MEMORY_KIB", "7168"), ("OTP_HASH__PASSES", "4")];
-        refused("OTP_HASH__MEMORY_KIB", &weak_hash);
+        refused("OTP_HASH__PASSES", &weak_hash);
         refused("OTP_LIMITS__GUESSES", &[("OTP_LIMITS__GUESSES", "11")]);
         refused(
             "OTP_LIMITS__GUESSES",

@@ -72,9 +72,20 @@ pub(super) fn read_hash(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option
 fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: Dangerous) -> Option<HashCost> {
     let cost = HashCost::new(memory_kib, passes);
     cost.filter(|cost| cost.meets_owasp() || dangerous.weak_hash).or_else(|| {
-        let what = "is, with this many passes, weaker than each of OWASP's argon2id sets (such as 7168 KiB and 5 \
-                    passes, or 19456 KiB and 2): raise it, or set OTP_DANGEROUS__WEAK_HASH=true";
-        reader.refuse("hash.memory_kib", what)
+        let what = format!(
+            "makes, at {memory_kib} KiB and {passes} passes, a hash weaker than each of OWASP's argon2id sets (such as 7168 \
+             KiB and 5 passes, or 19456 KiB and 2): raise it, or set OTP_DANGEROUS__WEAK_HASH=true"
+        );
+        // More passes, if any number of them makes up for the memory; else more memory.
+        match HashCost::owasp_passes(memory_kib) {
+            Some(least) => {
+                reader.refuse_for("hash.passes", &what, &format!("OTP_HASH__PASSES={least}"))
+            }
+            None => {
+                let least = HashCost::owasp_memory_kib(passes);
+                reader.refuse_for("hash.memory_kib", &what, &format!("OTP_HASH__MEMORY_KIB={least}"))
+            }
+        }
     })
 }
 

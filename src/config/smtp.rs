@@ -118,7 +118,10 @@ fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<Relay>> {
     let mut said =
         ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
     match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
-        Some(key) => reader.refuse(&key, "is set, but OTP_SMTP_FALLBACK__SERVER is not"),
+        Some(key) => {
+            let what = "is set, but OTP_SMTP_FALLBACK__SERVER is not";
+            reader.refuse_for(&key, what, "OTP_SMTP_FALLBACK__SERVER=smtp.example.net")
+        }
         None => Some(Vec::new()),
     }
 }
@@ -151,8 +154,9 @@ fn relay(
     };
     let authorities = authorities?;
     if let (Tls::Plaintext, Authorities::File(_)) = (tls, &authorities) {
-        let what = "is set, but without TLS no certificate is asked for";
-        return reader.refuse(&own("ca_file"), what);
+        let what = "is set, but without TLS no certificate is asked for: leave it out, or use TLS";
+        let line = format!("{}=auto", names::usual_name(&own("tls")));
+        return reader.refuse_for(&own("ca_file"), what, &line);
     }
     let server = match server {
         Host::Name(name) => name,

@@ -95,7 +95,10 @@ impl Sources {
         match self.values.get(key) {
             Some(value) if value.place != Place::Defaults => {
                 let is_content = value.is_path && value.text.is_ok();
-                let line = if is_content {
+                let line = if let Some(rival) = &value.rival {
+                    // Without a value a variable is not set.
+                    format!("{rival}=")
+                } else if is_content {
                     self.example(key).to_owned()
                 } else {
                     self.line(&value.place, &value.name, key, value.is_path)
@@ -125,7 +128,7 @@ impl Sources {
                 continue;
             };
             let text = text.map(Zeroizing::new);
-            let value = Value { name, place: place.clone(), is_path: meaning.is_path, text };
+            let value = Value { name, place: place.clone(), is_path: meaning.is_path, rival: None, text };
             match layer.get_mut(&meaning.key) {
                 Some(other) => other.meet(&value),
                 None => {
@@ -147,7 +150,8 @@ impl Sources {
                 let name = format!("tenants.{number}.{key}");
                 if tenants::KEYS.contains(&key.as_str()) {
                     let text = text.map(Zeroizing::new);
-                    let value = Value { name: name.clone(), place: place.clone(), is_path: false, text };
+                    let value =
+                        Value { name: name.clone(), place: place.clone(), is_path: false, rival: None, text };
                     self.values.insert(name, value);
                 } else {
                     let near =

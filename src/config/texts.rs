@@ -13,7 +13,7 @@ use super::fault::{Fault, Faults};
 pub(super) const DOTENV: &str = ".env";
 
 /// What the layers above the defaults say, before anything is understood.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Texts {
     /// The path and the content of the file that `--config` names, where it is given.
     pub config: Option<(PathBuf, String)>,

@@ -19,6 +19,8 @@ pub(super) struct Value {
     pub place: Place,
     /// Whether the name is that of a file which holds the setting.
     pub is_path: bool,
+    /// Another name of the setting that says something else in the same place.
+    pub rival: Option<String>,
     /// The text, or why there is none.
     pub text: Result<Zeroizing<String>, String>,
 }
@@ -40,6 +42,7 @@ impl Value {
     pub fn meet(&mut self, other: &Self) {
         if self.is_path != other.is_path || self.text != other.text {
             self.text = Err(format!("{} is set as well: keep one of the two", other.name));
+            self.rival = Some(other.name.clone());
         }
     }
 

@@ -68,6 +68,19 @@ impl HashCost {
         OWASP_SETS.iter().any(|(memory, passes)| self.memory_kib >= *memory && self.passes >= *passes)
     }
 
+    /// The fewest passes that OWASP names for this much memory; none if it is less than in each of its sets.
+    #[must_use]
+    pub fn owasp_passes(memory_kib: u32) -> Option<u32> {
+        OWASP_SETS.iter().filter(|(memory, _)| *memory <= memory_kib).map(|(_, passes)| *passes).min()
+    }
+
+    /// The least memory that OWASP names for this many passes, in KiB.
+    #[must_use]
+    pub fn owasp_memory_kib(passes: u32) -> u32 {
+        let enough = OWASP_SETS.iter().filter(|(_, least)| *least <= passes).map(|(memory, _)| *memory);
+        enough.min().unwrap_or(u32::MAX)
+    }
+
     /// Work memory for one digest at a time, to be used again and again.
     #[must_use]
     pub fn work_memory(self) -> Box<[Block]> {
@@ -261,6 +274,21 @@ mod tests {
         let meets = |memory, passes| HashCost::new(memory, passes).unwrap().meets_owasp();
         assert!(meets(7168, 5) && meets(19_456, 2) && meets(65_536, 1));
         assert!(!meets(7167, 5) && !meets(7168, 4) && !meets(64, 1));
+    }
+
+    #[test]
+    fn what_owasp_asks_for_meets_it_and_less_does_not() {
+        for memory in [7168, 7169, 9216, 12_288, 19_456, 47_104, 1 << 20] {
+            let least = HashCost::owasp_passes(memory).unwrap();
+            assert!(HashCost::new(memory, least).unwrap().meets_owasp());
+            assert!(!HashCost::new(memory, least - 1).is_some_and(HashCost::meets_owasp));
+        }
+        assert_eq!(HashCost::owasp_passes(7167), None);
+        for passes in 1..=6 {
+            let least = HashCost::owasp_memory_kib(passes);
+            assert!(HashCost::new(least, passes).unwrap().meets_owasp());
+            assert!(!HashCost::new(least - 1, passes).unwrap().meets_owasp());
+        }
     }
 
     #[test]
