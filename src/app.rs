@@ -164,6 +164,12 @@ impl App {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
         let hasher =
             HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads")?;
+        let places = hasher.places();
+        tracing::info!(
+            hash.threads = capacity.threads.get(),
+            hash.places = places,
+            "the hashing threads run"
+        );
         let service = Service::new(Parts {
             store: world.store,
             claims: world.claims,
@@ -180,7 +186,7 @@ impl App {
             },
             relay_mails: common.limits.relay_mails,
             // Some hash, some wait for the store or the relay.
-            at_once: 2 * (capacity.threads.get() + capacity.queue),
+            at_once: 2 * places,
             issuer: common.issuer.clone(),
             recipients: RwLock::new(world.recipients),
         });

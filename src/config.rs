@@ -191,7 +191,7 @@ mod tests {
 
     use super::smtp::Tls;
     use super::*;
-    use crate::domain::code_hash::HashCost;
+    use crate::domain::code_hash::{HashCost, HashQueue};
 
     const SECRET: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(common.codes.length.digits(), 6);
         assert_eq!((common.codes.policy.life.as_secs(), common.codes.policy.guesses), (300, 5));
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
-        assert_eq!(common.hash.queue, 32 * common.hash.threads.get());
+        assert_eq!(common.hash.queue, HashQueue::Measured);
         assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
         let smtp::Relay { server, port, tls, authorities, auth } = smtp.relay;
         assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, Tls::StartTls));
@@ -473,7 +473,8 @@ mod tests {
         ];
         let Settings { common, secrets, .. } = settings(&more);
         assert_eq!(common.codes.policy.life.as_secs(), 600);
-        assert_eq!((common.hash.threads.get(), common.hash.queue), (3, 7));
+        let seven = std::num::NonZeroUsize::new(7).unwrap();
+        assert_eq!((common.hash.threads.get(), common.hash.queue), (3, HashQueue::Places(seven)));
         assert_eq!(common.brand, mail::Brand::Name("Shop".into()));
         assert_eq!(common.http.allowed_origins.len(), 2);
         assert_eq!(common.simple, http::SimpleAccess::Off);

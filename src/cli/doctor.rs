@@ -2,6 +2,7 @@
 //!
 //! Must change nothing, and send nothing but the mail that was asked for.
 
+mod cure;
 mod provider;
 mod relay;
 

@@ -8,7 +8,7 @@ use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::message::{Composer, Prospects};
 use otpd::domain::code::CodeLength;
-use otpd::domain::code_hash::HashCost;
+use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
@@ -39,7 +39,7 @@ fn world() -> World {
         bench.clock.clone(),
     ));
     let name = KeyName::parse("k1").expect("a name");
-    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
+    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: HashQueue::Places(NonZeroUsize::MIN) };
     let account = |tenant| Account {
         tenant,
         sender: Sender { address: address(), brand: "Shop".to_owned(), locale: Locale::english() },

@@ -40,9 +40,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), octets: 0, lines: 0 }
     }
 
-    /// The same where the relay has greeted already, before TLS: the library waits for a greeting.
-    pub fn greeted(stream: S, peer: SocketAddr) -> Self {
-        Self { line: b"220 \r\n".iter().copied().collect(), ..Self::new(stream, peer) }
+    /// The same where the relay has greeted already: the library waits for a greeting.
+    #[must_use]
+    pub fn greeted(self) -> Self {
+        Self { line: b"220 \r\n".iter().copied().collect(), ..self }
     }
 
     /// The connection itself.
