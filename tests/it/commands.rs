@@ -8,7 +8,7 @@ use std::process::Output;
 
 use crate::support::app::{Process, SENDER, TestApp, command};
 use crate::support::redis::RedisServer;
-use crate::support::smtp::{Fault, SmtpPeer};
+use crate::support::smtp::{Certificate, Fault, SmtpPeer, SmtpPeerBuilder};
 
 fn run(folder: &Path, settings: &[(&str, &str)], arguments: &[&str]) -> Output {
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -173,7 +173,7 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     let (code, said) = doctor(&[("EMAIL_PASSWORD", "wrong")]);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("FAIL  relay: AUTH: refused with reply 535") && said.contains("EMAIL_PASSWORD"),
+        said.contains("FAIL  relay: AUTH: refused with reply 535 5.7.8") && said.contains("EMAIL_PASSWORD"),
         "{said}"
     );
 
@@ -187,7 +187,7 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     let (code, said) = doctor(&[("SSL_CERT_FILE", &stranger.ca_file().display().to_string())]);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("FAIL  relay: STARTTLS: TLS could not be established: invalid peer certificate"),
+        said.contains("FAIL  relay: TLS handshake: TLS could not be established: the relay's certificate is from an unknown issuer"),
         "{said}"
     );
 
@@ -201,7 +201,7 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     app.smtp.set(Fault::CloseOnConnect);
     let (code, said) = doctor(&[]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("FAIL  relay: connecting"), "{said}");
+    assert!(said.contains("FAIL  relay: greeting: the connection was lost"), "{said}");
 
     let (code, _) = doctor(&[("OTP_SECRETS__PEPPERS", "")]);
     assert_eq!(code, Some(2));
@@ -287,6 +287,199 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
         settings.push((name, value));
         let output = run(folder.path(), &settings, &["serve"]);
         assert_eq!(output.status.code(), Some(1), "serve does not start either: {output:?}");
+    }
+}
+
+/// What a doctor says of such a relay: its one failure.
+async fn diagnosed(
+    app: &TestApp,
+    peer: SmtpPeerBuilder,
+    fault: Fault,
+    tls: &str,
+    changes: &[(&str, &str)],
+) -> String {
+    let peer = peer.start().await;
+    peer.set(fault);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (port, ca) = (peer.port().to_string(), peer.ca_file().display().to_string());
+    let mut settings: Vec<(&str, &str)> =
+        app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    settings.extend([
+        ("SMTP_SERVER", "localhost"),
+        ("SMTP_PORT", &port),
+        ("OTP_SMTP__CA_FILE", &ca),
+        ("OTP_SMTP__TLS", tls),
+        ("OTP_SMTP__AUTH", "password"),
+        ("EMAIL_PASSWORD", "secret"),
+    ]);
+    settings.extend(changes);
+    let output = run(folder.path(), &settings, &["doctor"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{fault:?}: {said}");
+    said.split("FAIL  relay: ").nth(1).unwrap_or_else(|| panic!("{said}")).to_owned()
+}
+
+#[tokio::test]
+async fn doctor_names_the_step_that_failed_and_advises_on_that_step() {
+    let app = TestApp::spawn().await;
+    let plain = || SmtpPeer::builder().credentials("u", "p");
+    let starttls = || plain().starttls();
+    let implicit = || plain().implicit_tls();
+    for (peer, fault, tls, step, advice) in [
+        (
+            starttls(),
+            Fault::CloseOnConnect,
+            "starttls",
+            "greeting: the connection was lost",
+            "OTP_SMTP__TLS=implicit",
+        ),
+        (
+            starttls(),
+            Fault::Answers("GREETING", "554 5.7.1 No"),
+            "starttls",
+            "greeting: refused with reply 554 5.7.1",
+            "turns this machine away",
+        ),
+        (
+            starttls(),
+            Fault::Answers("GREETING", "421 4.7.0 Busy"),
+            "starttls",
+            "greeting: refused with reply 421 4.7.0",
+            "wait some minutes",
+        ),
+        (
+            starttls(),
+            Fault::Answers("EHLO", "550 5.7.1 No"),
+            "starttls",
+            "EHLO: refused with reply 550 5.7.1",
+            "turns this machine away",
+        ),
+        (plain(), Fault::None, "starttls", "STARTTLS: the relay does not offer STARTTLS", "587"),
+        (
+            starttls(),
+            Fault::Answers("STARTTLS", "454 4.7.0 Not now"),
+            "starttls",
+            "STARTTLS: refused with reply 454 4.7.0",
+            "wait some minutes",
+        ),
+        (implicit(), Fault::None, "starttls", "greeting: no answer in time", "OTP_SMTP__TLS=implicit"),
+        (
+            starttls(),
+            Fault::None,
+            "implicit",
+            "TLS handshake: TLS could not be established: the relay does not answer in TLS",
+            "OTP_SMTP__TLS=starttls",
+        ),
+        (
+            starttls(),
+            Fault::OldTls,
+            "starttls",
+            "TLS handshake: TLS could not be established: the relay speaks neither TLS 1.2",
+            "RFC 8996",
+        ),
+        (
+            implicit(),
+            Fault::OldTls,
+            "implicit",
+            "TLS handshake: TLS could not be established: the relay speaks neither TLS 1.2",
+            "RFC 8996",
+        ),
+        (
+            starttls().certificate(Certificate::Expired),
+            Fault::None,
+            "starttls",
+            "TLS handshake: TLS could not be established: the relay's certificate has expired",
+            "renew",
+        ),
+        (
+            starttls().certificate(Certificate::OfAnother),
+            Fault::None,
+            "starttls",
+            "TLS handshake: TLS could not be established: the relay's certificate is for another name",
+            "set SMTP_SERVER to the name",
+        ),
+        (
+            starttls(),
+            Fault::Offers("AUTH XOAUTH2"),
+            "starttls",
+            "AUTH: the relay does not offer AUTH PLAIN or LOGIN, but OAuth",
+            "otpd does not speak yet",
+        ),
+        (
+            starttls(),
+            Fault::Offers("AUTH OAUTHBEARER"),
+            "starttls",
+            "AUTH: the relay does not offer AUTH PLAIN or LOGIN, but OAuth",
+            "app password",
+        ),
+        (
+            starttls(),
+            Fault::Offers("AUTH CRAM-MD5"),
+            "starttls",
+            "AUTH: the relay does not offer AUTH PLAIN or LOGIN, but others",
+            "turn on PLAIN or LOGIN",
+        ),
+        (
+            starttls(),
+            Fault::Offers("SIZE 1000"),
+            "starttls",
+            "AUTH: the relay does not offer AUTH PLAIN or LOGIN, nor any other",
+            "OTP_SMTP__AUTH=none",
+        ),
+        (
+            starttls(),
+            Fault::Answers("AUTH", "535 5.7.139 for u"),
+            "starttls",
+            "AUTH: refused with reply 535 5.7.139\n",
+            "EMAIL_PASSWORD",
+        ),
+        (
+            starttls(),
+            Fault::Answers("AUTH", "534-5.7.9 App\r\n534 5.7.9 password"),
+            "starttls",
+            "AUTH: refused with reply 534 5.7.9\n",
+            "app password",
+        ),
+        (
+            starttls(),
+            Fault::Answers("AUTH", "454 4.7.0 Later"),
+            "starttls",
+            "AUTH: refused with reply 454 4.7.0\n",
+            "cannot check logins now",
+        ),
+    ] {
+        let said = diagnosed(&app, peer, fault, tls, &[]).await;
+        assert!(said.starts_with(step), "{step}: {said}");
+        assert!(said.contains(advice), "{advice}: {said}");
+        assert!(fault == Fault::Offers("SIZE 1000") || !said.contains("OTP_SMTP__AUTH=none"), "{said}");
+    }
+    let said =
+        diagnosed(&app, plain(), Fault::None, "starttls", &[("SMTP_SERVER", "no-such-host.invalid")]).await;
+    assert!(said.starts_with("resolving the name: the name has no address"), "{said}");
+    let said = diagnosed(&app, plain(), Fault::None, "starttls", &[("SMTP_PORT", "1")]).await;
+    assert!(said.starts_with("connecting: connection refused") && said.contains("SMTP_PORT"), "{said}");
+}
+
+#[tokio::test]
+async fn doctor_tells_a_relay_that_wants_a_login_from_one_that_wants_another_sender() {
+    let app = TestApp::spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    for (at, reply, advice) in [
+        ("MAIL", "530 5.7.0 Authentication required", "OTP_SMTP__TLS=starttls"),
+        ("MAIL", "550 5.7.1 Not yours", "check EMAIL_SENDER"),
+        ("MAIL", "553 5.1.8 Unknown", "check EMAIL_SENDER"),
+        ("RCPT", "554 5.7.1 Relay access denied", "whether the login may send to it"),
+        ("RCPT", "450 4.2.0 Greylisted", "greylists"),
+        ("CONTENT", "554 5.7.60 Not allowed to send as this sender", "what the login may send as"),
+        ("CONTENT", "554 5.7.1 Spam", "the relay refuses the mail itself"),
+        ("CONTENT", "454 4.7.0 Throttled", "OTP_LIMITS__RELAY_MAILS_PER_DAY"),
+    ] {
+        app.smtp.set(Fault::Answers(at, reply));
+        let said = text(&run(folder.path(), &settings, &["doctor", "--send-test", "me@example.com"]).stdout);
+        let code: Vec<&str> = reply.split(' ').take(2).collect();
+        assert!(said.contains(&format!("refused with reply {}\n", code.join(" "))), "{reply}: {said}");
+        assert!(said.contains(advice), "{advice}: {said}");
     }
 }
 

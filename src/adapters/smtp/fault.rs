@@ -230,7 +230,10 @@ fn tls_cause(error: &rustls::Error) -> Cause {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 CertificateFault::OtherName
             }
-            CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
+            // An authority of the same name that has other keys is another.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                CertificateFault::UnknownIssuer
+            }
             error => CertificateFault::Other(error.to_string()),
         }),
         Error::AlertReceived(AlertDescription::ProtocolVersion)

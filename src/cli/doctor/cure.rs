@@ -126,7 +126,8 @@ fn for_now(step: Step) -> &'static str {
 fn about_the_reply(step: Step, reply: Reply, relay: &Relay) -> &'static str {
     match (step, reply.code()) {
         (_, 530 | 538) if relay.tls == Tls::Plaintext => {
-            "the relay asks for TLS: set OTP_SMTP__TLS=starttls, or implicit for port 465"
+            "the relay asks for TLS or a login first: set OTP_SMTP__TLS=starttls (implicit for port 465), and, for a login, \
+             OTP_SMTP__AUTH=password with EMAIL_PASSWORD"
         }
         (_, 530) if matches!(relay.auth, Auth::None) => {
             "the relay asks for a login: set OTP_SMTP__AUTH=password, with EMAIL_PASSWORD and, where it is not EMAIL_SENDER, \
