@@ -184,6 +184,7 @@ impl App {
                 purposes: Purposes::Any,
                 limits: common.limits.clone(),
             },
+            exempt: common.exempt.clone(),
             relay_mails: common.limits.relay_mails,
             // Some hash, some wait for the store or the relay.
             at_once: 2 * places,
@@ -215,6 +216,7 @@ impl App {
             origins: origins.collect::<Result<_, _>>()?,
             proxies,
             shield,
+            exempt: common.exempt.clone(),
             security_contact: match &common.http.security_contact {
                 http::SecurityContact::None => None,
                 http::SecurityContact::At(uri) => Some(uri.clone()),

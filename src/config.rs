@@ -31,6 +31,7 @@ use std::time::Duration;
 use dangerous::Dangerous;
 use reader::Reader;
 
+use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::Limits;
 use crate::domain::locale::Locale;
 
@@ -72,6 +73,8 @@ pub struct Common {
     pub codes: codes::Codes,
     /// What may be done how often.
     pub limits: Limits,
+    /// Whose callers are not counted per IP.
+    pub exempt: ExemptNetworks,
     /// Whether limits may be weaker than is safe.
     pub weak_limits: bool,
     /// What one key may ask, where its tenant does not say otherwise.
@@ -145,6 +148,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         reader.refuse::<()>("simple.access", what);
     }
     let shield = limits::read_shield(reader);
+    let exempt = limits::read_exempt(reader, http.as_ref());
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
     let mut common = Common {
@@ -161,6 +165,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         key_rates: key_rates?,
         tenants: tenants?,
         shield: shield?,
+        exempt: exempt?,
         hash: hash?,
         log: log?,
     };

@@ -24,13 +24,17 @@ use crate::ports::{HashWork, Hasher, HasherError, Place, Urgency};
 
 /// How much work the queue holds where its length is measured: what a caller can wait for.
 const QUEUED_WORK: Duration = Duration::from_secs(3);
-/// The least and the most places of a queue whose length is measured. A waiting request takes some 20 KiB.
+/// The least and the most places of a queue whose length is measured. A waiting request takes some 50 KiB, with
+/// its connection.
 const MEASURED: std::ops::RangeInclusive<usize> = 320..=10_000;
 /// How long to wait for what is measured: a hash that takes longer leaves room for the least alone.
 const MEASURING: Duration = Duration::from_millis(500);
-/// A job that no thread has begun within this time is answered without being done: its caller is about to leave. It is
-/// longer than the work that a measured queue holds, since the machine may be busier than it was at the start.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// A job that no thread has begun within this time is answered without being done. It is longer than the work that a
+/// measured queue holds, because the machine may be busier than it was at the start, and with [`GRACE`] no longer than a send
+/// may take to open its verification.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a job may take that was begun in time.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How many threads, and how many jobs may wait for them.
 #[derive(Debug, Clone, Copy)]
@@ -209,7 +213,7 @@ impl Hasher for HashThreads {
         let deadline = Instant::now() + PATIENCE;
         self.queue.push(place.urgency, Job { work, deadline, reply, guard: place.guard });
         // A job that was begun in time is given time to end.
-        match timeout_at(deadline + PATIENCE, answer).await {
+        match timeout_at(deadline + GRACE, answer).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
             Err(_) => Err(HasherError::Late),
         }

@@ -290,6 +290,27 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
     }
 }
 
+#[tokio::test]
+async fn doctor_says_what_exempt_networks_open() {
+    let app = TestApp::limited().spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let doctor = |changes: &[(&str, &str)]| {
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.extend_from_slice(changes);
+        text(&run(folder.path(), &settings, &["doctor"]).stdout)
+    };
+    let name = "OTP_LIMITS__EXEMPT_NETWORKS";
+    assert!(!doctor(&[]).contains(name));
+    let said = doctor(&[(name, "192.0.2.0/24")]);
+    assert!(said.contains(&format!("risk  not counted per IP ({name}): 192.0.2.0/24.")), "{said}");
+    assert!(!said.contains("OTP_HTTP__TRUSTED_PROXIES"), "{said}");
+    let said = doctor(&[(name, "127.0.0.1")]);
+    assert!(said.contains(&format!("note  {name} holds addresses of OTP_HTTP__TRUSTED_PROXIES")), "{said}");
+    let said = doctor(&[(name, "10.0.0.0/8"), ("OTP_HTTP__TRUSTED_PROXIES", "")]);
+    assert!(said.contains("a proxy that connects from there exempts everybody behind it"), "{said}");
+}
+
 /// What a doctor says of such a relay: its one failure.
 async fn diagnosed(
     app: &TestApp,
