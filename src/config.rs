@@ -455,6 +455,9 @@ mod tests {
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.1, 128.0.0.0/1"),
             ("OTP_HTTP__TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "0.0.0.0/0"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "::/0"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "10.0.0.0/8, office"),
             ("OTP_HTTP__FORWARDED_HEADER", "x-real-ip"),
             ("OTP_HASH__THREADS", "65"),
             ("OTP_HASH__QUEUE", "10001"),
@@ -474,6 +477,7 @@ mod tests {
             ("OTP_MAIL__BRAND", "Shop"),
             ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
             ("OTP_SIMPLE__ACCESS", "off"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "192.0.2.1, 2001:db8::/32"),
             ("OTP_SECRETS__PROOF_KEYS", &format!("p2:{SECRET},p1:{SECRET}")),
         ];
         let Settings { common, secrets, .. } = settings(&more);
@@ -482,6 +486,7 @@ mod tests {
         assert_eq!((common.hash.threads.get(), common.hash.queue), (3, HashQueue::Places(seven)));
         assert_eq!(common.brand, mail::Brand::Name("Shop".into()));
         assert_eq!(common.http.allowed_origins.len(), 2);
+        assert_eq!(common.exempt.to_string(), "192.0.2.1/32, 2001:db8::/32");
         assert_eq!(common.simple, http::SimpleAccess::Off);
         assert!(matches!(secrets.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
     }

@@ -35,10 +35,10 @@ struct World {
 }
 
 fn world() -> World {
-    world_of(limits(), ExemptNetworks::default())
+    world_of(&limits(), ExemptNetworks::default())
 }
 
-fn world_of(limits: Limits, exempt: ExemptNetworks) -> World {
+fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
     let bench = Bench::memory();
     let mailbox = Arc::new(MemoryMailbox::new(
         Composer::load(None, &Prospects::default()).expect("whole templates"),
@@ -146,7 +146,7 @@ fn usual_limits() -> Limits {
 #[tokio::test]
 async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_more() {
     let exempt = ExemptNetworks::new(vec!["10.0.0.0/8".parse().expect("a network")]);
-    let world = world_of(usual_limits(), exempt);
+    let world = world_of(&usual_limits(), exempt);
     // One site has its share of the address.
     let mut sent_by_one = 0;
     let mut compared = 0;

@@ -20,6 +20,7 @@ struct Enhanced {
 impl Reply {
     /// Takes what is safe of a reply's code and text. An enhanced code is that at the start of the text, and of the same
     /// class as the code.
+    #[must_use]
     pub fn new(code: u16, text: &str) -> Self {
         let first = text.split(' ').next().unwrap_or_default();
         Self { code, enhanced: Enhanced::parse(first).filter(|enhanced| enhanced.class == code / 100) }
