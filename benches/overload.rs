@@ -1,5 +1,5 @@
-//! A thousand checks at once, from a thousand connections: how fast those are answered that are shed, and how much
-//! memory it all takes.
+//! Bursts at the defaults: 100, 300 and 1,000 sends, and as many checks, at once and each from a connection of its own. Shows
+//! who is answered with what, how fast, and how much memory it takes.
 
 #![expect(
     clippy::indexing_slicing,
@@ -9,6 +9,7 @@
     reason = "a bench that cannot go on stops; what it finds it prints"
 )]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,61 +21,63 @@ mod support;
 
 use support::app::TestApp;
 
-/// Checks at once.
-const CALLS: usize = 1000;
-/// MiB of one hash thread's block.
-const BLOCK_MIB: usize = 7;
-const THREADS: usize = 2;
+/// Calls at once.
+const BURSTS: [usize; 3] = [100, 300, 1000];
+
+/// What is called.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Sends,
+    Checks,
+}
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
-    let app = TestApp::builder()
-        .set("OTP_HASH__MEMORY_KIB", &(BLOCK_MIB * 1024).to_string())
-        .set("OTP_HASH__PASSES", "5")
-        .set("OTP_HASH__THREADS", &THREADS.to_string())
-        .set("OTP_LOG__LEVEL", "info")
-        .spawn()
-        .await;
-    app.verify_otp("warm@example.com", "123456").await;
-    let idle = app.peak_memory_kib();
-    for round in 1..=3 {
-        let mut calls = JoinSet::new();
-        for number in 0..CALLS {
-            let process = Arc::clone(&app.process);
-            calls.spawn(async move {
-                let begun = Instant::now();
-                let email = format!("a{round}.{number}@example.com");
-                (process.verify_otp(&email, "123456").await.status, begun.elapsed())
-            });
+    for call in [Call::Sends, Call::Checks] {
+        for calls in BURSTS {
+            burst(call, calls).await;
         }
-        let answers = calls.join_all().await;
-        let times = |status| {
-            let mut times: Vec<Duration> =
-                answers.iter().filter(|answer| answer.0 == status).map(|answer| answer.1).collect();
-            times.sort_unstable();
-            times
-        };
-        let (served, shed) = (times(400), times(503));
+    }
+}
+
+async fn burst(call: Call, calls: usize) {
+    let app = TestApp::defaults().set("OTP_LOG__LEVEL", "info").spawn().await;
+    app.verify_from("192.0.2.1", "warm@example.com", "123456").await;
+    let idle = app.peak_memory_kib();
+    let mut answers = JoinSet::new();
+    for number in 0..calls {
+        let process = Arc::clone(&app.process);
+        answers.spawn(async move {
+            // One caller each, so that no limit of a network is met.
+            let client = format!("198.51.{}.{}", number / 250, number % 250);
+            let email = format!("a{number}@example.com");
+            let begun = Instant::now();
+            let answer = match call {
+                Call::Sends => process.send_from(&client, &email).await,
+                Call::Checks => process.verify_from(&client, &email, "123456").await,
+            };
+            (answer.status, begun.elapsed())
+        });
+    }
+    let mut times: BTreeMap<u16, Vec<Duration>> = BTreeMap::new();
+    for (status, time) in answers.join_all().await {
+        times.entry(status).or_default().push(time);
+    }
+    for (status, times) in &mut times {
+        times.sort_unstable();
         println!(
-            "round {round}: {} served (slowest {:.0} ms), {} shed (median {:.0} ms, p99 {:.0} ms)",
-            served.len(),
-            millis(served.last()),
-            shed.len(),
-            millis(shed.get(shed.len() / 2)),
-            millis(shed.get(shed.len() * 99 / 100)),
+            "{calls} {call:?}: {} x {status}, p50 {:.0} ms, p99 {:.0} ms",
+            times.len(),
+            millis(times[times.len() / 2]),
+            millis(times[times.len() * 99 / 100]),
         );
     }
     let peak = app.peak_memory_kib();
-    println!(
-        "memory: {:.1} MiB idle, {:.1} MiB at its peak; the hash blocks are {} MiB of both",
-        mib(idle),
-        mib(peak),
-        THREADS * BLOCK_MIB
-    );
+    println!("{calls} {call:?}: memory {:.1} MiB idle, {:.1} MiB at its peak", mib(idle), mib(peak));
 }
 
-fn millis(time: Option<&Duration>) -> f64 {
-    time.map_or(0.0, Duration::as_secs_f64) * 1000.0
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]

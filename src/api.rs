@@ -38,6 +38,7 @@ use self::routes::RouteTable;
 pub use self::shield::Shield;
 use self::spec::Document;
 use crate::domain::code::CodeLength;
+use crate::domain::exempt::ExemptNetworks;
 use crate::ports::Clock;
 use crate::service::Service;
 
@@ -68,6 +69,8 @@ pub struct Parts {
     pub proxies: Proxies,
     /// What sheds load, where anything does.
     pub shield: Option<Shield>,
+    /// Whose load is not shed.
+    pub exempt: ExemptNetworks,
     /// Whom to tell of a hole, where that is said.
     pub security_contact: Option<String>,
     /// The time of day, for what it says.
@@ -128,6 +131,7 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
         keys: parts.keys,
         proxies: parts.proxies,
         shield: parts.shield,
+        exempt: parts.exempt,
     }));
     routes
         .data(parts.service)

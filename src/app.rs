@@ -158,6 +158,12 @@ impl App {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
         let hasher = HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads");
         let hasher = hasher.map_err(AssemblyError::System)?;
+        let places = hasher.places();
+        tracing::info!(
+            hash.threads = capacity.threads.get(),
+            hash.places = places,
+            "the hashing threads run"
+        );
         let service = Service::new(Parts {
             store: world.store,
             claims: world.claims,
@@ -172,9 +178,10 @@ impl App {
                 purposes: Purposes::Any,
                 limits: common.limits.clone(),
             },
+            exempt: common.exempt.clone(),
             relay_mails: common.limits.relay_mails,
             // Some hash, some wait for the store or the relay.
-            at_once: 2 * (capacity.threads.get() + capacity.queue),
+            at_once: 2 * places,
             issuer: common.issuer.clone(),
             recipients: RwLock::new(world.recipients),
         });
@@ -205,6 +212,7 @@ impl App {
             origins: origins.map_err(|error| AssemblyError::Settings(error.into()))?,
             proxies,
             shield,
+            exempt: common.exempt.clone(),
             security_contact: match &common.http.security_contact {
                 http::SecurityContact::None => None,
                 http::SecurityContact::At(uri) => Some(uri.clone()),

@@ -32,6 +32,7 @@ use std::time::Duration;
 use dangerous::Dangerous;
 use reader::Reader;
 
+use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::Limits;
 use crate::domain::locale::Locale;
 
@@ -73,6 +74,8 @@ pub struct Common {
     pub codes: codes::Codes,
     /// What may be done how often.
     pub limits: Limits,
+    /// Whose callers are not counted per IP.
+    pub exempt: ExemptNetworks,
     /// Whether limits may be weaker than is safe.
     pub weak_limits: bool,
     /// What one key may ask, where its tenant does not say otherwise.
@@ -153,6 +156,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         reader.refuse::<()>("simple.access", what);
     }
     let shield = limits::read_shield(reader);
+    let exempt = limits::read_exempt(reader, http.as_ref());
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
     let mut common = Common {
@@ -169,6 +173,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         key_rates: key_rates?,
         tenants: tenants?,
         shield: shield?,
+        exempt: exempt?,
         hash: hash?,
         log: log?,
     };
@@ -199,7 +204,7 @@ mod tests {
 
     use super::smtp::Tls;
     use super::*;
-    use crate::domain::code_hash::HashCost;
+    use crate::domain::code_hash::{HashCost, HashQueue};
 
     const SECRET: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
@@ -237,7 +242,7 @@ mod tests {
         assert_eq!(common.codes.length.digits(), 6);
         assert_eq!((common.codes.policy.life.as_secs(), common.codes.policy.guesses), (300, 5));
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
-        assert_eq!(common.hash.queue, 32 * common.hash.threads.get());
+        assert_eq!(common.hash.queue, HashQueue::Measured);
         assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
         let smtp::Relay { server, port, tls, authorities, auth } = smtp.relay;
         assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, Tls::StartTls));
@@ -559,6 +564,9 @@ mod tests {
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.1, 128.0.0.0/1"),
             ("OTP_HTTP__TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, proxy"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "0.0.0.0/0"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "::/0"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "10.0.0.0/8, office"),
             ("OTP_HTTP__FORWARDED_HEADER", "x-some-ip"),
             ("OTP_HASH__THREADS", "65"),
             ("OTP_HASH__QUEUE", "10001"),
@@ -578,13 +586,16 @@ mod tests {
             ("OTP_MAIL__BRAND", "Shop"),
             ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
             ("OTP_SIMPLE__ACCESS", "off"),
+            ("OTP_LIMITS__EXEMPT_NETWORKS", "192.0.2.1, 2001:db8::/32"),
             ("OTP_SECRETS__PROOF_KEYS", &format!("p2:{SECRET},p1:{SECRET}")),
         ];
         let Settings { common, secrets, .. } = settings(&more);
         assert_eq!(common.codes.policy.life.as_secs(), 600);
-        assert_eq!((common.hash.threads.get(), common.hash.queue), (3, 7));
+        let seven = std::num::NonZeroUsize::new(7).unwrap();
+        assert_eq!((common.hash.threads.get(), common.hash.queue), (3, HashQueue::Places(seven)));
         assert_eq!(common.brand, mail::Brand::Name("Shop".into()));
         assert_eq!(common.http.allowed_origins.len(), 2);
+        assert_eq!(common.exempt.to_string(), "192.0.2.1/32, 2001:db8::/32");
         assert_eq!(common.simple, http::SimpleAccess::Off);
         assert!(matches!(secrets.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
     }

@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod code;
 pub mod code_hash;
 pub mod email_address;
+pub mod exempt;
 pub mod idempotency;
 pub mod key_name;
 pub mod ledger;

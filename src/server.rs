@@ -30,8 +30,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_MAX: usize = 16 * 1024;
 /// How long an answer may be stuck because its client does not read it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests under way may take once the server is to stop; a request takes 15 seconds at most.
-const DRAIN: Duration = Duration::from_secs(16);
+/// How long requests under way may take once the server is to stop; a request takes 20 seconds at most.
+const DRAIN: Duration = Duration::from_secs(20);
 /// Open files that are no connections of clients.
 const OTHER_FILES: usize = 256;
 /// Connections where the system does not say how many files may be open.

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::RelayMails;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Peppers;
@@ -51,7 +52,7 @@ pub use send::StartError;
 pub use show::{ShowError, Snapshot};
 
 /// How long use cases under way may take at shutdown: hash, store and relay all have shorter bounds of their own.
-const DRAIN: Duration = Duration::from_secs(16);
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// How long an answer to whether the store is ready stands.
 const READINESS_HOLDS: Duration = Duration::from_millis(100);
@@ -74,6 +75,8 @@ pub struct Parts {
     pub policy: Policy,
     /// On whose account the simple endpoints work.
     pub simple: Account,
+    /// Whose callers are not counted per IP.
+    pub exempt: ExemptNetworks,
     /// How many mails the relay takes.
     pub relay_mails: RelayMails,
     /// Checks under way at once, and sends, whatever they wait for: hash, store or relay. Those beyond it are

@@ -7,19 +7,34 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use argon2::Block;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::code_hash::{Digest, HashCost};
+use crate::domain::code::Code;
+use crate::domain::code_hash::{Binding, DIGEST_OCTETS, Digest, HashCost, HashQueue, SALT_OCTETS, Salt};
+use crate::domain::key_name::KeyName;
+use crate::domain::pepper::{PEPPER_OCTETS, Pepper};
 use crate::ports::{HashWork, Hasher, HasherError, Place, Urgency};
 
-/// A job that no thread came to within this time is answered without being done: its caller is about to leave.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How much work the queue holds where its length is measured: what a caller can wait for.
+const QUEUED_WORK: Duration = Duration::from_secs(3);
+/// The least and the most places of a queue whose length is measured. A waiting request takes some 50 KiB, with
+/// its connection.
+const MEASURED: std::ops::RangeInclusive<usize> = 320..=10_000;
+/// How long to wait for what is measured: a hash that takes longer leaves room for the least alone.
+const MEASURING: Duration = Duration::from_millis(500);
+/// A job that no thread has begun within this time is answered without being done. It is longer than the work that a
+/// measured queue holds, because the machine may be busier than it was at the start, and with [`GRACE`] no longer than a send
+/// may take to open its verification.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a job may take that was begun in time.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How many threads, and how many jobs may wait for them.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +42,13 @@ pub struct Capacity {
     /// Threads, each with one block of work memory.
     pub threads: NonZeroUsize,
     /// Places beyond those being worked on.
-    pub queue: usize,
+    pub queue: HashQueue,
 }
 
 /// The threads and their queue; the threads end when this is dropped.
 pub struct HashThreads {
-    places: Arc<Semaphore>,
+    places: usize,
+    free: Arc<Semaphore>,
     queue: Arc<Queue>,
 }
 
@@ -58,25 +74,72 @@ struct Job {
 }
 
 impl HashThreads {
-    /// Starts the threads; each allocates its work memory once.
+    /// Starts the threads; each allocates its work memory once. Where the queue's length is to be measured, each hashes
+    /// twice before it serves, and the second is timed.
     ///
     /// # Errors
     /// The system's, where a thread cannot be started.
     pub fn start(cost: HashCost, capacity: Capacity) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let places = Arc::new(Semaphore::new(capacity.threads.get() + capacity.queue));
-        let threads = Self { places, queue: Arc::clone(&queue) };
+        let (times, measured) = mpsc::channel();
         for number in 1..=capacity.threads.get() {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("hash-{number}")).spawn(move || work(&queue, cost))?;
+            let (queue, times) = (Arc::clone(&queue), times.clone());
+            let thread = move || {
+                let mut work_memory = cost.work_memory();
+                if capacity.queue == HashQueue::Measured {
+                    // Refused only where nobody waits for it any more.
+                    let _ = times.send(time_a_hash(cost, &mut work_memory));
+                }
+                drop(times);
+                work(&queue, cost, work_memory);
+            };
+            thread::Builder::new().name(format!("hash-{number}")).spawn(thread)?;
         }
-        Ok(threads)
+        drop(times);
+        let length = match capacity.queue {
+            HashQueue::Places(places) => places.get(),
+            HashQueue::Measured => length_for(&times_of(&measured)),
+        };
+        let places = capacity.threads.get() + length;
+        Ok(Self { places, free: Arc::new(Semaphore::new(places)), queue })
+    }
+
+    /// How many jobs may be worked on or wait, all together.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.places
     }
 }
 
+/// The time of one hash while the other threads hash too; `None` where it failed.
+fn time_a_hash(cost: HashCost, work_memory: &mut [Block]) -> Option<Duration> {
+    let code = Code::parse("000000")?;
+    let pepper = Pepper::new(KeyName::parse("measured")?, [0; PEPPER_OCTETS]);
+    let (salt, binding) = (Salt::new([0; SALT_OCTETS]), Binding::new([0; DIGEST_OCTETS]));
+    let mut hash = || cost.digest(&code, &salt, &binding, &pepper, work_memory).ok();
+    // The first meets cold caches and a slow clock.
+    hash()?;
+    let begun = Instant::now();
+    hash()?;
+    Some(begun.elapsed())
+}
+
+/// What the threads measured, as far as they were quick enough.
+fn times_of(measured: &mpsc::Receiver<Option<Duration>>) -> Vec<Duration> {
+    let end = Instant::now() + MEASURING;
+    let left = || end.saturating_duration_since(Instant::now());
+    std::iter::from_fn(|| measured.recv_timeout(left()).ok()).flatten().collect()
+}
+
+/// How many hashes these threads derive in the time that a caller can wait, within bounds.
+fn length_for(times: &[Duration]) -> usize {
+    let hashes = times.iter().map(|time| QUEUED_WORK.as_nanos() / time.as_nanos().max(1));
+    let hashes = usize::try_from(hashes.sum::<u128>()).unwrap_or(usize::MAX);
+    hashes.clamp(*MEASURED.start(), *MEASURED.end())
+}
+
 /// The life of one thread.
-fn work(queue: &Queue, cost: HashCost) {
-    let mut work_memory = cost.work_memory();
+fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
     while let Some(job) = queue.next() {
         let Job { work, deadline, reply, guard } = job;
         if reply.is_closed() {
@@ -115,12 +178,17 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// The next job, checks first; waits for one, and gives `None` once the queue is closed.
+    /// The next job, checks first; waits for one, and gives `None` once the queue is closed. Sends whose time is up come
+    /// before all: they are answered undone, and their places are free again for others.
     fn next(&self) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
             if waiting.closed {
                 return None;
+            }
+            let now = Instant::now();
+            if let Some(late) = waiting.sends.pop_front_if(|job| job.deadline <= now) {
+                return Some(late);
             }
             if let Some(job) = waiting.checks.pop_front() {
                 return Some(job);
@@ -136,7 +204,7 @@ impl Queue {
 #[async_trait]
 impl Hasher for HashThreads {
     fn place(&self, urgency: Urgency) -> Option<Place> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(Place { urgency, guard: Box::new(permit) })
     }
 
@@ -144,8 +212,8 @@ impl Hasher for HashThreads {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + PATIENCE;
         self.queue.push(place.urgency, Job { work, deadline, reply, guard: place.guard });
-        // Checks go first, so a send might wait for ever while they keep coming.
-        match timeout_at(deadline + PATIENCE, answer).await {
+        // A job that was begun in time is given time to end.
+        match timeout_at(deadline + GRACE, answer).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
             Err(_) => Err(HasherError::Late),
         }
@@ -162,12 +230,9 @@ impl Drop for HashThreads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::code::Code;
-    use crate::domain::code_hash::{Binding, Salt};
-    use crate::domain::key_name::KeyName;
-    use crate::domain::pepper::Pepper;
 
     fn threads(threads: usize, queue: usize) -> HashThreads {
+        let queue = HashQueue::Places(NonZeroUsize::new(queue).unwrap());
         let capacity = Capacity { threads: NonZeroUsize::new(threads).unwrap(), queue };
         HashThreads::start(HashCost::new(64, 1).unwrap(), capacity).unwrap()
     }
@@ -201,7 +266,8 @@ mod tests {
         for (urgency, code) in [(Urgency::Send, "111111"), (Urgency::Check, "222222")] {
             let (reply, answer) = oneshot::channel();
             let work = HashWork { code: Code::parse(code).unwrap(), ..job() };
-            queue.push(urgency, Job { work, deadline: Instant::now(), reply, guard: Box::new(()) });
+            let deadline = Instant::now() + PATIENCE;
+            queue.push(urgency, Job { work, deadline, reply, guard: Box::new(()) });
             answers.push(answer);
         }
         assert_eq!(queue.next().unwrap().work.code.expose(), "222222");
@@ -216,5 +282,42 @@ mod tests {
             .queue
             .push(Urgency::Check, Job { work: job(), deadline: Instant::now(), reply, guard: Box::new(()) });
         assert!(matches!(answer.await.unwrap(), Err(HasherError::Late)));
+    }
+
+    #[tokio::test]
+    async fn a_send_whose_time_is_up_gives_its_place_back_while_checks_keep_coming() {
+        let queue = Queue::default();
+        let late = Instant::now();
+        let mut answers = Vec::new();
+        for (urgency, deadline) in [(Urgency::Check, late + PATIENCE), (Urgency::Send, late)] {
+            let (reply, answer) = oneshot::channel();
+            queue.push(urgency, Job { work: job(), deadline, reply, guard: Box::new(()) });
+            answers.push(answer);
+        }
+        assert!(queue.next().unwrap().deadline <= late, "the send is answered before the check is hashed");
+        assert!(queue.next().unwrap().deadline > late);
+    }
+
+    #[test]
+    fn a_measured_queue_holds_three_seconds_of_work_within_bounds() {
+        let millis = |times: &[u64]| -> Vec<Duration> {
+            times.iter().map(|time| Duration::from_millis(*time)).collect()
+        };
+        assert_eq!(length_for(&millis(&[10, 10])), 600, "3 s of two threads");
+        assert_eq!(length_for(&millis(&[10, 5])), 900, "each thread by its own time");
+        assert_eq!(length_for(&millis(&[100, 100])), 320, "never fewer");
+        assert_eq!(length_for(&[]), 320, "what could not be measured in time");
+        assert_eq!(length_for(&[Duration::from_micros(50)]), 10_000, "memory is bounded");
+        assert_eq!(length_for(&[Duration::ZERO]), 10_000);
+    }
+
+    #[test]
+    fn the_length_of_the_queue_is_measured_unless_it_is_set() {
+        let start = |queue| {
+            let capacity = Capacity { threads: NonZeroUsize::new(2).unwrap(), queue };
+            HashThreads::start(HashCost::new(64, 1).unwrap(), capacity).unwrap().places()
+        };
+        assert!(start(HashQueue::Measured) > 320 + 2, "a light hash leaves room for many");
+        assert_eq!(start(HashQueue::Places(NonZeroUsize::new(7).unwrap())), 9);
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod fault;
 mod pool;
 mod replies;
+mod reply;
 mod secure;
 
 use std::fmt;
@@ -19,8 +20,9 @@ use tokio::time::{Instant, sleep};
 
 use self::connection::{Deadlines, Envelope, Handover};
 pub use self::connection::{Login, Relay, Tls};
-pub use self::fault::{Fault, Step};
+pub use self::fault::{Cause, CertificateFault, Fault, Offer, Step};
 use self::pool::Pool;
+pub use self::reply::Reply;
 pub use self::secure::{Authorities, NoSecurity, Security};
 use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};

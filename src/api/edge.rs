@@ -19,10 +19,11 @@ use super::rate_limit::Meter;
 use super::refusal::{Form, Refusal};
 use super::routes::RouteTable;
 use super::shield::Shield;
+use crate::domain::exempt::ExemptNetworks;
 use crate::random;
 
-/// How long a request may take in all; a send waits ten seconds for the relay at most.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request may take in all; a send waits eight seconds for its hash and ten for the relay at most.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// What orchestrators ask, however often.
 pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,6 +43,8 @@ pub struct Parts {
     pub proxies: Proxies,
     /// What sheds load, where anything does.
     pub shield: Option<Shield>,
+    /// Whose load is not shed.
+    pub exempt: ExemptNetworks,
 }
 
 /// The endpoint inside [`Edge`].
@@ -121,6 +124,7 @@ impl<E: Endpoint> Edged<E> {
         let client = self.parts.proxies.client(&request);
         if let (Some(shield), None) = (&self.parts.shield, &caller)
             && !PROBES.contains(&request.uri().path())
+            && !self.parts.exempt.contains(client.address)
             && let Err(wait) = shield.admit(client.address)
         {
             client.warn_once();

@@ -2,6 +2,7 @@
 //!
 //! Must change nothing, and send nothing but the mail that was asked for.
 
+mod cure;
 mod provider;
 mod relay;
 
@@ -32,6 +33,7 @@ pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCod
     lines.push(callers(&loaded.settings.common));
     lines.push(proxies(&loaded.settings.common));
     lines.push(risk(&loaded.settings.common));
+    lines.extend(exempt(&loaded.settings.common));
     // All of it, so that one look is enough.
     let settings = &loaded.settings;
     let checks = block_on(async {
@@ -99,6 +101,22 @@ fn risk(common: &Common) -> String {
         1.0 - (1.0 - risk.chance_per_day()).powi(365),
         [1, 1_000, 10_000].map(spray).join(", "),
     )
+}
+
+/// What exempt networks open.
+fn exempt(common: &Common) -> Option<String> {
+    (!common.exempt.is_empty()).then(|| {
+        let proxy = if common.http.trusted_proxies.is_empty() {
+            "; OTP_HTTP__TRUSTED_PROXIES is empty, so a proxy that connects from there exempts everybody behind it"
+        } else {
+            ""
+        };
+        format!(
+            "risk  not counted per IP (OTP_LIMITS__EXEMPT_NETWORKS): {}. Whoever calls from there can mail to any number of \
+             addresses, and guess at any number of them; at one address the limits above hold for them too{proxy}",
+            common.exempt
+        )
+    })
 }
 
 /// Which domains are mailed to.

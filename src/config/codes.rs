@@ -8,15 +8,13 @@ use std::time::Duration;
 use super::dangerous::Dangerous;
 use super::reader::Reader;
 use crate::domain::code::CodeLength;
-use crate::domain::code_hash::HashCost;
+use crate::domain::code_hash::{HashCost, HashQueue};
 use crate::domain::verification::Policy;
 
 /// How long a code may live.
 const LIFE: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_mins(10);
 /// The most guesses at one verification that are safe.
 const SAFE_GUESSES: u8 = 10;
-/// Places in the queue for each thread, where nothing else is set.
-const PLACES_PER_THREAD: usize = 32;
 
 /// What codes look like and what a verification may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +33,7 @@ pub struct Hash {
     /// How many threads derive digests.
     pub threads: NonZeroUsize,
     /// How many requests may wait for them.
-    pub queue: usize,
+    pub queue: HashQueue,
 }
 
 /// Reads the section `codes`, and the guesses at a verification.
@@ -62,10 +60,7 @@ pub(super) fn read_hash(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option
     let queue = reader.number("hash.queue", 0..=10_000);
     let cost = cost(reader, memory_kib?, passes?, dangerous)?;
     let threads = NonZeroUsize::new(threads?).unwrap_or_else(cores);
-    let queue = match queue? {
-        0 => PLACES_PER_THREAD.saturating_mul(threads.get()),
-        places => places,
-    };
+    let queue = NonZeroUsize::new(queue?).map_or(HashQueue::Measured, HashQueue::Places);
     Some(Hash { cost, threads, queue })
 }
 

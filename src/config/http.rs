@@ -111,14 +111,16 @@ impl Origin {
     }
 }
 
+/// What [`network`] takes.
+pub(super) const NETWORK: &str =
+    "an IP address or a network such as 10.0.0.0/8, no larger than /8 (IPv6: /7), and IPv4 as IPv4";
+
 /// Reads the section `http`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let listen = reader.parse("http.listen", "an IP address and a port", |text| text.parse().ok());
     let origin = "an exact origin without a path, and not *";
     let allowed_origins = reader.list("http.allowed_origins", origin, Origin::parse);
-    let proxies =
-        "an IP address or a network such as 10.0.0.0/8, no larger than /8 (IPv6: /7), and IPv4 as IPv4";
-    let trusted_proxies = reader.list("http.trusted_proxies", proxies, network);
+    let trusted_proxies = reader.list("http.trusted_proxies", NETWORK, network);
     let single = |name| (name, ForwardedHeader::Single(name));
     let forwarded_header = reader.choice(
         "http.forwarded_header",
@@ -145,9 +147,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     })
 }
 
-/// An address alone is a network of one. Whoever trusts half the world lets it choose its address, so that there is a
-/// least length of a prefix: that of the largest private networks (RFC 1918, RFC 4193).
-fn network(text: &str) -> Option<IpNet> {
+/// An address alone is a network of one. Whoever trusts half the world lets it choose its address, and whoever exempts it
+/// counts nobody, so that there is a least length of a prefix: that of the largest private networks (RFC 1918, RFC 4193).
+pub(super) fn network(text: &str) -> Option<IpNet> {
     let network: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
     let least = match network {
         IpNet::V4(_) => 8,

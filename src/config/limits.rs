@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::codes::Codes;
 use super::dangerous::Dangerous;
+use super::http::{self, Http};
 use super::reader::Reader;
 use super::tenants::Usual;
+use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
 use crate::domain::risk::Risk;
 
@@ -99,6 +101,18 @@ pub(super) fn read_shield(reader: &mut Reader<'_>) -> Option<Shield> {
     let burst = reader.number("limits.shield_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
     let (per_second, burst) = (per_second?, burst?);
     Some(NonZeroU32::new(per_second).map_or(Shield::Off, |per_second| Shield::On { per_second, burst }))
+}
+
+/// Reads whose callers are not counted per IP.
+pub(super) fn read_exempt(reader: &mut Reader<'_>, http: Option<&Http>) -> Option<ExemptNetworks> {
+    let key = "limits.exempt_networks";
+    let exempt = ExemptNetworks::new(reader.list(key, http::NETWORK, http::network)?);
+    let trusted = http.map(|http| http.trusted_proxies.as_slice()).unwrap_or_default();
+    if exempt.shared_with(trusted).next().is_some() {
+        let what = "holds addresses of OTP_HTTP__TRUSTED_PROXIES: what comes from there without a usable header is not counted per IP";
+        reader.warn(key, what);
+    }
+    Some(exempt)
 }
 
 fn limit(reader: &mut Reader<'_>, key: &str) -> Option<Limit> {

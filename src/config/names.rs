@@ -27,7 +27,7 @@ const SECRETS: [&str; 6] = [
 ];
 
 /// What a line that sets one of these could say; the others' default says it.
-const EXAMPLES: [(&str, &str); 22] = [
+const EXAMPLES: [(&str, &str); 23] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.security_contact", "mailto:security@example.com"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
@@ -47,6 +47,7 @@ const EXAMPLES: [(&str, &str); 22] = [
     ("domains.block_file", "/etc/otpd/blocked-domains"),
     ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
     ("tenant.purposes", "login,signup"),
+    ("limits.exempt_networks", "192.0.2.0/24"),
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
     ("secrets.index_key", "<43 characters, from: otpd keygen index-key>"),
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),

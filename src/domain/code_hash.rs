@@ -4,6 +4,7 @@
 //! must not decide what a guess costs or wins.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use argon2::{Algorithm, Argon2, AssociatedData, Block, ParamsBuilder, Version};
 use subtle::ConstantTimeEq;
@@ -27,6 +28,15 @@ const OWASP_SETS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_2
 pub struct HashCost {
     memory_kib: u32,
     passes: u32,
+}
+
+/// How many requests may wait for a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashQueue {
+    /// As many as can be hashed in the time that a caller can wait, measured at the start.
+    Measured,
+    /// So many.
+    Places(NonZeroUsize),
 }
 
 /// 16 random octets, drawn anew for each code: they salt its digest and name it.

@@ -1,6 +1,7 @@
 //! What a caller's network is charged before anything else is done: step 2 of a send and of a guess.
 //!
-//! A caller without a client address (a key holder that names none) is charged nothing here.
+//! A caller without a client address (a key holder that names none) is charged nothing here, and neither is one of an exempt
+//! network: only the shares of its site at each subject are counted, because they protect that person's day.
 
 use std::net::IpAddr;
 
@@ -11,7 +12,11 @@ use crate::domain::tenant::Account;
 use crate::ports::{Action, Charged, NetworkAccount, StoreError};
 
 /// What was charged, if anything was.
-pub(super) struct Toll(Option<Paid>);
+pub(super) struct Toll {
+    /// Whose share of a subject's ledgers it is.
+    site: Option<Tag>,
+    paid: Option<Paid>,
+}
 
 struct Paid {
     account: NetworkAccount,
@@ -35,27 +40,33 @@ impl Toll {
         action: Action,
         client: Option<IpAddr>,
     ) -> Result<Self, TollError> {
-        let Some(client) = client else { return Ok(Self(None)) };
+        let Some(client) = client else { return Ok(Self { site: None, paid: None }) };
         let network = parts.secrets.index_key.network(client);
+        let site = Some(network.site);
+        if parts.exempt.contains(client) {
+            return Ok(Self { site, paid: None });
+        }
         let limit = match action {
             Action::Send => &account.limits.network_sends,
             Action::Guess => &account.limits.network_guesses,
         };
         let account = NetworkAccount { tenant: account.tenant.clone(), network, action };
         match parts.store.charge(&account, limit).await.map_err(TollError::Store)? {
-            Charged::Admitted { entry, standing } => Ok(Self(Some(Paid { account, entry, standing }))),
+            Charged::Admitted { entry, standing } => {
+                Ok(Self { site, paid: Some(Paid { account, entry, standing }) })
+            }
             Charged::Refused(standing) => Err(TollError::Refused(standing)),
         }
     }
 
-    /// The site that was charged.
+    /// The site that the request came from.
     pub fn site(&self) -> Option<Tag> {
-        self.0.as_ref().map(|paid| paid.account.network.site)
+        self.site
     }
 
-    /// How the network stands.
+    /// How the network stands, where it was charged.
     pub fn standing(&self) -> Option<Standing> {
-        self.0.as_ref().map(|paid| paid.standing)
+        self.paid.as_ref().map(|paid| paid.standing)
     }
 
     /// The ledger to wait for where a later one refuses: a request that waits as long as it says passes both.
@@ -65,7 +76,7 @@ impl Toll {
 
     /// Gives it back; where that fails it stays charged.
     pub async fn give_back(&self, parts: &Parts) {
-        if let Some(paid) = &self.0
+        if let Some(paid) = &self.paid
             && let Err(error) = parts.store.refund(&paid.account, paid.entry).await
         {
             log(&error, "a network was not given back what it was charged");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::app::{Answer, Process, TestApp};
+use crate::support::app::{Answer, Builder, Process, TestApp};
 use crate::support::smtp::Fault;
 
 const CLIENT: &str = "192.0.2.1";
@@ -348,4 +348,87 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
         assert_eq!(send(&app, number).await, 200);
     }
     assert!(!app.whole_log().await.contains("a peer in OTP_HTTP__TRUSTED_PROXIES"));
+}
+
+/// A probe, an office: an exempt network that meets every limit per IP at once, where it is not exempt.
+fn with_an_exempt_network() -> Builder {
+    TestApp::limited()
+        .keyed()
+        .set("OTP_LIMITS__EXEMPT_NETWORKS", "192.0.2.0/24, 2001:db8::/32")
+        .set("OTP_LIMITS__NETWORK_SENDS", "2/1h")
+        .set("OTP_LIMITS__NETWORK_GUESSES", "2/1h")
+}
+
+#[tokio::test]
+async fn exempt_networks_are_not_counted_per_ip() {
+    let app = with_an_exempt_network().spawn().await;
+    for client in [CLIENT, "2001:db8:1::1"] {
+        for number in 0..6 {
+            let email = format!("{number}.{}@example.com", client.len());
+            let sent = app.send_from(client, &email).await;
+            assert_eq!((sent.status, sent.header("ratelimit")), (200, None), "{sent:?}");
+            let wrong = app.verify_from(client, &email, "000000").await;
+            assert_eq!((wrong.status, wrong.header("ratelimit-policy")), (400, None), "{wrong:?}");
+        }
+    }
+    let dump = app.redis.dump().await.into_iter();
+    assert_eq!(
+        dump.filter(|(key, ..)| key.starts_with(b"otp:{n:")).count(),
+        0,
+        "no ledger of a network is kept"
+    );
+    for number in 0..3 {
+        let status = app.send_from("198.51.100.1", &format!("b{number}@example.com")).await.status;
+        assert_eq!(status, if number < 2 { 200 } else { 429 }, "others are counted");
+    }
+}
+
+#[tokio::test]
+async fn the_load_of_an_exempt_network_is_not_shed() {
+    let app = with_an_exempt_network()
+        .set("OTP_LIMITS__SHIELD_PER_SECOND", "1")
+        .set("OTP_LIMITS__SHIELD_BURST", "3")
+        .spawn()
+        .await;
+    let statuses = async |client: &str| {
+        let mut statuses = Vec::new();
+        for _ in 0..8 {
+            statuses.push(app.verify_from(client, "nobody", "1").await.status);
+        }
+        statuses
+    };
+    assert_eq!(statuses(CLIENT).await, [400; 8]);
+    assert!(statuses("198.51.100.1").await.contains(&429), "others are shed");
+}
+
+#[tokio::test]
+async fn an_exempt_network_gets_no_more_of_one_address_than_others() {
+    let app = with_an_exempt_network().spawn().await;
+    assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
+    let again = app.send_from(CLIENT, EMAIL).await;
+    assert_eq!((again.status, told(&again).0), (429, "subject_sends".to_owned()));
+    for number in 0..11 {
+        let wrong = app.verify_from(CLIENT, EMAIL, "000000").await;
+        if number < 10 {
+            assert_eq!(wrong.status, 400, "{number}");
+        } else {
+            assert_eq!((wrong.status, told(&wrong).0), (429, "site_guesses".to_owned()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_end_user_in_an_exempt_network_is_not_counted_per_ip() {
+    let app = with_an_exempt_network().spawn().await;
+    let caller = app.caller(1);
+    for number in 0..4 {
+        let body = serde_json::json!({ "email": format!("{number}@example.com"), "end_user_ip": CLIENT });
+        let created = caller.create(&body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        let told = created.header("ratelimit-policy").unwrap_or_default();
+        assert!(!told.contains("network_sends"), "{told}");
+        let id = created.json()["id"].as_str().expect("an id").to_owned();
+        let body = r#"{"code":"000000","end_user_ip":"192.0.2.1"}"#;
+        assert_eq!(caller.post(&format!("/v1/verifications/{id}/check"), body).await.problem().0, 422);
+    }
 }

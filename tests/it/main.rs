@@ -11,6 +11,7 @@ mod attacks;
 mod availability;
 mod commands;
 mod dev;
+mod doctor;
 mod documents;
 mod faults;
 mod idempotency;

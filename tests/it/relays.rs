@@ -30,7 +30,7 @@ enum Setting {
     FirstGone,
 }
 
-const MATRIX: [Row; 17] = [
+const MATRIX: [Row; 18] = [
     row("takes the mail", Setting::One(Fault::None), 200, "201", 1, "lives"),
     row("refuses the connection", Setting::Gone, 500, "502", 0, "dead"),
     row("closes the connection at once", Setting::One(Fault::CloseOnConnect), 500, "502", 0, "dead"),
@@ -75,6 +75,14 @@ const MATRIX: [Row; 17] = [
     row(
         "answers 550; the second takes it",
         Setting::Two(Fault::RefuseRecipient, Fault::None),
+        200,
+        "201",
+        1,
+        "lives",
+    ),
+    row(
+        "answers 554 to the message; the second takes it",
+        Setting::Two(Fault::RefuseContent, Fault::None),
         200,
         "201",
         1,
@@ -295,12 +303,69 @@ async fn a_relay_that_takes_few_connections_gets_every_mail_over_those() {
 
 #[tokio::test]
 async fn a_relay_that_takes_few_mails_on_a_connection_gets_another_at_once() {
-    for at in ["MAIL", "RCPT", "DATA", "CONTENT"] {
+    for at in ["MAIL", "RCPT", "CONTENT"] {
         let app = TestApp::spawn().await;
         app.smtp.set(Fault::OneMailEach(at));
         ten_mails(&app).await;
         assert_eq!(app.smtp.connections(), 10, "{at}");
     }
+}
+
+/// How often a fresh connection, and how often a message, is asked for by one send over a connection used before, where the
+/// relay answers that command so. The send's status as well.
+async fn asked_again(at: &'static str, reply: &'static str) -> (usize, usize, u16) {
+    let app = TestApp::spawn().await;
+    app.code_for("first@example.com").await;
+    let messages = || String::from_utf8_lossy(&app.smtp.transcript()).matches("\r\nDATA\r\n").count();
+    let before = (app.smtp.connections(), messages());
+    app.smtp.set(Fault::AnswersOnceUsed(at, reply));
+    let status = app.send_otp("second@example.com").await.status;
+    (app.smtp.connections() - before.0, messages() - before.1, status)
+}
+
+#[tokio::test]
+async fn a_final_refusal_of_the_message_is_never_asked_for_again() {
+    for reply in
+        ["550 5.7.1 Spam", "554 5.6.0 Bad content", "552 5.3.4 Too big", "550", "521 5.7.0 x", "571 Blocked"]
+    {
+        assert_eq!(asked_again("CONTENT", reply).await, (0, 1, 500), "{reply}");
+        assert_eq!(asked_again("DATA", reply).await, (0, 1, 500), "{reply} to DATA itself");
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_the_fault_of_a_used_connection_is_asked_for_again_on_a_fresh_one() {
+    for at in ["MAIL", "RCPT"] {
+        for reply in ["554 5.7.0 Too many mails", "530 5.7.0 Log in", "503 5.5.1 Bad sequence", "552 5.3.1 x"]
+        {
+            assert_eq!(asked_again(at, reply).await, (1, 1, 200), "{at}: {reply}");
+        }
+    }
+    for at in ["MAIL", "RCPT", "DATA", "CONTENT"] {
+        for reply in ["421 4.7.0 Closing", "451 4.3.0 Later", "452 4.5.3 Too many mails"] {
+            let messages = if at == "DATA" || at == "CONTENT" { 2 } else { 1 };
+            assert_eq!(asked_again(at, reply).await, (1, messages, 200), "{at}: {reply}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_speaks_of_a_mailbox_is_never_asked_for_again() {
+    for at in ["MAIL", "RCPT"] {
+        for reply in ["550 5.1.1 No such user", "551", "553 5.1.8 Sender", "554 5.1.0 x", "552 5.2.2 Full"] {
+            assert_eq!(asked_again(at, reply).await, (0, 0, 500), "{at}: {reply}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_tells_the_enhanced_code_of_a_refusal_and_none_of_its_words() {
+    let app = TestApp::spawn().await;
+    app.smtp.set(Fault::Answers("RCPT", "550 5.7.139 a@example.com is not welcome"));
+    assert_eq!(app.send_otp("a@example.com").await.status, 500);
+    let log = app.whole_log().await;
+    assert!(log.contains("RCPT TO: refused with reply 550 5.7.139"), "{log}");
+    assert!(!log.contains("welcome") && !log.contains("a@example.com"));
 }
 
 #[tokio::test]
@@ -354,7 +419,7 @@ async fn authorities_of_our_own_are_the_only_ones() {
     // The system's authorities, as SSL_CERT_FILE has it, vouch for the relay; the file has others.
     let app = own(stranger.ca_file().display().to_string()).spawn().await;
     assert_eq!(app.send_otp("a@example.com").await.status, 500);
-    assert!(app.log().contains("invalid peer certificate"));
+    assert!(app.log().contains("certificate is from an unknown issuer"));
 }
 
 #[tokio::test]

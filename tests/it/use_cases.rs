@@ -1,5 +1,6 @@
 //! What takes more time than a test has: the use cases themselves, over the store in memory, on a clock that is set.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::message::{Composer, Prospects};
 use otpd::domain::code::CodeLength;
-use otpd::domain::code_hash::HashCost;
+use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
+use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
 use otpd::domain::locale::Locale;
@@ -33,18 +35,22 @@ struct World {
 }
 
 fn world() -> World {
+    world_of(&limits(), ExemptNetworks::default())
+}
+
+fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
     let bench = Bench::memory();
     let mailbox = Arc::new(MemoryMailbox::new(
         Composer::load(None, &Prospects::default()).expect("whole templates"),
         bench.clock.clone(),
     ));
     let name = KeyName::parse("k1").expect("a name");
-    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
+    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: HashQueue::Places(NonZeroUsize::MIN) };
     let account = |tenant| Account {
         tenant,
         sender: Sender { address: address(), brand: "Shop".to_owned(), locale: Locale::english() },
         purposes: Purposes::Any,
-        limits: limits(),
+        limits: limits.clone(),
     };
     let service = Service::new(Parts {
         store: bench.store.clone(),
@@ -61,6 +67,7 @@ fn world() -> World {
         code_length: CodeLength::new(6).expect("a length"),
         policy: POLICY,
         simple: account(Tenant::Simple),
+        exempt,
         relay_mails: RelayMails::Unlimited,
         at_once: 8,
         issuer: "otpd".to_owned(),
@@ -86,9 +93,12 @@ fn limits() -> Limits {
 
 impl World {
     async fn create(&self) -> Result<otpd::service::Snapshot, CreateError> {
+        self.create_for(None).await
+    }
+
+    async fn create_for(&self, client: Option<IpAddr>) -> Result<otpd::service::Snapshot, CreateError> {
         let purpose = Purpose::parse("login").expect("a purpose");
-        let creation =
-            Creation { address: address(), purpose, locale: None, client: None, idempotency: None };
+        let creation = Creation { address: address(), purpose, locale: None, client, idempotency: None };
         self.service.create(self.account.clone(), creation).await.outcome
     }
 
@@ -119,6 +129,51 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
     );
     world.bench.clock.forward(Duration::from_millis(1));
     assert_eq!((shown().await.status, shown().await.proof), (Status::Approved, None));
+}
+
+/// The limits of `otpd serve`, but for those of networks, which nobody meets who makes one call.
+fn usual_limits() -> Limits {
+    let limit = |text: &str| text.parse::<Limit>().expect("a limit");
+    Limits {
+        network_sends: NetworkLimit::new(limit("1/24h")),
+        network_guesses: NetworkLimit::new(limit("1/24h")),
+        sends: SendLimits::new(limit("1/60s 5/1h 10/day"), limit("3/1h 4/day"), limit("30/day")),
+        site_guesses: limit("10/day"),
+        relay_mails: RelayMails::Unlimited,
+    }
+}
+
+#[tokio::test]
+async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_more() {
+    let exempt = ExemptNetworks::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+    let world = world_of(&usual_limits(), exempt);
+    // One site has its share of the address.
+    let mut sent_by_one = 0;
+    let mut compared = 0;
+    for minute in 0_u32..24 * 60 {
+        // All of the network calls, and one of it more often than the others.
+        let client = Ipv4Addr::from(0x0a00_0000 + if minute % 2 == 0 { 0 } else { minute });
+        if let Ok(created) = world.create_for(Some(client.into())).await {
+            sent_by_one += u32::from(minute % 2 == 0);
+            let wrong = if world.code() == "000000" { "000001" } else { "000000" };
+            for _ in 0..6 {
+                let check = world.service.check_by_id(
+                    world.account.clone(),
+                    created.id,
+                    wrong.to_owned(),
+                    Some(client.into()),
+                );
+                match check.await.outcome {
+                    Err(CheckError::Invalid { .. }) => compared += 1,
+                    Err(CheckError::Closed(Status::Exhausted)) => {}
+                    outcome => panic!("{:?}", outcome.err()),
+                }
+            }
+        }
+        world.bench.clock.forward(Duration::from_mins(1));
+    }
+    assert_eq!(compared, 50);
+    assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one site");
 }
 
 #[tokio::test]

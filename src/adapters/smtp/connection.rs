@@ -12,12 +12,14 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::fault::{Cause, Fault, Step};
+use super::fault::{Cause, Fault, Offer, Step};
 use super::replies::Replies;
-use super::secure::{Security, ask_for_tls, reach};
+use super::reply::Reply;
+use super::secure::{self, Security, reach};
 
 /// Where the relay is and how it is spoken to.
 #[derive(Debug)]
@@ -96,29 +98,42 @@ impl Relay {
     pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, Fault> {
         let (stream, peer) = within(deadline, Step::Connect, reach(&self.host, self.port)).await?;
         let stream: Box<dyn AsyncTokioStream> = match &self.tls {
-            Tls::Plaintext => Box::new(Replies::new(stream, peer)),
+            Tls::Plaintext => Box::new(greeted(Replies::new(stream, peer), deadline).await?),
             Tls::Implicit(security) => {
-                let secured = security.wrap(stream, Step::Connect);
-                Box::new(Replies::new(within(deadline, Step::Connect, secured).await?, peer))
+                let secured = within(deadline, Step::Tls, security.wrap(stream)).await?;
+                Box::new(greeted(Replies::new(secured, peer), deadline).await?)
             }
             Tls::StartTls(security) => {
-                let stream = within(deadline, Step::StartTls, ask_for_tls(stream, peer, hello)).await?;
-                let secured = security.wrap(stream, Step::StartTls);
-                Box::new(Replies::greeted(within(deadline, Step::StartTls, secured).await?, peer))
+                let mut replies = Replies::new(stream, peer);
+                within(deadline, Step::Greeting, secure::greeting(&mut replies)).await?;
+                let offers = within(deadline, Step::Hello, secure::hello(&mut replies, hello)).await?;
+                let stream = within(deadline, Step::StartTls, secure::start_tls(replies, &offers)).await?;
+                let secured = within(deadline, Step::Tls, security.wrap(stream)).await?;
+                // It greets no second time.
+                Box::new(Replies::new(secured, peer).greeted())
             }
         };
-        let hello = ClientId::Domain(hello.to_owned());
-        let connecting = AsyncSmtpConnection::connect_with_transport(stream, &hello);
-        let connection = within(deadline, Step::Connect, async {
-            connecting.await.map_err(|error| Fault::from_smtp(Step::Connect, &error))
+        let name = ClientId::Domain(hello.to_owned());
+        let connecting = AsyncSmtpConnection::connect_with_transport(stream, &name);
+        let connection = within(deadline, Step::Hello, async {
+            connecting.await.map_err(|error| Fault::from_smtp(Step::Hello, &error))
         });
         let mut session = Session(connection.await?);
         if let Login::Password { username, password } = &self.login {
-            let login = session.log_in(username, password.expose_secret());
+            let login = session.log_in(hello, username, password.expose_secret());
             within(deadline, Step::Login, login).await?;
         }
         Ok(session)
     }
+}
+
+/// The same replies, once the relay has greeted.
+async fn greeted<S>(mut replies: Replies<S>, deadline: Instant) -> Result<Replies<S>, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    within(deadline, Step::Greeting, secure::greeting(&mut replies)).await?;
+    Ok(replies.greeted())
 }
 
 /// What comes of it, unless it takes too long.
@@ -133,7 +148,7 @@ async fn within<T>(
 impl Session {
     /// By PLAIN (RFC 4616) where it is offered, else by LOGIN, whose prompts are not looked at: programs word them as they
     /// please.
-    async fn log_in(&mut self, username: &str, password: &str) -> Result<(), Fault> {
+    async fn log_in(&mut self, hello: &str, username: &str, password: &str) -> Result<(), Fault> {
         let info = self.0.server_info();
         let [plain, login] = [Mechanism::Plain, Mechanism::Login].map(|it| info.supports_auth_mechanism(it));
         if plain {
@@ -143,12 +158,13 @@ impl Session {
                 Ok(235) => return Ok(()),
                 Ok(334) => return self.end_login(&secret).await,
                 // It is offered and not known: so it is with some that know LOGIN.
-                Err(Fault { cause: Cause::Reply(code, _), .. }) if login && code == "504" => {}
+                Err(Fault { cause: Cause::Reply(reply), .. }) if login && reply.code() == 504 => {}
                 answer => return Err(unexpected(answer)),
             }
         }
         if !login {
-            return Err(Fault { step: Step::Login, cause: Cause::NoMechanism });
+            let cause = Cause::NoMechanism(self.offer(hello).await);
+            return Err(Fault { step: Step::Login, cause });
         }
         for prompted in ["AUTH LOGIN", &STANDARD.encode(username)] {
             match self.say(prompted).await {
@@ -157,6 +173,23 @@ impl Session {
             }
         }
         self.end_login(&Zeroizing::new(STANDARD.encode(password))).await
+    }
+
+    /// The other ways to log in that the relay offers, by its reply to another EHLO: the library keeps those alone that it
+    /// knows.
+    async fn offer(&mut self, hello: &str) -> Offer {
+        let reply = self.0.command(format!("EHLO {hello}\r\n")).await;
+        let lines: Vec<String> =
+            reply.map(|reply| reply.message().map(str::to_owned).collect()).unwrap_or_default();
+        let mechanisms = lines.iter().filter_map(|line| line.strip_prefix("AUTH "));
+        let mechanisms: Vec<&str> = mechanisms.flat_map(str::split_ascii_whitespace).collect();
+        if mechanisms.is_empty() {
+            Offer::Nothing
+        } else if mechanisms.iter().any(|name| ["XOAUTH2", "OAUTHBEARER"].contains(name)) {
+            Offer::OAuth
+        } else {
+            Offer::Others
+        }
     }
 
     async fn end_login(&mut self, secret: &str) -> Result<(), Fault> {
@@ -177,8 +210,7 @@ impl Session {
     pub async fn hand_over(&mut self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
         let Envelope { from, to, message } = *mail;
         let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
-            let cause = Cause::Unexpected("address".to_owned());
-            return Err(Handover::Refused(Fault { step: Step::Sender, cause }));
+            return Err(Handover::Refused(Fault { step: Step::Sender, cause: Cause::Address }));
         };
         self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, deadlines.first).await?;
         self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadlines.begin).await?;
@@ -226,7 +258,7 @@ impl Session {
 fn unexpected(answer: Result<u16, Fault>) -> Fault {
     answer.map_or_else(
         |fault| fault,
-        |code| Fault { step: Step::Login, cause: Cause::Unexpected(code.to_string()) },
+        |code| Fault { step: Step::Login, cause: Cause::Unexpected(Reply::new(code, "")) },
     )
 }
 

@@ -108,7 +108,8 @@ impl Pool {
         while let Some(connection) = self.take_idle() {
             let first = deadlines.first.min(Instant::now() + WAKES);
             match self.hand_over(connection, mail, Deadlines { first, ..deadlines }).await {
-                Err(Handover::Refused(fault)) if fault.is_hang_up() => {}
+                // What ended before the message was said costs nothing to say on the next.
+                Err(Handover::Refused(fault)) if fault.is_hang_up() && fault.step() != Step::Message => {}
                 Err(Handover::Refused(fault)) if fault.may_be_about_the_connection() => return None,
                 outcome => return Some(outcome),
             }

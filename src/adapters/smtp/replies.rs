@@ -3,7 +3,7 @@
 //! RFC 5321 section 4.2 allows a reply without text, and relays are seen to end lines with LF alone or to write in other
 //! character sets; the library takes all of that for a broken connection, and goes on for ever over a reply that does not
 //! end. What stands behind a reply, or comes before it was asked for, would be taken for the answer to the next command.
-//! Must not change a code.
+//! Must not change a code that the library can read.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,9 +40,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), octets: 0, lines: 0 }
     }
 
-    /// The same where the relay has greeted already, before TLS: the library waits for a greeting.
-    pub fn greeted(stream: S, peer: SocketAddr) -> Self {
-        Self { line: b"220 \r\n".iter().copied().collect(), ..Self::new(stream, peer) }
+    /// The same where the relay has greeted already: the library waits for a greeting.
+    #[must_use]
+    pub fn greeted(self) -> Self {
+        Self { line: b"220 \r\n".iter().copied().collect(), ..self }
     }
 
     /// The connection itself.
@@ -92,6 +93,7 @@ fn plain(line: &[u8]) -> Vec<u8> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let (code, rest) = line.split_at(line.len().min(3));
+    let code = readable(code);
     let (separator, text) = rest.split_first().unwrap_or((&b' ', b""));
     let text = text.iter().take(TEXT_MAX);
     let text = text.map(|octet| if matches!(octet, b' '..=b'~') { *octet } else { b'?' });
@@ -100,6 +102,16 @@ fn plain(line: &[u8]) -> Vec<u8> {
     let text = text.trim_ascii_end();
     let text = if code == b"250" { keywords(text) } else { text.to_vec() };
     [code, &[*separator], &text, b"\r\n"].concat()
+}
+
+/// A code whose second digit is none of RFC 5321's, such as 571, as the general one of its first: that is what counts (section
+/// 4.3.2), and the library would take it for a broken connection.
+fn readable(code: &[u8]) -> &[u8] {
+    match code {
+        [b'4', b'6'..=b'9', b'0'..=b'9'] => b"451",
+        [b'5', b'6'..=b'9', b'0'..=b'9'] => b"554",
+        code => code,
+    }
 }
 
 fn keywords(text: &[u8]) -> Vec<u8> {
@@ -226,6 +238,8 @@ mod tests {
             (b"250-  \r\n", "250-OK\r\n"),
             (b"220  \r\n", "220 \r\n"),
             (b"2\r\n", "2 \r\n"),
+            (b"571 5.7.1 No\r\n", "554 5.7.1 No\r\n"),
+            (b"471-No\r\n", "451-No\r\n"),
             (b"\r\n", " \r\n"),
         ] {
             assert_eq!(String::from_utf8(plain(line)).unwrap(), expected);
@@ -251,7 +265,7 @@ mod tests {
             prop_assert!(plain.ends_with(b"\r\n") && plain.len() <= 3 + 1 + TEXT_MAX + 2);
             let text = plain.get(4..plain.len() - 2).unwrap_or_default();
             prop_assert!(text.is_empty() || !text.trim_ascii().is_empty());
-            prop_assert_eq!(&plain[..line.len().min(3)], &line[..line.len().min(3)]);
+            prop_assert_eq!(&plain[..line.len().min(3)], readable(&line[..line.len().min(3)]));
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::fault::{Cause, Fault, Step};
 use super::replies::Replies;
+use super::reply::Reply;
 
 /// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -93,17 +94,16 @@ impl Security {
     ///
     /// # Errors
     /// [`Fault`]: the relay speaks no TLS, or its certificate is not believed.
-    pub async fn wrap(&self, stream: TcpStream, step: Step) -> Result<TlsStream<TcpStream>, Fault> {
+    pub async fn wrap(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
         let secured = self.connector.connect(self.name.clone(), stream).await;
-        secured.map_err(|error| Fault::from_io(step, &error))
+        secured.map_err(|error| Fault::from_io(Step::Tls, &error))
     }
 }
 
 /// A connection to the first of the relay's addresses that can be reached.
 pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Fault> {
-    let addresses = lookup_host((host, port)).await;
-    let addresses = addresses.map_err(|_| Fault { step: Step::Connect, cause: Cause::NoSuchHost })?;
-    let mut fault = Fault { step: Step::Connect, cause: Cause::NoSuchHost };
+    let mut fault = Fault { step: Step::Resolve, cause: Cause::NoSuchHost };
+    let Ok(addresses) = lookup_host((host, port)).await else { return Err(fault) };
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
@@ -117,12 +117,25 @@ pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Fau
     Err(fault)
 }
 
-/// Greets, asks for STARTTLS and gives the connection back, ready for TLS: nothing may have been said behind the go-ahead
-/// (RFC 3207 section 4.2).
-pub async fn ask_for_tls(stream: TcpStream, peer: SocketAddr, hello: &str) -> Result<TcpStream, Fault> {
-    let mut replies = Replies::new(stream, peer);
-    expect(&mut replies, Step::Connect, 220).await?;
-    let offers = ask(&mut replies, Step::Connect, &format!("EHLO {hello}"), 250).await?;
+/// Waits for the relay's greeting.
+pub async fn greeting<S>(replies: &mut Replies<S>) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    expect(replies, Step::Greeting, 220).await.map(|_| ())
+}
+
+/// Says EHLO and gives what the relay offers.
+pub async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    ask(replies, Step::Hello, &format!("EHLO {name}"), 250).await
+}
+
+/// Asks a relay that has greeted for STARTTLS, and gives the connection back, ready for TLS: nothing may have been said
+/// behind the go-ahead (RFC 3207 section 4.2).
+pub async fn start_tls(mut replies: Replies<TcpStream>, offers: &[String]) -> Result<TcpStream, Fault> {
     if !offers.iter().any(|offer| offer.split(' ').next() == Some("STARTTLS")) {
         return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
     }
@@ -165,7 +178,10 @@ where
         }
         return match code.parse() {
             Ok(code) if code == expected => Ok(texts),
-            Ok(code) => Err(Fault::reply(step, code)),
+            Ok(code) => {
+                let text = texts.first().map(String::as_str).unwrap_or_default();
+                Err(Fault::reply(step, Reply::new(code, text)))
+            }
             Err(_) => Err(Fault { step, cause: Cause::Lost }),
         };
     }

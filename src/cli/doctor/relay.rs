@@ -5,9 +5,10 @@
 use std::error::Error as _;
 use std::iter;
 
+use super::cure::cure;
 use super::provider::{self, Provider};
 use crate::adapters::message::{Composer, Prospects};
-use crate::adapters::smtp::{Fault, SmtpMailer, Step};
+use crate::adapters::smtp::{Fault, SmtpMailer};
 use crate::app;
 use crate::config::{Settings, smtp};
 use crate::domain::code::Code;
@@ -93,51 +94,6 @@ fn for_fallback(advice: &str) -> String {
         .replace("EMAIL_PASSWORD", &format!("{own}PASSWORD"))
 }
 
-/// What usually helps.
-fn cure(fault: &Fault, relay: &smtp::Relay, provider: Option<&Provider>) -> String {
-    let general = match fault.step() {
-        _ if fault.is_about_the_certificate() => {
-            "its certificate must be for SMTP_SERVER and from an authority that this machine trusts; \
-             OTP_SMTP__CA_FILE names a file with others"
-        }
-        Step::Login if fault.is_about_mechanisms() => {
-            "set OTP_SMTP__AUTH=none for a relay without a login; else check SMTP_PORT: many relays offer a login on \
-             587 or 465 only"
-        }
-        Step::Connect if fault.is_an_answer() => {
-            "the relay answers and turns this machine away: whoever runs it must let this address in, or it takes mail \
-             on another port"
-        }
-        Step::Connect if relay.tls == smtp::Tls::Implicit => {
-            "check SMTP_SERVER and SMTP_PORT (465 for implicit TLS, 587 for STARTTLS), and that no firewall is between; \
-             where the port is for STARTTLS, set OTP_SMTP__TLS=starttls"
-        }
-        Step::Connect => {
-            "check SMTP_SERVER and SMTP_PORT (587 for STARTTLS, 465 for implicit TLS), and that no firewall is between: \
-             many hosts close port 25, some all of them"
-        }
-        Step::StartTls => {
-            "the relay must offer STARTTLS with a certificate for SMTP_SERVER; for port 465 or implicit TLS set \
-             OTP_SMTP__TLS=implicit"
-        }
-        Step::Login => "check EMAIL_PASSWORD, and OTP_SMTP__USERNAME where the login is not EMAIL_SENDER",
-        Step::Sender => "the relay refuses the sender: check EMAIL_SENDER, and what the login may send as",
-        Step::Recipient => {
-            "the relay refuses the recipient: check the address, and whether the login may send to it"
-        }
-        Step::Data | Step::Message => "the relay refuses the mail itself",
-    };
-    let Some(provider) = provider else { return general.to_owned() };
-    let theirs = match fault.step() {
-        Step::Login => provider.login.to_owned(),
-        Step::Connect | Step::StartTls => {
-            format!("{general}\n      {} has {}", provider.name, provider.ports)
-        }
-        Step::Sender | Step::Recipient | Step::Data | Step::Message => provider.mail.to_owned(),
-    };
-    if fault.is_about_the_certificate() { general.to_owned() } else { theirs }
-}
-
 /// Sends a mail as people get it.
 async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Finding {
     let code = Code::draw(settings.common.codes.length, &mut SysRng);
@@ -169,6 +125,7 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::smtp::Step;
 
     fn relay(server: &str) -> smtp::Relay {
         smtp::Relay {

@@ -192,6 +192,15 @@ impl TestApp {
         builder.set("OTP_LIMITS__SHIELD_PER_SECOND", "0").set("OTP_HASH__QUEUE", "1000")
     }
 
+    /// `otpd serve` with nothing set but what it needs, and a trusted proxy on this machine.
+    pub fn defaults() -> Builder {
+        let mut builder = Self::builder().set("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
+        for (name, _) in light_hash().into_iter().chain(wide_limits()) {
+            builder.settings.remove(&name);
+        }
+        builder
+    }
+
     /// `otpd serve` with nothing special.
     pub async fn spawn() -> Self {
         Self::builder().spawn().await

@@ -24,6 +24,7 @@ use self::{
     state::{Credentials, Security, Shared},
 };
 
+pub use self::certificate::Certificate;
 pub use self::mail::ReceivedMail;
 
 /// How long a test waits for a mail before it fails.
@@ -72,6 +73,14 @@ pub enum Fault {
     },
     /// Takes one mail on each connection, and refuses the next at that command.
     OneMailEach(&'static str),
+    /// Answers that command so: GREETING, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, or CONTENT for the message.
+    Answers(&'static str, &'static str),
+    /// The same on connections that have carried a mail.
+    AnswersOnceUsed(&'static str, &'static str),
+    /// Offers these ways to log in, and knows none.
+    Offers(&'static str),
+    /// Speaks TLS 1.1 at most.
+    OldTls,
     /// Replies without a text, as the standard allows (RFC 5321 section 4.2).
     Terse,
     /// Ends lines with LF alone, writes keywords in lower case and texts in Latin-1.
@@ -92,6 +101,7 @@ pub struct SmtpPeer {
 /// A relay that is yet to start; without encryption and login unless told otherwise.
 pub struct SmtpPeerBuilder {
     security: Security,
+    certificate: Certificate,
     credentials: Option<Credentials>,
 }
 
@@ -114,9 +124,15 @@ impl SmtpPeerBuilder {
         self
     }
 
+    /// Shows another certificate than that for `localhost`.
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificate = certificate;
+        self
+    }
+
     /// Listens on a free port of 127.0.0.1.
     pub async fn start(self) -> SmtpPeer {
-        let (acceptor, ca_pem) = certificate::issue();
+        let (acceptor, ca_pem) = certificate::issue(self.certificate);
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let peer = SmtpPeer {
             shared: Arc::new(Shared::new(self.security, self.credentials, acceptor)),
@@ -132,7 +148,7 @@ impl SmtpPeerBuilder {
 impl SmtpPeer {
     /// A relay to be configured and started.
     pub fn builder() -> SmtpPeerBuilder {
-        SmtpPeerBuilder { security: Security::Plain, credentials: None }
+        SmtpPeerBuilder { security: Security::Plain, certificate: Certificate::Good, credentials: None }
     }
 
     /// Misbehaves from now on, in open connections too; `Fault::None` ends it.

@@ -12,11 +12,28 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
+/// What a peer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// One for `localhost` and 127.0.0.1 that is valid.
+    Good,
+    /// One whose time is over.
+    Expired,
+    /// One for another name.
+    OfAnother,
+}
+
 /// A TLS acceptor for `localhost` and 127.0.0.1, and the PEM of the authority that vouches for it.
-pub(super) fn issue() -> (TlsAcceptor, String) {
+pub(super) fn issue(certificate: Certificate) -> (TlsAcceptor, String) {
     let (issuer, ca_pem) = authority();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = match certificate {
+        Certificate::OfAnother => vec!["other.example".to_owned()],
+        Certificate::Good | Certificate::Expired => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+    };
     let mut params = CertificateParams::new(names).expect("the names are valid");
+    if certificate == Certificate::Expired {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    }
     params.distinguished_name.push(DnType::CommonName, "localhost");
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -36,6 +36,12 @@ impl Connection {
     /// Takes the server's part in a TLS handshake; what came before it and was not read is thrown away.
     pub(super) async fn encrypt(&mut self) -> io::Result<()> {
         self.unread.clear();
+        if self.shared.fault() == Fault::OldTls {
+            self.read().await?;
+            // A fatal alert: protocol_version (RFC 8446 section 6).
+            self.stream.write_all(&[21, 3, 2, 0, 2, 2, 70]).await?;
+            return Err(self.close().await);
+        }
         let stream = mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         self.stream = Box::new(self.shared.acceptor.accept(stream).await?);
         self.tls = true;

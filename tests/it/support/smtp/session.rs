@@ -48,7 +48,8 @@ async fn talk(shared: Arc<Shared>, stream: TcpStream, open: usize) -> io::Result
     if session.shared.security == Security::ImplicitTls {
         session.connection.encrypt().await?;
     }
-    session.connection.reply("220 localhost ESMTP").await?;
+    let greeting = session.answer("GREETING").unwrap_or("220 localhost ESMTP");
+    session.connection.reply(greeting).await?;
     loop {
         let command = session.command().await?;
         session.obey(&command).await?;
@@ -72,10 +73,20 @@ struct Envelope {
 }
 
 impl Session {
+    /// What it is to answer at that command instead of the truth.
+    fn answer(&self, at: &str) -> Option<&'static str> {
+        match self.shared.fault() {
+            Fault::Answers(command, reply) if command == at => Some(reply),
+            Fault::AnswersOnceUsed(command, reply) if command == at && self.mails > 0 => Some(reply),
+            _ => None,
+        }
+    }
+
     async fn obey(&mut self, command: &str) -> io::Result<()> {
         let (verb, arguments) = command.split_once(' ').unwrap_or((command, ""));
         let arguments = arguments.trim();
         let reply = match verb.to_ascii_uppercase().as_str() {
+            verb if self.answer(verb).is_some() => self.answer(verb).unwrap_or_default().to_owned(),
             "EHLO" => self.ehlo(arguments),
             "HELO" => self.helo(arguments),
             "MAIL" if self.shared.fault() == Fault::HangUp => {
@@ -122,6 +133,8 @@ impl Session {
         let mut offers = vec!["", "8BITMIME"];
         if self.needs_tls() {
             offers.push("STARTTLS");
+        } else if let Fault::Offers(mechanisms) = self.shared.fault() {
+            offers.push(mechanisms);
         } else if self.shared.credentials.is_some() {
             offers.push("AUTH PLAIN LOGIN");
         }
@@ -259,6 +272,9 @@ impl Session {
         }
         if self.shared.fault() == Fault::RefuseContent {
             return Ok("554 5.7.1 Message refused");
+        }
+        if let Some(reply) = self.answer("CONTENT") {
+            return Ok(reply);
         }
         if raw.replace("\r\n", "").contains(['\r', '\n']) {
             return Ok("550 5.5.2 A line ends in CR LF, both of them");

@@ -1,0 +1,128 @@
+//! What of a relay's reply may be kept: its code and its enhanced status code. Its text may not: it repeats addresses.
+
+use std::fmt;
+
+/// The code of a reply (RFC 5321 section 4.2), with its enhanced status code (RFC 3463) if there was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    enhanced: Option<Enhanced>,
+}
+
+/// `class.subject.detail`, as in `5.7.139`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Enhanced {
+    class: u16,
+    subject: u16,
+    detail: u16,
+}
+
+impl Reply {
+    /// Takes what is safe of a reply's code and text. An enhanced code is that at the start of the text, and of the same
+    /// class as the code.
+    #[must_use]
+    pub fn new(code: u16, text: &str) -> Self {
+        let first = text.split(' ').next().unwrap_or_default();
+        Self { code, enhanced: Enhanced::parse(first).filter(|enhanced| enhanced.class == code / 100) }
+    }
+
+    /// The three digits.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        self.code
+    }
+
+    /// Whether its enhanced status code is this, such as `5.7.8`.
+    #[must_use]
+    pub fn is_enhanced(self, text: &str) -> bool {
+        self.enhanced.is_some() && self.enhanced == Enhanced::parse(text)
+    }
+
+    /// 4yz: the relay may take it later.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        self.code / 100 == 4
+    }
+
+    /// 5yz: the relay will not take it.
+    #[must_use]
+    pub fn is_permanent(self) -> bool {
+        self.code / 100 == 5
+    }
+
+    /// Whether it speaks of an address or a mailbox: by the subject of its enhanced code (RFC 3463 sections 3.2 and 3.3), or
+    /// by one of the codes that speak of nothing else (RFC 5321 section 4.2.3).
+    #[must_use]
+    pub fn is_about_a_mailbox(self) -> bool {
+        matches!(self.enhanced, Some(Enhanced { subject: 1 | 2, .. })) || [550, 551, 553].contains(&self.code)
+    }
+}
+
+impl Enhanced {
+    /// One digit, then twice a number of one to three digits.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let mut number = |digits: usize| {
+            let part = parts.next()?;
+            let is_number = (1..=digits).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            if is_number { part.parse().ok() } else { None }
+        };
+        let enhanced = Self { class: number(1)?, subject: number(3)?, detail: number(3)? };
+        parts.next().is_none().then_some(enhanced)
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        match self.enhanced {
+            Some(Enhanced { class, subject, detail }) => write!(f, " {class}.{subject}.{detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_keeps_its_codes_and_no_word_of_its_text() {
+        for (code, text, kept) in [
+            (535, "5.7.139 Authentication unsuccessful for someone@example.com", "535 5.7.139"),
+            (535, "5.7.8", "535 5.7.8"),
+            (421, "4.7.0 Try again later", "421 4.7.0"),
+            (550, "No such mailbox: 5.1.1", "550"),
+            (550, "4.1.1 of another class", "550"),
+            (550, "5.1.1.2 x", "550"),
+            (550, "5.1000.1 x", "550"),
+            (550, "5..1 x", "550"),
+            (550, "5.+1.1 x", "550"),
+            (550, "", "550"),
+        ] {
+            assert_eq!(Reply::new(code, text).to_string(), kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_is_spoken_of_by_code_or_by_enhanced_code() {
+        for (code, text) in
+            [(550, ""), (551, ""), (553, ""), (554, "5.1.1 x"), (552, "5.2.2 x"), (550, "5.7.1 x")]
+        {
+            assert!(Reply::new(code, text).is_about_a_mailbox(), "{code} {text}");
+        }
+        for (code, text) in [(554, ""), (554, "5.7.1 x"), (552, ""), (530, "5.7.0 x"), (503, "5.5.1 x")] {
+            assert!(!Reply::new(code, text).is_about_a_mailbox(), "{code} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_leaves_digits_and_dots_at_most(code in 100_u16..600, text in ".{0,40}") {
+            let kept = Reply::new(code, &text).to_string();
+            prop_assert!(kept.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b' ') && kept.len() <= 13);
+        }
+    }
+}

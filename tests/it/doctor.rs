@@ -1,0 +1,174 @@
+//! What `otpd doctor` says of relays that fail, step by step, and of settings that open something.
+
+use crate::commands::{run, text};
+use crate::support::app::TestApp;
+use crate::support::smtp::{Certificate, Fault, SmtpPeer, SmtpPeerBuilder};
+
+#[tokio::test]
+async fn doctor_says_what_exempt_networks_open() {
+    let app = TestApp::limited().spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let doctor = |changes: &[(&str, &str)]| {
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.extend_from_slice(changes);
+        text(&run(folder.path(), &settings, &["doctor"]).stdout)
+    };
+    let name = "OTP_LIMITS__EXEMPT_NETWORKS";
+    assert!(!doctor(&[]).contains(name));
+    let said = doctor(&[(name, "192.0.2.0/24")]);
+    assert!(said.contains(&format!("risk  not counted per IP ({name}): 192.0.2.0/24.")), "{said}");
+    assert!(!said.contains("OTP_HTTP__TRUSTED_PROXIES"), "{said}");
+    let said = doctor(&[(name, "127.0.0.1")]);
+    assert!(said.contains(&format!("note  {name} holds addresses of OTP_HTTP__TRUSTED_PROXIES")), "{said}");
+    let said = doctor(&[(name, "10.0.0.0/8"), ("OTP_HTTP__TRUSTED_PROXIES", "")]);
+    assert!(said.contains("a proxy that connects from there exempts everybody behind it"), "{said}");
+}
+
+/// What a doctor says of such a relay: its one failure.
+async fn diagnosed(
+    app: &TestApp,
+    peer: SmtpPeerBuilder,
+    fault: Fault,
+    tls: &str,
+    changes: &[(&str, &str)],
+) -> String {
+    let peer = peer.start().await;
+    peer.set(fault);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (port, ca) = (peer.port().to_string(), peer.ca_file().display().to_string());
+    let mut settings: Vec<(&str, &str)> =
+        app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    settings.extend([
+        ("SMTP_SERVER", "localhost"),
+        ("SMTP_PORT", &port),
+        ("OTP_SMTP__CA_FILE", &ca),
+        ("OTP_SMTP__TLS", tls),
+        ("OTP_SMTP__AUTH", "password"),
+        ("EMAIL_PASSWORD", "secret"),
+    ]);
+    settings.extend(changes);
+    let output = run(folder.path(), &settings, &["doctor"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{fault:?}: {said}");
+    said.split("FAIL  relay: ").nth(1).unwrap_or_else(|| panic!("{said}")).to_owned()
+}
+
+/// A relay, what it does, `OTP_SMTP__TLS`, and what is said of it: the beginning, and some of the advice.
+type Case = (SmtpPeerBuilder, Fault, &'static str, &'static str, &'static str);
+
+async fn assert_diagnosed(cases: Vec<Case>) {
+    let app = TestApp::spawn().await;
+    for (peer, fault, tls, step, advice) in cases {
+        let said = diagnosed(&app, peer, fault, tls, &[]).await;
+        assert!(said.starts_with(step), "{step}: {said}");
+        assert!(said.contains(advice), "{advice}: {said}");
+        let has_no_login = fault == Fault::Offers("SIZE 1000");
+        assert_eq!(said.contains("OTP_SMTP__AUTH=none"), has_no_login, "{said}");
+    }
+}
+
+fn plain() -> SmtpPeerBuilder {
+    SmtpPeer::builder().credentials("u", "p")
+}
+
+fn starttls() -> SmtpPeerBuilder {
+    plain().starttls()
+}
+
+fn implicit() -> SmtpPeerBuilder {
+    plain().implicit_tls()
+}
+
+#[tokio::test]
+async fn doctor_names_the_step_before_tls_and_advises_on_that_step() {
+    let implicit_instead = "OTP_SMTP__TLS=implicit";
+    let (away, wait) = ("turns this machine away", "wait some minutes");
+    let [refuses, busy] = ["554 5.7.1 No", "421 4.7.0 Busy"].map(|reply| Fault::Answers("GREETING", reply));
+    let no_hello = Fault::Answers("EHLO", "550 5.7.1 No");
+    let not_now = Fault::Answers("STARTTLS", "454 4.7.0 Not now");
+    let none = "STARTTLS: the relay does not offer STARTTLS";
+    assert_diagnosed(vec![
+        (
+            starttls(),
+            Fault::CloseOnConnect,
+            "starttls",
+            "greeting: the connection was lost",
+            implicit_instead,
+        ),
+        (implicit(), Fault::None, "starttls", "greeting: no answer in time", implicit_instead),
+        (starttls(), refuses, "starttls", "greeting: refused with reply 554 5.7.1\n", away),
+        (starttls(), busy, "starttls", "greeting: refused with reply 421 4.7.0\n", wait),
+        (starttls(), no_hello, "starttls", "EHLO: refused with reply 550 5.7.1\n", away),
+        (plain(), Fault::None, "starttls", none, "587"),
+        (starttls(), not_now, "starttls", "STARTTLS: refused with reply 454 4.7.0\n", wait),
+    ])
+    .await;
+    let app = TestApp::spawn().await;
+    let nowhere = [("SMTP_SERVER", "no-such-host.invalid")];
+    let said = diagnosed(&app, plain(), Fault::None, "starttls", &nowhere).await;
+    assert!(said.starts_with("resolving the name: the name has no address"), "{said}");
+    let said = diagnosed(&app, plain(), Fault::None, "starttls", &[("SMTP_PORT", "1")]).await;
+    assert!(said.starts_with("connecting: connection refused") && said.contains("SMTP_PORT"), "{said}");
+}
+
+#[tokio::test]
+async fn doctor_tells_an_old_tls_from_a_certificate_and_from_a_port_without_tls() {
+    let failed = |why: &'static str| -> &'static str {
+        Box::leak(format!("TLS handshake: TLS could not be established: the relay{why}").into_boxed_str())
+    };
+    let old = failed(" speaks neither TLS 1.2 nor TLS 1.3\n");
+    let expired = starttls().certificate(Certificate::Expired);
+    let another = starttls().certificate(Certificate::OfAnother);
+    let other_name = failed("'s certificate is for another name\n");
+    assert_diagnosed(vec![
+        (starttls(), Fault::OldTls, "starttls", old, "RFC 8996"),
+        (implicit(), Fault::OldTls, "implicit", old, "RFC 8996"),
+        (starttls(), Fault::None, "implicit", failed(" does not answer in TLS\n"), "OTP_SMTP__TLS=starttls"),
+        (expired, Fault::None, "starttls", failed("'s certificate has expired\n"), "renew"),
+        (another, Fault::None, "starttls", other_name, "set SMTP_SERVER to the name"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn doctor_tells_a_relay_that_wants_oauth_from_one_that_wants_another_password() {
+    let lacks = "AUTH: the relay does not offer AUTH PLAIN or LOGIN";
+    let answers = |reply| Fault::Answers("AUTH", reply);
+    let (microsoft, google) = (answers("535 5.7.139 for u"), answers("534-5.7.9 App\r\n534 5.7.9 password"));
+    let later = answers("454 4.7.0 Later");
+    let oauth = "otpd does not speak yet";
+    assert_diagnosed(vec![
+        (starttls(), Fault::Offers("AUTH XOAUTH2"), "starttls", lacks, oauth),
+        (starttls(), Fault::Offers("AUTH OAUTHBEARER"), "starttls", lacks, oauth),
+        (starttls(), Fault::Offers("AUTH CRAM-MD5"), "starttls", lacks, "turn on PLAIN or LOGIN"),
+        (starttls(), Fault::Offers("SIZE 1000"), "starttls", lacks, "587 or 465"),
+        (starttls(), microsoft, "starttls", "AUTH: refused with reply 535 5.7.139\n", "EMAIL_PASSWORD"),
+        (starttls(), google, "starttls", "AUTH: refused with reply 534 5.7.9\n", "app password"),
+        (starttls(), later, "starttls", "AUTH: refused with reply 454 4.7.0\n", "cannot check logins now"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn doctor_tells_a_relay_that_wants_a_login_from_one_that_wants_another_sender() {
+    let app = TestApp::spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    for (at, reply, advice) in [
+        ("MAIL", "530 5.7.0 Authentication required", "OTP_SMTP__TLS=starttls"),
+        ("MAIL", "550 5.7.1 Not yours", "check EMAIL_SENDER"),
+        ("MAIL", "553 5.1.8 Unknown", "check EMAIL_SENDER"),
+        ("RCPT", "554 5.7.1 Relay access denied", "whether the login may send to it"),
+        ("RCPT", "450 4.2.0 Greylisted", "greylists"),
+        ("CONTENT", "554 5.7.60 Not allowed to send as this sender", "what the login may send as"),
+        ("CONTENT", "554 5.7.1 Spam", "the relay refuses the mail itself"),
+        ("CONTENT", "454 4.7.0 Throttled", "OTP_LIMITS__RELAY_MAILS_PER_DAY"),
+    ] {
+        app.smtp.set(Fault::Answers(at, reply));
+        let said = text(&run(folder.path(), &settings, &["doctor", "--send-test", "me@example.com"]).stdout);
+        let code: Vec<&str> = reply.split(' ').take(2).collect();
+        assert!(said.contains(&format!("refused with reply {}\n", code.join(" "))), "{reply}: {said}");
+        assert!(said.contains(advice), "{advice}: {said}");
+    }
+}
