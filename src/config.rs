@@ -461,6 +461,16 @@ mod tests {
     }
 
     #[test]
+    fn the_wrong_origin_of_a_list_is_named_with_its_position_and_the_reason() {
+        let list = ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example, https://b.example/x,*");
+        let shown = refused(list.0, &[list]);
+        assert!(
+            shown.contains("entry 2 (\"https://b.example/x\"): has a path: write https://b.example"),
+            "{shown}"
+        );
+    }
+
+    #[test]
     fn values_in_range_are_taken() {
         let more = [
             ("OTP_CODES__LIFE", "10m"),
