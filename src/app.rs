@@ -43,7 +43,7 @@ pub struct App {
     service: Service,
     endpoint: BoxEndpoint<'static>,
     keys: api::Keys,
-    max_connections: usize,
+    bounds: server::Bounds,
     /// Ends what would go on for ever.
     stopping: CancellationToken,
 }
@@ -216,8 +216,11 @@ impl App {
             clock: Arc::new(SystemClock),
             dev: world.dev,
         });
-        let max_connections = server::room_for(common.http.max_connections);
-        Ok(Self { service, endpoint, keys, max_connections, stopping: world.stopping })
+        let bounds = server::Bounds {
+            max_connections: server::room_for(common.http.max_connections),
+            keep_alive: common.http.keep_alive,
+        };
+        Ok(Self { service, endpoint, keys, bounds, stopping: world.stopping })
     }
 
     /// What can be replaced while it serves.
@@ -233,7 +236,7 @@ impl App {
             stop.await;
             stopping.cancel();
         };
-        server::serve(listeners, self.endpoint, self.max_connections, stop).await;
+        server::serve(listeners, self.endpoint, self.bounds, stop).await;
         self.service.drain().await;
     }
 }
