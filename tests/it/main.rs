@@ -10,6 +10,7 @@
 mod attacks;
 mod availability;
 mod commands;
+mod connections;
 mod dev;
 mod documents;
 mod faults;
