@@ -209,6 +209,8 @@ impl App {
             origins: origins.collect::<Result<_, _>>()?,
             proxies,
             shield,
+            public_url: api::PublicUrl::new(common.http.public_url.clone()),
+            has_docs: common.http.docs == http::Docs::On,
             security_contact: match &common.http.security_contact {
                 http::SecurityContact::None => None,
                 http::SecurityContact::At(uri) => Some(uri.clone()),

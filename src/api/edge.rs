@@ -23,7 +23,7 @@ use crate::random;
 
 /// How long a request may take in all; a send waits ten seconds for the relay at most.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// What orchestrators ask, however often.
+/// The routes that orchestrators ask, however often.
 const SPARED: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -108,7 +108,7 @@ impl<E: Endpoint> Edged<E> {
         }
         let origin = origin::granted(origins, request.headers());
         let mut response = if origin.is_some() && origin::is_preflight(&request) {
-            origin::preflight()
+            origin::preflight(request.headers())
         } else {
             self.metered(request, caller).await
         };
@@ -120,7 +120,7 @@ impl<E: Endpoint> Edged<E> {
     async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.parts.proxies.client(&request);
         if let (Some(shield), None) = (&self.parts.shield, &caller)
-            && !SPARED.contains(&request.uri().path())
+            && !self.parts.routes.template(request.uri().path()).is_some_and(|route| SPARED.contains(&route))
             && let Err(wait) = shield.admit(client.address)
         {
             client.warn_once();

@@ -21,6 +21,7 @@ use self::outcome::told;
 use super::auth::{Asking, Authenticated, Sending};
 use super::json::StrictJson;
 use super::problem::{Problem, ProblemCode};
+use super::public_url::PublicUrl;
 use super::rate_limit::Meter;
 use super::refusal::Flaw;
 use super::spec::Tag;
@@ -84,6 +85,7 @@ impl VerificationsApi {
         _token: Sending,
         service: Data<&Service>,
         meter: Data<&Meter>,
+        public_url: Data<&PublicUrl>,
         request: &Request,
         body: StrictJson<CreateBody>,
     ) -> Result<CreateResponse, Problem> {
@@ -96,7 +98,7 @@ impl VerificationsApi {
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, locale, client, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
-        let location = format!("/v1/verifications/{}", snapshot.id);
+        let location = public_url.link(&format!("/v1/verifications/{}", snapshot.id));
         Ok(CreateResponse::Created(Json(snapshot.into()), location))
     }
 

@@ -29,6 +29,10 @@ pub struct Http {
     pub max_connections: usize,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// Where callers reach it, without a final slash; empty where it is not said.
+    pub public_url: String,
+    /// Whether the documentation is served.
+    pub docs: Docs,
     /// Whom to tell of a hole.
     pub security_contact: SecurityContact,
 }
@@ -40,6 +44,15 @@ pub enum SecurityContact {
     None,
     /// A URI.
     At(String),
+}
+
+/// Whether `/docs`, `/openapi.json` and `/openapi.yaml` are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Docs {
+    /// To everybody.
+    On,
+    /// They are not found.
+    Off,
 }
 
 /// The header that proxies write.
@@ -161,6 +174,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     );
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
     let keep_alive = reader.duration("http.keep_alive", KEEP_ALIVE);
+    let url = "empty, or a URL without a query that begins with https:// or http://, such as https://example.org/otp";
+    let public_url = reader.parse("http.public_url", url, public_url);
+    let docs = reader.choice("http.docs", &[("on", Docs::On), ("off", Docs::Off)]);
     let contact = "empty, or a URI that begins with https:// or mailto:, of at most 200 characters";
     let security_contact = reader.parse("http.security_contact", contact, SecurityContact::parse);
     Some(Http {
@@ -170,8 +186,29 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
         forwarded_header: forwarded_header?,
         max_connections: max_connections?,
         keep_alive: keep_alive?,
+        public_url: public_url?,
+        docs: docs?,
         security_contact: security_contact?,
     })
+}
+
+/// Takes a URL of a host, and a path if it has one. Final slashes are dropped, since paths are appended to it.
+fn public_url(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let usual_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let origin = web_origin(&scheme.to_ascii_lowercase(), authority, usual_port).ok()?;
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%".contains(&b);
+    let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
+    path.split('/').skip(1).all(is_segment).then(|| format!("{origin}{path}"))
 }
 
 /// An address alone is a network of one. Whoever trusts half the world lets it choose its address, so that there is a
@@ -220,6 +257,33 @@ mod tests {
             ),
         ] {
             assert_eq!(Origin::parse(typed).unwrap().as_str(), sent);
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_host_and_perhaps_a_path_without_a_final_slash() {
+        for (typed, url) in [
+            ("", ""),
+            ("https://example.org/otp", "https://example.org/otp"),
+            ("HTTPS://Example.org:443/Otp/v//", "https://example.org/Otp/v"),
+            ("http://localhost:5000/", "http://localhost:5000"),
+        ] {
+            assert_eq!(public_url(typed).as_deref(), Some(url), "{typed}");
+        }
+        for text in [
+            "example.org",
+            "/otp",
+            "ftp://example.org",
+            "https://",
+            "https://user@example.org",
+            "https://example.org/otp?x",
+            "https://example.org/otp#x",
+            "https://example.org//otp",
+            "https://example.org/../otp",
+            "https://example.org/a b",
+            "https://example.org/\"",
+        ] {
+            assert_eq!(public_url(text), None, "{text}");
         }
     }
 

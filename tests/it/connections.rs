@@ -207,9 +207,10 @@ async fn where_no_more_connections_fit_the_one_that_was_idle_for_longest_goes() 
 async fn a_request_under_way_is_never_closed_for_another_client() {
     let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "2")]).await;
     let mut under_way = Vec::new();
-    for start in
-        ["GET /livez HTTP/1.1\r\n", "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"]
-    {
+    for start in [
+        "GET /livez HTTP/1.1\r\n",
+        "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n",
+    ] {
         let mut stream = dev.connect().await;
         stream.write_all(start.as_bytes()).await.expect("sent");
         under_way.push(stream);
