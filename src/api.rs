@@ -18,6 +18,7 @@ mod problem;
 mod public_url;
 mod rate_limit;
 mod refusal;
+mod root;
 mod routes;
 mod security_txt;
 mod shield;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::CatchPanic;
-use poem::{EndpointExt as _, Route};
+use poem::{EndpointExt as _, IntoEndpoint as _, Route};
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, ServerObject};
 
 pub use self::auth::{Keys, TenantKeys};
@@ -37,6 +38,7 @@ pub use self::client_ip::{Proxies, Source as ForwardedHeader};
 pub use self::dev::Dev;
 pub use self::origin::{InvalidOrigin, Origin};
 pub use self::public_url::PublicUrl;
+use self::root::Root;
 use self::routes::RouteTable;
 pub use self::shield::Shield;
 use self::spec::Document;
@@ -134,11 +136,15 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
         let canonical = parts.public_url.is_set().then(|| parts.public_url.link(security_txt::PATH));
         routes = security_txt::routes(routes, &mut table, (contact, canonical), parts.clock);
     }
-    routes = match parts.dev {
-        Some(dev) => dev.routes(routes, &mut table, parts.has_docs),
-        None => docs::index(routes, &mut table, parts.public_url.index(parts.has_docs)),
+    let api = api.into_endpoint();
+    let api = match parts.dev {
+        Some(dev) => {
+            routes = dev.routes(routes, &mut table, parts.has_docs);
+            Root::to_dev(&mut table, api)
+        }
+        None => Root::index(&mut table, parts.public_url.index(parts.has_docs), api),
     };
-    let routes: Route = routes.nest("/", api);
+    let routes = routes.nest("/", api);
     let table = Arc::new(table);
     let edge = edge::Edge(Arc::new(edge::Parts {
         routes: Arc::clone(&table),

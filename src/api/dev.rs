@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use poem::endpoint::make_sync;
-use poem::http::header::LOCATION;
 use poem::http::{Method, StatusCode};
 use poem::{IntoResponse as _, Request, Response, Route, get, post};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +56,6 @@ impl Dev {
     /// Adds the page and what it asks.
     pub fn routes(self, routes: Route, table: &mut RouteTable, has_docs: bool) -> Route {
         let Self { mailbox, key, reset, stopping } = self;
-        table.add("/", &[Method::GET]);
         for path in ["/dev", "/dev/mails", "/dev/mails/{number}/html", "/dev/events"] {
             table.add(path, &[Method::GET]);
         }
@@ -67,18 +65,12 @@ impl Dev {
         let events = Events::new(Arc::clone(&mailbox), stopping);
         let html_of = Arc::clone(&mailbox);
         routes
-            .at("/", get(make_sync(|_| to_page())))
             .at("/dev", get(make_sync(move |request| page(&html, &request, &policy, &key))))
             .at("/dev/mails", get(make_sync(move |request| mails::list(&request, mailbox.as_ref()))))
             .at("/dev/mails/:number/html", get(make_sync(move |it| mails::html(&it, html_of.as_ref()))))
             .at("/dev/events", get(make_sync(move |request| events.open(&request))))
             .at("/dev/reset", post(make_sync(move |request| forget(&request, &reset))))
     }
-}
-
-/// A redirect that no browser keeps: under `otpd serve` there is something else.
-fn to_page() -> Response {
-    StatusCode::TEMPORARY_REDIRECT.with_header(LOCATION, "/dev").into_response()
 }
 
 fn page(html: &str, request: &Request, policy: &str, key: &str) -> Response {

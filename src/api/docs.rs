@@ -58,13 +58,6 @@ impl Documents {
     }
 }
 
-/// Adds what `GET /` answers.
-pub fn index(routes: Route, table: &mut RouteTable, json: String) -> Route {
-    table.add("/", &[Method::GET]);
-    let json = Bytes::from(json);
-    routes.at("/", get(make_sync(move |_| document(json.clone(), "application/json"))))
-}
-
 /// An HTML page under its policy.
 pub fn page(html: Bytes, policy: &str) -> Response {
     Response::builder()

@@ -145,8 +145,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio_util::sync::CancellationToken;
 
-    use super::super::activity::Idle;
     use super::*;
+    use crate::server::activity::Idle;
 
     /// Our end and the client's.
     fn connection() -> (Lingering<DuplexStream>, DuplexStream, Arc<Activity>) {

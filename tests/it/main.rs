@@ -22,6 +22,7 @@ mod limits_of_a_request;
 mod mails;
 mod openapi;
 mod parallel;
+mod paths;
 mod relays;
 mod secrecy;
 mod simple;
