@@ -1,10 +1,11 @@
 //! Where callers reach the service: what links in answers and documents begin with.
 
+use poem::Request;
 use serde_json::json;
 
 /// The URL that the paths of the API are appended to, without a final slash. Empty: nobody has said it, and links
 /// are paths.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicUrl(String);
 
 impl PublicUrl {
@@ -14,28 +15,33 @@ impl PublicUrl {
         Self(url)
     }
 
+    /// That of the service which serves a request.
+    pub(super) fn of(request: &Request) -> Self {
+        request.data().cloned().unwrap_or_default()
+    }
+
     /// A link to a path of ours.
-    pub fn link(&self, path: &str) -> String {
+    pub(super) fn link(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
 
     /// Whether anybody has said it.
-    pub fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         !self.0.is_empty()
     }
 
     /// The server as the document names it.
-    pub fn server(&self) -> &str {
+    pub(super) fn server(&self) -> &str {
         if self.is_set() { &self.0 } else { "/" }
     }
 
     /// What `GET /` answers: where the documentation is, where there is one.
-    pub fn index(&self, has_docs: bool) -> String {
-        let mut index = json!({ "service": "otpd" });
-        if has_docs {
-            index["docs"] = self.link("/docs").into();
-            index["openapi"] = self.link("/openapi.json").into();
-        }
+    pub(super) fn index(&self, has_docs: bool) -> String {
+        let index = if has_docs {
+            json!({ "service": "otpd", "docs": self.link("/docs"), "openapi": self.link("/openapi.json") })
+        } else {
+            json!({ "service": "otpd" })
+        };
         index.to_string()
     }
 }

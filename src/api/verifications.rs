@@ -85,7 +85,6 @@ impl VerificationsApi {
         _token: Sending,
         service: Data<&Service>,
         meter: Data<&Meter>,
-        public_url: Data<&PublicUrl>,
         request: &Request,
         body: StrictJson<CreateBody>,
     ) -> Result<CreateResponse, Problem> {
@@ -98,7 +97,7 @@ impl VerificationsApi {
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, locale, client, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
-        let location = public_url.link(&format!("/v1/verifications/{}", snapshot.id));
+        let location = PublicUrl::of(request).link(&format!("/v1/verifications/{}", snapshot.id));
         Ok(CreateResponse::Created(Json(snapshot.into()), location))
     }
 

@@ -12,7 +12,7 @@ use super::host::Host;
 use super::reader::Reader;
 
 /// How long a connection may be idle: a client that keeps one for longer than its server has its requests cut off.
-const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// The listener.
 #[derive(Debug, Clone)]
