@@ -124,7 +124,7 @@ async fn a_client_that_is_shed_while_it_writes_gets_its_429() {
 async fn a_head_that_is_too_long_gets_its_answer_while_more_of_it_comes() {
     let dev = Process::dev().await;
     let head = "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: ".to_owned();
-    let answer = write_then_read(dev.address(), head, 2 * MIB).await;
+    let answer = write_then_read(dev.address(), head, 10 * MIB).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
