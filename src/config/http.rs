@@ -104,15 +104,15 @@ impl Origin {
     /// Why it is not the origin of a page.
     fn parse(text: &str) -> Result<Self, String> {
         let reason = match text {
-            "*" => "every page is not a list: write each origin, such as https://app.example",
-            "null" => {
-                "every sandboxed page and every file has this origin: give the page an address of its own"
-            }
-            _ if text.contains('*') => "* stands for nothing here: write each origin",
-            _ if text.contains('@') => "a user or a password is no part of an origin",
-            _ => "",
+            "*" => Some("every page is not a list: write each origin, such as https://app.example"),
+            "null" => Some(
+                "every sandboxed page and every file has this origin: give the page an address of its own",
+            ),
+            _ if text.contains('*') => Some("* stands for nothing here: write each origin"),
+            _ if text.contains('@') => Some("a user or a password is not part of an origin"),
+            _ => None,
         };
-        if !reason.is_empty() {
+        if let Some(reason) = reason {
             return Err(reason.to_owned());
         }
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {

@@ -118,8 +118,10 @@ impl<'a> Reader<'a> {
         let text = self.text(key)?;
         let entries = text.split(',').map(str::trim).filter(|_| !text.is_empty());
         let parsed = entries.zip(1..).map(|(entry, number)| {
-            let shown: String = entry.chars().take(SHOWN_CHARS).collect();
-            parse(entry).map_err(|reason| format!("entry {number} ({shown:?}): {reason}"))
+            let text: String = entry.chars().take(SHOWN_CHARS).collect();
+            // A URL with a password may stand in the wrong place.
+            let shown = if entry.contains('@') { String::new() } else { format!(" ({text:?})") };
+            parse(entry).map_err(|reason| format!("entry {number}{shown}: {reason}"))
         });
         match parsed.collect::<Result<_, _>>() {
             Ok(list) => Some(list),
