@@ -8,14 +8,17 @@ mod client_ip;
 mod dev;
 mod docs;
 mod edge;
+mod final_slash;
 mod health;
 mod json;
 mod jwks;
 mod languages;
 mod origin;
 mod problem;
+mod public_url;
 mod rate_limit;
 mod refusal;
+mod root;
 mod routes;
 mod security_txt;
 mod shield;
@@ -27,13 +30,15 @@ use std::sync::Arc;
 
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::CatchPanic;
-use poem::{EndpointExt as _, Route};
+use poem::{EndpointExt as _, IntoEndpoint as _, Route};
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, ServerObject};
 
 pub use self::auth::{Keys, TenantKeys};
 pub use self::client_ip::{Proxies, Source as ForwardedHeader};
 pub use self::dev::Dev;
 pub use self::origin::{InvalidOrigin, Origin};
+pub use self::public_url::PublicUrl;
+use self::root::Root;
 use self::routes::RouteTable;
 pub use self::shield::Shield;
 use self::spec::Document;
@@ -71,6 +76,10 @@ pub struct Parts {
     pub shield: Option<Shield>,
     /// Whose load is not shed.
     pub exempt: ExemptNetworks,
+    /// Where callers reach it.
+    pub public_url: PublicUrl,
+    /// Whether the documentation is served.
+    pub has_docs: bool,
     /// Whom to tell of a hole, where that is said.
     pub security_contact: Option<String>,
     /// The time of day, for what it says.
@@ -82,9 +91,12 @@ pub struct Parts {
 /// The whole of HTTP as one endpoint that answers every request.
 #[must_use]
 pub fn endpoint(parts: Parts) -> BoxEndpoint<'static> {
+    let url = parts.public_url.clone();
     match parts.simple {
-        SimpleAccess::Open | SimpleAccess::Keyed => assemble(described((simple::SimpleApi, OTHERS)), parts),
-        SimpleAccess::Off => assemble(described(OTHERS), parts),
+        SimpleAccess::Open | SimpleAccess::Keyed => {
+            assemble(described((simple::SimpleApi, OTHERS), &url), parts)
+        }
+        SimpleAccess::Off => assemble(described(OTHERS, &url), parts),
     }
 }
 
@@ -95,35 +107,47 @@ const OTHERS: (verifications::VerificationsApi, jwks::ProofKeysApi, health::Heal
 /// The OpenAPI document, as JSON.
 #[must_use]
 pub fn spec_json() -> String {
-    Document::of(&described((simple::SimpleApi, OTHERS))).json()
+    printed().json()
 }
 
 /// The OpenAPI document, as YAML.
 #[must_use]
 pub fn spec_yaml() -> String {
-    Document::of(&described((simple::SimpleApi, OTHERS))).yaml()
+    printed().yaml()
 }
 
-fn described<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
+fn printed() -> Document {
+    Document::of(&described((simple::SimpleApi, OTHERS), &PublicUrl::new(String::new())))
+}
+
+fn described<T: OpenApi>(apis: T, url: &PublicUrl) -> OpenApiService<T, ()> {
     OpenApiService::new(apis, "otpd", env!("CARGO_PKG_VERSION"))
         .description(spec::description())
         .contact(ContactObject::new().name("The operator of this service"))
         .license(LicenseObject::new("MIT OR Apache-2.0"))
-        .server(ServerObject::new("/").description("this service"))
+        .server(ServerObject::new(url.server()).description("this service"))
 }
 
 fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> BoxEndpoint<'static> {
     let document = Document::of(&api);
-    let documents = docs::Documents::of(&api, &document);
     let mut table = RouteTable::of_spec(&document.json());
-    let mut routes = documents.routes(&mut table);
+    let mut routes = Route::new();
+    if parts.has_docs {
+        routes = docs::Documents::of(&api, &document, &parts.public_url).routes(routes, &mut table);
+    }
     if let Some(contact) = parts.security_contact {
-        routes = security_txt::routes(routes, &mut table, contact, parts.clock);
+        let canonical = parts.public_url.is_set().then(|| parts.public_url.link(security_txt::PATH));
+        routes = security_txt::routes(routes, &mut table, (contact, canonical), parts.clock);
     }
-    if let Some(dev) = parts.dev {
-        routes = dev.routes(routes, &mut table);
-    }
-    let routes: Route = routes.nest("/", api);
+    let api = api.into_endpoint();
+    let api = match parts.dev {
+        Some(dev) => {
+            routes = dev.routes(routes, &mut table, parts.has_docs);
+            Root::to_dev(&mut table, api)
+        }
+        None => Root::index(&mut table, parts.public_url.index(parts.has_docs), api),
+    };
+    let routes = routes.nest("/", api);
     let table = Arc::new(table);
     let edge = edge::Edge(Arc::new(edge::Parts {
         routes: Arc::clone(&table),
@@ -137,8 +161,10 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
         .data(parts.service)
         .data(parts.code_length)
         .data(parts.simple)
+        .data(parts.public_url)
         .with(CatchPanic::new().with_handler(refusal::Panicked))
-        .with(refusal::Refusals { routes: table })
+        .with(refusal::Refusals { routes: Arc::clone(&table) })
+        .with(final_slash::FinalSlash(table))
         .with(edge)
         .map_to_response()
         .boxed()

@@ -43,7 +43,7 @@ pub struct App {
     service: Service,
     endpoint: BoxEndpoint<'static>,
     keys: api::Keys,
-    max_connections: usize,
+    bounds: server::Bounds,
     /// Ends what would go on for ever.
     stopping: CancellationToken,
 }
@@ -213,6 +213,8 @@ impl App {
             proxies,
             shield,
             exempt: common.exempt.clone(),
+            public_url: api::PublicUrl::new(common.http.public_url.clone()),
+            has_docs: common.http.docs == http::Docs::On,
             security_contact: match &common.http.security_contact {
                 http::SecurityContact::None => None,
                 http::SecurityContact::At(uri) => Some(uri.clone()),
@@ -220,8 +222,11 @@ impl App {
             clock: Arc::new(SystemClock),
             dev: world.dev,
         });
-        let max_connections = server::room_for(common.http.max_connections);
-        Ok(Self { service, endpoint, keys, max_connections, stopping: world.stopping })
+        let bounds = server::Bounds {
+            max_connections: server::room_for(common.http.max_connections),
+            keep_alive: common.http.keep_alive,
+        };
+        Ok(Self { service, endpoint, keys, bounds, stopping: world.stopping })
     }
 
     /// What can be replaced while it serves.
@@ -237,7 +242,7 @@ impl App {
             stop.await;
             stopping.cancel();
         };
-        server::serve(listeners, self.endpoint, self.max_connections, stop).await;
+        server::serve(listeners, self.endpoint, self.bounds, stop).await;
         self.service.drain().await;
     }
 }

@@ -570,11 +570,28 @@ mod tests {
             ("OTP_HTTP__FORWARDED_HEADER", "x-some-ip"),
             ("OTP_HASH__THREADS", "65"),
             ("OTP_HASH__QUEUE", "10001"),
+            ("OTP_HTTP__KEEP_ALIVE", "0s"),
+            ("OTP_HTTP__KEEP_ALIVE", "601s"),
+            ("OTP_HTTP__PUBLIC_URL", "example.org"),
+            ("OTP_HTTP__DOCS", "hidden"),
             ("OTP_LOG__FORMAT", "xml"),
             ("OTP_DANGEROUS__WEAK_HASH", "yes"),
         ] {
             refused(name, &[(name, value)]);
         }
+    }
+
+    #[test]
+    fn the_wrong_origin_of_a_list_is_named_with_its_position_and_the_reason() {
+        let list = ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example, https://b.example/x,*");
+        let shown = refused(list.0, &[list]);
+        assert!(
+            shown.contains("entry 2 (\"https://b.example/x\"): has a path: write https://b.example"),
+            "{shown}"
+        );
+        let url = ("OTP_HTTP__ALLOWED_ORIGINS", "https://user:hush@a.example");
+        let shown = refused(url.0, &[url]);
+        assert!(shown.contains("entry 1: a user or a password") && !shown.contains("hush"), "{shown}");
     }
 
     #[test]
@@ -585,6 +602,9 @@ mod tests {
             ("OTP_HASH__QUEUE", "7"),
             ("OTP_MAIL__BRAND", "Shop"),
             ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
+            ("OTP_HTTP__KEEP_ALIVE", "10m"),
+            ("OTP_HTTP__PUBLIC_URL", "https://example.org/otp/"),
+            ("OTP_HTTP__DOCS", "off"),
             ("OTP_SIMPLE__ACCESS", "off"),
             ("OTP_LIMITS__EXEMPT_NETWORKS", "192.0.2.1, 2001:db8::/32"),
             ("OTP_SECRETS__PROOF_KEYS", &format!("p2:{SECRET},p1:{SECRET}")),
@@ -596,6 +616,11 @@ mod tests {
         assert_eq!(common.brand, mail::Brand::Name("Shop".into()));
         assert_eq!(common.http.allowed_origins.len(), 2);
         assert_eq!(common.exempt.to_string(), "192.0.2.1/32, 2001:db8::/32");
+        assert_eq!(common.http.keep_alive.as_secs(), 600);
+        assert_eq!(
+            (common.http.public_url.as_str(), common.http.docs),
+            ("https://example.org/otp", http::Docs::Off)
+        );
         assert_eq!(common.simple, http::SimpleAccess::Off);
         assert!(matches!(secrets.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
     }

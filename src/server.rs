@@ -3,7 +3,10 @@
 //! Serves a poem endpoint over hyper instead of poem's own server, which has no header timer and no bound on
 //! connections. Must not know what is served.
 
+mod activity;
+mod body;
 mod impatient;
+mod lingering;
 
 use std::future::Future;
 use std::io;
@@ -11,31 +14,38 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Addr, Endpoint};
+use poem::{Addr, Body, Endpoint, Request, RequestParts};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::activity::{Activity, Idle};
+use self::body::{Last, Observed};
 use self::impatient::Impatient;
+use self::lingering::Lingering;
 
-/// How long a request's head may take, and how long a connection may stay idle between requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most octets of a request's head; hyper answers 431 beyond it.
 const HEAD_MAX: usize = 16 * 1024;
 /// How long an answer may be stuck because its client does not read it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests under way may take once the server is to stop; a request takes 20 seconds at most.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long requests under way may take once the server is to stop; a request takes 15 seconds at most.
+const DRAIN: Duration = Duration::from_secs(16);
 /// Open files that are no connections of clients.
 const OTHER_FILES: usize = 256;
 /// Connections where the system does not say how many files may be open.
 const FEW: usize = 512;
+/// The longest body that is skipped so that the next request can follow, when its own was refused unread.
+const SKIPPED_MAX: u64 = 16 * 1024;
 /// How long to wait after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,18 +71,29 @@ pub fn room_for(wanted: usize) -> usize {
     room
 }
 
+/// What clients may hold on to.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections that are open at once.
+    pub max_connections: usize,
+    /// How long one may be idle between two requests.
+    pub keep_alive: Duration,
+}
+
 /// Serves until `stop` is done, then lets requests under way end.
 pub async fn serve<E>(
     listeners: Vec<TcpListener>,
     endpoint: E,
-    max_connections: usize,
+    bounds: Bounds,
     stop: impl Future<Output = ()>,
 ) where
     E: Endpoint + 'static,
 {
     let server = Arc::new(Server {
         endpoint: Arc::new(endpoint),
-        connections: Arc::new(Semaphore::new(max_connections)),
+        connections: Arc::new(Semaphore::new(bounds.max_connections)),
+        keep_alive: bounds.keep_alive,
+        idle: Arc::default(),
         graceful: GracefulShutdown::new(),
         cut: CancellationToken::new(),
     });
@@ -98,6 +119,8 @@ pub async fn serve<E>(
 struct Server<E> {
     endpoint: Arc<E>,
     connections: Arc<Semaphore>,
+    keep_alive: Duration,
+    idle: Arc<Idle>,
     graceful: GracefulShutdown,
     /// Ends what did not end by itself.
     cut: CancellationToken,
@@ -105,10 +128,11 @@ struct Server<E> {
 
 async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server<E>>) {
     loop {
-        // A place first: what cannot be served waits in the system's backlog, where it costs nothing.
-        let Ok(place) = Arc::clone(&server.connections).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, peer)) => server.spawn(stream, peer, place),
+            Ok((stream, peer)) => {
+                let Some(permit) = server.permit().await else { return };
+                server.spawn(stream, peer, permit);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
@@ -118,32 +142,75 @@ async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server
 }
 
 impl<E: Endpoint + 'static> Server<E> {
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    /// Waits until another connection may be open. If there are as many as may be, the one that has been idle for longest
+    /// is closed. The client that waits is connected already; those behind it wait in the system's backlog.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            return Some(permit);
+        }
+        let permit = Arc::clone(&self.connections).acquire_owned();
+        let mut permit = std::pin::pin!(permit);
+        tokio::select! {
+            permit = &mut permit => permit.ok(),
+            () = self.idle.close_oldest() => permit.await.ok(),
+        }
+    }
+
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         // Refused only by a connection that is gone already.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().unwrap_or(peer);
-        let endpoint = Arc::clone(&self.endpoint);
+        let cut = self.cut.child_token();
+        let activity = Activity::new(Arc::clone(&self.idle), self.keep_alive, cut.clone());
+        let (endpoint, of_requests) = (Arc::clone(&self.endpoint), Arc::clone(&activity));
         let service = service_fn(move |request| {
-            let endpoint = Arc::clone(&endpoint);
-            let (local, peer) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(peer)));
-            let request = poem::Request::from((request, local, peer, Scheme::HTTP));
-            async move {
-                Ok::<_, std::convert::Infallible>(hyper::Response::from(endpoint.get_response(request).await))
-            }
+            let answer = answer(Arc::clone(&endpoint), request, (local, peer), Arc::clone(&of_requests));
+            async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
+        let stream = Lingering::new(Impatient::new(stream, WRITE_TIMEOUT), Arc::clone(&activity));
         let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_MAX)
             // A client may close its side once it has asked, and still wait for the answer.
             .half_close(true)
-            .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
+            .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
-        let cut = self.cut.clone();
         tokio::spawn(async move {
-            // A client that breaks off or breaks the protocol is its own affair.
-            let _ = cut.run_until_cancelled(connection).await;
-            drop(place);
+            tokio::select! {
+                biased;
+                () = cut.cancelled() => {}
+                // A client that breaks off or breaks the protocol is its own affair.
+                _ = connection => {}
+                () = activity.expired() => {}
+            }
+            drop(permit);
         });
     }
+}
+
+/// Answers one request. If its body was not read and is long, or how long is not known, the connection ends with the
+/// answer, and says so.
+async fn answer<E: Endpoint>(
+    endpoint: Arc<E>,
+    request: hyper::Request<Incoming>,
+    (local, peer): (SocketAddr, SocketAddr),
+    activity: Arc<Activity>,
+) -> hyper::Response<Last<BoxBody<bytes::Bytes, io::Error>>> {
+    let under_way = activity.begin(!request.body().is_end_stream());
+    let can_skip = can_skip_body(request.headers());
+    let (parts, body) = request.into_parts();
+    let (local, peer) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(peer)));
+    let body = Observed::new(body, Arc::clone(&activity)).map_err(io::Error::other).boxed();
+    let parts = RequestParts::from((parts, local, peer, Scheme::HTTP));
+    let response = endpoint.get_response(Request::from_parts(parts, Body::from(body))).await;
+    let mut response = hyper::Response::from(response);
+    if activity.is_body_unread() && !can_skip {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| Last::new(body, under_way))
+}
+
+/// Whether the body is short by its own word, and comes without being asked for.
+fn can_skip_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length <= SKIPPED_MAX) && !headers.contains_key(EXPECT)
 }

@@ -150,6 +150,8 @@ fn endpoint() -> BoxEndpoint<'static> {
         origins: Vec::new(),
         proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
         shield: None,
+        public_url: api::PublicUrl::new(String::new()),
+        has_docs: true,
         security_contact: None,
         clock: Arc::new(SystemClock),
         dev: None,

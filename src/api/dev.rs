@@ -7,6 +7,7 @@ mod events;
 mod mails;
 mod origin;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use poem::endpoint::make_sync;
@@ -17,11 +18,11 @@ use zeroize::Zeroizing;
 
 use self::events::Events;
 use super::docs;
-use super::refusal::{Form, Refusal};
+use super::refusal::{self, Form, Refusal};
 use super::routes::RouteTable;
 use crate::ports::Mailbox;
 
-/// The page, but for `{{host}}` and `{{key}}`; neither stands in a script or a style, so that their hashes hold.
+/// The page, but for `{{docs}}`, `{{host}}` and `{{key}}`; none stands in a script or a style, so that their hashes hold.
 const HTML: &str = concat!(
     include_str!("dev/head.html"),
     "<style>\n",
@@ -35,6 +36,9 @@ const HTML: &str = concat!(
     include_str!("dev/page.js"),
     "</script>\n</body>\n</html>\n",
 );
+
+/// Where the page leads on to.
+const DOCS_LINK: &str = "<a href=\"/docs\">API documentation</a>";
 
 /// What the page shows and does.
 pub struct Dev {
@@ -50,17 +54,18 @@ pub struct Dev {
 
 impl Dev {
     /// Adds the page and what it asks.
-    pub fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
+    pub fn routes(self, routes: Route, table: &mut RouteTable, has_docs: bool) -> Route {
         let Self { mailbox, key, reset, stopping } = self;
         for path in ["/dev", "/dev/mails", "/dev/mails/{number}/html", "/dev/events"] {
             table.add(path, &[Method::GET]);
         }
         table.add("/dev/reset", &[Method::POST]);
         let policy = format!("{}; frame-src 'self'", docs::policy(HTML));
+        let html = HTML.replace("{{docs}}", if has_docs { DOCS_LINK } else { "" });
         let events = Events::new(Arc::clone(&mailbox), stopping);
         let html_of = Arc::clone(&mailbox);
         routes
-            .at("/dev", get(make_sync(move |request| page(&request, &policy, &key))))
+            .at("/dev", get(make_sync(move |request| page(&html, &request, &policy, &key))))
             .at("/dev/mails", get(make_sync(move |request| mails::list(&request, mailbox.as_ref()))))
             .at("/dev/mails/:number/html", get(make_sync(move |it| mails::html(&it, html_of.as_ref()))))
             .at("/dev/events", get(make_sync(move |request| events.open(&request))))
@@ -68,22 +73,31 @@ impl Dev {
     }
 }
 
-fn page(request: &Request, policy: &str, key: &str) -> Response {
-    let Some(host) = origin::host_for_own_page(request) else { return elsewhere() };
-    docs::page(HTML.replace("{{host}}", host).replace("{{key}}", key).into(), policy)
+fn page(html: &str, request: &Request, policy: &str, key: &str) -> Response {
+    let Some(host) = origin::host_for_own_page(request) else { return elsewhere(request) };
+    docs::page(html.replace("{{host}}", host).replace("{{key}}", key).into(), policy)
 }
 
 fn forget(request: &Request, reset: &(dyn Fn() + Send + Sync)) -> Response {
     if !origin::is_own_page(request) {
-        return elsewhere();
+        return elsewhere(request);
     }
     reset();
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// The answer to who has no business here.
-fn elsewhere() -> Response {
-    Refusal::NotFound.response(Form::Message)
+/// The answer to who has no business here. Whoever came by another name of this machine learns its own; a page of
+/// another origin learns nothing.
+fn elsewhere(request: &Request) -> Response {
+    if origin::own_host(request).is_some() {
+        return Refusal::NotFound.response(Form::Message);
+    }
+    let port = request.local_addr().as_socket_addr().map_or(5000, SocketAddr::port);
+    let open = format!(
+        "/dev is a page of otpd dev that shows captured mails; it answers only under this machine's own name: \
+         open http://localhost:{port}/dev on the machine that otpd dev runs on"
+    );
+    refusal::message(StatusCode::MISDIRECTED_REQUEST, &open)
 }
 
 #[cfg(test)]
@@ -92,7 +106,10 @@ mod tests {
 
     #[test]
     fn what_is_put_into_the_page_stands_outside_of_scripts_and_styles() {
-        let filled = HTML.replace("{{host}}", "localhost:1").replace("{{key}}", "otpd_x");
+        let filled = HTML
+            .replace("{{docs}}", DOCS_LINK)
+            .replace("{{host}}", "localhost:1")
+            .replace("{{key}}", "otpd_x");
         assert_eq!(docs::policy(&filled), docs::policy(HTML));
         assert!(!filled.contains("{{") && filled.contains("otpd_x"));
         // What the browser runs is what was hashed: no element ends early.

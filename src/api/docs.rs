@@ -13,6 +13,7 @@ use poem::{Body, Response, Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use sha2::{Digest as _, Sha256};
 
+use super::public_url::PublicUrl;
 use super::routes::RouteTable;
 use super::spec::Document;
 
@@ -34,21 +35,23 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Makes the documents of an API.
-    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>, document: &Document) -> Self {
-        // The page holds the framework's document; ours takes its place, such that no text in it can end the script.
+    /// Makes the documents of an API. The page calls the public URL, or else the place that it was loaded from.
+    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>, document: &Document, public_url: &PublicUrl) -> Self {
         let json = document.json();
-        let ui = with_head(&api.swagger_ui_html().replacen(&api.spec(), &json.replace("</", "<\\/"), 1));
+        let in_page = if public_url.is_set() { json.clone() } else { document.relative().json() };
+        // The page holds the framework's document; ours takes its place, such that no text in it can end the script.
+        let in_page = in_page.replace("</", "<\\/");
+        let ui = with_head(&api.swagger_ui_html().replacen(&api.spec(), &in_page, 1));
         Self { ui_policy: policy(&ui), ui: ui.into(), json: json.into(), yaml: document.yaml().into() }
     }
 
     /// The routes that serve them.
-    pub fn routes(self, table: &mut RouteTable) -> Route {
+    pub fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
         for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
             table.add(path, &[Method::GET]);
         }
         let Self { ui, ui_policy, json, yaml } = self;
-        Route::new()
+        routes
             .at("/docs", get(make_sync(move |_| page(ui.clone(), &ui_policy))))
             .at("/openapi.json", get(make_sync(move |_| document(json.clone(), "application/json"))))
             .at("/openapi.yaml", get(make_sync(move |_| document(yaml.clone(), "application/yaml"))))

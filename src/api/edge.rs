@@ -22,9 +22,9 @@ use super::shield::Shield;
 use crate::domain::exempt::ExemptNetworks;
 use crate::random;
 
-/// How long a request may take in all; a send waits eight seconds for its hash and ten for the relay at most.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// What orchestrators ask, however often.
+/// How long a request may take in all; a send waits ten seconds for the relay at most.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The routes that orchestrators ask, however often.
 pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -111,7 +111,7 @@ impl<E: Endpoint> Edged<E> {
         }
         let origin = origin::granted(origins, request.headers());
         let mut response = if origin.is_some() && origin::is_preflight(&request) {
-            origin::preflight()
+            origin::preflight(request.headers())
         } else {
             self.metered(request, caller).await
         };
@@ -123,7 +123,7 @@ impl<E: Endpoint> Edged<E> {
     async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.parts.proxies.client(&request);
         if let (Some(shield), None) = (&self.parts.shield, &caller)
-            && !PROBES.contains(&request.uri().path())
+            && !self.parts.routes.template(request.uri().path()).is_some_and(|route| PROBES.contains(&route))
             && !self.parts.exempt.contains(client.address)
             && let Err(wait) = shield.admit(client.address)
         {

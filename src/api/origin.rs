@@ -5,14 +5,22 @@
 
 use poem::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
 use thiserror::Error;
 
 /// Headers of ours that a page may read.
-const EXPOSED: &str = "OTP-Proof, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+const EXPOSED: &str = "Location, OTP-Proof, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+
+/// Methods that a page may use: all that any route has.
+const METHODS: &str = "GET, POST, DELETE";
+/// How long a browser may keep what it was granted, in seconds.
+const MAX_AGE: &str = "600";
+/// The most bytes of names of headers that are granted at once.
+const NAMES_MAX: usize = 1024;
 
 /// One origin, as browsers send it: scheme, host, and port where it is not the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +28,7 @@ pub struct Origin(HeaderValue);
 
 /// A text is no origin.
 #[derive(Debug, Error)]
-#[error("an origin has the form https://host or https://host:port")]
+#[error("an origin has the form scheme://host or scheme://host:port")]
 pub struct InvalidOrigin;
 
 impl Origin {
@@ -44,14 +52,27 @@ pub fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a listed origin's preflight.
-pub fn preflight() -> Response {
-    Response::builder()
+/// The answer to a listed origin's preflight: it grants the headers that are asked for. Credentials are never allowed,
+/// so a page can send no more than it knows itself.
+pub fn preflight(request: &HeaderMap) -> Response {
+    let mut response = Response::builder()
         .status(StatusCode::NO_CONTENT)
-        .header(ACCESS_CONTROL_ALLOW_METHODS, "GET, POST")
-        .header(ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type")
-        .header(ACCESS_CONTROL_MAX_AGE, "600")
-        .finish()
+        .header(ACCESS_CONTROL_ALLOW_METHODS, METHODS)
+        .header(ACCESS_CONTROL_MAX_AGE, MAX_AGE)
+        .header(VARY, ACCESS_CONTROL_REQUEST_HEADERS.as_str())
+        .finish();
+    if let Some(names) = asked_names(request) {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    response
+}
+
+/// The names of headers that a preflight asks for, if they are all names of headers, and none the wildcard.
+fn asked_names(request: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = request.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let names = values.next().filter(|names| values.next().is_none() && names.len() <= NAMES_MAX)?;
+    let is_name = |name: &str| name != "*" && HeaderName::try_from(name).is_ok();
+    names.to_str().ok()?.split(',').map(str::trim).all(is_name).then(|| names.clone())
 }
 
 /// Marks an answer as readable for that origin, and every answer as depending on the origin.
@@ -60,5 +81,31 @@ pub fn mark(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted_names(asked: &[&str]) -> Option<String> {
+        let values = asked.iter().map(|value| HeaderValue::from_str(value).unwrap());
+        let request = values.map(|value| (ACCESS_CONTROL_REQUEST_HEADERS, value)).collect();
+        let answer = preflight(&request);
+        let names = answer.headers().get(ACCESS_CONTROL_ALLOW_HEADERS);
+        names.map(|names| names.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_preflight_grants_exactly_the_headers_that_are_asked_for() {
+        for asked in ["content-type", "baggage,content-type,traceparent", "authorization, idempotency-key"] {
+            assert_eq!(granted_names(&[asked]).as_deref(), Some(asked));
+        }
+        let long = "x".repeat(NAMES_MAX + 1);
+        for asked in ["", "*", "a,*", "a b", "a,,b", "a:b", "\"a\"", &long] {
+            assert_eq!(granted_names(&[asked]), None, "{asked:?}");
+        }
+        assert_eq!(granted_names(&[]), None);
+        assert_eq!(granted_names(&["a", "b"]), None);
     }
 }

@@ -4,6 +4,8 @@
 
 use poem::http::{HeaderValue, Method};
 
+use super::final_slash::without_slash;
+
 /// Which methods each path has, for `Allow` and for the access log.
 #[derive(Debug, Default)]
 pub struct RouteTable(Vec<(String, Vec<Method>)>);
@@ -33,11 +35,15 @@ impl RouteTable {
         self.find(path).map(|(template, _)| template.as_str())
     }
 
+    /// One final slash is no other resource.
     fn find(&self, path: &str) -> Option<&(String, Vec<Method>)> {
+        let path = without_slash(path).unwrap_or(path);
         self.0.iter().find(|(template, _)| {
             let (ours, theirs) = (template.split('/'), path.split('/'));
             ours.clone().count() == theirs.clone().count()
-                && ours.zip(theirs).all(|(ours, theirs)| ours.starts_with('{') || ours == theirs)
+                && ours
+                    .zip(theirs)
+                    .all(|(ours, theirs)| ours == theirs || (ours.starts_with('{') && !theirs.is_empty()))
         })
     }
 
@@ -67,5 +73,10 @@ mod tests {
         assert_eq!(table.allow("/docs").unwrap(), "GET, HEAD");
         assert!(table.allow("/a").is_none() && table.allow("/a/x/y").is_none());
         assert_eq!(table.template("/a/secret"), Some("/a/{id}"));
+        assert_eq!(table.template("/a/secret/"), Some("/a/{id}"));
+        assert_eq!(table.allow("/b/").unwrap(), "POST");
+        for other in ["/a/", "/a//", "/b//", "//b", "//"] {
+            assert!(table.template(other).is_none(), "{other}");
+        }
     }
 }

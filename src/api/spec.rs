@@ -57,6 +57,13 @@ impl Document {
         Self(document)
     }
 
+    /// The same with a server that is relative to the place of the document, which holds under any path prefix.
+    pub fn relative(&self) -> Self {
+        let mut document = self.0.clone();
+        merge(&mut document, json!({ "servers": [{ "url": ".", "description": "this service" }] }));
+        Self(document)
+    }
+
     /// As JSON.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(&self.0).unwrap_or_default()

@@ -21,6 +21,7 @@ use self::outcome::told;
 use super::auth::{Asking, Authenticated, Sending};
 use super::json::StrictJson;
 use super::problem::{Problem, ProblemCode};
+use super::public_url::PublicUrl;
 use super::rate_limit::Meter;
 use super::refusal::Flaw;
 use super::spec::Tag;
@@ -96,7 +97,7 @@ impl VerificationsApi {
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, locale, client, idempotency };
         let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
-        let location = format!("/v1/verifications/{}", snapshot.id);
+        let location = PublicUrl::of(request).link(&format!("/v1/verifications/{}", snapshot.id));
         Ok(CreateResponse::Created(Json(snapshot.into()), location))
     }
 

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::{Failure, announce, block_on, cannot_listen, listen, print, stop_signal};
 use crate::app::App;
+use crate::config::http::Docs;
 use crate::config::{self, Sources};
 use crate::server;
 
@@ -23,11 +24,16 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
         print(format!(
             "otpd dev: mails are captured, nothing is kept.\n\
              \x20 try it        http://localhost:{port}/dev\n\
-             \x20 Swagger UI    http://localhost:{port}/docs\n\
+             {}\
              \x20 API key       {}\n\
              \x20 send a code   curl -H 'Content-Type: application/json' \
              -d '{{\"email\":\"you@example.com\"}}' http://localhost:{port}/send-otp\n\
              \x20 read it       curl 'http://localhost:{port}/dev/mails?to=you@example.com'",
+            if common.http.docs == Docs::On {
+                format!("\x20 Swagger UI    http://localhost:{port}/docs\n")
+            } else {
+                String::new()
+            },
             *key
         ))?;
         app.run(listeners, stop_signal()).await;

@@ -3,11 +3,16 @@
 //! Must not know how requests are served.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::host::Host;
 use super::reader::Reader;
+
+/// How long a connection may be idle: a client that keeps one for longer than its server has its requests cut off.
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// The listener.
 #[derive(Debug, Clone)]
@@ -22,6 +27,12 @@ pub struct Http {
     pub forwarded_header: ForwardedHeader,
     /// Connections held open at once.
     pub max_connections: usize,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Duration,
+    /// Where callers reach it, without a final slash; empty where it is not said.
+    pub public_url: String,
+    /// Whether the documentation is served.
+    pub docs: Docs,
     /// Whom to tell of a hole.
     pub security_contact: SecurityContact,
 }
@@ -33,6 +44,15 @@ pub enum SecurityContact {
     None,
     /// A URI.
     At(String),
+}
+
+/// Whether `/docs`, `/openapi.json` and `/openapi.yaml` are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Docs {
+    /// To everybody.
+    On,
+    /// They are not found.
+    Off,
 }
 
 /// The header that proxies write.
@@ -92,22 +112,39 @@ impl Origin {
         &self.0
     }
 
-    /// Takes scheme, host and port; a browser leaves the scheme's usual port out, and so does this.
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        let (scheme, rest) = text.split_once("://")?;
-        let usual_port = match scheme {
-            "http" => 80,
-            "https" => 443,
-            _ => return None,
+    /// Takes scheme, host and port. Any scheme can be one: apps and extensions have schemes of their own.
+    ///
+    /// # Errors
+    /// Why it is not the origin of a page.
+    fn parse(text: &str) -> Result<Self, String> {
+        let reason = match text {
+            "*" => Some("every page is not a list: write each origin, such as https://app.example"),
+            "null" => Some(
+                "every sandboxed page and every file has this origin: give the page an address of its own",
+            ),
+            _ if text.contains('*') => Some("* stands for nothing here: write each origin"),
+            _ if text.contains('@') => Some("a user or a password is not part of an origin"),
+            _ => None,
         };
-        // Browsers send a name of Unicode as its A-label.
-        let rest = if rest.is_ascii() { rest.to_owned() } else { idna::domain_to_ascii(rest).ok()? };
-        let (host, port) = Host::parse_with_port(&rest)?;
-        Some(Self(match port.filter(|port| *port != usual_port) {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
-        }))
+        if let Some(reason) = reason {
+            return Err(reason.to_owned());
+        }
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+            format!("the scheme is missing: write https://{}", text.trim_start_matches('/'))
+        })?;
+        let scheme = scheme.to_ascii_lowercase();
+        if !is_scheme(&scheme) {
+            return Err("before :// stands a scheme of letters, digits, + - and . only".to_owned());
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+        let origin = match scheme.as_str() {
+            "http" => web_origin("http", authority, 80),
+            "https" => web_origin("https", authority, 443),
+            _ if is_opaque_host(authority) => Ok(format!("{scheme}://{authority}")),
+            _ => Err("the host is missing or has characters that no host has".to_owned()),
+        };
+        let origin = origin?;
+        if path.is_empty() { Ok(Self(origin)) } else { Err(format!("has a path: write {origin}")) }
     }
 }
 
@@ -115,11 +152,37 @@ impl Origin {
 pub(super) const NETWORK: &str =
     "an IP address or a network such as 10.0.0.0/8, no larger than /8 (IPv6: /7), and IPv4 as IPv4";
 
+/// The origin of a web page. A browser leaves the scheme's usual port out, and so does this.
+fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<String, String> {
+    let wrong =
+        || "has no host, or a wrong port: write it as https://app.example or https://app.example:8443";
+    let authority = authority.to_ascii_lowercase();
+    // Browsers send a name of Unicode as its A-label.
+    let ascii = if authority.is_ascii() { Ok(authority) } else { idna::domain_to_ascii(&authority) };
+    let ascii = ascii.map_err(|_| wrong())?;
+    let (host, port) = Host::parse_with_port(&ascii).ok_or_else(wrong)?;
+    Ok(match port.filter(|port| *port != usual_port) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
+}
+
+/// RFC 3986 section 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+}
+
+/// A host of a scheme that is not the web's, such as `localhost`, `.` or the id of an extension.
+fn is_opaque_host(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(is_plain)
+}
+
 /// Reads the section `http`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let listen = reader.parse("http.listen", "an IP address and a port", |text| text.parse().ok());
-    let origin = "an exact origin without a path, and not *";
-    let allowed_origins = reader.list("http.allowed_origins", origin, Origin::parse);
+    let allowed_origins = reader.list_of("http.allowed_origins", Origin::parse);
     let trusted_proxies = reader.list("http.trusted_proxies", NETWORK, network);
     let single = |name| (name, ForwardedHeader::Single(name));
     let forwarded_header = reader.choice(
@@ -135,6 +198,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
         ],
     );
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
+    let keep_alive = reader.duration("http.keep_alive", KEEP_ALIVE);
+    let url = "empty, or a URL without a query that begins with https:// or http://, such as https://example.org/otp";
+    let public_url = reader.parse("http.public_url", url, public_url);
+    let docs = reader.choice("http.docs", &[("on", Docs::On), ("off", Docs::Off)]);
     let contact = "empty, or a URI that begins with https:// or mailto:, of at most 200 characters";
     let security_contact = reader.parse("http.security_contact", contact, SecurityContact::parse);
     Some(Http {
@@ -143,8 +210,30 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
         trusted_proxies: trusted_proxies?,
         forwarded_header: forwarded_header?,
         max_connections: max_connections?,
+        keep_alive: keep_alive?,
+        public_url: public_url?,
+        docs: docs?,
         security_contact: security_contact?,
     })
+}
+
+/// Takes a URL of a host, and a path if it has one. Final slashes are dropped, since paths are appended to it.
+fn public_url(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let usual_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let origin = web_origin(&scheme.to_ascii_lowercase(), authority, usual_port).ok()?;
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%".contains(&b);
+    let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
+    path.split('/').skip(1).all(is_segment).then(|| format!("{origin}{path}"))
 }
 
 /// An address alone is a network of one. Whoever trusts half the world lets it choose its address, and whoever exempts it
@@ -178,29 +267,75 @@ mod tests {
             ("http://localhost:3000", "http://localhost:3000"),
             ("http://[::1]:80", "http://[::1]"),
             ("https://bücher.example", "https://xn--bcher-kva.example"),
+            ("capacitor://localhost", "capacitor://localhost"),
+            ("Ionic://localhost", "ionic://localhost"),
+            ("tauri://localhost", "tauri://localhost"),
+            ("app://.", "app://."),
+            ("app://bundle:8080", "app://bundle:8080"),
+            (
+                "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+                "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            ),
+            (
+                "moz-extension://8dcf6b7e-5f7e-4a8a-9a4c-0f6f4c1d2e3f",
+                "moz-extension://8dcf6b7e-5f7e-4a8a-9a4c-0f6f4c1d2e3f",
+            ),
         ] {
             assert_eq!(Origin::parse(typed).unwrap().as_str(), sent);
         }
     }
 
     #[test]
-    fn what_is_no_exact_origin_is_refused() {
-        for text in [
-            "*",
-            "null",
-            "app.example",
-            "https://",
-            "https://app.example/",
-            "https://*.app.example",
-            "https://app.example/path",
-            "https://user@app.example",
-            "ftp://app.example",
-            "https://app.example:0",
-            "https://app.example?x",
-            "https://app example",
-            "https://app.example\r\n",
+    fn a_public_url_is_a_host_and_perhaps_a_path_without_a_final_slash() {
+        for (typed, url) in [
+            ("", ""),
+            ("https://example.org/otp", "https://example.org/otp"),
+            ("HTTPS://Example.org:443/Otp/v//", "https://example.org/Otp/v"),
+            ("http://localhost:5000/", "http://localhost:5000"),
         ] {
-            assert!(Origin::parse(text).is_none(), "{text:?}");
+            assert_eq!(public_url(typed).as_deref(), Some(url), "{typed}");
+        }
+        for text in [
+            "example.org",
+            "/otp",
+            "ftp://example.org",
+            "https://",
+            "https://user@example.org",
+            "https://example.org/otp?x",
+            "https://example.org/otp#x",
+            "https://example.org//otp",
+            "https://example.org/../otp",
+            "https://example.org/a b",
+            "https://example.org/\"",
+        ] {
+            assert_eq!(public_url(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_exact_origin_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("", "the scheme is missing"),
+            ("*", "write each origin"),
+            ("null", "sandboxed"),
+            ("app.example", "write https://app.example"),
+            ("//app.example", "write https://app.example"),
+            ("https://", "no host"),
+            ("file://", "host is missing"),
+            ("https://app.example/", "has a path: write https://app.example"),
+            ("HTTPS://App.example/path", "has a path: write https://app.example"),
+            ("capacitor://localhost/", "has a path: write capacitor://localhost"),
+            ("https://*.app.example", "* stands for nothing"),
+            ("https://user@app.example", "user or a password"),
+            ("1tp://app.example", "scheme"),
+            ("https://app.example:0", "wrong port"),
+            ("https://app.example?x", "has a path"),
+            ("https://app example", "no host"),
+            ("app://a b", "characters"),
+            ("https://app.example\r\n", "no host"),
+        ] {
+            let refused = Origin::parse(text).unwrap_err();
+            assert!(refused.contains(reason), "{text:?}: {refused}");
         }
     }
 }

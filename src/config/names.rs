@@ -27,8 +27,9 @@ const SECRETS: [&str; 6] = [
 ];
 
 /// What a line that sets one of these could say; the others' default says it.
-const EXAMPLES: [(&str, &str); 23] = [
+const EXAMPLES: [(&str, &str); 24] = [
     ("http.allowed_origins", "https://app.example"),
+    ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
     ("redis.host", "localhost"),

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { NARROW, assertFits, open, screenshot, startBrowser, startOtpd, startServe } from "./support.js";
+import { NARROW, assertFits, open, screenshot, startBrowser, startOtpd, startPrefixed, startServe } from "./support.js";
 
 let otpd, browser;
 
@@ -26,13 +26,13 @@ async function tryOut(page, operationId, tag = "Simple") {
 }
 
 /** Sends the operation with a body and gives the status and the body that Swagger UI then shows. */
-async function execute(page, block, body) {
+async function execute(page, block, body, prefix = "") {
   if (body) await block.locator("textarea.body-param__text").fill(JSON.stringify(body));
   const [method, template] = await Promise.all([
     block.locator(".opblock-summary-method").textContent(),
     block.locator(".opblock-summary-path").getAttribute("data-path"),
   ]);
-  const path = new RegExp(`^${template.replace(/\{\w+\}/g, "[^/]+")}$`);
+  const path = new RegExp(`^${prefix}${template.replace(/\{\w+\}/g, "[^/]+")}$`);
   const answered = page.waitForResponse(
     (response) => response.request().method() === method && path.test(new URL(response.url()).pathname),
   );
@@ -103,6 +103,28 @@ test("with a key a verification is started, checked and approved", async () => {
     await serve.stop();
   }
 });
+
+for (const isUrlSet of [true, false]) {
+  test(`under a path prefix the page calls the service there, ${isUrlSet ? "with" : "without"} a public URL`, async () => {
+    const proxy = await startPrefixed("/otp");
+    const service = await startOtpd(isUrlSet ? { OTP_HTTP__PUBLIC_URL: `${proxy.url}/` } : {});
+    try {
+      proxy.lead(service.origin);
+      const { page, faults } = await open(browser, `${proxy.url}/docs`);
+      const send = await tryOut(page, "sendOtp");
+      const asked = page.waitForRequest((request) => request.method() === "POST");
+      const answer = execute(page, send, { email: "prefix@example.com" }, "/otp");
+      assert.equal((await asked).url(), `${proxy.url}/send-otp`);
+      assert.deepEqual(await answer, [200, { message: "OTP sent successfully" }]);
+      assert.deepEqual(faults, []);
+      const document = await (await fetch(`${proxy.url}/openapi.json`)).json();
+      assert.equal(document.servers[0].url, isUrlSet ? proxy.url : "/");
+    } finally {
+      await service.stop();
+      await proxy.stop();
+    }
+  });
+}
 
 test("the page fits a narrow screen", async () => {
   const { page, faults } = await open(browser, `${otpd.origin}/docs`, NARROW);

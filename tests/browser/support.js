@@ -5,6 +5,7 @@ import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { createServer as createHttpServer, request as requestHttp } from "node:http";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -65,6 +66,29 @@ export async function startLine(origin) {
   };
   const lead = (origin) => (target = Number(new URL(origin).port));
   return { origin: `http://localhost:${server.address().port}`, cut, lead, stop };
+}
+
+/** A proxy that serves a service under a path prefix, which it takes away. */
+export async function startPrefixed(prefix) {
+  let target;
+  const server = createHttpServer((request, response) => {
+    if (!request.url.startsWith(`${prefix}/`)) return response.writeHead(404).end();
+    const { method, headers } = request;
+    const path = request.url.slice(prefix.length);
+    const passedOn = requestHttp(new URL(path, target), { method, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    passedOn.on("error", () => response.destroy());
+    request.pipe(passedOn);
+  });
+  await new Promise((resume) => server.listen(0, "127.0.0.1", resume));
+  const stop = () => {
+    server.closeAllConnections();
+    return new Promise((resume) => server.close(resume));
+  };
+  const lead = (origin) => (target = origin);
+  return { url: `http://localhost:${server.address().port}${prefix}`, lead, stop };
 }
 
 /** Asks for a code as a script does. */

@@ -164,7 +164,7 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
 }
 
 #[tokio::test]
-async fn nothing_of_it_is_there_for_another_name() {
+async fn whoever_comes_by_another_name_learns_the_address_to_open_and_nothing_else() {
     let mut settings: BTreeMap<_, _> = light_hash().into();
     settings.insert("OTP_HTTP__ALLOWED_ORIGINS".to_owned(), "https://listed.example".to_owned());
     let dev = Process::start("dev", &settings).await;
@@ -173,7 +173,11 @@ async fn nothing_of_it_is_there_for_another_name() {
     for (method, path) in PATHS {
         for host in ["evil.example:5000", "localhost.evil.example", "127.0.0.1.x"] {
             let answer = dev.answer(dev.request(method.clone(), path).header("host", host)).await;
-            assert_eq!(answer.message(), not_found(), "{method} {path} {host}");
+            let (status, message) = answer.message();
+            assert_eq!(status, 421, "{method} {path} {host}");
+            let address = format!("http://localhost:{}/dev", dev.address().port());
+            assert!(message.contains(&address) && message.contains("otpd dev"), "{message}");
+            assert!(!answer.body.contains("evil") && !answer.body.contains(&key), "{message}");
         }
     }
     // A page that may call the API gets no key of this one.

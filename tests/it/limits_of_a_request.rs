@@ -78,7 +78,7 @@ async fn a_length_over_the_limit_is_refused_before_the_body_comes() {
 #[tokio::test]
 async fn unknown_routes_and_methods_get_our_own_words() {
     let dev = Process::dev().await;
-    for path in ["/", "/nope", "/send-otp/", "/SEND-OTP", "/send-otp/x", "//send-otp", "/%00", "/docs/x"] {
+    for path in ["/nope", "/SEND-OTP", "/send-otp/x", "//send-otp", "/%00", "/docs/x"] {
         assert_eq!(dev.get(path).await.message(), said(404, "Not found"), "{path}");
     }
     for (path, allow, methods) in [
@@ -204,12 +204,14 @@ async fn bytes_that_are_not_http_harm_nobody() {
 async fn a_listed_origin_is_granted_and_no_other() {
     let settings = light_hash().into_iter().chain([(
         "OTP_HTTP__ALLOWED_ORIGINS".to_owned(),
-        "https://app.example,https://other.example:8443".to_owned(),
+        "https://app.example,https://other.example:8443,capacitor://localhost".to_owned(),
     )]);
     let dev = Process::start("dev", &settings.collect()).await;
     for (origin, granted) in [
         ("https://app.example", true),
         ("https://other.example:8443", true),
+        ("capacitor://localhost", true),
+        ("https://localhost", false),
         ("https://app.example.evil.example", false),
         ("http://app.example", false),
         ("null", false),
@@ -218,14 +220,26 @@ async fn a_listed_origin_is_granted_and_no_other() {
             .request(Method::OPTIONS, "/send-otp")
             .header("origin", origin)
             .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "content-type");
+            .header("access-control-request-headers", "baggage,content-type,traceparent");
         let answer = dev.answer(preflight).await;
         assert_eq!(answer.header("access-control-allow-origin"), granted.then_some(origin), "{origin}");
         assert_eq!(answer.status, if granted { 204 } else { 405 }, "{origin}");
+        let names = granted.then_some("baggage,content-type,traceparent");
+        assert_eq!(answer.header("access-control-allow-headers"), names, "{origin}");
+        let methods = granted.then_some("GET, POST, DELETE");
+        assert_eq!(answer.header("access-control-allow-methods"), methods, "{origin}");
+        assert_eq!(answer.header("access-control-max-age"), granted.then_some("600"), "{origin}");
+        assert_eq!(answer.header("access-control-allow-credentials"), None, "{origin}");
+        let vary: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "vary").collect();
+        assert!(vary.iter().any(|(_, value)| value == "Origin"), "{vary:?}");
+        assert_eq!(vary.iter().any(|(_, value)| value == "access-control-request-headers"), granted);
         let request = dev.request(Method::GET, "/livez").header("origin", origin);
         let answer = dev.answer(request).await;
         assert_eq!(answer.header("access-control-allow-origin"), granted.then_some(origin), "{origin}");
         assert_eq!(answer.header("vary"), Some("Origin"), "{origin}");
+        assert_eq!(answer.header("access-control-allow-credentials"), None, "{origin}");
+        let exposed = "Location, OTP-Proof, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+        assert_eq!(answer.header("access-control-expose-headers"), granted.then_some(exposed), "{origin}");
     }
 }
 

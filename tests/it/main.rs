@@ -10,6 +10,7 @@
 mod attacks;
 mod availability;
 mod commands;
+mod connections;
 mod dev;
 mod doctor;
 mod documents;
@@ -22,6 +23,7 @@ mod limits_of_a_request;
 mod mails;
 mod openapi;
 mod parallel;
+mod paths;
 mod relays;
 mod secrecy;
 mod simple;

@@ -353,7 +353,7 @@ async fn captured_mails_are_shown_to_this_machine_only_and_under_any_spelling() 
     assert_eq!(dev.captured_codes("A%2BB@EXAMPLE.com").await.len(), 1);
     assert_eq!(dev.captured_codes("%E2%80%8Ba+b@example.com%E2%80%8B").await.len(), 1);
     for (host, status) in
-        [("localhost:5000", 200), ("[::1]", 200), ("evil.example:5000", 404), ("127.0.0.1.x", 404)]
+        [("localhost:5000", 200), ("[::1]", 200), ("evil.example:5000", 421), ("127.0.0.1.x", 421)]
     {
         let request = dev.request(reqwest::Method::GET, "/dev/mails").header("host", host);
         assert_eq!(dev.answer(request).await.status, status, "{host}");

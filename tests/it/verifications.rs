@@ -340,7 +340,7 @@ async fn the_frameworks_own_refusals_are_problems_too() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let path = "/v1/verifications";
-    for unknown in ["/v1", "/v1/", "/v1/nothing", "/v1/verifications/a/b/c", "/v1/verifications/"] {
+    for unknown in ["/v1", "/v1/", "/v1/nothing", "/v1/verifications/a/b/c", "/v1/verifications//"] {
         assert_eq!(app.get(unknown).await.problem(), problem(404, "not_found"), "{unknown}");
     }
     let put = app.answer(caller.request(Method::PUT, path)).await;

@@ -52,7 +52,7 @@ impl Events {
     /// Begins a stream.
     pub fn open(&self, request: &Request) -> Response {
         if !origin::is_own_page(request) {
-            return elsewhere();
+            return elsewhere(request);
         }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Refusal::Unavailable.response(Form::Message);

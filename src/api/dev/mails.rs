@@ -41,7 +41,7 @@ pub struct Mail {
 /// The mails as JSON, newest first; those to one address where the query names it.
 pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     if origin::own_host(request).is_none() {
-        return elsewhere();
+        return elsewhere(request);
     }
     let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
     let Ok(filter) = request.params::<Filter>() else { return malformed() };
@@ -58,7 +58,7 @@ pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
 pub fn html(request: &Request, mailbox: &dyn Mailbox) -> Response {
     let number = request.path_params::<u64>().ok().filter(|_| origin::own_host(request).is_some());
     let mail = mailbox.captured(None).into_iter().find(|mail| Some(mail.number) == number);
-    mail.map_or_else(elsewhere, |mail| docs::page(mail.html.into(), POLICY))
+    mail.map_or_else(|| elsewhere(request), |mail| docs::page(mail.html.into(), POLICY))
 }
 
 impl From<CapturedMail> for Mail {

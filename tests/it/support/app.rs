@@ -330,7 +330,8 @@ impl Process {
         let Ok(Ok(address)) = address else {
             panic!("otpd did not listen: {}", log.lock().expect("the log"))
         };
-        let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.build().expect("an HTTP client");
         Self { child: Mutex::new(child), address, log, printed, client }
     }
 

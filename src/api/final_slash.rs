@@ -1,0 +1,98 @@
+//! One final slash is no other resource: `/docs/` is `/docs`.
+//!
+//! A GET is redirected, so that the links of a page resolve as they should; any other method is served at once, since
+//! clients do not send a body again. Must redirect to routes of ours only.
+
+use std::sync::Arc;
+
+use poem::http::header::LOCATION;
+use poem::http::{HeaderValue, Method, StatusCode, Uri};
+use poem::{Endpoint, IntoResponse as _, Middleware, Request, Response, Result};
+
+use super::routes::RouteTable;
+
+/// Serves each route under its path with a final slash too.
+pub struct FinalSlash(pub Arc<RouteTable>);
+
+/// The endpoint inside [`FinalSlash`].
+pub struct Slashed<E> {
+    inner: E,
+    routes: Arc<RouteTable>,
+}
+
+impl<E: Endpoint> Middleware<E> for FinalSlash {
+    type Output = Slashed<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        Slashed { inner, routes: Arc::clone(&self.0) }
+    }
+}
+
+impl<E: Endpoint> Endpoint for Slashed<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        let path = request.uri().path();
+        let Some(shorter) = without_slash(path).filter(|_| self.routes.template(path).is_some()) else {
+            return Ok(self.inner.get_response(request).await);
+        };
+        let query = request.uri().query();
+        if [Method::GET, Method::HEAD].contains(request.method())
+            && let Some(location) = sibling(shorter, query)
+        {
+            return Ok(StatusCode::PERMANENT_REDIRECT.with_header(LOCATION, location).into_response());
+        }
+        let shorter = query.map_or_else(|| shorter.to_owned(), |query| format!("{shorter}?{query}"));
+        if let Ok(uri) = Uri::try_from(shorter) {
+            *request.uri_mut() = uri;
+        }
+        Ok(self.inner.get_response(request).await)
+    }
+}
+
+/// The path without its one final slash, where it has one and more than that.
+pub fn without_slash(path: &str) -> Option<&str> {
+    path.strip_suffix('/').filter(|shorter| !shorter.is_empty() && !shorter.ends_with('/'))
+}
+
+/// A reference to a path from the same path with a slash behind it. It is relative, so that it holds under any prefix
+/// that a proxy takes away, and leads to no other host.
+fn sibling(path: &str, query: Option<&str>) -> Option<HeaderValue> {
+    let (_, last) = path.rsplit_once('/')?;
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    HeaderValue::from_str(&format!("../{last}{query}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_slash_is_taken_off_and_no_more() {
+        for (path, shorter) in [
+            ("/docs/", Some("/docs")),
+            ("/v1/verifications/x/", Some("/v1/verifications/x")),
+            ("/docs", None),
+            ("/", None),
+            ("//", None),
+            ("/docs//", None),
+        ] {
+            assert_eq!(without_slash(path), shorter, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_redirect_is_a_relative_path_with_the_query(
+            path in "/[!-~]{0,20}", query in proptest::option::of("[!-~]{0,20}")
+        ) {
+            let location = sibling(&path, query.as_deref()).unwrap();
+            let location = location.to_str().unwrap();
+            prop_assert!(location.starts_with("../") && !location[3..].starts_with('/'));
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            prop_assert!(location.ends_with(&query));
+        }
+    }
+}

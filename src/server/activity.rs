@@ -1,0 +1,295 @@
+//! What a connection is doing, how long it may take, and which connections can be closed for another client.
+//!
+//! Each connection is idle, receives a head, or has a request under way. The time for a head begins with its first
+//! byte, so an idle connection and a slow head are two things. Must not touch the connection itself.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How long a head may take, and how long a new connection may stay without a byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections that nobody waits for an answer on, in the order in which they became so.
+#[derive(Default)]
+pub struct Idle {
+    entries: Mutex<Entries>,
+    /// Told when one is added.
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Entries {
+    next: u64,
+    /// What closes each.
+    closers: BTreeMap<u64, CancellationToken>,
+}
+
+/// One connection's activity.
+pub struct Activity {
+    state: watch::Sender<State>,
+    /// Whether bytes of the body may still come after the answer.
+    is_body_unread: AtomicBool,
+    idle: Arc<Idle>,
+    keep_alive: Duration,
+    closer: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Under this number among the idle ones, until this time.
+    Idle(u64, Instant),
+    /// A head arrives, until this time.
+    Head(Instant),
+    /// A request is answered; its own time limits hold.
+    Busy,
+    /// Answered for good: what still arrives is thrown away. Under this number among the idle ones.
+    Lingering(u64),
+}
+
+/// A request under way, until it is dropped.
+pub struct UnderWay(Arc<Activity>);
+
+impl Idle {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, closer: &CancellationToken) -> u64 {
+        let mut entries = self.entries();
+        let number = entries.next;
+        entries.next += 1;
+        entries.closers.insert(number, closer.clone());
+        drop(entries);
+        self.added.notify_one();
+        number
+    }
+
+    /// Returns whether it was still there: otherwise the connection is being closed.
+    fn remove(&self, number: u64) -> bool {
+        self.entries().closers.remove(&number).is_some()
+    }
+
+    /// Closes the connection that has been idle for longest, as soon as there is one.
+    pub async fn close_oldest(&self) {
+        while !self.try_close_oldest() {
+            self.added.notified().await;
+        }
+    }
+
+    fn try_close_oldest(&self) -> bool {
+        let oldest = self.entries().closers.pop_first();
+        oldest.inspect(|(_, closer)| closer.cancel()).is_some()
+    }
+}
+
+impl Activity {
+    /// A new connection, which `closer` closes.
+    pub fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
+        let first = State::Idle(idle.add(&closer), Instant::now() + HEAD_TIMEOUT);
+        let state = watch::Sender::new(first);
+        Arc::new(Self { state, is_body_unread: AtomicBool::new(false), idle, keep_alive, closer })
+    }
+
+    /// Notes that bytes came. Returns whether the connection may go on: it may not if it is being closed.
+    pub fn heard(&self) -> bool {
+        let mut may_go_on = true;
+        self.state.send_if_modified(|state| {
+            let State::Idle(number, _) = *state else { return false };
+            may_go_on = self.idle.remove(number);
+            *state = State::Head(Instant::now() + HEAD_TIMEOUT);
+            true
+        });
+        may_go_on
+    }
+
+    /// Notes that a request's head is complete. The connection is idle again when the guard is dropped.
+    pub fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
+        self.is_body_unread.store(has_body, Ordering::Relaxed);
+        self.state.send_modify(|state| {
+            self.leave(*state);
+            *state = State::Busy;
+        });
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Notes that the body was read to its end.
+    pub fn note_body_read(&self) {
+        self.is_body_unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether bytes of the body may still come.
+    pub fn is_body_unread(&self) -> bool {
+        self.is_body_unread.load(Ordering::Relaxed)
+    }
+
+    /// Notes that nothing more is answered. Returns whether the client may still be writing a request.
+    pub fn begin_lingering(&self) -> bool {
+        let mut is_writing = self.is_body_unread();
+        self.state.send_modify(|state| {
+            // A head that was refused, or that was not complete.
+            is_writing |= matches!(state, State::Head(_));
+            self.leave(*state);
+            *state = State::Lingering(self.idle.add(&self.closer));
+        });
+        is_writing
+    }
+
+    /// Ends when the connection has been idle, or its head has been coming, for too long.
+    pub async fn expired(&self) {
+        let mut state = self.state.subscribe();
+        loop {
+            state.mark_unchanged();
+            let expired = async {
+                match self.deadline() {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = expired => return,
+                changed = state.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match *self.state.borrow() {
+            State::Idle(_, deadline) | State::Head(deadline) => Some(deadline),
+            State::Busy | State::Lingering(_) => None,
+        }
+    }
+
+    fn leave(&self, state: State) {
+        if let State::Idle(number, _) | State::Lingering(number) = state {
+            self.idle.remove(number);
+        }
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        self.leave(*self.state.borrow());
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let Self(activity) = self;
+        activity.state.send_modify(|state| {
+            activity.leave(*state);
+            let until = Instant::now() + activity.keep_alive;
+            *state = State::Idle(activity.idle.add(&activity.closer), until);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(75);
+
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Bytes,
+        Answered,
+        Closed,
+        AnotherClient,
+    }
+
+    fn connection(idle: &Arc<Idle>, keep_alive: Duration) -> (Arc<Activity>, CancellationToken) {
+        let closer = CancellationToken::new();
+        (Activity::new(Arc::clone(idle), keep_alive, closer.clone()), closer)
+    }
+
+    #[tokio::test]
+    async fn between_requests_a_connection_lives_for_the_keep_alive_time_and_during_one_without_end() {
+        let (activity, _) = connection(&Arc::default(), SHORT);
+        assert!(timeout(3 * SHORT, activity.expired()).await.is_err(), "it is new");
+        let request = activity.begin(false);
+        assert!(timeout(3 * SHORT, activity.expired()).await.is_err(), "a request is under way");
+        drop(request);
+        let begun = Instant::now();
+        activity.expired().await;
+        assert!(begun.elapsed() < HEAD_TIMEOUT / 2, "{:?}", begun.elapsed());
+        // A head has a time of its own, which its bytes do not prolong.
+        drop(activity.begin(false));
+        let idle = activity.deadline();
+        assert!(activity.heard());
+        let head = activity.deadline();
+        assert!(activity.heard() && idle < head && activity.deadline() == head);
+    }
+
+    #[tokio::test]
+    async fn a_new_client_waits_until_there_is_an_idle_connection() {
+        let idle = Arc::default();
+        let (activity, closer) = connection(&idle, LONG);
+        let request = activity.begin(false);
+        assert!(timeout(SHORT, idle.close_oldest()).await.is_err());
+        assert!(!closer.is_cancelled());
+        let closing = tokio::spawn({
+            let idle = Arc::clone(&idle);
+            async move { idle.close_oldest().await }
+        });
+        drop(request);
+        closing.await.unwrap();
+        assert!(closer.is_cancelled() && !activity.heard());
+    }
+
+    proptest! {
+        #[test]
+        fn the_one_that_was_idle_for_longest_is_closed_and_none_with_a_request(
+            events in proptest::collection::vec((0..5_usize, prop_oneof![
+                Just(Event::Bytes), Just(Event::Answered), Just(Event::Closed), Just(Event::AnotherClient)
+            ]), 0..60)
+        ) {
+            let idle: Arc<Idle> = Arc::default();
+            let mut all: Vec<_> = (0..5).map(|_| Some(connection(&idle, LONG))).collect();
+            let mut requests: Vec<_> = (0..5).map(|_| None).collect();
+            let mut waiting: Vec<usize> = (0..5).collect();
+            for (which, event) in events {
+                let Some((activity, closer)) = &all[which] else { continue };
+                match event {
+                    Event::Bytes if closer.is_cancelled() => prop_assert!(!activity.heard()),
+                    Event::Bytes => {
+                        prop_assert!(activity.heard());
+                        requests[which].get_or_insert_with(|| activity.begin(false));
+                        waiting.retain(|other| *other != which);
+                    }
+                    Event::Answered => {
+                        if requests[which].take().is_some() {
+                            waiting.push(which);
+                        }
+                    }
+                    Event::Closed => {
+                        requests[which] = None;
+                        all[which] = None;
+                        waiting.retain(|other| *other != which);
+                    }
+                    Event::AnotherClient => {
+                        let oldest = (!waiting.is_empty()).then(|| waiting.remove(0));
+                        prop_assert_eq!(idle.try_close_oldest(), oldest.is_some());
+                        if let Some(oldest) = oldest {
+                            prop_assert!(all[oldest].as_ref().unwrap().1.is_cancelled());
+                            all[oldest] = None;
+                        }
+                    }
+                }
+                let open: Vec<_> = all.iter().flatten().map(|(_, closer)| closer.is_cancelled()).collect();
+                prop_assert!(open.iter().all(|is_closed| !is_closed));
+                prop_assert_eq!(idle.entries().closers.len(), waiting.len());
+            }
+        }
+    }
+}
