@@ -320,20 +320,21 @@ mod tests {
         assert_eq!(unread(one_more), ["log.colour"]);
     }
 
-    /// The settings after a printed line was put in: what it does not say itself is said by the command that it names.
-    fn cured(texts: &Texts, line: &str) -> Texts {
+    /// The settings after the printed lines were put in: what they do not say themselves is said by the command that they
+    /// name.
+    fn cured(texts: &Texts, lines: &str) -> Texts {
         let mut cured = texts.clone();
-        let line = line.split_once("  # in ").map_or(line, |(line, _)| line);
-        let (name, value) = line.split_once('=').unwrap_or_else(|| panic!("{line:?} sets nothing"));
-        let (name, value) = (name.trim(), value.trim().trim_matches('"'));
-        let value = match value.split_once('<') {
-            Some((before, example)) if example.starts_with("43 characters, from: otpd keygen ") => {
-                format!("{before}{SECRET}")
-            }
-            _ => value.to_owned(),
-        };
-        cured.environment.retain(|(other, _)| other != name);
-        cured.environment.push((name.to_owned(), value.into()));
+        for line in lines.lines().map(str::trim) {
+            let (name, value) = line.split_once('=').unwrap_or_else(|| panic!("{line:?} sets nothing"));
+            let value = match value.split_once('<') {
+                Some((before, example)) if example.starts_with("43 characters, from: otpd keygen ") => {
+                    format!("{before}{SECRET}")
+                }
+                _ => value.to_owned(),
+            };
+            cured.environment.retain(|(other, _)| other != name);
+            cured.environment.push((name.to_owned(), value.into()));
+        }
         cured
     }
 
@@ -460,10 +461,91 @@ mod tests {
         assert_eq!(url.expose_secret(), "rediss://a:6380/1");
         let url = settings(&[("REDIS_HOST", "::1"), ("REDIS_PORT", "6380"), ("REDIS_DB", "2")]).redis.url;
         assert_eq!(url.expose_secret(), "redis://[::1]:6380/2");
-        assert!(refused("REDIS_HOST", &[("REDIS_HOST", "redis")]).contains("REDIS_URL=rediss://"));
+        assert!(refused("REDIS_HOST", &[("REDIS_HOST", "redis")]).ends_with("\n    REDIS_TLS=true"));
         refused("REDIS_URL", &[("REDIS_URL", "redis://redis:6379")]);
         let loaded = with(&[("REDIS_HOST", "redis"), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true")]).unwrap();
         assert!(loaded.warnings[0].starts_with("OTP_DANGEROUS__PLAINTEXT_REDIS is on: "));
+    }
+
+    #[test]
+    fn login_and_tls_of_redis_stand_beside_its_host_and_port() {
+        use secrecy::ExposeSecret as _;
+        let url = |more: &[(&str, &str)]| settings(more).redis.url.expose_secret().to_owned();
+        let tls = [("REDIS_HOST", "redis.example.com."), ("REDIS_TLS", "True")];
+        assert_eq!(url(&tls), "rediss://redis.example.com:6379/0");
+        assert_eq!(url(&[("REDIS_PASSWORD", "a")]), "redis://:a@localhost:6379/0");
+        let (username, password) = ("o tp/d", " p@s:s/w?o#r%d\u{e9}");
+        let url = url(&[("REDIS_USERNAME", username), ("REDIS_PASSWORD", password)]);
+        let parsed = ::redis::parse_redis_url(&url).unwrap();
+        assert_eq!(parsed.host_str(), Some("localhost"));
+        let decode = |text| percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned();
+        assert_eq!(
+            (decode(parsed.username()), decode(parsed.password().unwrap())),
+            (username.into(), password.into())
+        );
+        refused("REDIS_USERNAME", &[("REDIS_USERNAME", "otpd")]);
+        let beside = [("REDIS_URL", "rediss://a"), ("REDIS_PASSWORD", "s3cret"), ("REDIS_TLS", "1")];
+        let warnings = with(&beside).unwrap().warnings;
+        assert!(
+            warnings[0].starts_with("REDIS_PASSWORD has no effect") && warnings.len() == 2,
+            "{warnings:?}"
+        );
+        assert!(!warnings.concat().contains("s3cret"));
+    }
+
+    #[test]
+    fn what_can_mean_one_thing_only_is_taken() {
+        let on = ["true", "True", "TRUE", "yes", "on", "1", " true ", "'true'"];
+        for text in on {
+            let loaded = with(&[("OTP_DANGEROUS__WEAK_LIMITS", text)]).unwrap();
+            assert!(loaded.settings.common.weak_limits, "{text}");
+        }
+        for text in ["false", "False", "no", "OFF", "0"] {
+            assert!(!settings(&[("OTP_DANGEROUS__WEAK_LIMITS", text)]).common.weak_limits, "{text}");
+        }
+        let settings = settings(&[
+            ("OTP_LOG__LEVEL", "INFO"),
+            ("OTP_SIMPLE__ACCESS", "Open"),
+            ("OTP_HTTP__LISTEN", ":5000"),
+            ("SMTP_SERVER", "smtp.example.com."),
+            ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1,"),
+        ]);
+        assert_eq!(settings.common.http.listen.to_string(), "0.0.0.0:5000");
+        assert_eq!(settings.smtp.relay.server, "smtp.example.com");
+        assert_eq!(settings.common.http.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_is_refused_with_the_entry_the_reason_and_the_line_to_write() {
+        for (name, value, what, line) in [
+            ("OTP_CODES__LIFE", "120", "has no unit", "OTP_CODES__LIFE=120s"),
+            (
+                "OTP_HTTP__LISTEN",
+                "5000",
+                "must be an IP address and a port",
+                "OTP_HTTP__LISTEN=127.0.0.1:5000",
+            ),
+            ("EMAIL_SENDER", "Ex <a@b.co>", "has a name before the address", "OTP_MAIL__BRAND=Example"),
+            ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.1, proxy", "entry 2 (\"proxy\"): is no IP address", ""),
+            ("OTP_HTTP__TRUSTED_PROXIES", "0.0.0.0/0", "entry 1 (\"0.0.0.0/0\"): is larger than /8", ""),
+            (
+                "OTP_SECRETS__PEPPERS",
+                "k1:abc",
+                "entry 1 has a secret that is not 43 characters",
+                "OTP_SECRETS__PEPPERS=k1:<",
+            ),
+            ("OTP_TENANT__PURPOSES", "login, Sign up", "entry 2 (\"Sign up\")", ""),
+            ("EMAIL_PASSWORD", "\"hunter2\"", "stands in quotes", "EMAIL_PASSWORD=<the password"),
+        ] {
+            let said = refused(name, &[(name, value)]);
+            assert!(said.contains(what) && said.contains(&format!("\n    {line}")), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+        let twice = format!("k1:{SECRET},k1:{SECRET}");
+        assert!(
+            refused("OTP_SECRETS__PEPPERS", &[("OTP_SECRETS__PEPPERS", &twice)])
+                .contains("entry 2 has the name of another")
+        );
     }
 
     #[test]
@@ -541,7 +623,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused() {
         for (name, value) in [
-            ("OTP_HTTP__LISTEN", "localhost:5000"),
+            ("OTP_HTTP__LISTEN", "example.com:5000"),
             ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example,*"),
             ("OTP_HTTP__MAX_CONNECTIONS", "0"),
             ("OTP_SIMPLE__ACCESS", "OPEN"),

@@ -72,15 +72,11 @@ fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: Danger
              KiB and 5 passes, or 19456 KiB and 2): raise it, or set OTP_DANGEROUS__WEAK_HASH=true"
         );
         // More passes, if any number of them makes up for the memory; else more memory.
-        match HashCost::owasp_passes(memory_kib) {
-            Some(least) => {
-                reader.refuse_for("hash.passes", &what, &format!("OTP_HASH__PASSES={least}"))
-            }
-            None => {
-                let least = HashCost::owasp_memory_kib(passes);
-                reader.refuse_for("hash.memory_kib", &what, &format!("OTP_HASH__MEMORY_KIB={least}"))
-            }
+        if let Some(least) = HashCost::owasp_passes(memory_kib) {
+            return reader.refuse_for("hash.passes", &what, &format!("OTP_HASH__PASSES={least}"));
         }
+        let least = HashCost::owasp_memory_kib(passes);
+        reader.refuse_for("hash.memory_kib", &what, &format!("OTP_HASH__MEMORY_KIB={least}"))
     })
 }
 

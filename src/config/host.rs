@@ -13,13 +13,15 @@ pub(super) enum Host {
 }
 
 impl Host {
-    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets.
+    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets. A name may end in a dot, as
+    /// absolute ones do in DNS; it means the same without.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(inside) = text.strip_prefix('[') {
             let address: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
             return Some(Self::Address(address.into()));
         }
-        text.parse().ok().map(Self::Address).or_else(|| is_name(text).then(|| Self::Name(text.to_owned())))
+        let name = text.strip_suffix('.').unwrap_or(text);
+        text.parse().ok().map(Self::Address).or_else(|| is_name(name).then(|| Self::Name(name.to_owned())))
     }
 
     /// Takes `host`, `host:port` and `[v6]:port`.
@@ -70,11 +72,30 @@ mod tests {
         for text in ["redis", "redis_1.internal", "smtp.example.com", "10.0.0.1", "::1", "[::1]"] {
             assert!(Host::parse(text).is_some(), "{text}");
         }
-        for text in
-            ["", "a b", "a..b", "a.", "a/b", "a@b", "a:1", "redis://a", "[10.0.0.1]", "[::1", "é", "a\n"]
-        {
+        for text in [
+            "",
+            ".",
+            "a b",
+            "a..b",
+            "a..",
+            "a/b",
+            "a@b",
+            "a:1",
+            "redis://a",
+            "[10.0.0.1]",
+            "[::1",
+            "é",
+            "a\n",
+        ] {
             assert!(Host::parse(text).is_none(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_final_dot_of_a_name_means_nothing() {
+        assert_eq!(Host::parse("smtp.example.com."), Host::parse("smtp.example.com"));
+        assert_eq!(Host::parse_with_port("localhost.:5000"), Host::parse_with_port("localhost:5000"));
+        assert!(Host::parse("localhost.").unwrap().is_loopback());
     }
 
     #[test]

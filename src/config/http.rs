@@ -2,7 +2,7 @@
 //!
 //! Must not know how requests are served.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -148,10 +148,6 @@ impl Origin {
     }
 }
 
-/// What [`network`] takes.
-pub(super) const NETWORK: &str =
-    "an IP address or a network such as 10.0.0.0/8, no larger than /8 (IPv6: /7), and IPv4 as IPv4";
-
 /// The origin of a web page. A browser leaves the scheme's usual port out, and so does this.
 fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<String, String> {
     let wrong =
@@ -181,9 +177,9 @@ fn is_opaque_host(text: &str) -> bool {
 
 /// Reads the section `http`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
-    let listen = reader.parse("http.listen", "an IP address and a port", |text| text.parse().ok());
+    let listen = reader.parse("http.listen", "an IP address and a port, such as 127.0.0.1:5000", listen);
     let allowed_origins = reader.list_of("http.allowed_origins", Origin::parse);
-    let trusted_proxies = reader.list("http.trusted_proxies", NETWORK, network);
+    let trusted_proxies = reader.list_of("http.trusted_proxies", network);
     let single = |name| (name, ForwardedHeader::Single(name));
     let forwarded_header = reader.choice(
         "http.forwarded_header",
@@ -236,17 +232,35 @@ fn public_url(text: &str) -> Option<String> {
     path.split('/').skip(1).all(is_segment).then(|| format!("{origin}{path}"))
 }
 
+/// Takes an IP address and a port; `localhost` for 127.0.0.1, and no address for all IPv4 addresses of this machine.
+fn listen(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.rsplit_once(':')?;
+    let address = match host {
+        "" => Ipv4Addr::UNSPECIFIED,
+        name if name.eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST,
+        _ => return text.parse().ok(),
+    };
+    let is_number = port.bytes().all(|b| b.is_ascii_digit());
+    Some((address, port.parse().ok().filter(|_| is_number)?).into())
+}
+
 /// An address alone is a network of one. Whoever trusts half the world lets it choose its address, and whoever exempts it
 /// counts nobody, so that there is a least length of a prefix: that of the largest private networks (RFC 1918, RFC 4193).
-pub(super) fn network(text: &str) -> Option<IpNet> {
-    let network: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = network.ok_or("is no IP address and no network such as 10.0.0.0/8")?;
     let least = match network {
         IpNet::V4(_) => 8,
         // IPv4 in IPv6 form is met as IPv4.
-        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => return None,
+        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
+            return Err("is IPv4 in IPv6 form: write it as IPv4".to_owned());
+        }
         IpNet::V6(_) => 7,
     };
-    (network.prefix_len() >= least).then_some(network)
+    if network.prefix_len() < least {
+        return Err(format!("is larger than /{least}, the most that can be trusted or exempted"));
+    }
+    Ok(network)
 }
 
 /// Reads the section `simple`.
@@ -258,6 +272,23 @@ pub(super) fn read_simple(reader: &mut Reader<'_>) -> Option<SimpleAccess> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_is_taken_as_people_write_it() {
+        for (written, meant) in [
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            (":5000", "0.0.0.0:5000"),
+            ("LocalHost:5000", "127.0.0.1:5000"),
+            ("[::1]:5000", "[::1]:5000"),
+        ] {
+            assert_eq!(listen(written), Some(meant.parse().unwrap()), "{written}");
+        }
+        for text in
+            ["", ":", "5000", "127.0.0.1", "example.com:5000", ":+1", ":65536", "::1:5000", "localhost"]
+        {
+            assert_eq!(listen(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn origins_are_written_as_browsers_send_them() {

@@ -106,7 +106,7 @@ pub(super) fn read_shield(reader: &mut Reader<'_>) -> Option<Shield> {
 /// Reads whose callers are not counted per IP.
 pub(super) fn read_exempt(reader: &mut Reader<'_>, http: Option<&Http>) -> Option<ExemptNetworks> {
     let key = "limits.exempt_networks";
-    let exempt = ExemptNetworks::new(reader.list(key, http::NETWORK, http::network)?);
+    let exempt = ExemptNetworks::new(reader.list_of(key, http::network)?);
     let trusted = http.map(|http| http.trusted_proxies.as_slice()).unwrap_or_default();
     if exempt.shared_with(trusted).next().is_some() {
         let what = "holds addresses of OTP_HTTP__TRUSTED_PROXIES: what comes from there without a usable header is not counted per IP";

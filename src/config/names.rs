@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 /// Settings that the seed, or the habit of Redis' users, calls otherwise.
-const OTHER_NAMES: [(&str, &str); 8] = [
+const OTHER_NAMES: [(&str, &str); 11] = [
     ("redis.url", "REDIS_URL"),
     ("redis.host", "REDIS_HOST"),
     ("redis.port", "REDIS_PORT"),
     ("redis.db", "REDIS_DB"),
+    ("redis.username", "REDIS_USERNAME"),
+    ("redis.password", "REDIS_PASSWORD"),
+    ("redis.tls", "REDIS_TLS"),
     ("smtp.server", "SMTP_SERVER"),
     ("smtp.port", "SMTP_PORT"),
     ("smtp.sender", "EMAIL_SENDER"),
@@ -17,8 +20,9 @@ const OTHER_NAMES: [(&str, &str); 8] = [
 ];
 
 /// Settings that can also be read from a file of their own.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "redis.url",
+    "redis.password",
     "smtp.password",
     "smtp_fallback.password",
     "secrets.peppers",
@@ -27,12 +31,14 @@ const SECRETS: [&str; 6] = [
 ];
 
 /// What a line that sets one of these could say; the others' default says it.
-const EXAMPLES: [(&str, &str); 24] = [
+const EXAMPLES: [(&str, &str); 26] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
     ("redis.host", "localhost"),
+    ("redis.username", "otpd"),
+    ("redis.password", "<the password of Redis>"),
     ("smtp.server", "smtp.example.com"),
     ("smtp.sender", "you@example.com"),
     ("smtp.password", "<the password at the relay; for Gmail an app password>"),
@@ -52,6 +58,42 @@ const EXAMPLES: [(&str, &str); 24] = [
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
     ("secrets.index_key", "<43 characters, from: otpd keygen index-key>"),
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
+];
+
+/// Names that other programs and platforms give to what a setting of ours says. They are not read, because some are
+/// there for other programs; whoever sets one and not ours is warned.
+const FOREIGN_NAMES: [(&str, &[&str]); 13] = [
+    ("smtp.server", &["SMTP_HOST", "SMTP_HOSTNAME", "EMAIL_HOST", "MAIL_HOST", "MAIL_SERVER"]),
+    ("smtp.port", &["EMAIL_PORT", "MAIL_PORT"]),
+    (
+        "smtp.username",
+        &[
+            "SMTP_USERNAME",
+            "SMTP_USER",
+            "SMTP_LOGIN",
+            "EMAIL_USER",
+            "EMAIL_USERNAME",
+            "EMAIL_HOST_USER",
+            "MAIL_USER",
+            "MAIL_USERNAME",
+        ],
+    ),
+    (
+        "smtp.password",
+        &["SMTP_PASSWORD", "SMTP_PASS", "EMAIL_PASS", "EMAIL_HOST_PASSWORD", "MAIL_PASSWORD", "MAIL_PASS"],
+    ),
+    (
+        "smtp.sender",
+        &["SMTP_FROM", "SMTP_SENDER", "EMAIL_FROM", "FROM_EMAIL", "DEFAULT_FROM_EMAIL", "MAIL_FROM"],
+    ),
+    ("smtp.tls", &["SMTP_TLS", "SMTP_SSL", "SMTP_SECURE", "SMTP_STARTTLS", "EMAIL_USE_TLS", "EMAIL_USE_SSL"]),
+    ("mail.brand", &["SMTP_FROM_NAME", "EMAIL_SENDER_NAME", "MAIL_FROM_NAME"]),
+    ("redis.url", &["REDIS_URI", "REDIS_DSN", "REDIS_TLS_URL", "REDISCLOUD_URL", "VALKEY_URL"]),
+    ("redis.username", &["REDIS_USER"]),
+    ("redis.password", &["REDIS_PASS", "REDIS_AUTH"]),
+    ("redis.tls", &["REDIS_SSL", "REDIS_USE_TLS"]),
+    ("http.listen", &["PORT", "LISTEN", "BIND", "BIND_ADDRESS", "LISTEN_ADDR"]),
+    ("log.level", &["LOG_LEVEL", "RUST_LOG"]),
 ];
 
 /// How a layer spells its names.
@@ -134,6 +176,12 @@ fn other_name(key: &str) -> Option<&'static str> {
     OTHER_NAMES.iter().find(|(known, _)| *known == key).map(|(_, name)| *name)
 }
 
+/// The setting that says what this name says elsewhere, in a file of its own or not.
+pub(super) fn of_foreign(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix("_FILE").unwrap_or(name);
+    FOREIGN_NAMES.iter().find(|(_, names)| names.contains(&name)).map(|(key, _)| *key)
+}
+
 /// What a line that sets the setting could say, where its default says nothing.
 pub(super) fn example(key: &str) -> Option<&'static str> {
     EXAMPLES.iter().find(|(known, _)| *known == key).map(|(_, example)| *example)
@@ -195,6 +243,21 @@ mod tests {
             assert_eq!(names().nearest(Spelling::Environment, typed).unwrap().0, meant);
         }
         assert_eq!(names().nearest(Spelling::Document, "smpt.port").unwrap().0, "smtp.port");
+    }
+
+    #[test]
+    fn a_foreign_name_stands_for_a_setting_and_is_none_itself() {
+        let defaults = super::super::document::flatten(super::super::source::DEFAULTS).unwrap();
+        let ours = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
+        for (key, foreign) in FOREIGN_NAMES {
+            assert!(ours.meaning(Spelling::Document, key).is_some(), "{key}");
+            for name in foreign {
+                assert!(ours.meaning(Spelling::Environment, name).is_none(), "{name}");
+                assert!(!is_claimed(name), "{name}");
+                assert_eq!(of_foreign(&format!("{name}_FILE")), Some(key));
+            }
+        }
+        assert_eq!(of_foreign("PATH"), None);
     }
 
     #[test]

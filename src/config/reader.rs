@@ -83,41 +83,44 @@ impl<'a> Reader<'a> {
         self.parse(key, &rule, |text| text.parse().ok().filter(|number| range.contains(number)))
     }
 
-    /// A whole number of seconds, minutes or hours: `300s`, `5m`, `1h`.
+    /// A whole number of seconds, minutes or hours: `300s`, `5m`, `1h`. A number without a unit is refused with the line
+    /// that has one.
     pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let (least, most) = (range.start().as_secs(), range.end().as_secs());
         let rule = format!("a time from {least}s to {most}s: a whole number with s, m or h");
-        self.parse(key, &rule, |text| duration(text).filter(|duration| range.contains(duration)))
+        let text = self.text(key)?;
+        match text.parse::<u64>() {
+            Ok(seconds) if (least..=most).contains(&seconds) => {
+                let line = format!("{}={seconds}s", names::usual_name(key));
+                self.refuse_for(key, &format!("has no unit; it must be {rule}"), &line)
+            }
+            _ => self.parse(key, &rule, |text| duration(text).filter(|duration| range.contains(duration))),
+        }
     }
 
-    /// One of a few words.
+    /// One of a few words, in any case.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let rule = format!("one of: {}", words.join(", "));
         self.parse(key, &rule, |text| {
-            choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+            choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, choice)| *choice)
         })
     }
 
-    /// `true` or `false`.
+    /// `true` or `false`, or another usual word for either, in any case.
     pub fn flag(&mut self, key: &str) -> Option<bool> {
-        self.choice(key, &[("true", true), ("false", false)])
-    }
-
-    /// Comma separated items, each of which must be what `rule` says; nothing at all is an empty list.
-    pub fn list<T>(&mut self, key: &str, rule: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
-        self.parse(key, &format!("a comma separated list, each {rule}"), |text| match text {
-            "" => Some(Vec::new()),
-            text => text.split(',').map(|item| parse(item.trim())).collect(),
-        })
+        let is_on = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        };
+        self.parse(key, "one of: true, false", is_on)
     }
 
     /// Returns a comma separated list; `parse` says what is wrong with an entry. The first wrong entry is named by its
-    /// position and its text, so the list must not hold secrets. Empty text is an empty list.
+    /// position and its text, so the list must not hold secrets. Empty text is an empty list, and a comma may end it.
     pub fn list_of<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-        let text = self.text(key)?;
-        let entries = text.split(',').map(str::trim).filter(|_| !text.is_empty());
-        let parsed = entries.zip(1..).map(|(entry, number)| {
+        let parsed = entries(self.text(key)?).zip(1..).map(|(entry, number)| {
             let text: String = entry.chars().take(SHOWN_CHARS).collect();
             // A URL with a password may stand in the wrong place.
             let shown = if entry.contains('@') { String::new() } else { format!(" ({text:?})") };
@@ -146,10 +149,21 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// The line that gives the setting this value.
+    pub fn line(&self, key: &str, value: &str) -> String {
+        self.sources.line_with(key, value)
+    }
+
     /// Records what the operator should hear of a setting that is no fault.
     pub fn warn(&mut self, key: &str, what: &str) {
         self.warnings.push(format!("{} {what}", names::usual_name(key)));
     }
+}
+
+/// The entries of a comma separated list. A comma may end it.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.trim();
+    text.strip_suffix(',').unwrap_or(text).split(',').map(str::trim).filter(move |_| !text.is_empty())
 }
 
 /// A path that is not empty.

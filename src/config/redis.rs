@@ -4,14 +4,19 @@
 
 use std::fmt;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::dangerous::Dangerous;
 use super::host::Host;
+use super::names;
 use super::reader::Reader;
 
-/// What mends plaintext to another machine.
-const TLS_LINE: &str = "REDIS_URL=rediss://user:password@redis.example.com:6379/0";
+/// What mends plaintext to another machine that is named by a URL.
+const TLS_URL_LINE: &str = "REDIS_URL=rediss://user:password@redis.example.com:6379/0";
+/// The same if it is named by host and port.
+const TLS_LINE: &str = "REDIS_TLS=true";
 
 /// Where verifications live.
 #[derive(Clone)]
@@ -36,44 +41,90 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// Reads the section `redis`: the URL, or else host, port and db.
+/// Redis by host and port.
+struct Parts<'a> {
+    host: &'a str,
+    port: u16,
+    db: u16,
+    username: &'a str,
+    password: &'a str,
+    tls: bool,
+}
+
+/// Reads the section `redis`: the URL, or else host, port, db, login and TLS.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redis> {
     let url = reader.text("redis.url");
     let host = reader.text("redis.host");
     let port = reader.number("redis.port", 1..=u16::MAX);
     let db = reader.number("redis.db", 0..=u16::MAX);
+    let username = reader.text("redis.username");
+    let password = reader.verbatim("redis.password");
+    let tls = reader.flag("redis.tls");
     let fence = reader.flag("redis.fence");
-    let (key, url, wire) = match url? {
-        "" => from_host(reader, host?, port?, db?)?,
-        url => match wire(url) {
-            Ok(wire) => ("redis.url", url.to_owned(), wire),
-            Err(why) => return reader.refuse("redis.url", why),
-        },
+    let (username, password, tls) = (username?, password?, tls?);
+    let (key, line, url, wire) = match url? {
+        "" => {
+            let parts = Parts { host: host?, port: port?, db: db?, username, password, tls };
+            let (url, wire) = from_host(reader, &parts)?;
+            ("redis.host", TLS_LINE, url, wire)
+        }
+        url => {
+            without_effect(reader, username, password, tls);
+            match wire(url) {
+                Ok(wire) => ("redis.url", TLS_URL_LINE, Zeroizing::new(url.to_owned()), wire),
+                Err(why) => return reader.refuse("redis.url", why),
+            }
+        }
     };
     match wire {
         Wire::Plaintext(host) if !host.is_loopback() && !dangerous.plaintext_redis => {
-            let what = "would reach another machine in plaintext: use TLS (rediss://), a Redis or a TLS tunnel on \
-                        this machine, or set OTP_DANGEROUS__PLAINTEXT_REDIS=true";
-            reader.refuse_for(key, what, TLS_LINE)
+            let what = "would reach another machine in plaintext: use TLS (REDIS_TLS=true, or rediss:// in REDIS_URL), a \
+                        Redis or a TLS tunnel on this machine, or set OTP_DANGEROUS__PLAINTEXT_REDIS=true";
+            reader.refuse_for(key, what, line)
         }
-        Wire::Plaintext(_) | Wire::Tls | Wire::Socket => Some(Redis { url: url.into(), fence: fence? }),
+        Wire::Plaintext(_) | Wire::Tls | Wire::Socket => {
+            Some(Redis { url: url.as_str().into(), fence: fence? })
+        }
     }
 }
 
-fn from_host(
-    reader: &mut Reader<'_>,
-    host: &str,
-    port: u16,
-    db: u16,
-) -> Option<(&'static str, String, Wire)> {
-    let key = "redis.host";
+/// Warns of what is set beside a URL, which says it all.
+fn without_effect(reader: &mut Reader<'_>, username: &str, password: &str, tls: bool) {
+    let set = [
+        ("redis.username", !username.is_empty()),
+        ("redis.password", !password.is_empty()),
+        ("redis.tls", tls),
+    ];
+    for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+        reader.warn(
+            key,
+            "has no effect, because REDIS_URL is set: the URL holds it, as rediss://user:password@host",
+        );
+    }
+}
+
+fn from_host(reader: &mut Reader<'_>, parts: &Parts<'_>) -> Option<(Zeroizing<String>, Wire)> {
+    let Parts { host, port, db, username, password, tls } = parts;
     if host.is_empty() {
-        return reader.refuse(key, "is missing: where verifications live; or set REDIS_URL");
+        return reader.refuse("redis.host", "is missing: where verifications live; or set REDIS_URL");
     }
-    match Host::parse(host) {
-        Some(host) => Some((key, format!("redis://{host}:{port}/{db}"), Wire::Plaintext(host))),
-        None => reader.refuse(key, "must be a host name or an IP address; a URL goes into REDIS_URL"),
+    let Some(host) = Host::parse(host) else {
+        return reader
+            .refuse("redis.host", "must be a host name or an IP address; a URL goes into REDIS_URL");
+    };
+    if !username.is_empty() && password.is_empty() {
+        let line = format!("{}=<the password of Redis>", names::usual_name("redis.password"));
+        return reader.refuse_for("redis.username", "is set, but REDIS_PASSWORD is not", &line);
     }
+    let encoded = |text| Zeroizing::new(utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());
+    let login = if password.is_empty() {
+        Zeroizing::default()
+    } else {
+        Zeroizing::new(format!("{}:{}@", *encoded(username), *encoded(password)))
+    };
+    let scheme = if *tls { "rediss" } else { "redis" };
+    let url = Zeroizing::new(format!("{scheme}://{}{host}:{port}/{db}", *login));
+    Some((url, if *tls { Wire::Tls } else { Wire::Plaintext(host) }))
 }
 
 /// What a URL leads over, or what is wrong with it.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::reader::Reader;
+use super::reader::{Reader, entries};
 use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
@@ -51,11 +51,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Secrets> {
 fn peppers(reader: &mut Reader<'_>) -> Option<Peppers> {
     let what = "the secret under which codes are hashed (`otpd init` writes one)";
     let text = reader.required("secrets.peppers", what)?;
-    let peppers = named(text).and_then(|peppers| {
-        let mut peppers = peppers.into_iter().map(|(name, secret)| Pepper::new(name, *secret));
-        Peppers::new(peppers.next()?, peppers.collect())
-    });
-    peppers.or_else(|| refuse_list(reader, "secrets.peppers"))
+    let peppers = match named(text) {
+        Ok(peppers) => peppers,
+        Err(what) => return reader.refuse("secrets.peppers", &what),
+    };
+    let mut peppers = peppers.into_iter().map(|(name, secret)| Pepper::new(name, *secret));
+    let first = peppers.next();
+    let peppers = first.and_then(|first| Peppers::new(first, peppers.collect()));
+    peppers.or_else(|| reader.refuse("secrets.peppers", "has no entry"))
 }
 
 fn index_key(reader: &mut Reader<'_>) -> Option<IndexKey> {
@@ -72,28 +75,37 @@ fn proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
     if text.is_empty() {
         return Some(ProofKeys::None);
     }
-    let keys = named(text).and_then(|keys| {
-        let mut keys = keys.into_iter().map(|(name, seed)| ProofKey::new(name, *seed));
-        Some(ProofKeys::Keys { current: keys.next()?, older: keys.collect() })
-    });
-    keys.or_else(|| refuse_list(reader, "secrets.proof_keys"))
-}
-
-fn refuse_list<T>(reader: &mut Reader<'_>, key: &str) -> Option<T> {
-    let what = "must be NAME:SECRET, comma separated, each name once and of 1 to 16 characters a-z 0-9 _ -, each \
-                secret 32 octets as 43 characters of URL-safe base64";
-    reader.refuse(key, what)
-}
-
-/// `NAME:SECRET`, comma separated, each name once.
-fn named(text: &str) -> Option<Vec<(KeyName, Zeroizing<[u8; OCTETS]>)>> {
-    let mut all: Vec<(KeyName, _)> = Vec::new();
-    for item in text.split(',') {
-        let (name, secret) = item.trim().split_once(':')?;
-        let name = KeyName::parse(name).filter(|name| all.iter().all(|(other, _)| other != name))?;
-        all.push((name, octets(secret)?));
+    let keys = match named(text) {
+        Ok(keys) => keys,
+        Err(what) => return reader.refuse("secrets.proof_keys", &what),
+    };
+    let mut keys = keys.into_iter().map(|(name, seed)| ProofKey::new(name, *seed));
+    match keys.next() {
+        Some(current) => Some(ProofKeys::Keys { current, older: keys.collect() }),
+        None => reader.refuse("secrets.proof_keys", "has no entry"),
     }
-    Some(all)
+}
+
+/// A secret with its name.
+type Named = (KeyName, Zeroizing<[u8; OCTETS]>);
+
+/// `NAME:SECRET`, comma separated, each name once. What is wrong is said of the first wrong entry, which is not shown.
+fn named(text: &str) -> Result<Vec<Named>, String> {
+    let mut all: Vec<Named> = Vec::new();
+    for (number, item) in (1..).zip(entries(text)) {
+        let wrong = |what: &str| format!("entry {number} {what}");
+        let (name, secret) =
+            item.split_once(':').ok_or_else(|| wrong("has no name: it must be NAME:SECRET"))?;
+        let name = KeyName::parse(name)
+            .ok_or_else(|| wrong("has a name that is not 1 to 16 characters of a-z 0-9 _ -"))?;
+        if all.iter().any(|(other, _)| *other == name) {
+            return Err(wrong(&format!("has the name of another, {:?}: give each its own", name.as_str())));
+        }
+        let secret = octets(secret)
+            .ok_or_else(|| wrong("has a secret that is not 43 characters of URL-safe base64 (32 bytes)"))?;
+        all.push((name, secret));
+    }
+    Ok(all)
 }
 
 fn octets(text: &str) -> Option<Zeroizing<[u8; OCTETS]>> {
@@ -114,21 +126,21 @@ mod tests {
         let names: Vec<_> = all.iter().map(|(name, secret)| (name.as_str(), secret[0])).collect();
         assert_eq!(names, [("k2", 1), ("k1", 2)]);
         let short = URL_SAFE_NO_PAD.encode([1; 31]);
+        assert_eq!(named(&format!("k1:{a},")).unwrap().len(), 1);
         for text in [
-            "",
             "k1",
             "k1:",
             &a,
             &format!(":{a}"),
             &format!("K1:{a}"),
-            &format!("k1:{a},"),
+            &format!("k1:{a},,"),
             &format!("k1:{a}="),
             &format!("k1:{a},k1:{b}"),
             &format!("k1:{short}"),
             &format!("k1:{a}AA"),
             &format!("k1:{}+", &a[..42]),
         ] {
-            assert!(named(text).is_none(), "{text}");
+            assert!(named(text).is_err(), "{text}");
         }
     }
 }

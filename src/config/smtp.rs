@@ -169,6 +169,14 @@ fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
     let text = reader.required("smtp.sender", "the address that mails come from")?;
     match EmailAddress::parse(text.trim()) {
         Ok(address) => Some(address),
+        Err(_) if text.trim().ends_with('>') && text.contains('<') => {
+            let what = "has a name before the address: the name goes into OTP_MAIL__BRAND";
+            reader.refuse_for(
+                "smtp.sender",
+                what,
+                "EMAIL_SENDER=you@example.com\n    OTP_MAIL__BRAND=Example",
+            )
+        }
         Err(why) => {
             reader.refuse("smtp.sender", &format!("must be the bare address that mails come from: {why}"))
         }

@@ -29,6 +29,8 @@ pub struct Sources {
     pub(super) warnings: Vec<String>,
     /// How many `[[tenants]]` there are; the settings of the first are called `tenants.1.name` and so on.
     pub(super) tenants: usize,
+    /// Names that other programs use, with the settings of ours that say the same.
+    foreign: Vec<(String, &'static str)>,
     defaults: BTreeMap<String, String>,
 }
 
@@ -59,6 +61,7 @@ impl Sources {
             faults: Vec::new(),
             warnings: Vec::new(),
             tenants: 0,
+            foreign: Vec::new(),
             defaults: defaults.iter().map(|(k, v)| (k.clone(), v.clone().unwrap_or_default())).collect(),
         };
         let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
@@ -75,8 +78,22 @@ impl Sources {
         let mut pairs: Vec<Pair> =
             texts.environment.into_iter().map(|(name, value)| (name, utf8(value))).collect();
         pairs.sort();
+        let pairs = pairs.into_iter().map(|(name, text)| unquoted(&names, name, text)).collect();
         sources.add_variables(&names, &Place::Environment, pairs, read_file);
+        sources.warn_of_foreign_names();
         Ok(sources)
+    }
+
+    /// Warns of names that other programs use for a setting of ours which nobody has set.
+    fn warn_of_foreign_names(&mut self) {
+        let is_unset = |key: &str| self.values.get(key).is_some_and(|value| value.place == Place::Defaults);
+        // A URL of Redis holds its login and TLS.
+        let is_needed = |key: &str| is_unset(key) && (!key.starts_with("redis.") || is_unset("redis.url"));
+        let foreign = std::mem::take(&mut self.foreign).into_iter().filter(|(_, key)| is_needed(key));
+        let warnings = foreign.map(|(name, key)| {
+            format!("{name} is set, but otpd does not read it: {} is the setting", names::usual_name(key))
+        });
+        self.warnings.extend(warnings.collect::<Vec<_>>());
     }
 
     /// Other defaults for `otpd dev`, for whatever nobody has set.
@@ -168,6 +185,11 @@ impl Sources {
 
     /// Adds a layer of environment variables: ours only, and only those that hold something.
     fn add_variables(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
+        for (name, text) in &pairs {
+            if let (Some(key), false) = (names::of_foreign(name), text.as_ref().is_ok_and(String::is_empty)) {
+                self.foreign.push((name.clone(), key));
+            }
+        }
         let is_ours =
             |name: &str| names.meaning(Spelling::Environment, name).is_some() || names::is_claimed(name);
         let (injected, ours): (Vec<Pair>, Vec<Pair>) = pairs
@@ -215,17 +237,14 @@ impl Sources {
     /// A line for `place` that sets the setting to an example.
     fn line(&self, place: &Place, name: &str, key: &str, is_path: bool) -> String {
         let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
-        let is_bare = example.parse::<i64>().is_ok() || example.parse::<bool>().is_ok();
-        let quote = if is_bare { "" } else { "\"" };
-        match (place.spelling(), name.split_once('.')) {
-            (Spelling::Document, Some(("tenants", of_one))) => {
-                let (number, key) = of_one.split_once('.').unwrap_or(("", of_one));
-                format!("{key} = {quote}{example}{quote}  # in [[tenants]] number {number}")
-            }
-            (Spelling::Document, Some((section, key))) => {
-                format!("{key} = {quote}{example}{quote}  # in [{section}]")
-            }
-            _ => format!("{name}={example}"),
+        line_of(place, name, example)
+    }
+
+    /// The line that gives the setting this value, where it is set now.
+    pub(super) fn line_with(&self, key: &str, value: &str) -> String {
+        match self.values.get(key).filter(|value| value.place != Place::Defaults) {
+            Some(current) => line_of(&current.place, &current.name, value),
+            None => line_of(&Place::Environment, &names::usual_name(key), value),
         }
     }
 
@@ -235,6 +254,22 @@ impl Sources {
             None => key,
         };
         names::example(key).or_else(|| self.defaults.get(key).map(String::as_str)).unwrap_or_default()
+    }
+}
+
+/// A line for `place` that gives the setting of that name a value.
+fn line_of(place: &Place, name: &str, value: &str) -> String {
+    let is_bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
+    let quote = if is_bare { "" } else { "\"" };
+    match (place.spelling(), name.split_once('.')) {
+        (Spelling::Document, Some(("tenants", of_one))) => {
+            let (number, key) = of_one.split_once('.').unwrap_or(("", of_one));
+            format!("{key} = {quote}{value}{quote}  # in [[tenants]] number {number}")
+        }
+        (Spelling::Document, Some((section, key))) => {
+            format!("{key} = {quote}{value}{quote}  # in [{section}]")
+        }
+        _ => format!("{name}={value}"),
     }
 }
 
@@ -271,6 +306,29 @@ fn secret_file(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is too long for a secret"));
     }
     Ok(text)
+}
+
+/// A value that stands in quotes as a whole, as `docker --env-file` keeps them, without the quotes. A password may begin
+/// and end in them, so it is refused: it could be either.
+fn unquoted(names: &Names, name: String, text: Result<String, String>) -> Pair {
+    let Some(meaning) = names.meaning(Spelling::Environment, &name) else { return (name, text) };
+    let text = text.and_then(|text| match inside_of_quotes(&text) {
+        None => Ok(text),
+        Some(_) if meaning.key.ends_with(".password") && !meaning.is_path => {
+            let file = names::usual_name(&meaning.key);
+            Err(format!(
+                "stands in quotes, which a shell or .env takes off and docker --env-file does not: write it without them, or, \
+                 if they are part of it, into a file that {file}_FILE names"
+            ))
+        }
+        Some(inside) => Ok(inside.to_owned()),
+    });
+    (name, text)
+}
+
+fn inside_of_quotes(text: &str) -> Option<&str> {
+    let text = text.trim();
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
 
 fn utf8(value: OsString) -> Result<String, String> {
@@ -364,7 +422,7 @@ mod tests {
     #[test]
     fn a_secret_can_stand_in_a_file() {
         let read = |path: &Path| match path.to_str() {
-            Some("/run/a") => Ok("  hunter2\n".to_owned()),
+            Some("/run/a") => Ok("\u{feff}  hunter2\r\n".to_owned()),
             Some("/run/empty") => Ok("\n".to_owned()),
             _ => Err(io::ErrorKind::NotFound.into()),
         };
@@ -402,6 +460,36 @@ mod tests {
         assert!(sources.faults.is_empty());
         assert_eq!(sources.warnings.len(), 1);
         assert!(sources.warnings[0].ends_with(": OTP_SERVICE_HOST, REDIS_PORT"), "{:?}", sources.warnings);
+    }
+
+    #[test]
+    fn a_value_that_stands_in_quotes_as_a_whole_loses_them_unless_it_is_a_password() {
+        for quoted in ["\"2525\"", "'2525'", " '2525' "] {
+            assert_eq!(text(&layered(Texts::only(&[("SMTP_PORT", quoted)])), "smtp.port").unwrap(), "2525");
+        }
+        for kept in ["'2525", "2525\"", "'2525\"", "\""] {
+            assert_eq!(text(&layered(Texts::only(&[("SMTP_PORT", kept)])), "smtp.port").unwrap(), kept);
+        }
+        let shown = fault(&layered(Texts::only(&[("EMAIL_PASSWORD", "'hunter2'")])), "smtp.password");
+        assert!(shown.contains("EMAIL_PASSWORD_FILE") && !shown.contains("hunter2"), "{shown}");
+        // Nobody keeps quotes in a .env, where they can be written inside of others.
+        let texts = Texts { dotenv: Some("EMAIL_PASSWORD=\"'a'\"".into()), ..Texts::default() };
+        assert_eq!(text(&layered(texts), "smtp.password").unwrap(), "'a'");
+    }
+
+    #[test]
+    fn a_name_of_other_programs_is_warned_of_unless_ours_is_set() {
+        let warnings = |variables: &[(&str, &str)]| layered(Texts::only(variables)).warnings;
+        let said = warnings(&[("SMTP_USERNAME", "s3cret"), ("PORT", "80"), ("SMTP_HOST", ""), ("PATH", "/")]);
+        let expected = [
+            "PORT is set, but otpd does not read it: OTP_HTTP__LISTEN is the setting",
+            "SMTP_USERNAME is set, but otpd does not read it: OTP_SMTP__USERNAME is the setting",
+        ];
+        assert_eq!(said, expected);
+        assert!(warnings(&[("SMTP_PASSWORD", "a"), ("EMAIL_PASSWORD", "b")]).is_empty());
+        assert!(warnings(&[("REDIS_USER", "a"), ("REDIS_URL", "b")]).is_empty());
+        let texts = Texts { dotenv: Some("MAIL_PASSWORD_FILE=/run/a".into()), ..Texts::default() };
+        assert_eq!(layered(texts).warnings.len(), 1);
     }
 
     #[test]

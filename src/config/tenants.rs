@@ -9,7 +9,7 @@ use super::codes::Codes;
 use super::dangerous::Dangerous;
 use super::limits;
 use super::mail::{self, Brand};
-use super::reader::Reader;
+use super::reader::{Reader, entries};
 use crate::domain::api_key::KeyHash;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::key_name::KeyName;
@@ -197,25 +197,57 @@ fn name(reader: &mut Reader<'_>, key: &str) -> Option<tenant::Tenant> {
     reader.parse(key, "1 to 32 characters of a-z 0-9 _ -, and not \"simple\"", tenant::Tenant::parse)
 }
 
+/// `LABEL:HASH`, comma separated. An entry that holds a key where its hash belongs is not shown.
 fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
-    let rule = "a label of 1 to 16 characters a-z 0-9 _ -, a colon, and the hash that `otpd keygen api-key` prints; at most 16, \
-                each label and each key once";
-    let keys = reader.list(key, rule, |item| {
-        let (label, hash) = item.split_once(':')?;
-        Some((KeyName::parse(label)?, KeyHash::parse(hash)?))
-    })?;
-    let clash = |(at, (label, hash)): (usize, &(KeyName, KeyHash))| {
-        keys.iter().skip(at + 1).any(|(other, key)| other == label || key.matches(hash))
-    };
-    if keys.len() > MOST_KEYS || keys.iter().enumerate().any(clash) {
-        return reader.refuse(key, &format!("must be a comma separated list, each {rule}"));
+    let text = reader.text(key)?;
+    let (mut keys, mut mended): (Vec<(KeyName, KeyHash)>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut holds_a_key = None;
+    for (number, item) in (1..).zip(entries(text)) {
+        let (label, rest) = item.split_once(':').unwrap_or(("backend", item));
+        if let Some(hash) = KeyHash::of(rest) {
+            holds_a_key = holds_a_key.or(Some(number));
+            mended.push(format!("{label}:{hash}"));
+            continue;
+        }
+        match entry(item, &keys) {
+            Ok(entry) => keys.push(entry),
+            Err(what) => return reader.refuse(key, &format!("entry {number} {what}")),
+        }
+        mended.push(item.to_owned());
+    }
+    if let Some(number) = holds_a_key {
+        let what = format!(
+            "entry {number} holds an API key: its hash belongs here, and the key with the program that calls"
+        );
+        let line = reader.line(key, &mended.join(","));
+        return reader.refuse_for(key, &what, &line);
+    }
+    if keys.len() > MOST_KEYS {
+        return reader.refuse(key, &format!("has {} entries; {MOST_KEYS} are the most", keys.len()));
     }
     Some(keys)
 }
 
+/// One `LABEL:HASH`, beside those before it.
+fn entry(item: &str, before: &[(KeyName, KeyHash)]) -> Result<(KeyName, KeyHash), String> {
+    let (label, hash) = item
+        .split_once(':')
+        .ok_or("has no label: it must be LABEL:HASH, as `otpd keygen api-key` prints it")?;
+    let label = KeyName::parse(label).ok_or("has a label that is not 1 to 16 characters of a-z 0-9 _ -")?;
+    let hash = KeyHash::parse(hash)
+        .ok_or("has a hash that is not the 43 characters that `otpd keygen api-key` prints")?;
+    if before.iter().any(|(other, _)| *other == label) {
+        return Err(format!("has the label of another, {:?}: give each its own", label.as_str()));
+    }
+    if before.iter().any(|(_, other)| other.matches(&hash)) {
+        return Err("has the hash of another: one of the two is enough".to_owned());
+    }
+    Ok((label, hash))
+}
+
 fn purposes(reader: &mut Reader<'_>, key: &str) -> Option<Purposes> {
-    let rule = "1 to 64 characters of a-z 0-9 _ . -, the first a letter or a digit";
-    let purposes = reader.list(key, rule, Purpose::parse)?;
+    let rule = "must be 1 to 64 characters of a-z 0-9 _ . -, the first a letter or a digit";
+    let purposes = reader.list_of(key, |item| Purpose::parse(item).ok_or_else(|| rule.to_owned()))?;
     Some(if purposes.is_empty() { Purposes::Any } else { Purposes::Only(purposes) })
 }
 
@@ -292,6 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn an_api_key_where_its_hash_belongs_is_refused_with_the_line_that_has_the_hash() {
+        let key = crate::domain::api_key::text(&[7; 32]);
+        let hash = KeyHash::of(&key).unwrap();
+        let keys = format!("old:{},new:{}", HASHES[0], *key);
+        let said = refused(&[("OTP_TENANT__KEYS", &keys)], "");
+        assert!(said.contains("entry 2 holds an API key"), "{said}");
+        assert!(said.ends_with(&format!("\n    OTP_TENANT__KEYS=old:{},new:{hash}", HASHES[0])), "{said}");
+        assert!(!said.contains(&*key), "the key is shown");
+        assert_eq!(tenants(&[("OTP_TENANT__KEYS", &format!("old:{},new:{hash},", HASHES[0]))], "").len(), 1);
+    }
+
+    #[test]
     fn what_a_tenant_does_not_say_is_as_for_the_deployment() {
         let variables = [("OTP_MAIL__BRAND", "All"), ("OTP_LIMITS__SITE_SENDS", "2/1h")];
         let own = "brand = \"Shop\"\nsender = \"a@shop.example\"\n[tenants.limits]\n\
@@ -329,8 +373,14 @@ mod tests {
             assert!(refused(&[], &one(lines)).starts_with(&format!("- {name}: ")), "{lines}");
         }
         for (config, what) in [
-            (format!("[[tenants]]\nname = \"shop\"\nkeys = \"a:{}x\"", HASHES[0]), "tenants.1.keys: must be"),
-            (format!("[[tenants]]\nname = \"shop\"\nkeys = \"{}\"", HASHES[0]), "tenants.1.keys: must be"),
+            (
+                format!("[[tenants]]\nname = \"shop\"\nkeys = \"a:{}x\"", HASHES[0]),
+                "tenants.1.keys: entry 1 has a hash",
+            ),
+            (
+                format!("[[tenants]]\nname = \"shop\"\nkeys = \"{}\"", HASHES[0]),
+                "tenants.1.keys: entry 1 has no label",
+            ),
             (
                 "[[tenants]]\nname = \"shop\"".to_owned(),
                 "tenants.1.keys: is missing: nobody could call for this tenant\n    keys = \"backend:",
@@ -339,7 +389,14 @@ mod tests {
             (one("").replace("shop", "simple"), "tenants.1.name: must be"),
             (one("") + &one("").replace(HASHES[0], HASHES[1]), "\"shop\" is the name of two tenants"),
             (one("") + &one("").replace("shop", "bank"), "two tenants share a key"),
-            (one("").replace(HASHES[0], &format!("{0},b:{0}", HASHES[0])), "tenants.1.keys: must be"),
+            (
+                one("").replace(HASHES[0], &format!("{0},b:{0}", HASHES[0])),
+                "tenants.1.keys: entry 2 has the hash of another",
+            ),
+            (
+                one("").replace(HASHES[0], &format!("{},a:{}", HASHES[0], HASHES[1])),
+                "tenants.1.keys: entry 2 has the label of another, \"a\"",
+            ),
             ("tenants = 1".to_owned(), "tenants: is no table of its own"),
             ("[tenants]\nname = \"a\"".to_owned(), "tenants.name: is no table of its own"),
         ] {

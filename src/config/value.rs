@@ -82,7 +82,7 @@ fn content(path: &str, read_file: ReadFile<'_>) -> Result<Zeroizing<String>, Str
     let shown = if is_path { path } else { "the file that it names" };
     let text = read_file(Path::new(path)).map_err(|error| format!("{shown} cannot be read: {error}"))?;
     let text = Zeroizing::new(text);
-    match text.trim() {
+    match text.trim_start_matches('\u{feff}').trim() {
         "" => Err(format!("{shown} is empty")),
         trimmed => Ok(Zeroizing::new(trimmed.to_owned())),
     }
