@@ -72,8 +72,8 @@ async fn a_thousand_checks_at_once_stay_within_the_blocks_of_the_hash_threads() 
         .set("OTP_HASH__MEMORY_KIB", "19456")
         .set("OTP_HASH__PASSES", "2")
         .set("OTP_HASH__THREADS", "2")
-        // About as many as two cores hash in three seconds.
-        .set("OTP_HASH__QUEUE", "600")
+        // The least that a measured queue holds.
+        .set("OTP_HASH__QUEUE", "320")
         .set("OTP_LOG__LEVEL", "info");
     let app = app.spawn().await;
     let idle = app.peak_memory_kib();
