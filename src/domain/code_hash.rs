@@ -78,6 +78,18 @@ impl HashCost {
         OWASP_SETS.iter().any(|(memory, passes)| self.memory_kib >= *memory && self.passes >= *passes)
     }
 
+    /// How many passes it makes.
+    #[must_use]
+    pub fn passes(self) -> u32 {
+        self.passes
+    }
+
+    /// The same memory, and one pass over it.
+    #[must_use]
+    pub fn single_pass(self) -> Self {
+        Self { passes: 1, ..self }
+    }
+
     /// Work memory for one digest at a time, to be used again and again.
     #[must_use]
     pub fn work_memory(self) -> Box<[Block]> {
