@@ -158,12 +158,8 @@ impl App {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
         let hasher = HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads");
         let hasher = hasher.map_err(AssemblyError::System)?;
-        let places = hasher.places();
-        tracing::info!(
-            hash.threads = capacity.threads.get(),
-            hash.places = places,
-            "the hashing threads run"
-        );
+        let (places, threads) = (hasher.places(), capacity.threads.get());
+        tracing::info!(hash.threads = threads, hash.places = places, "the hashing threads run");
         let service = Service::new(Parts {
             store: world.store,
             claims: world.claims,

@@ -91,6 +91,18 @@ impl HashCost {
         enough.min().unwrap_or(u32::MAX)
     }
 
+    /// How many passes it makes.
+    #[must_use]
+    pub fn passes(self) -> u32 {
+        self.passes
+    }
+
+    /// The same memory, and one pass over it.
+    #[must_use]
+    pub fn single_pass(self) -> Self {
+        Self { passes: 1, ..self }
+    }
+
     /// Work memory for one digest at a time, to be used again and again.
     #[must_use]
     pub fn work_memory(self) -> Box<[Block]> {

@@ -113,7 +113,7 @@ fn for_now(step: Step) -> &'static str {
         }
         Step::Greeting | Step::Hello | Step::StartTls => {
             "the relay is busy, or takes no more connections from this machine for now: wait some minutes; if it goes on, ask whoever \
-             runs it, or lower OTP_SMTP__CONNECTIONS"
+             runs it"
         }
         _ => {
             "the relay refuses for now: it is busy, greylists, or has taken as much as it does from this login or machine: wait, and see \
