@@ -240,6 +240,7 @@ async fn connections_that_linger_make_room_as_idle_ones_do() {
         let refused =
             ask(&mut stream, "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n").await;
         assert!(refused.starts_with("HTTP/1.1 404 "), "{refused}");
+        assert!(is_closed(&mut stream, PATIENCE).await, "half-closed: it lingers");
         lingering.push(stream);
     }
     let begun = Instant::now();
