@@ -626,7 +626,7 @@ mod tests {
             ("OTP_HTTP__LISTEN", "example.com:5000"),
             ("OTP_HTTP__ALLOWED_ORIGINS", "https://a.example,*"),
             ("OTP_HTTP__MAX_CONNECTIONS", "0"),
-            ("OTP_SIMPLE__ACCESS", "OPEN"),
+            ("OTP_SIMPLE__ACCESS", "opened"),
             ("REDIS_PORT", "0"),
             ("REDIS_DB", "-1"),
             ("OTP_SMTP__CONNECTIONS", "1001"),
@@ -657,7 +657,7 @@ mod tests {
             ("OTP_HTTP__PUBLIC_URL", "example.org"),
             ("OTP_HTTP__DOCS", "hidden"),
             ("OTP_LOG__FORMAT", "xml"),
-            ("OTP_DANGEROUS__WEAK_HASH", "yes"),
+            ("OTP_DANGEROUS__WEAK_HASH", "maybe"),
         ] {
             refused(name, &[(name, value)]);
         }
