@@ -85,14 +85,10 @@ impl App {
         let store = store(settings).await.context("the address of Redis");
         let store = Arc::new(store.map_err(AssemblyError::Settings)?);
         let composer = composer(&settings.common).map_err(AssemblyError::Settings)?;
-        let proof_keys = match &settings.secrets.proof_keys {
-            ProofKeys::None => Vec::new(),
-            ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
-        };
         let secrets = Secrets {
             peppers: settings.secrets.peppers.clone(),
             index_key: settings.secrets.index_key.clone(),
-            proof_keys,
+            proof_keys: proof_keys(&settings.common),
         };
         Self::assemble(
             &settings.common,
@@ -271,7 +267,10 @@ impl ThrowAway {
         let secrets = Secrets {
             peppers: peppers.context("one pepper")?,
             index_key: IndexKey::new(random::octets()?),
-            proof_keys: vec![ProofKey::new(name.clone(), random::octets()?)],
+            proof_keys: match proof_keys(common) {
+                keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::octets()?)],
+                keys => keys,
+            },
         };
         let key = api_key::text(&Zeroizing::new(random::octets()?));
         let hash = KeyHash::of(&key).context("a key of our own form")?;
@@ -286,6 +285,14 @@ impl ThrowAway {
             rates: common.key_rates,
         };
         Ok(Self { address, secrets, key, tenant })
+    }
+}
+
+/// The keys that sign proofs, the current one first.
+fn proof_keys(common: &Common) -> Vec<ProofKey> {
+    match &common.proof_keys {
+        ProofKeys::None => Vec::new(),
+        ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Common {
     pub domains: domains::DomainFiles,
     /// Who signs proofs, as their `iss` says it.
     pub issuer: String,
+    /// The keys that sign proofs.
+    pub proof_keys: secrets::ProofKeys,
     /// What codes look like and what a verification may cost.
     pub codes: codes::Codes,
     /// What may be done how often.
@@ -140,6 +142,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let templates = reader.path("mail.templates");
     let domains = domains::read(reader);
     let issuer = mail::read_issuer(reader);
+    let proof_keys = secrets::read_proof_keys(reader);
     let codes = codes::read(reader, dangerous);
     let limits = limits::read(reader, codes.as_ref(), dangerous);
     let usual = tenants::Usual {
@@ -167,6 +170,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         templates: reader::named(templates?),
         domains: domains?,
         issuer: issuer?,
+        proof_keys: proof_keys?,
         codes: codes?,
         limits: limits?,
         weak_limits: dangerous.weak_limits,
@@ -250,7 +254,8 @@ mod tests {
         assert!(smtp.fallbacks.is_empty());
         let smtp::Auth::Password { username, password } = auth else { panic!("a password is the default") };
         assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
-        assert!(matches!(secrets.proof_keys, secrets::ProofKeys::None));
+        assert!(matches!(common.proof_keys, secrets::ProofKeys::None));
+        assert_eq!(secrets.peppers.current().id().as_str(), "k1");
     }
 
     #[test]
@@ -691,7 +696,7 @@ mod tests {
             ("OTP_LIMITS__EXEMPT_NETWORKS", "192.0.2.1, 2001:db8::/32"),
             ("OTP_SECRETS__PROOF_KEYS", &format!("p2:{SECRET},p1:{SECRET}")),
         ];
-        let Settings { common, secrets, .. } = settings(&more);
+        let Settings { common, .. } = settings(&more);
         assert_eq!(common.codes.policy.life.as_secs(), 600);
         let seven = std::num::NonZeroUsize::new(7).unwrap();
         assert_eq!((common.hash.threads.get(), common.hash.queue), (3, HashQueue::Places(seven)));
@@ -704,6 +709,6 @@ mod tests {
             ("https://example.org/otp", http::Docs::Off)
         );
         assert_eq!(common.simple, http::SimpleAccess::Off);
-        assert!(matches!(secrets.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
+        assert!(matches!(common.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
     }
 }

@@ -7,7 +7,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::spec::Tag;
-use crate::domain::proof::{ProofKey, PublicKey};
+use crate::domain::proof::{Point, ProofKey, PublicKey};
 use crate::service::Service;
 
 /// The well-known address of the keys.
@@ -21,21 +21,24 @@ struct KeySet {
     keys: Vec<Key>,
 }
 
-/// An Ed25519 key (RFC 8037 section 2).
+/// An Ed25519 key (RFC 8037 section 2) or a P-256 key (RFC 7518 section 6.2).
 #[derive(Debug, Object)]
 #[oai(rename = "JsonWebKey")]
 struct Key {
-    /// `OKP`
+    /// `OKP` or `EC`
     kty: String,
-    /// `Ed25519`
+    /// `Ed25519` or `P-256`
     crv: String,
-    /// The key itself, as URL-safe base64.
+    /// The key itself, or its first coordinate, as URL-safe base64.
     x: String,
+    /// The second coordinate of a P-256 key.
+    #[oai(skip_serializing_if_is_none)]
+    y: Option<String>,
     /// Its name, as the header of a proof says it.
     kid: String,
     /// `sig`
     r#use: String,
-    /// `EdDSA`
+    /// `EdDSA` or `ES256`: the algorithm that its proofs are signed with.
     alg: String,
 }
 
@@ -62,13 +65,18 @@ impl ProofKeysApi {
 
 impl From<PublicKey> for Key {
     fn from(key: PublicKey) -> Self {
+        let (kty, crv, alg, x, y) = match key.point {
+            Point::Ed25519 { x } => ("OKP", "Ed25519", "EdDSA", x, None),
+            Point::P256 { x, y } => ("EC", "P-256", "ES256", x, Some(y)),
+        };
         Self {
-            kty: "OKP".to_owned(),
-            crv: "Ed25519".to_owned(),
-            x: key.x,
+            kty: kty.to_owned(),
+            crv: crv.to_owned(),
+            x,
+            y,
             kid: key.kid,
             r#use: "sig".to_owned(),
-            alg: "EdDSA".to_owned(),
+            alg: alg.to_owned(),
         }
     }
 }

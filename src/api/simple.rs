@@ -112,7 +112,7 @@ enum VerifyOtpResponse {
     #[oai(status = 200)]
     Verified(
         Json<Message>,
-        /// A signed statement of it (JWT, EdDSA), where the service has proof keys.
+        /// A signed statement of it (JWT, EdDSA or ES256), where the service has proof keys.
         #[oai(header = "OTP-Proof")]
         Option<String>,
     ),

@@ -5,11 +5,12 @@
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
 use crate::domain::api_key::{self, KeyHash};
 use crate::domain::key_name::KeyName;
+use crate::domain::proof::ProofKey;
 use crate::random;
 
 /// Which secret to print.
@@ -34,7 +35,19 @@ pub enum Keygen {
         /// Its name: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "p1", value_parser = name)]
         name: KeyName,
+        /// What it signs with; es256 is for verifiers that do not know EdDSA
+        #[arg(long, value_enum, default_value_t = ProofAlgorithm::Eddsa)]
+        algorithm: ProofAlgorithm,
     },
+}
+
+/// What proofs are signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProofAlgorithm {
+    /// EdDSA over Ed25519 (RFC 8037)
+    Eddsa,
+    /// ECDSA over P-256 with SHA-256 (RFC 7518 section 3.4)
+    Es256,
 }
 
 impl Keygen {
@@ -45,7 +58,10 @@ impl Keygen {
     pub fn run(&self) -> anyhow::Result<Zeroizing<String>> {
         match self {
             Self::IndexKey => secret(),
-            Self::Pepper { name } | Self::ProofKey { name } => named(name.as_str()),
+            Self::Pepper { name } | Self::ProofKey { name, algorithm: ProofAlgorithm::Eddsa } => {
+                named(name.as_str())
+            }
+            Self::ProofKey { name, algorithm: ProofAlgorithm::Es256 } => es256(name),
             Self::ApiKey { label } => api_key(label),
         }
     }
@@ -61,6 +77,13 @@ fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
          hash  {label}:{hash}\n      for OTP_TENANT__KEYS, or keys in [[tenants]]",
         *key
     )))
+}
+
+/// A new P-256 key under a name.
+fn es256(name: &KeyName) -> anyhow::Result<Zeroizing<String>> {
+    let pkcs8 = ProofKey::generate_p256().context("the system has no randomness to give")?;
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*pkcs8));
+    Ok(Zeroizing::new(format!("{}:es256:{}", name.as_str(), *text)))
 }
 
 /// A new secret under a name.
@@ -131,7 +154,14 @@ mod tests {
                 format!("{},{}", keygen("pepper --name k2").unwrap(), keygen("pepper").unwrap()),
             ),
             ("OTP_SECRETS__INDEX_KEY", keygen("index-key").unwrap()),
-            ("OTP_SECRETS__PROOF_KEYS", keygen("proof-key").unwrap()),
+            (
+                "OTP_SECRETS__PROOF_KEYS",
+                format!(
+                    "{},{}",
+                    keygen("proof-key --name e1 --algorithm es256").unwrap(),
+                    keygen("proof-key").unwrap()
+                ),
+            ),
             ("OTP_TENANT__KEYS", {
                 let printed = keygen("api-key").unwrap();
                 let hash = printed.lines().find_map(|line| line.strip_prefix("hash  ")).unwrap();

@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_foreign_name_stands_for_a_setting_and_is_none_itself() {
-        let defaults = super::super::document::flatten(super::super::source::DEFAULTS).unwrap();
+        let defaults = crate::config::document::flatten(crate::config::source::DEFAULTS).unwrap();
         let ours = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
         for (key, foreign) in FOREIGN_NAMES {
             assert!(ours.meaning(Spelling::Document, key).is_some(), "{key}");

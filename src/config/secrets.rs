@@ -1,4 +1,4 @@
-//! The secrets of the deployment: 32 octets each, as unpadded URL-safe base64.
+//! The secrets of the deployment, as unpadded URL-safe base64: 32 octets each, but for proof keys of ES256.
 //!
 //! Must not have defaults, and must not show a secret.
 
@@ -12,7 +12,7 @@ use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::slot::IndexKey;
 
-/// Octets of every secret: peppers, index key and seeds of proof keys.
+/// Octets of peppers, the index key and seeds of proof keys.
 const OCTETS: usize = 32;
 
 /// The secrets.
@@ -22,8 +22,6 @@ pub struct Secrets {
     pub peppers: Peppers,
     /// It hides addresses from the store.
     pub index_key: IndexKey,
-    /// They sign proofs.
-    pub proof_keys: ProofKeys,
 }
 
 /// The keys that sign proofs.
@@ -44,14 +42,13 @@ pub enum ProofKeys {
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Secrets> {
     let peppers = peppers(reader);
     let index_key = index_key(reader);
-    let proof_keys = proof_keys(reader);
-    Some(Secrets { peppers: peppers?, index_key: index_key?, proof_keys: proof_keys? })
+    Some(Secrets { peppers: peppers?, index_key: index_key? })
 }
 
 fn peppers(reader: &mut Reader<'_>) -> Option<Peppers> {
     let what = "the secret under which codes are hashed (`otpd init` writes one)";
     let text = reader.required("secrets.peppers", what)?;
-    let peppers = match named(text) {
+    let peppers = match named(text, seed) {
         Ok(peppers) => peppers,
         Err(what) => return reader.refuse("secrets.peppers", &what),
     };
@@ -70,28 +67,48 @@ fn index_key(reader: &mut Reader<'_>) -> Option<IndexKey> {
     }
 }
 
-fn proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
+/// Reads `secrets.proof_keys`.
+pub(super) fn read_proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
     let text = reader.text("secrets.proof_keys")?;
     if text.is_empty() {
         return Some(ProofKeys::None);
     }
-    let keys = match named(text) {
+    let keys = match named(text, proof_key) {
         Ok(keys) => keys,
         Err(what) => return reader.refuse("secrets.proof_keys", &what),
     };
-    let mut keys = keys.into_iter().map(|(name, seed)| ProofKey::new(name, *seed));
+    let mut keys = keys.into_iter().map(|(_, key)| key);
     match keys.next() {
         Some(current) => Some(ProofKeys::Keys { current, older: keys.collect() }),
         None => reader.refuse("secrets.proof_keys", "has no entry"),
     }
 }
 
-/// A secret with its name.
-type Named = (KeyName, Zeroizing<[u8; OCTETS]>);
+/// The seed of an EdDSA key, or `es256:` and a P-256 key.
+fn proof_key(name: &KeyName, secret: &str) -> Result<ProofKey, &'static str> {
+    match secret.split_once(':') {
+        None => seed(name, secret).map(|seed| ProofKey::new(name.clone(), *seed)),
+        Some(("es256", key)) => {
+            let pkcs8 = URL_SAFE_NO_PAD.decode(key).map(Zeroizing::new);
+            let key = pkcs8.ok().and_then(|pkcs8| ProofKey::es256(name.clone(), &pkcs8));
+            key.ok_or("has no P-256 key: es256: must be followed by its PKCS #8 form in URL-safe base64")
+        }
+        Some(_) => Err("has an algorithm that is not es256: an EdDSA key has none before its secret"),
+    }
+}
 
-/// `NAME:SECRET`, comma separated, each name once. What is wrong is said of the first wrong entry, which is not shown.
-fn named(text: &str) -> Result<Vec<Named>, String> {
-    let mut all: Vec<Named> = Vec::new();
+/// A secret of 32 octets.
+fn seed(_: &KeyName, text: &str) -> Result<Zeroizing<[u8; OCTETS]>, &'static str> {
+    octets(text).ok_or("has a secret that is not 43 characters of URL-safe base64 (32 bytes)")
+}
+
+/// `NAME:SECRET`, comma separated, each name once, with what `parse` makes of a name and a secret. What is wrong is said of
+/// the first wrong entry, which is not shown.
+fn named<T>(
+    text: &str,
+    parse: impl Fn(&KeyName, &str) -> Result<T, &'static str>,
+) -> Result<Vec<(KeyName, T)>, String> {
+    let mut all: Vec<(KeyName, T)> = Vec::new();
     for (number, item) in (1..).zip(entries(text)) {
         let wrong = |what: &str| format!("entry {number} {what}");
         let (name, secret) =
@@ -101,9 +118,8 @@ fn named(text: &str) -> Result<Vec<Named>, String> {
         if all.iter().any(|(other, _)| *other == name) {
             return Err(wrong(&format!("has the name of another, {:?}: give each its own", name.as_str())));
         }
-        let secret = octets(secret)
-            .ok_or_else(|| wrong("has a secret that is not 43 characters of URL-safe base64 (32 bytes)"))?;
-        all.push((name, secret));
+        let value = parse(&name, secret).map_err(wrong)?;
+        all.push((name, value));
     }
     Ok(all)
 }
@@ -118,15 +134,16 @@ fn octets(text: &str) -> Option<Zeroizing<[u8; OCTETS]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::proof::Point;
 
     #[test]
     fn secrets_are_32_octets_with_names_of_their_own() {
         let (a, b) = (URL_SAFE_NO_PAD.encode([1; 32]), URL_SAFE_NO_PAD.encode([2; 32]));
-        let all = named(&format!("k2:{a}, k1:{b}")).unwrap();
+        let all = named(&format!("k2:{a}, k1:{b}"), seed).unwrap();
         let names: Vec<_> = all.iter().map(|(name, secret)| (name.as_str(), secret[0])).collect();
         assert_eq!(names, [("k2", 1), ("k1", 2)]);
         let short = URL_SAFE_NO_PAD.encode([1; 31]);
-        assert_eq!(named(&format!("k1:{a},")).unwrap().len(), 1);
+        assert_eq!(named(&format!("k1:{a},"), seed).unwrap().len(), 1);
         for text in [
             "k1",
             "k1:",
@@ -140,7 +157,25 @@ mod tests {
             &format!("k1:{a}AA"),
             &format!("k1:{}+", &a[..42]),
         ] {
-            assert!(named(text).is_err(), "{text}");
+            assert!(named(text, seed).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_proof_key_is_eddsa_unless_its_entry_says_es256() {
+        let (a, p256) = (URL_SAFE_NO_PAD.encode([1; 32]), ProofKey::generate_p256().unwrap());
+        let p256 = URL_SAFE_NO_PAD.encode(&*p256);
+        let keys = named(&format!("p1:{a},e1:es256:{p256}"), proof_key).unwrap();
+        let points: Vec<_> = keys.into_iter().map(|(_, key)| key.public().unwrap().point).collect();
+        assert!(matches!(points[..], [Point::Ed25519 { .. }, Point::P256 { .. }]));
+        for (text, reason) in [
+            (format!("p1:{p256}"), "entry 1 has a secret that is not 43 characters"),
+            (format!("p1:{a},e1:es256:{a}"), "entry 2 has no P-256 key"),
+            (format!("p1:rs256:{a}"), "entry 1 has an algorithm that is not es256"),
+            (format!("p1:{a},p1:es256:{p256}"), "entry 2 has the name of another, \"p1\""),
+        ] {
+            let said = named(&text, proof_key).err().unwrap();
+            assert!(said.starts_with(reason) && !said.contains(&a) && !said.contains(&p256), "{said}");
         }
     }
 }

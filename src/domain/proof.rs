@@ -1,6 +1,7 @@
 //! Proofs: short-lived signed statements that an address was confirmed, for anyone to check offline.
 //!
-//! Signs JWTs (RFC 7519) with EdDSA over Ed25519 (RFC 8037). Must not decide that anything was confirmed. A
+//! Signs JWTs (RFC 7519) with EdDSA over Ed25519 (RFC 8037) or ES256 over P-256 (RFC 7518 section 3.4), as the key has it.
+//! Must not decide that anything was confirmed. A
 //! proof says that its holder controlled an address; it claims no assurance level (SEC-01).
 
 use std::fmt;
@@ -12,7 +13,10 @@ use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result as JwtResult};
 use jsonwebtoken::signature::{Error as SignatureError, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey,
+};
 use serde::Serialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -24,11 +28,23 @@ pub const PROOF_SEED_OCTETS: usize = 32;
 /// How long a proof is good for.
 pub const PROOF_LIFE: Duration = Duration::from_mins(5);
 
+/// How an address is confirmed, as a proof says it.
+pub const METHOD: &str = "mail_code";
+
 /// A named signing key.
 #[derive(Clone)]
 pub struct ProofKey {
     kid: KeyName,
-    seed: Zeroizing<[u8; PROOF_SEED_OCTETS]>,
+    private: PrivateKey,
+}
+
+/// The half of a key that nobody else may have.
+#[derive(Clone)]
+enum PrivateKey {
+    /// The seed of an Ed25519 key.
+    Ed25519(Zeroizing<[u8; PROOF_SEED_OCTETS]>),
+    /// A P-256 key as PKCS #8 (RFC 5958).
+    P256(Zeroizing<Vec<u8>>),
 }
 
 /// The half of a key that anyone may have.
@@ -36,11 +52,28 @@ pub struct ProofKey {
 pub struct PublicKey {
     /// Its name.
     pub kid: String,
-    /// The point, as unpadded URL-safe base64 (RFC 8037 section 2).
-    pub x: String,
+    /// The point.
+    pub point: Point,
 }
 
-/// What a proof says (RFC 7519 section 4.1, and `purpose`).
+/// A public key's coordinates, as unpadded URL-safe base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Point {
+    /// On Ed25519 (RFC 8037 section 2).
+    Ed25519 {
+        /// The encoded point.
+        x: String,
+    },
+    /// On P-256 (RFC 7518 section 6.2.1).
+    P256 {
+        /// The first coordinate.
+        x: String,
+        /// The second coordinate.
+        y: String,
+    },
+}
+
+/// What a proof says (RFC 7519 section 4.1, and `purpose` and `method`).
 #[derive(Serialize)]
 pub struct Claims<'a> {
     /// Who confirmed the address.
@@ -51,6 +84,8 @@ pub struct Claims<'a> {
     pub sub: &'a str,
     /// What it was confirmed for.
     pub purpose: &'a str,
+    /// How it was confirmed: [`METHOD`].
+    pub method: &'a str,
     /// A name of its own, by which a replay can be told.
     pub jti: &'a str,
     /// When it was confirmed, in seconds since the Unix epoch.
@@ -68,15 +103,41 @@ impl ProofKey {
     /// Names a seed.
     #[must_use]
     pub fn new(kid: KeyName, seed: [u8; PROOF_SEED_OCTETS]) -> Self {
-        Self { kid, seed: Zeroizing::new(seed) }
+        Self { kid, private: PrivateKey::Ed25519(Zeroizing::new(seed)) }
     }
 
-    /// The public half; `None` where the key is unusable.
+    /// Names a P-256 key in PKCS #8 form (RFC 5958), which must hold the public half too; `None` if it is no such key.
+    #[must_use]
+    pub fn es256(kid: KeyName, pkcs8: &[u8]) -> Option<Self> {
+        p256_pair(pkcs8)?;
+        Some(Self { kid, private: PrivateKey::P256(Zeroizing::new(pkcs8.to_vec())) })
+    }
+
+    /// A new P-256 key in PKCS #8 form; `None` if the system has no randomness to give.
+    #[must_use]
+    pub fn generate_p256() -> Option<Zeroizing<Vec<u8>>> {
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
+        Some(Zeroizing::new(pkcs8.as_ref().to_vec()))
+    }
+
+    /// The public half; `None` if the key is unusable.
     #[must_use]
     pub fn public(&self) -> Option<PublicKey> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(self.seed.as_slice()).ok()?;
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
-        Some(PublicKey { kid: self.kid.as_str().to_owned(), x })
+        let encode = |octets: &[u8]| URL_SAFE_NO_PAD.encode(octets);
+        let point = match &self.private {
+            PrivateKey::Ed25519(seed) => {
+                let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).ok()?;
+                Point::Ed25519 { x: encode(pair.public_key().as_ref()) }
+            }
+            PrivateKey::P256(pkcs8) => {
+                // Uncompressed (SEC 1 section 2.3.3): a 4, then both coordinates.
+                let pair = p256_pair(pkcs8)?;
+                let (x, y) = pair.public_key().as_ref().strip_prefix(&[4])?.split_at_checked(32)?;
+                Point::P256 { x: encode(x), y: encode(y) }
+            }
+        };
+        Some(PublicKey { kid: self.kid.as_str().to_owned(), point })
     }
 
     /// Signs the claims: a compact JWT of type `otp-proof+jwt`.
@@ -86,10 +147,13 @@ impl ProofKey {
     pub fn sign(&self, claims: &Claims<'_>) -> Result<String, SigningError> {
         // Refused only where it was installed before, which is as good.
         let _ = RING.install_default();
-        let mut header = Header::new(Algorithm::EdDSA);
+        let (algorithm, key) = match &self.private {
+            PrivateKey::Ed25519(seed) => (Algorithm::EdDSA, EncodingKey::from_ed_der(seed.as_slice())),
+            PrivateKey::P256(pkcs8) => (Algorithm::ES256, EncodingKey::from_ec_der(pkcs8)),
+        };
+        let mut header = Header::new(algorithm);
         header.typ = Some("otp-proof+jwt".to_owned());
         header.kid = Some(self.kid.as_str().to_owned());
-        let key = EncodingKey::from_ed_der(self.seed.as_slice());
         jsonwebtoken::encode(&header, claims, &key).map_err(SigningError)
     }
 }
@@ -100,25 +164,36 @@ impl fmt::Debug for ProofKey {
     }
 }
 
+fn p256_pair(pkcs8: &[u8]) -> Option<EcdsaKeyPair> {
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new()).ok()
+}
+
 /// jsonwebtoken on `ring`, which TLS brings along; the crate's own choices would add a second library. Here the
 /// "DER" of a private key is the bare seed, and that of a public key the bare point.
 static RING: CryptoProvider = CryptoProvider {
-    signer_factory: ed25519_signer,
+    signer_factory: signer,
     verifier_factory: ed25519_verifier,
     key_utils: KeyUtils::new_unimplemented(),
 };
 
 struct Ed25519Signer(Ed25519KeyPair);
 
+struct P256Signer(EcdsaKeyPair);
+
 struct Ed25519Verifier(Vec<u8>);
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is the crate's")]
-fn ed25519_signer(algorithm: &Algorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
-    if *algorithm != Algorithm::EdDSA {
-        return Err(ErrorKind::InvalidAlgorithm.into());
+fn signer(algorithm: &Algorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
+    match algorithm {
+        Algorithm::EdDSA => {
+            let pair = Ed25519KeyPair::from_seed_unchecked(key.as_bytes());
+            Ok(Box::new(Ed25519Signer(pair.map_err(|_| ErrorKind::InvalidEddsaKey)?)))
+        }
+        Algorithm::ES256 => {
+            Ok(Box::new(P256Signer(p256_pair(key.as_bytes()).ok_or(ErrorKind::InvalidEcdsaKey)?)))
+        }
+        _ => Err(ErrorKind::InvalidAlgorithm.into()),
     }
-    let pair = Ed25519KeyPair::from_seed_unchecked(key.as_bytes()).map_err(|_| ErrorKind::InvalidEddsaKey)?;
-    Ok(Box::new(Ed25519Signer(pair)))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is the crate's")]
@@ -138,6 +213,19 @@ impl Signer<Vec<u8>> for Ed25519Signer {
 impl JwtSigner for Ed25519Signer {
     fn algorithm(&self) -> Algorithm {
         Algorithm::EdDSA
+    }
+}
+
+impl Signer<Vec<u8>> for P256Signer {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
+        let signature = self.0.sign(&SystemRandom::new(), message).map_err(|_| SignatureError::new())?;
+        Ok(signature.as_ref().to_vec())
+    }
+}
+
+impl JwtSigner for P256Signer {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::ES256
     }
 }
 
@@ -164,22 +252,61 @@ mod tests {
         // RFC 8037 appendix A.2: the seed and the point of its example key.
         let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
         let key = ProofKey::new(KeyName::parse("p1").unwrap(), seed.try_into().unwrap()).public().unwrap();
-        assert_eq!(key.x, "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo".to_owned();
+        assert_eq!(key.point, Point::Ed25519 { x });
+    }
+
+    fn claims() -> Claims<'static> {
+        Claims {
+            iss: "otpd",
+            aud: "simple",
+            sub: "a@example.com",
+            purpose: "simple",
+            method: METHOD,
+            jti: "1",
+            iat: 1,
+            exp: 301,
+        }
+    }
+
+    #[test]
+    fn an_es256_proof_is_verified_by_the_published_point() {
+        let pkcs8 = ProofKey::generate_p256().unwrap();
+        let key = ProofKey::es256(KeyName::parse("e1").unwrap(), &pkcs8).unwrap();
+        let Point::P256 { x, y } = key.public().unwrap().point else { panic!("a P-256 key") };
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
+        let point = [vec![4], decode(&x), decode(&y)].concat();
+        assert_eq!(point.len(), 65);
+        let token = key.sign(&claims()).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let public = UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_FIXED, point);
+        public.verify(signed.as_bytes(), &decode(signature)).unwrap();
+        public.verify(&signed.as_bytes()[1..], &decode(signature)).unwrap_err();
+        let header: serde_json::Value =
+            serde_json::from_slice(&decode(signed.split_once('.').unwrap().0)).unwrap();
+        assert_eq!(header, serde_json::json!({ "typ": "otp-proof+jwt", "alg": "ES256", "kid": "e1" }));
+        let shown = format!("{key:?}");
+        assert_eq!(shown, "ProofKey { kid: KeyName(\"e1\"), .. }");
+    }
+
+    #[test]
+    fn what_is_no_p256_key_is_refused() {
+        let pkcs8 = ProofKey::generate_p256().unwrap();
+        let name = || KeyName::parse("e1").unwrap();
+        assert!(ProofKey::es256(name(), &pkcs8[1..]).is_none());
+        assert!(ProofKey::es256(name(), &[7; PROOF_SEED_OCTETS]).is_none());
+        // The public half is another key's.
+        let mut mixed = pkcs8.to_vec();
+        let other = ProofKey::generate_p256().unwrap();
+        let at = mixed.len() - 65;
+        mixed[at..].copy_from_slice(&other[at..]);
+        assert!(ProofKey::es256(name(), &mixed).is_none());
     }
 
     #[test]
     fn a_proof_is_signed_by_its_key_and_says_what_was_claimed() {
         let key = ProofKey::new(KeyName::parse("p1").unwrap(), [7; PROOF_SEED_OCTETS]);
-        let claims = Claims {
-            iss: "otpd",
-            aud: "simple",
-            sub: "a@example.com",
-            purpose: "simple",
-            jti: "1",
-            iat: 1,
-            exp: 301,
-        };
-        let token = key.sign(&claims).unwrap();
+        let token = key.sign(&claims()).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let public = Ed25519KeyPair::from_seed_unchecked(&[7; PROOF_SEED_OCTETS]).unwrap();
         let public = UnparsedPublicKey::new(&ED25519, public.public_key().as_ref().to_vec());
@@ -192,8 +319,8 @@ mod tests {
             .collect();
         assert_eq!(parts[0], serde_json::json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p1" }));
         let said = serde_json::json!({
-            "iss": "otpd", "aud": "simple", "sub": "a@example.com", "purpose": "simple", "jti": "1",
-            "iat": 1, "exp": 301,
+            "iss": "otpd", "aud": "simple", "sub": "a@example.com", "purpose": "simple", "method": "mail_code",
+            "jti": "1", "iat": 1, "exp": 301,
         });
         assert_eq!(parts[1], said);
     }

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::proof::{Claims, PROOF_LIFE, SigningError};
+use crate::domain::proof::{Claims, METHOD, PROOF_LIFE, SigningError};
 use crate::domain::tenant::Tenant;
 use crate::domain::verification::Millis;
 use crate::domain::verification_id::VerificationId;
@@ -21,7 +21,7 @@ pub(super) struct Proven<'a> {
     pub at: Millis,
 }
 
-/// Signs a proof. The same words, to the octet, for the same confirmation under the same key.
+/// Signs a proof. It says the same for the same confirmation; an ES256 signature differs each time.
 pub(super) fn prove(parts: &Parts, proven: &Proven<'_>) -> Result<Option<String>, SigningError> {
     let Some(key) = parts.secrets.proof_keys.first() else { return Ok(None) };
     let iat = proven.at / 1000;
@@ -30,6 +30,7 @@ pub(super) fn prove(parts: &Parts, proven: &Proven<'_>) -> Result<Option<String>
         aud: proven.audience.name(),
         sub: proven.address.as_str(),
         purpose: proven.purpose,
+        method: METHOD,
         jti: &proven.id.to_string(),
         iat,
         exp: iat + PROOF_LIFE.as_secs(),

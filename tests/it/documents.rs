@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// The names of the settings that are not called `OTP_<SECTION>__<KEY>`.
-const SEEDS_NAMES: [(&str, &str); 8] = [
+const SEEDS_NAMES: [(&str, &str); 11] = [
     ("smtp.server", "SMTP_SERVER"),
     ("smtp.port", "SMTP_PORT"),
     ("smtp.sender", "EMAIL_SENDER"),
@@ -13,6 +13,9 @@ const SEEDS_NAMES: [(&str, &str); 8] = [
     ("redis.host", "REDIS_HOST"),
     ("redis.port", "REDIS_PORT"),
     ("redis.db", "REDIS_DB"),
+    ("redis.username", "REDIS_USERNAME"),
+    ("redis.password", "REDIS_PASSWORD"),
+    ("redis.tls", "REDIS_TLS"),
 ];
 
 fn read(path: &str) -> String {

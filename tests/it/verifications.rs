@@ -2,8 +2,9 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use otpd::domain::proof::ProofKey;
 use reqwest::Method;
-use ring::signature::{ED25519, UnparsedPublicKey};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use crate::support::app::{Process, TestApp};
@@ -30,8 +31,20 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
     let (header, claims) = signed.split_once('.').expect("two parts");
     let (header, claims) = (part(header), part(claims));
     let key = keys["keys"].as_array().expect("keys").iter().find(|key| key["kid"] == header["kid"]);
-    let point = decode(key.expect("the key is published")["x"].as_str().expect("a point"));
-    let verified = UnparsedPublicKey::new(&ED25519, point).verify(signed.as_bytes(), &decode(signature));
+    let key = key.expect("the key is published");
+    assert_eq!(key["alg"], header["alg"]);
+    let coordinate = |name: &str| decode(key[name].as_str().expect("a coordinate"));
+    let verified = match header["alg"].as_str() {
+        Some("EdDSA") => {
+            UnparsedPublicKey::new(&ED25519, coordinate("x")).verify(signed.as_bytes(), &decode(signature))
+        }
+        Some("ES256") => {
+            let point = [vec![4], coordinate("x"), coordinate("y")].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+                .verify(signed.as_bytes(), &decode(signature))
+        }
+        other => panic!("{other:?} is no algorithm of proofs"),
+    };
     verified.expect("a good signature");
     (header, claims)
 }
@@ -70,8 +83,8 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p2" }));
     let iat = claims["iat"].as_u64().expect("a time");
     let expected = json!({
-        "iss": "otpd", "aud": "default", "sub": "Recipient@example.com", "purpose": "login", "jti": id,
-        "iat": iat, "exp": iat + 300,
+        "iss": "otpd", "aud": "default", "sub": "Recipient@example.com", "purpose": "login",
+        "method": "mail_code", "jti": id, "iat": iat, "exp": iat + 300,
     });
     assert_eq!(claims, expected);
 
@@ -84,6 +97,27 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     assert_eq!(shown.json()["proof"], approved["proof"]);
     assert_eq!(shown.json()["attempts_remaining"], 0);
     assert!(shown.json().get("resend_at").is_none());
+}
+
+#[tokio::test]
+async fn keys_of_both_algorithms_are_published_and_the_first_signs() {
+    let eddsa = format!("p1:{}", BASE64_URL_SAFE_NO_PAD.encode([1; 32]));
+    let es256 = BASE64_URL_SAFE_NO_PAD.encode(&*ProofKey::generate_p256().expect("a key"));
+    let es256 = format!("e1:es256:{es256}");
+    for (keys, algorithm, kid) in
+        [(format!("{es256},{eddsa}"), "ES256", "e1"), (format!("{eddsa},{es256}"), "EdDSA", "p1")]
+    {
+        let app = TestApp::builder().keyed().set("OTP_SECRETS__PROOF_KEYS", &keys).spawn().await;
+        let caller = app.caller(1);
+        let id = caller.start(EMAIL).await;
+        let approved = caller.check(&id, &app.smtp.last_code_to(EMAIL)).await.json();
+        let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+        assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": algorithm, "kid": kid }));
+        assert_eq!(claims["method"], "mail_code");
+        let published = app.get("/.well-known/jwks.json").await.json();
+        assert_eq!(published["keys"].as_array().map(Vec::len), Some(2));
+        assert!(!published.to_string().contains("\"d\""), "public halves only");
+    }
 }
 
 #[tokio::test]

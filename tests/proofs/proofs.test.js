@@ -10,7 +10,8 @@ import { after, before, test } from "node:test";
 
 import { SignJWT, decodeJwt, decodeProtectedHeader, errors, exportJWK, exportSPKI, generateKeyPair, importJWK } from "jose";
 
-const { OTPD_ORIGIN: origin, OTPD_API_KEY: apiKey } = process.env;
+const { OTPD_ORIGIN: origin, OTPD_API_KEY: apiKey, OTPD_PROOF_ALGORITHM: alg } = process.env;
+const otherAlg = { EdDSA: "ES256", ES256: "EdDSA" }[alg];
 const address = "Node.Proof+x@example.com";
 const document = await readFile(new URL("../../docs/proofs.md", import.meta.url), "utf8");
 
@@ -47,17 +48,18 @@ async function call(path, body) {
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
 const signed = (claims, key, kid, header = {}) =>
-  new SignJWT(claims).setProtectedHeader({ alg: "EdDSA", typ: "otp-proof+jwt", kid, ...header }).sign(key);
+  new SignJWT(claims).setProtectedHeader({ alg, typ: "otp-proof+jwt", kid, ...header }).sign(key);
 
 test("a proof says what was confirmed", async () => {
   const claims = await verified(proof, "signup");
   const { iat } = claims;
   assert(Math.abs(Date.now() / 1000 - iat) < 60);
-  const expected = { iss: "otpd", aud: "dev", sub: address, purpose: "signup", jti: confirmed.id, iat, exp: iat + 300 };
+  const said = { purpose: "signup", method: "mail_code", jti: confirmed.id, iat, exp: iat + 300 };
+  const expected = { iss: "otpd", aud: "dev", sub: address, ...said };
   assert.deepEqual({ ...claims }, expected);
   const { keys } = await call("/.well-known/jwks.json");
   assert.equal(keys.length, 1);
-  assert.deepEqual({ ...decodeProtectedHeader(proof) }, { typ: "otp-proof+jwt", alg: "EdDSA", kid: keys[0].kid });
+  assert.deepEqual({ ...decodeProtectedHeader(proof) }, { typ: "otp-proof+jwt", alg, kid: keys[0].kid });
 });
 
 test("another purpose is refused", () => assert.rejects(verified(proof, "password"), /purpose/));
@@ -69,9 +71,16 @@ test("a changed claim is refused", async () => {
 });
 
 test("a foreign key under the same kid is refused", async () => {
-  const { privateKey } = await generateKeyPair("EdDSA");
+  const { privateKey } = await generateKeyPair(alg);
   const foreign = await signed(decodeJwt(proof), privateKey, decodeProtectedHeader(proof).kid);
   await assert.rejects(verified(foreign, "signup"), errors.JWSSignatureVerificationFailed);
+});
+
+test("another algorithm under the same kid is refused", async () => {
+  const { privateKey } = await generateKeyPair(otherAlg);
+  const { kid } = decodeProtectedHeader(proof);
+  const foreign = await signed(decodeJwt(proof), privateKey, kid, { alg: otherAlg });
+  await assert.rejects(verified(foreign, "signup"), errors.JWKSNoMatchingKey);
 });
 
 test("an unsigned proof is refused", async () => {
@@ -84,7 +93,7 @@ test("an unsigned proof is refused", async () => {
 
 test("a proof keyed with the public key is refused", async () => {
   const { keys } = await call("/.well-known/jwks.json");
-  const pem = await exportSPKI(await importJWK(keys[0], "EdDSA", { extractable: true }));
+  const pem = await exportSPKI(await importJWK(keys[0], alg, { extractable: true }));
   const message = `${part({ ...decodeProtectedHeader(proof), alg: "HS256" })}.${part(decodeJwt(proof))}`;
   for (const secret of [Buffer.from(keys[0].x, "base64url"), pem, keys[0].x, JSON.stringify(keys[0])]) {
     const mac = createHmac("sha256", secret).update(message).digest("base64url");
@@ -93,8 +102,8 @@ test("a proof keyed with the public key is refused", async () => {
 });
 
 test("what a known key signed is refused for", async (context) => {
-  const { privateKey, publicKey } = await generateKeyPair("EdDSA", { extractable: true });
-  const keys = [{ ...(await exportJWK(publicKey)), kid: "t1", use: "sig", alg: "EdDSA" }];
+  const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true });
+  const keys = [{ ...(await exportJWK(publicKey)), kid: "t1", use: "sig", alg }];
   const server = createServer((_, answer) => answer.end(JSON.stringify({ keys })));
   await once(server.listen(0, "127.0.0.1"), "listening");
   context.after(() => server.close());

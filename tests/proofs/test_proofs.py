@@ -18,12 +18,19 @@ import urllib.request
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ORIGIN = os.environ["OTPD_ORIGIN"]
 DOCUMENT = pathlib.Path(__file__).parents[2] / "docs/proofs.md"
 HEADERS = {"Authorization": f"Bearer {os.environ['OTPD_API_KEY']}", "Content-Type": "application/json"}
 ADDRESS = "Python.Proof+x@example.com"
+ALGORITHM = os.environ["OTPD_PROOF_ALGORITHM"]
+OTHER_ALGORITHM = {"EdDSA": "ES256", "ES256": "EdDSA"}[ALGORITHM]
+
+
+def new_key(algorithm=ALGORITHM):
+    return Ed25519PrivateKey.generate() if algorithm == "EdDSA" else ec.generate_private_key(ec.SECP256R1())
 
 
 def verifier(origin):
@@ -73,8 +80,8 @@ def claims_of(proof):
     return jwt.decode(proof, options={"verify_signature": False})
 
 
-def signed(claims, key, kid, **header):
-    return jwt.encode(claims, key, "EdDSA", headers={"kid": kid, "typ": "otp-proof+jwt", **header})
+def signed(claims, key, kid, algorithm=ALGORITHM, **header):
+    return jwt.encode(claims, key, algorithm, headers={"kid": kid, "typ": "otp-proof+jwt", **header})
 
 
 def test_a_proof_says_what_was_confirmed(confirmed, proof, verified):
@@ -86,17 +93,23 @@ def test_a_proof_says_what_was_confirmed(confirmed, proof, verified):
         "aud": "dev",
         "sub": ADDRESS,
         "purpose": "signup",
+        "method": "mail_code",
         "jti": confirmed["id"],
         "iat": issued,
         "exp": issued + 300,
     }
     [key] = call("/.well-known/jwks.json")["keys"]
-    assert jwt.get_unverified_header(proof) == {"typ": "otp-proof+jwt", "alg": "EdDSA", "kid": key["kid"]}
-    assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}, "and no private half"
+    assert jwt.get_unverified_header(proof) == {"typ": "otp-proof+jwt", "alg": ALGORITHM, "kid": key["kid"]}
+    assert key["alg"] == ALGORITHM
+    coordinates = {"x", "y"} if ALGORITHM == "ES256" else {"x"}
+    assert set(key) == {"kty", "crv", "kid", "use", "alg"} | coordinates, "and no private half"
 
 
-def test_a_proof_is_the_same_when_it_is_shown_again(confirmed, proof):
-    assert call(f"/v1/verifications/{confirmed['id']}")["proof"] == proof
+def test_a_proof_says_the_same_when_it_is_shown_again(confirmed, proof, verified):
+    shown = call(f"/v1/verifications/{confirmed['id']}")["proof"]
+    assert verified(shown, "signup") == verified(proof, "signup")
+    # An ECDSA signature has a random part.
+    assert (shown == proof) == (ALGORITHM == "EdDSA")
 
 
 def test_a_proof_of_the_simple_endpoints_is_for_no_tenant(verified):
@@ -127,7 +140,14 @@ def test_a_changed_claim_is_refused(proof, verified):
 def test_a_foreign_key_under_the_same_kid_is_refused(proof, verified):
     kid = jwt.get_unverified_header(proof)["kid"]
     with pytest.raises(jwt.InvalidSignatureError):
-        verified(signed(claims_of(proof), Ed25519PrivateKey.generate(), kid), "signup")
+        verified(signed(claims_of(proof), new_key(), kid), "signup")
+
+
+def test_another_algorithm_under_the_same_kid_is_refused(proof, verified):
+    kid = jwt.get_unverified_header(proof)["kid"]
+    foreign = signed(claims_of(proof), new_key(OTHER_ALGORITHM), kid, OTHER_ALGORITHM)
+    with pytest.raises(jwt.InvalidTokenError):
+        verified(foreign, "signup")
 
 
 def test_an_unsigned_proof_is_refused(proof, verified):
@@ -144,7 +164,10 @@ def test_a_proof_keyed_with_the_public_key_is_refused(proof, verified):
     header = jwt.get_unverified_header(proof) | {"alg": "HS256"}
     message = f"{part(header)}.{part(claims_of(proof))}"
     hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-    for secret in (public.public_bytes_raw(), pem, key["x"].encode(), json.dumps(key).encode()):
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    point = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    octets = public.public_bytes(*(raw if ALGORITHM == "EdDSA" else point))
+    for secret in (octets, pem, key["x"].encode(), json.dumps(key).encode()):
         with pytest.raises(jwt.InvalidAlgorithmError):
             verified(f"{message}.{part(hmac.sign(message.encode(), secret))}", "signup")
 
@@ -152,9 +175,10 @@ def test_a_proof_keyed_with_the_public_key_is_refused(proof, verified):
 @contextlib.contextmanager
 def another_issuer():
     """A server with a key of its own; gives the key, its name and the verifier of what it signs."""
-    key = Ed25519PrivateKey.generate()
-    public = {"kty": "OKP", "crv": "Ed25519", "x": part(key.public_key().public_bytes_raw())}
-    document = json.dumps({"keys": [public | {"kid": "t1", "use": "sig", "alg": "EdDSA"}]}).encode()
+    key = new_key()
+    public = jwt.get_algorithm_by_name(ALGORITHM).to_jwk(key.public_key(), as_dict=True)
+    public = {name: value for name, value in public.items() if name in ("kty", "crv", "x", "y")}
+    document = json.dumps({"keys": [public | {"kid": "t1", "use": "sig", "alg": ALGORITHM}]}).encode()
 
     class Keys(http.server.BaseHTTPRequestHandler):
         def do_GET(self):

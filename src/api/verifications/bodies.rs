@@ -69,7 +69,7 @@ pub struct Approval {
     pub id: String,
     /// `approved`.
     pub status: VerificationStatus,
-    /// A signed statement of it (JWT, EdDSA), where the service has proof keys.
+    /// A signed statement of it (JWT, EdDSA or ES256), where the service has proof keys.
     #[oai(skip_serializing_if_is_none)]
     pub proof: Option<String>,
 }
