@@ -3,6 +3,7 @@
 //! Must not hold a rule: it chooses the parts and puts them together.
 
 mod mails;
+mod throw_away;
 
 use std::future::Future;
 use std::slice;
@@ -22,21 +23,18 @@ use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
 use crate::config::secrets::ProofKeys;
 use crate::config::{Common, Settings, http, limits, tenants};
-use crate::domain::api_key::{self, KeyHash};
 use crate::domain::email_address::EmailAddress;
-use crate::domain::key_name::KeyName;
-use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::recipients::Recipients;
 use crate::domain::sender::Sender;
-use crate::domain::slot::IndexKey;
 use crate::domain::tenant::{Account, Tenant};
 use crate::ports::{Claims, Clock, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
-use crate::{api, random, server};
+use crate::{api, server};
 
 pub use self::mails::{composer, mailer, recipients};
+use self::throw_away::ThrowAway;
 
 /// A service that is put together and waits for connections to serve.
 pub struct App {
@@ -249,44 +247,6 @@ impl Replaceable {
 
 /// What `otpd dev` calls its tenant and its keys.
 const DEV: &str = "dev";
-
-/// What `otpd dev` makes for itself at each start.
-struct ThrowAway {
-    address: EmailAddress,
-    secrets: Secrets,
-    /// The key of the tenant.
-    key: Zeroizing<String>,
-    tenant: tenants::Tenant,
-}
-
-impl ThrowAway {
-    fn make(common: &Common) -> anyhow::Result<Self> {
-        let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
-        let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
-        let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
-        let secrets = Secrets {
-            peppers: peppers.context("one pepper")?,
-            index_key: IndexKey::new(random::octets()?),
-            proof_keys: match proof_keys(common) {
-                keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::octets()?)],
-                keys => keys,
-            },
-        };
-        let key = api_key::text(&Zeroizing::new(random::octets()?));
-        let hash = KeyHash::of(&key).context("a key of our own form")?;
-        let tenant = tenants::Tenant {
-            name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
-            brand: common.brand.clone(),
-            locale: common.locale.clone(),
-            sender: None,
-            keys: vec![(name, hash)],
-            purposes: Purposes::Any,
-            limits: common.limits.clone(),
-            rates: common.key_rates,
-        };
-        Ok(Self { address, secrets, key, tenant })
-    }
-}
 
 /// The keys that sign proofs, the current one first.
 fn proof_keys(common: &Common) -> Vec<ProofKey> {

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod log;
 pub mod mail;
 mod names;
+mod quotes;
 mod reader;
 pub mod redis;
 pub mod secrets;

@@ -5,8 +5,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -16,9 +14,10 @@ use super::dotenv;
 use super::fault::{Fault, Faults};
 use super::limits;
 use super::names::{self, Names, Spelling};
+use super::quotes;
 use super::tenants;
 use super::texts::{DOTENV, Texts};
-use super::value::{Place, ReadFile, Value};
+use super::value::{Place, ReadFile, Value, secret_file};
 
 /// Every setting and its default; a key that is not in it is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
@@ -33,9 +32,6 @@ pub struct Sources {
     foreign: Vec<(String, &'static str)>,
     defaults: BTreeMap<String, String>,
 }
-
-/// Octets that are too many for a secret.
-const MOST_OF_A_SECRET: u64 = 64 * 1024;
 
 /// A name and its text, or why there is none.
 type Pair = (String, Result<String, String>);
@@ -78,7 +74,7 @@ impl Sources {
         let mut pairs: Vec<Pair> =
             texts.environment.into_iter().map(|(name, value)| (name, utf8(value))).collect();
         pairs.sort();
-        let pairs = pairs.into_iter().map(|(name, text)| unquoted(&names, name, text)).collect();
+        let pairs = pairs.into_iter().map(|(name, text)| quotes::without(&names, name, text)).collect();
         sources.add_variables(&names, &Place::Environment, pairs, read_file);
         sources.warn_of_foreign_names();
         Ok(sources)
@@ -237,14 +233,14 @@ impl Sources {
     /// A line for `place` that sets the setting to an example.
     fn line(&self, place: &Place, name: &str, key: &str, is_path: bool) -> String {
         let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
-        line_of(place, name, example)
+        place.line(name, example)
     }
 
     /// The line that gives the setting this value, where it is set now.
     pub(super) fn line_with(&self, key: &str, value: &str) -> String {
         match self.values.get(key).filter(|value| value.place != Place::Defaults) {
-            Some(current) => line_of(&current.place, &current.name, value),
-            None => line_of(&Place::Environment, &names::usual_name(key), value),
+            Some(current) => current.place.line(&current.name, value),
+            None => Place::Environment.line(&names::usual_name(key), value),
         }
     }
 
@@ -254,22 +250,6 @@ impl Sources {
             None => key,
         };
         names::example(key).or_else(|| self.defaults.get(key).map(String::as_str)).unwrap_or_default()
-    }
-}
-
-/// A line for `place` that gives the setting of that name a value.
-fn line_of(place: &Place, name: &str, value: &str) -> String {
-    let is_bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
-    let quote = if is_bare { "" } else { "\"" };
-    match (place.spelling(), name.split_once('.')) {
-        (Spelling::Document, Some(("tenants", of_one))) => {
-            let (number, key) = of_one.split_once('.').unwrap_or(("", of_one));
-            format!("{key} = {quote}{value}{quote}  # in [[tenants]] number {number}")
-        }
-        (Spelling::Document, Some((section, key))) => {
-            format!("{key} = {quote}{value}{quote}  # in [{section}]")
-        }
-        _ => format!("{name}={value}"),
     }
 }
 
@@ -298,39 +278,6 @@ pub fn broken_lines(dotenv: &str) -> Vec<usize> {
     dotenv::parse(dotenv).broken_lines
 }
 
-/// The content of a file with a secret. One that does not end is none.
-fn secret_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MOST_OF_A_SECRET).read_to_string(&mut text)?;
-    if text.len() as u64 == MOST_OF_A_SECRET {
-        return Err(io::Error::other("it is too long for a secret"));
-    }
-    Ok(text)
-}
-
-/// A value that stands in quotes as a whole, as `docker --env-file` keeps them, without the quotes. A password may begin
-/// and end in them, so it is refused: it could be either.
-fn unquoted(names: &Names, name: String, text: Result<String, String>) -> Pair {
-    let Some(meaning) = names.meaning(Spelling::Environment, &name) else { return (name, text) };
-    let text = text.and_then(|text| match inside_of_quotes(&text) {
-        None => Ok(text),
-        Some(_) if meaning.key.ends_with(".password") && !meaning.is_path => {
-            let file = names::usual_name(&meaning.key);
-            Err(format!(
-                "stands in quotes, which a shell or .env takes off and docker --env-file does not: write it without them, or, \
-                 if they are part of it, into a file that {file}_FILE names"
-            ))
-        }
-        Some(inside) => Ok(inside.to_owned()),
-    });
-    (name, text)
-}
-
-fn inside_of_quotes(text: &str) -> Option<&str> {
-    let text = text.trim();
-    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
-}
-
 fn utf8(value: OsString) -> Result<String, String> {
     value.into_string().map_err(|_| "must be UTF-8".to_owned())
 }
@@ -346,6 +293,8 @@ fn not_toml(place: &Place, NotToml(why): NotToml) -> Faults {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn no_files(_: &Path) -> io::Result<String> {

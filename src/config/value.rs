@@ -3,13 +3,17 @@
 //! Must not know what the setting means; must not show its text.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::names::Spelling;
 use super::texts::DOTENV;
+
+/// A secret has fewer bytes than this.
+const SECRET_MAX: u64 = 64 * 1024;
 
 /// One setting as text.
 pub(super) struct Value {
@@ -62,6 +66,22 @@ impl Place {
             Self::DotEnv | Self::Environment => Spelling::Environment,
         }
     }
+
+    /// A line for this place that gives the setting of that name a value.
+    pub fn line(&self, name: &str, value: &str) -> String {
+        let is_bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
+        let quote = if is_bare { "" } else { "\"" };
+        match (self.spelling(), name.split_once('.')) {
+            (Spelling::Document, Some(("tenants", of_one))) => {
+                let (number, key) = of_one.split_once('.').unwrap_or(("", of_one));
+                format!("{key} = {quote}{value}{quote}  # in [[tenants]] number {number}")
+            }
+            (Spelling::Document, Some((section, key))) => {
+                format!("{key} = {quote}{value}{quote}  # in [{section}]")
+            }
+            _ => format!("{name}={value}"),
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -73,6 +93,16 @@ impl fmt::Display for Place {
             Self::Environment => f.write_str("the environment"),
         }
     }
+}
+
+/// The content of a file with a secret. One that does not end is refused.
+pub(super) fn secret_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(SECRET_MAX).read_to_string(&mut text)?;
+    if text.len() as u64 == SECRET_MAX {
+        return Err(io::Error::other("it is too long for a secret"));
+    }
+    Ok(text)
 }
 
 /// The trimmed content of a file.

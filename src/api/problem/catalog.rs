@@ -133,7 +133,7 @@ const TABLE: [Entry; 20] = [
         name: "payload_too_large",
         title: "The body is too long",
         detail: "The body is longer than 8 KiB.",
-        advice: "Mend the program.",
+        advice: "Fix the program: a body has at most 8 KiB.",
     },
     Entry {
         code: ProblemCode::UnsupportedMediaType,
@@ -141,7 +141,7 @@ const TABLE: [Entry; 20] = [
         name: "unsupported_media_type",
         title: "The body must be JSON",
         detail: "Content-Type must be application/json, without a content coding.",
-        advice: "Mend the program.",
+        advice: "Fix the program: send `Content-Type: application/json` and no `Content-Encoding`.",
     },
     Entry {
         code: ProblemCode::InvalidEmail,

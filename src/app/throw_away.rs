@@ -1,0 +1,58 @@
+//! What `otpd dev` makes for itself: secrets, an API key and a tenant, which end with the process.
+//!
+//! Must not be used by `otpd serve`.
+
+use anyhow::Context as _;
+use zeroize::Zeroizing;
+
+use super::{DEV, proof_keys};
+use crate::config::{Common, tenants};
+use crate::domain::api_key::{self, KeyHash};
+use crate::domain::email_address::EmailAddress;
+use crate::domain::key_name::KeyName;
+use crate::domain::pepper::{Pepper, Peppers};
+use crate::domain::proof::ProofKey;
+use crate::domain::purpose::Purposes;
+use crate::domain::slot::IndexKey;
+use crate::domain::tenant::Tenant;
+use crate::random;
+use crate::service::Secrets;
+
+/// What `otpd dev` makes for itself at each start.
+pub(super) struct ThrowAway {
+    pub address: EmailAddress,
+    pub secrets: Secrets,
+    /// The API key of the tenant.
+    pub key: Zeroizing<String>,
+    pub tenant: tenants::Tenant,
+}
+
+impl ThrowAway {
+    /// Makes fresh secrets and a tenant with one API key. Proof keys of the settings are used if there are any.
+    pub fn make(common: &Common) -> anyhow::Result<Self> {
+        let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
+        let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
+        let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
+        let secrets = Secrets {
+            peppers: peppers.context("one pepper")?,
+            index_key: IndexKey::new(random::octets()?),
+            proof_keys: match proof_keys(common) {
+                keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::octets()?)],
+                keys => keys,
+            },
+        };
+        let key = api_key::text(&Zeroizing::new(random::octets()?));
+        let hash = KeyHash::of(&key).context("a key of our own form")?;
+        let tenant = tenants::Tenant {
+            name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
+            brand: common.brand.clone(),
+            locale: common.locale.clone(),
+            sender: None,
+            keys: vec![(name, hash)],
+            purposes: Purposes::Any,
+            limits: common.limits.clone(),
+            rates: common.key_rates,
+        };
+        Ok(Self { address, secrets, key, tenant })
+    }
+}

@@ -1,0 +1,32 @@
+//! Quotes around a whole value in the environment.
+//!
+//! A shell and `.env` take them off, `docker --env-file` does not. Must not show a value.
+
+use super::names::{self, Names, Spelling};
+
+/// Takes off quotes around a whole value, which `docker --env-file` keeps. A password may begin and end in quotes of its own,
+/// so one is refused: it could be either.
+pub(super) fn without(
+    names: &Names,
+    name: String,
+    text: Result<String, String>,
+) -> (String, Result<String, String>) {
+    let Some(meaning) = names.meaning(Spelling::Environment, &name) else { return (name, text) };
+    let text = text.and_then(|text| match inside_of_quotes(&text) {
+        None => Ok(text),
+        Some(_) if meaning.key.ends_with(".password") && !meaning.is_path => {
+            let file = names::usual_name(&meaning.key);
+            Err(format!(
+                "stands in quotes, which a shell or .env takes off and docker --env-file does not: write it without them, or, \
+                 if they are part of it, into a file that {file}_FILE names"
+            ))
+        }
+        Some(inside) => Ok(inside.to_owned()),
+    });
+    (name, text)
+}
+
+fn inside_of_quotes(text: &str) -> Option<&str> {
+    let text = text.trim();
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+}
