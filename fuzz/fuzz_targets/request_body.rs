@@ -19,8 +19,9 @@ use otpd::adapters::message::{Composer, Prospects};
 use otpd::api::{self, ForwardedHeader, Keys, Proxies, SimpleAccess, TenantKeys};
 use otpd::domain::api_key::{self, KeyHash};
 use otpd::domain::code::CodeLength;
-use otpd::domain::code_hash::HashCost;
+use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
+use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
 use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
 use otpd::domain::locale::Locale;
@@ -119,7 +120,7 @@ fn endpoint() -> BoxEndpoint<'static> {
     let mailbox = MemoryMailbox::new(composer, Arc::clone(&clock));
     // A hash that costs as little as one can.
     let cost = HashCost::new(8, 1).expect("a cost");
-    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: 1 };
+    let capacity = Capacity { threads: NonZeroUsize::MIN, queue: HashQueue::Places(NonZeroUsize::MIN) };
     let pepper = Pepper::new(KeyName::parse("k1").expect("a name"), [1; 32]);
     let code_length = CodeLength::new(6).expect("a length");
     let store = Arc::new(MemoryStore::new(clock));
@@ -139,6 +140,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         simple: Account { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
         relay_mails: RelayMails::Unlimited,
         at_once: 1,
+        exempt: ExemptNetworks::default(),
         issuer: "otpd".to_owned(),
         recipients: RwLock::default(),
     });
@@ -150,6 +152,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         origins: Vec::new(),
         proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
         shield: None,
+        exempt: ExemptNetworks::default(),
         public_url: api::PublicUrl::new(String::new()),
         has_docs: true,
         security_contact: None,

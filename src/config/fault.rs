@@ -1,7 +1,6 @@
 //! What is wrong with the settings, and the line that mends it.
 //!
-//! Must not hold the value of any setting, but for an entry of a list without secrets: a secret may stand in the wrong
-//! place.
+//! Must not hold the value of any setting: a secret may stand in the wrong place.
 
 use std::fmt;
 

@@ -129,9 +129,8 @@ impl Origin {
         if let Some(reason) = reason {
             return Err(reason.to_owned());
         }
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-            format!("the scheme is missing: write https://{}", text.trim_start_matches('/'))
-        })?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or("the scheme is missing: write it as https://app.example")?;
         let scheme = scheme.to_ascii_lowercase();
         if !is_scheme(&scheme) {
             return Err("before :// stands a scheme of letters, digits, + - and . only".to_owned());
@@ -144,7 +143,11 @@ impl Origin {
             _ => Err("the host is missing or has characters that no host has".to_owned()),
         };
         let origin = origin?;
-        if path.is_empty() { Ok(Self(origin)) } else { Err(format!("has a path: write {origin}")) }
+        if path.is_empty() {
+            Ok(Self(origin))
+        } else {
+            Err("has a path: leave it out, as in https://app.example".to_owned())
+        }
     }
 }
 
@@ -349,13 +352,13 @@ mod tests {
             ("", "the scheme is missing"),
             ("*", "write each origin"),
             ("null", "sandboxed"),
-            ("app.example", "write https://app.example"),
-            ("//app.example", "write https://app.example"),
+            ("app.example", "the scheme is missing: write it as https://app.example"),
+            ("//app.example", "the scheme is missing: write it as https://app.example"),
             ("https://", "no host"),
             ("file://", "host is missing"),
-            ("https://app.example/", "has a path: write https://app.example"),
-            ("HTTPS://App.example/path", "has a path: write https://app.example"),
-            ("capacitor://localhost/", "has a path: write capacitor://localhost"),
+            ("https://app.example/", "has a path"),
+            ("HTTPS://App.example/path", "has a path"),
+            ("capacitor://localhost/", "has a path"),
             ("https://*.app.example", "* stands for nothing"),
             ("https://user@app.example", "user or a password"),
             ("1tp://app.example", "scheme"),

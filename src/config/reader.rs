@@ -13,9 +13,6 @@ use super::fault::{Fault, Faults};
 use super::source::Sources;
 use super::{Loaded, names};
 
-/// Characters of a wrong entry that a fault shows.
-const SHOWN_CHARS: usize = 100;
-
 /// A look at all settings.
 pub(super) struct Reader<'a> {
     sources: &'a Sources,
@@ -118,14 +115,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns a comma separated list; `parse` says what is wrong with an entry. The first wrong entry is named by its
-    /// position and its text, so the list must not hold secrets. Empty text is an empty list, and a comma may end it.
+    /// position alone: a secret may stand in the wrong place. Empty text is an empty list, and a comma may end it.
     pub fn list_of<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-        let parsed = entries(self.text(key)?).zip(1..).map(|(entry, number)| {
-            let text: String = entry.chars().take(SHOWN_CHARS).collect();
-            // A URL with a password may stand in the wrong place.
-            let shown = if entry.contains('@') { String::new() } else { format!(" ({text:?})") };
-            parse(entry).map_err(|reason| format!("entry {number}{shown}: {reason}"))
-        });
+        let parsed = entries(self.text(key)?)
+            .zip(1..)
+            .map(|(entry, number)| parse(entry).map_err(|reason| format!("entry {number}: {reason}")));
         match parsed.collect::<Result<_, _>>() {
             Ok(list) => Some(list),
             Err(what) => self.refuse(key, &what),
