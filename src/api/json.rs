@@ -28,7 +28,7 @@ pub trait Body: Sized + Send {
     /// What the specification shows.
     type Schema: Type;
 
-    /// Whether there must be one. If there need not be, no body and `null` both mean an empty object.
+    /// Whether there must be one. If there need not be, a request without a body has an empty object.
     const IS_REQUIRED: bool = true;
 
     /// Reads the octets.
@@ -76,9 +76,6 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
             return Ok(Self(T::read(b"{}")?));
         }
         media_type?;
-        if octets.trim_ascii() == b"null" && !T::IS_REQUIRED {
-            return Ok(Self(T::read(b"{}")?));
-        }
         Ok(Self(T::read(&octets)?))
     }
 }

@@ -343,13 +343,13 @@ async fn null_is_absent_for_every_optional_member() {
     let id = created.json()["id"].as_str().expect("an id").to_owned();
     let check = json!({ "code": app.smtp.last_code_to(EMAIL), "end_user_ip": null }).to_string();
     assert_eq!(caller.post(&format!("/v1/verifications/{id}/check"), &check).await.status, 200);
-    for (number, body) in (1..).zip([r#"{"end_user_ip":null}"#, "null", " null\n"]) {
-        let id = caller.start(&format!("person{number}@example.com")).await;
-        let answer = caller.post(&format!("/v1/verifications/{id}/resend"), body).await;
-        assert_eq!(answer.status, 200, "{body}: {answer:?}");
-    }
+    let id = caller.start("another@example.com").await;
+    let answer = caller.post(&format!("/v1/verifications/{id}/resend"), r#"{"end_user_ip":null}"#).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
     // What must be there is missing if it is null.
-    for (path, body) in [("", "null"), ("/x/check", "null"), ("/x/check", r#"{"code":null}"#)] {
+    for (path, body) in
+        [("", "null"), ("/x/resend", "null"), ("/x/check", "null"), ("/x/check", r#"{"code":null}"#)]
+    {
         let answer = caller.post(&format!("/v1/verifications{path}"), body).await;
         assert_eq!(answer.problem(), problem(400, "malformed_request"), "{path} {body}");
     }
