@@ -13,15 +13,20 @@ pub(super) enum Host {
 }
 
 impl Host {
-    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets. A name may end in a dot, as
-    /// absolute ones do in DNS; it means the same without.
+    /// Takes what [`Self::parse`] takes, and a name that ends in a dot, as absolute ones do in DNS. Not for a host whose
+    /// text is used as it is, such as in a URL, or compared, such as in an origin: there the dot counts.
+    pub fn parse_absolute(text: &str) -> Option<Self> {
+        let name = text.strip_suffix('.').filter(|name| is_name(name) && name.parse::<IpAddr>().is_err());
+        Self::parse(name.unwrap_or(text))
+    }
+
+    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(inside) = text.strip_prefix('[') {
             let address: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
             return Some(Self::Address(address.into()));
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
-        text.parse().ok().map(Self::Address).or_else(|| is_name(name).then(|| Self::Name(name.to_owned())))
+        text.parse().ok().map(Self::Address).or_else(|| is_name(text).then(|| Self::Name(text.to_owned())))
     }
 
     /// Takes `host`, `host:port` and `[v6]:port`.
@@ -93,9 +98,12 @@ mod tests {
 
     #[test]
     fn a_final_dot_of_a_name_means_nothing() {
-        assert_eq!(Host::parse("smtp.example.com."), Host::parse("smtp.example.com"));
-        assert_eq!(Host::parse_with_port("localhost.:5000"), Host::parse_with_port("localhost:5000"));
-        assert!(Host::parse("localhost.").unwrap().is_loopback());
+        assert_eq!(Host::parse_absolute("smtp.example.com."), Host::parse("smtp.example.com"));
+        assert!(Host::parse_absolute("localhost.").unwrap().is_loopback());
+        for text in ["", ".", "a..", "127.0.0.1.", "[::1]."] {
+            assert!(Host::parse_absolute(text).is_none(), "{text}");
+        }
+        assert!(Host::parse("a.").is_none() && Host::parse_with_port("a.:1").is_none());
     }
 
     #[test]

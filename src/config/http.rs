@@ -363,6 +363,8 @@ mod tests {
             ("https://user@app.example", "user or a password"),
             ("1tp://app.example", "scheme"),
             ("https://app.example:0", "wrong port"),
+            ("https://app.example.", "no host"),
+            ("https://app.example.:8443", "no host"),
             ("https://app.example?x", "has a path"),
             ("https://app example", "no host"),
             ("app://a b", "characters"),

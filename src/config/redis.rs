@@ -108,7 +108,7 @@ fn from_host(reader: &mut Reader<'_>, parts: &Parts<'_>) -> Option<(Zeroizing<St
     if host.is_empty() {
         return reader.refuse("redis.host", "is missing: where verifications live; or set REDIS_URL");
     }
-    let Some(host) = Host::parse(host) else {
+    let Some(host) = Host::parse_absolute(host) else {
         return reader
             .refuse("redis.host", "must be a host name or an IP address; a URL goes into REDIS_URL");
     };
@@ -185,6 +185,8 @@ mod tests {
             "redis://",
             "redis:///0",
             "redis://a:x",
+            "redis://localhost.",
+            "redis://localhost.:6379/0",
             "redis://a/b",
             "redis://u:p@x@a",
             "redis://u:p/x@a",

@@ -135,7 +135,7 @@ fn relay(
     let own = |name: &str| format!("{section}.{name}");
     let form = "a host name or an IP address, without a scheme or a port";
     let is_named = reader.required(&own("server"), "the relay that takes our mails").is_some();
-    let server = if is_named { reader.parse(&own("server"), form, Host::parse) } else { None };
+    let server = if is_named { reader.parse(&own("server"), form, Host::parse_absolute) } else { None };
     let port = reader.number(&own("port"), 1..=u16::MAX);
     let authorities =
         reader.path(&own("ca_file")).map(|path| named(path).map_or(Authorities::System, Authorities::File));

@@ -34,6 +34,8 @@ pub(super) const KEYS: [&str; 12] = [
     "limits.key_checks_per_minute",
 ];
 
+const BAD_LABEL: &str = "has a label that is not 1 to 16 characters of a-z 0-9 _ -";
+
 /// The most keys of one tenant: two while one takes over from another, for a few programs.
 const MOST_KEYS: usize = 16;
 
@@ -205,6 +207,10 @@ fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
     for (number, item) in (1..).zip(entries(text)) {
         let (label, rest) = item.split_once(':').unwrap_or(("backend", item));
         if let Some(hash) = KeyHash::of(rest) {
+            // It goes into the line that is printed, and may be a second key.
+            if KeyName::parse(label).is_none() {
+                return reader.refuse(key, &format!("entry {number} {BAD_LABEL}"));
+            }
             holds_a_key = holds_a_key.or(Some(number));
             mended.push(format!("{label}:{hash}"));
             continue;
@@ -233,7 +239,7 @@ fn entry(item: &str, before: &[(KeyName, KeyHash)]) -> Result<(KeyName, KeyHash)
     let (label, hash) = item
         .split_once(':')
         .ok_or("has no label: it must be LABEL:HASH, as `otpd keygen api-key` prints it")?;
-    let label = KeyName::parse(label).ok_or("has a label that is not 1 to 16 characters of a-z 0-9 _ -")?;
+    let label = KeyName::parse(label).ok_or(BAD_LABEL)?;
     let hash = KeyHash::parse(hash)
         .ok_or("has a hash that is not the 43 characters that `otpd keygen api-key` prints")?;
     if before.iter().any(|(other, _)| *other == label) {
@@ -332,6 +338,12 @@ mod tests {
         assert!(said.contains("entry 2 holds an API key"), "{said}");
         assert!(said.ends_with(&format!("\n    OTP_TENANT__KEYS=old:{},new:{hash}", HASHES[0])), "{said}");
         assert!(!said.contains(&*key), "the key is shown");
+        let other = crate::domain::api_key::text(&[8; 32]);
+        for keys in [format!("{}:{}", *key, *other), format!("My Key:{}", *key), format!("{}:x", *key)] {
+            let said = refused(&[("OTP_TENANT__KEYS", &keys)], "");
+            assert!(said.contains("entry 1 has a label that is not"), "{said}");
+            assert!(!said.contains(&*key) && !said.contains(&*other), "a key is shown");
+        }
         assert_eq!(tenants(&[("OTP_TENANT__KEYS", &format!("old:{},new:{hash},", HASHES[0]))], "").len(), 1);
     }
 
