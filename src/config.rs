@@ -129,7 +129,7 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
         && ![IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&common.http.listen.ip())
     {
         let what = "must be 127.0.0.1 or [::1] under otpd dev, which shows codes to whoever asks";
-        let line = format!("OTP_HTTP__LISTEN=127.0.0.1:{}", common.http.listen.port());
+        let line = reader.line("http.listen", &format!("127.0.0.1:{}", common.http.listen.port()));
         reader.refuse_for::<()>("http.listen", what, &line);
     }
     reader.finish(|| common)
@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_setting_is_told_with_the_name_of_another_program_that_is_set() {
+        let foreign =
+            [("SMTP_HOST", "a"), ("SMTP_PASSWORD", "s3cret"), ("SMTP_FROM", "b"), ("REDIS_URI", "c")];
+        let shown = serve(&sources(Texts::only(&foreign))).unwrap_err().to_string();
+        for (name, other) in [
+            ("SMTP_SERVER", "SMTP_HOST"),
+            ("EMAIL_PASSWORD", "SMTP_PASSWORD"),
+            ("EMAIL_SENDER", "SMTP_FROM"),
+            ("REDIS_HOST", "REDIS_URI"),
+        ] {
+            let line = shown.lines().find(|line| line.starts_with(&format!("- {name}: is missing"))).unwrap();
+            assert!(line.contains(&format!("({other} is set, but otpd does not read it)")), "{line}");
+        }
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
     fn faults_of_all_kinds_are_named_at_once() {
         let mut texts = Texts::only(&[("OTP_CODES__DIGITS", "5"), ("OTP_NO__SUCH", "1"), ("SMTP_PORT", "x")]);
         texts.dotenv = Some("EMAIL_SENDER=nobody\nEMAIL_PASSWORD_FILE=/none\nbroken\n".into());
@@ -326,12 +343,18 @@ mod tests {
         assert_eq!(unread(one_more), ["log.colour"]);
     }
 
-    /// The settings after the printed lines were put in: what they do not say themselves is said by the command that they
-    /// name.
+    /// The settings after the printed lines were put in, where they belong: what they do not say themselves is said by the
+    /// command that they name.
     fn cured(texts: &Texts, lines: &str) -> Texts {
         let mut cured = texts.clone();
         for line in lines.lines().map(str::trim) {
+            let (line, place) =
+                line.split_once("  # in [").map_or((line, None), |(line, place)| (line, Some(place)));
             let (name, value) = line.split_once('=').unwrap_or_else(|| panic!("{line:?} sets nothing"));
+            if let (Some(place), Some((_, config))) = (place, &mut cured.config) {
+                put_into(config, place, name.trim(), line);
+                continue;
+            }
             let value = match value.split_once('<') {
                 Some((before, example)) if example.starts_with("43 characters, from: otpd keygen ") => {
                     format!("{before}{SECRET}")
@@ -344,7 +367,16 @@ mod tests {
         cured
     }
 
-    /// Asserts that each fault of `serve` is gone once its own line was put in.
+    /// Puts a line into the only table of a file, in the place of the one that sets the same.
+    fn put_into(config: &mut String, place: &str, name: &str, line: &str) {
+        assert!(config.matches('[').count() > 0 && !place.is_empty(), "{config}");
+        let is_other = |other: &&str| other.split_once('=').is_none_or(|(other, _)| other.trim() != name);
+        let kept: Vec<_> = config.lines().filter(is_other).collect();
+        *config = [kept.join("\n"), line.to_owned()].join("\n");
+    }
+
+    /// Asserts that each fault of `serve` is gone once its own line was put in, and that whoever puts in all lines, as often
+    /// as there are faults, comes to settings without one.
     fn every_cure_cures(texts: &Texts) -> usize {
         let read_file = |_: &std::path::Path| Ok("a secret in a file".to_owned());
         let faults = |texts: &Texts| {
@@ -357,6 +389,12 @@ mod tests {
             let is_left = left.iter().any(|other| (&other.name, &other.what) == (&fault.name, &fault.what));
             assert!(!is_left, "{:?}\nis not cured:\n{fault}\n{left:?}", texts.environment);
         }
+        let (mut texts, mut left) = (texts.clone(), found.clone());
+        for _ in 0..3 {
+            texts = left.iter().fold(texts, |texts, fault| cured(&texts, &fault.line));
+            left = faults(&texts);
+        }
+        assert!(left.is_empty(), "{found:?}\nends in\n{left:?}");
         found.len()
     }
 
@@ -391,14 +429,15 @@ mod tests {
             for value in wrong {
                 // What stands beside it can make it a fault.
                 for beside in [&[][..], &[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]] {
-                    let name = names::usual_name(key);
-                    let more: Vec<_> = beside
-                        .iter()
-                        .copied()
-                        .filter(|(other, _)| *other != name)
-                        .chain([(&*name, value)])
-                        .collect();
-                    cured += every_cure_cures(&Texts::enough_and(&more));
+                    let usual = names::usual_name(key);
+                    let formal = format!("OTP_{}", key.replacen('.', "__", 1).to_uppercase());
+                    for name in BTreeSet::from([&usual, &formal]) {
+                        let beside = beside.iter().copied().filter(|(other, _)| *other != usual);
+                        let mut texts = Texts::enough_and(&beside.collect::<Vec<_>>());
+                        texts.environment.retain(|(other, _)| *other != usual);
+                        texts.environment.push((name.clone(), value.into()));
+                        cured += every_cure_cures(&texts);
+                    }
                 }
             }
         }
@@ -420,6 +459,26 @@ mod tests {
             &[("OTP_SIMPLE__ACCESS", "keyed")],
         ] {
             assert!(every_cure_cures(&Texts::enough_and(more)) > 0, "{more:?}");
+        }
+        let of_file = |config: &str, more: &[(&str, &str)]| Texts {
+            config: Some(("otpd.toml".into(), config.to_owned())),
+            ..Texts::enough_and(more)
+        };
+        let (one, other) = (format!("a:{SECRET}"), format!("b:{}", SECRET.replace('Q', "A")));
+        for texts in [
+            of_file(
+                &format!("[[tenants]]\nname = \"default\"\nkeys = \"{one}\""),
+                &[("OTP_TENANT__KEYS", &other)],
+            ),
+            of_file(
+                &format!("[[tenants]]\nname = \"shop\"\nsender = \"Shop <a@b.co>\"\nkeys = \"{one}\""),
+                &[],
+            ),
+            of_file("[hash]\npasses = 1", &[]),
+            of_file("[codes]\nlife = \"120\"", &[]),
+            of_file("[redis]\nhost = \"redis.example.com\"\ntls = false", &[("REDIS_HOST", "")]),
+        ] {
+            assert!(every_cure_cures(&texts) > 0);
         }
         let said = refused("OTP_HASH__PASSES", &[("OTP_HASH__PASSES", "1")]);
         assert!(said.ends_with("\n    OTP_HASH__PASSES=5"), "{said}");

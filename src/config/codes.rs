@@ -73,10 +73,12 @@ fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: Danger
         );
         // More passes, if any number of them makes up for the memory; else more memory.
         if let Some(least) = HashCost::owasp_passes(memory_kib) {
-            return reader.refuse_for("hash.passes", &what, &format!("OTP_HASH__PASSES={least}"));
+            let line = reader.line("hash.passes", &least.to_string());
+            return reader.refuse_for("hash.passes", &what, &line);
         }
         let least = HashCost::owasp_memory_kib(passes);
-        reader.refuse_for("hash.memory_kib", &what, &format!("OTP_HASH__MEMORY_KIB={least}"))
+        let line = reader.line("hash.memory_kib", &least.to_string());
+        reader.refuse_for("hash.memory_kib", &what, &line)
     })
 }
 

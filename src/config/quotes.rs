@@ -4,7 +4,7 @@
 
 use super::names::{self, Names, Spelling};
 
-/// Takes off quotes around a whole value, which `docker --env-file` keeps. A password may begin and end in quotes of its own,
+/// Takes off quotes around a whole value that has none of them inside, which `docker --env-file` keeps. A password may begin and end in quotes of its own,
 /// so one is refused: it could be either.
 pub(super) fn without(
     names: &Names,
@@ -28,5 +28,7 @@ pub(super) fn without(
 
 fn inside_of_quotes(text: &str) -> Option<&str> {
     let text = text.trim();
-    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+    let inside =
+        |quote: char| text.strip_prefix(quote)?.strip_suffix(quote).filter(|inside| !inside.contains(quote));
+    ['"', '\''].into_iter().find_map(inside)
 }

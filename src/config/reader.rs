@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         let text = self.text(key)?;
         match text.parse::<u64>() {
             Ok(seconds) if (least..=most).contains(&seconds) => {
-                let line = format!("{}={seconds}s", names::usual_name(key));
+                let line = self.line(key, &format!("{seconds}s"));
                 self.refuse_for(key, &format!("has no unit; it must be {rule}"), &line)
             }
             _ => self.parse(key, &rule, |text| duration(text).filter(|duration| range.contains(duration))),

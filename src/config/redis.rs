@@ -10,13 +10,12 @@ use zeroize::Zeroizing;
 
 use super::dangerous::Dangerous;
 use super::host::Host;
-use super::names;
 use super::reader::Reader;
 
-/// What mends plaintext to another machine that is named by a URL.
-const TLS_URL_LINE: &str = "REDIS_URL=rediss://user:password@redis.example.com:6379/0";
+/// The setting and the value that cure plaintext to another machine that is named by a URL.
+const TLS_URL: (&str, &str) = ("redis.url", "rediss://user:password@redis.example.com:6379/0");
 /// The same if it is named by host and port.
-const TLS_LINE: &str = "REDIS_TLS=true";
+const TLS: (&str, &str) = ("redis.tls", "true");
 
 /// Where verifications live.
 #[derive(Clone)]
@@ -62,16 +61,16 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let tls = reader.flag("redis.tls");
     let fence = reader.flag("redis.fence");
     let (username, password, tls) = (username?, password?, tls?);
-    let (key, line, url, wire) = match url? {
+    let (key, (cure, value), url, wire) = match url? {
         "" => {
             let parts = Parts { host: host?, port: port?, db: db?, username, password, tls };
             let (url, wire) = from_host(reader, &parts)?;
-            ("redis.host", TLS_LINE, url, wire)
+            ("redis.host", TLS, url, wire)
         }
         url => {
             without_effect(reader, username, password, tls);
             match wire(url) {
-                Ok(wire) => ("redis.url", TLS_URL_LINE, Zeroizing::new(url.to_owned()), wire),
+                Ok(wire) => ("redis.url", TLS_URL, Zeroizing::new(url.to_owned()), wire),
                 Err(why) => return reader.refuse("redis.url", why),
             }
         }
@@ -80,7 +79,8 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
         Wire::Plaintext(host) if !host.is_loopback() && !dangerous.plaintext_redis => {
             let what = "would reach another machine in plaintext: use TLS (REDIS_TLS=true, or rediss:// in REDIS_URL), a \
                         Redis or a TLS tunnel on this machine, or set OTP_DANGEROUS__PLAINTEXT_REDIS=true";
-            reader.refuse_for(key, what, line)
+            let line = reader.line(cure, value);
+            reader.refuse_for(key, what, &line)
         }
         Wire::Plaintext(_) | Wire::Tls | Wire::Socket => {
             Some(Redis { url: url.as_str().into(), fence: fence? })
@@ -113,7 +113,7 @@ fn from_host(reader: &mut Reader<'_>, parts: &Parts<'_>) -> Option<(Zeroizing<St
             .refuse("redis.host", "must be a host name or an IP address; a URL goes into REDIS_URL");
     };
     if !username.is_empty() && password.is_empty() {
-        let line = format!("{}=<the password of Redis>", names::usual_name("redis.password"));
+        let line = reader.line("redis.password", "<the password of Redis>");
         return reader.refuse_for("redis.username", "is set, but REDIS_PASSWORD is not", &line);
     }
     let encoded = |text| Zeroizing::new(utf8_percent_encode(text, NON_ALPHANUMERIC).to_string());

@@ -120,7 +120,8 @@ fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<Relay>> {
     match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
         Some(key) => {
             let what = "is set, but OTP_SMTP_FALLBACK__SERVER is not";
-            reader.refuse_for(&key, what, "OTP_SMTP_FALLBACK__SERVER=smtp.example.net")
+            let line = reader.line("smtp_fallback.server", "smtp.example.net");
+            reader.refuse_for(&key, what, &line)
         }
         None => Some(Vec::new()),
     }
@@ -155,7 +156,7 @@ fn relay(
     let authorities = authorities?;
     if let (Tls::Plaintext, Authorities::File(_)) = (tls, &authorities) {
         let what = "is set, but without TLS no certificate is asked for: leave it out, or use TLS";
-        let line = format!("{}=auto", names::usual_name(&own("tls")));
+        let line = reader.line(&own("tls"), "auto");
         return reader.refuse_for(&own("ca_file"), what, &line);
     }
     let server = match server {
@@ -167,19 +168,25 @@ fn relay(
 
 fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
     let text = reader.required("smtp.sender", "the address that mails come from")?;
-    match EmailAddress::parse(text.trim()) {
+    parse_sender(reader, "smtp.sender", "mail.brand", text.trim())
+}
+
+/// Parses an address that mails come from. A name before it belongs into the setting of the brand.
+pub(super) fn parse_sender(
+    reader: &mut Reader<'_>,
+    key: &str,
+    brand: &str,
+    text: &str,
+) -> Option<EmailAddress> {
+    match EmailAddress::parse(text) {
         Ok(address) => Some(address),
-        Err(_) if text.trim().ends_with('>') && text.contains('<') => {
-            let what = "has a name before the address: the name goes into OTP_MAIL__BRAND";
-            reader.refuse_for(
-                "smtp.sender",
-                what,
-                "EMAIL_SENDER=you@example.com\n    OTP_MAIL__BRAND=Example",
-            )
+        Err(_) if text.ends_with('>') && text.contains('<') => {
+            let address = reader.line(key, "you@example.com");
+            let name = reader.line(brand, "Example");
+            let what = "has a name before the address, which is a setting of its own";
+            reader.refuse_for(key, what, &format!("{address}\n    {name}"))
         }
-        Err(why) => {
-            reader.refuse("smtp.sender", &format!("must be the bare address that mails come from: {why}"))
-        }
+        Err(why) => reader.refuse(key, &format!("must be the bare address that mails come from: {why}")),
     }
 }
 

@@ -85,7 +85,7 @@ impl Sources {
         let is_unset = |key: &str| self.values.get(key).is_some_and(|value| value.place == Place::Defaults);
         // A URL of Redis holds its login and TLS.
         let is_needed = |key: &str| is_unset(key) && (!key.starts_with("redis.") || is_unset("redis.url"));
-        let foreign = std::mem::take(&mut self.foreign).into_iter().filter(|(_, key)| is_needed(key));
+        let foreign = self.foreign.iter().filter(|(_, key)| is_needed(key));
         let warnings = foreign.map(|(name, key)| {
             format!("{name} is set, but otpd does not read it: {} is the setting", names::usual_name(key))
         });
@@ -109,8 +109,11 @@ impl Sources {
             Some(value) if value.place != Place::Defaults => {
                 let is_content = value.is_path && value.text.is_ok();
                 let line = if let Some(rival) = &value.rival {
-                    // Without a value a variable is not set.
-                    format!("{rival}=")
+                    match value.place.spelling() {
+                        // Without a value a variable is not set.
+                        Spelling::Environment => format!("{rival}="),
+                        Spelling::Document => format!("# remove {rival}"),
+                    }
                 } else if is_content {
                     self.example(key).to_owned()
                 } else {
@@ -128,9 +131,20 @@ impl Sources {
             _ => {
                 let name = names::usual_name(key);
                 let line = self.line(&Place::Environment, &name, key, false);
-                Fault { name, what: what.to_owned(), line }
+                Fault { name, what: format!("{what}{}", self.foreign_hint(key)), line }
             }
         }
+    }
+
+    /// Which names of other programs are set instead of a setting that nobody has set.
+    fn foreign_hint(&self, key: &str) -> String {
+        let says_it = |other: &str| other == key || (key == "redis.host" && other == "redis.url");
+        let names: Vec<_> =
+            self.foreign.iter().filter(|(_, of)| says_it(of)).map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        format!(" ({} is set, but otpd does not read it)", names.join(", "))
     }
 
     fn add(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
@@ -181,8 +195,11 @@ impl Sources {
 
     /// Adds a layer of environment variables: ours only, and only those that hold something.
     fn add_variables(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
+        let says_nothing = |name: &str, text: &str| text.is_empty() || names::is_injected(name, text);
         for (name, text) in &pairs {
-            if let (Some(key), false) = (names::of_foreign(name), text.as_ref().is_ok_and(String::is_empty)) {
+            if let (Some(key), false) =
+                (names::of_foreign(name), text.as_ref().is_ok_and(|text| says_nothing(name, text)))
+            {
                 self.foreign.push((name.clone(), key));
             }
         }
@@ -239,7 +256,10 @@ impl Sources {
     /// The line that gives the setting this value, where it is set now.
     pub(super) fn line_with(&self, key: &str, value: &str) -> String {
         match self.values.get(key).filter(|value| value.place != Place::Defaults) {
+            // In the file that it names.
+            Some(current) if current.is_path => value.to_owned(),
             Some(current) => current.place.line(&current.name, value),
+            None if key.starts_with("tenants.") => Place::Defaults.line(key, value),
             None => Place::Environment.line(&names::usual_name(key), value),
         }
     }
@@ -416,7 +436,7 @@ mod tests {
         for quoted in ["\"2525\"", "'2525'", " '2525' "] {
             assert_eq!(text(&layered(Texts::only(&[("SMTP_PORT", quoted)])), "smtp.port").unwrap(), "2525");
         }
-        for kept in ["'2525", "2525\"", "'2525\"", "\""] {
+        for kept in ["'2525", "2525\"", "'2525\"", "\"", "\"A\" & \"B\""] {
             assert_eq!(text(&layered(Texts::only(&[("SMTP_PORT", kept)])), "smtp.port").unwrap(), kept);
         }
         let shown = fault(&layered(Texts::only(&[("EMAIL_PASSWORD", "'hunter2'")])), "smtp.password");
@@ -429,7 +449,13 @@ mod tests {
     #[test]
     fn a_name_of_other_programs_is_warned_of_unless_ours_is_set() {
         let warnings = |variables: &[(&str, &str)]| layered(Texts::only(variables)).warnings;
-        let said = warnings(&[("SMTP_USERNAME", "s3cret"), ("PORT", "80"), ("SMTP_HOST", ""), ("PATH", "/")]);
+        let said = warnings(&[
+            ("SMTP_USERNAME", "s3cret"),
+            ("PORT", "80"),
+            ("SMTP_HOST", ""),
+            ("MAIL_PORT", "tcp://10.0.0.1:25"),
+            ("PATH", "/"),
+        ]);
         let expected = [
             "PORT is set, but otpd does not read it: OTP_HTTP__LISTEN is the setting",
             "SMTP_USERNAME is set, but otpd does not read it: OTP_SMTP__USERNAME is the setting",

@@ -3,6 +3,7 @@
 //!
 //! What a tenant does not say is as it is for the deployment. Must not hold a key: the settings have their hashes.
 
+use std::iter;
 use std::num::NonZeroU32;
 
 use super::codes::Codes;
@@ -10,6 +11,7 @@ use super::dangerous::Dangerous;
 use super::limits;
 use super::mail::{self, Brand};
 use super::reader::{Reader, entries};
+use super::smtp;
 use crate::domain::api_key::KeyHash;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::key_name::KeyName;
@@ -154,8 +156,12 @@ fn one_of_many(
     } else {
         usual.locale.cloned()
     };
-    let sender =
-        if reader.has(&own("sender")) { sender(reader, &own("sender")).map(Some) } else { Some(None) };
+    let sender = if reader.has(&own("sender")) {
+        let text = reader.text(&own("sender"));
+        text.and_then(|text| smtp::parse_sender(reader, &own("sender"), &own("brand"), text)).map(Some)
+    } else {
+        Some(None)
+    };
     let limits = limits::read_own(reader, &own("limits"), &usual);
     let rates = rates.and_then(|usual| own_rates(reader, &own("limits"), usual));
     Some(Tenant {
@@ -179,10 +185,9 @@ fn distinct(reader: &mut Reader<'_>, tenants: Vec<Tenant>) -> Option<Vec<Tenant>
         let of_file = (number + 1).saturating_sub(in_section);
         let place = if of_file == 0 { "tenant".to_owned() } else { format!("tenants.{of_file}") };
         if before.iter().any(|other| other.name == tenant.name) {
-            return reader.refuse(
-                &format!("{place}.name"),
-                &format!("{:?} is the name of two tenants", tenant.name.name()),
-            );
+            let (key, name) = (format!("{place}.name"), tenant.name.name());
+            let line = reader.line(&key, &free_name(name, &tenants));
+            return reader.refuse_for(&key, &format!("{name:?} is the name of two tenants"), &line);
         }
         let keys = before.iter().flat_map(|other| &other.keys);
         let twice = keys.into_iter().any(|(_, other)| tenant.keys.iter().any(|(_, key)| key.matches(other)));
@@ -199,20 +204,31 @@ fn name(reader: &mut Reader<'_>, key: &str) -> Option<tenant::Tenant> {
     reader.parse(key, "1 to 32 characters of a-z 0-9 _ -, and not \"simple\"", tenant::Tenant::parse)
 }
 
+/// A name like this one that no tenant has.
+fn free_name(name: &str, tenants: &[Tenant]) -> String {
+    let start: String = name.chars().take(28).collect();
+    let is_free = |candidate: &String| tenants.iter().all(|tenant| tenant.name.name() != candidate);
+    (2..=tenants.len() + 2).map(|number| format!("{start}-{number}")).find(is_free).unwrap_or(start)
+}
+
 /// `LABEL:HASH`, comma separated. An entry that holds a key where its hash belongs is not shown.
 fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
     let text = reader.text(key)?;
     let (mut keys, mut mended): (Vec<(KeyName, KeyHash)>, Vec<String>) = (Vec::new(), Vec::new());
     let mut holds_a_key = None;
     for (number, item) in (1..).zip(entries(text)) {
-        let (label, rest) = item.split_once(':').unwrap_or(("backend", item));
+        let own_label = format!("key{number}");
+        let (label, rest) = item.split_once(':').unwrap_or((&own_label, item));
         if let Some(hash) = KeyHash::of(rest) {
             // It goes into the line that is printed, and may be a second key.
             if KeyName::parse(label).is_none() {
                 return reader.refuse(key, &format!("entry {number} {BAD_LABEL}"));
             }
             holds_a_key = holds_a_key.or(Some(number));
-            mended.push(format!("{label}:{hash}"));
+            let is_new = |text: &String| !text.ends_with(&format!(":{hash}"));
+            if mended.iter().all(is_new) {
+                mended.push(format!("{}:{hash}", free_label(label, number, &mended)));
+            }
             continue;
         }
         match entry(item, &keys) {
@@ -232,6 +248,13 @@ fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
         return reader.refuse(key, &format!("has {} entries; {MOST_KEYS} are the most", keys.len()));
     }
     Some(keys)
+}
+
+/// The label, or one like `key2` if another entry has it.
+fn free_label(label: &str, number: usize, others: &[String]) -> String {
+    let is_free = |label: &String| others.iter().all(|other| !other.starts_with(&format!("{label}:")));
+    let numbered = (number..=number + others.len()).map(|number| format!("key{number}"));
+    iter::once(label.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }
 
 /// One `LABEL:HASH`, beside those before it.
@@ -255,10 +278,6 @@ fn purposes(reader: &mut Reader<'_>, key: &str) -> Option<Purposes> {
     let rule = "must be 1 to 64 characters of a-z 0-9 _ . -, the first a letter or a digit";
     let purposes = reader.list_of(key, |item| Purpose::parse(item).ok_or_else(|| rule.to_owned()))?;
     Some(if purposes.is_empty() { Purposes::Any } else { Purposes::Only(purposes) })
-}
-
-fn sender(reader: &mut Reader<'_>, key: &str) -> Option<EmailAddress> {
-    reader.parse(key, "an email address and nothing else", |text| EmailAddress::parse(text).ok())
 }
 
 /// Reads what one key may ask, from the section `limits`.
@@ -339,6 +358,18 @@ mod tests {
         assert!(said.ends_with(&format!("\n    OTP_TENANT__KEYS=old:{},new:{hash}", HASHES[0])), "{said}");
         assert!(!said.contains(&*key), "the key is shown");
         let other = crate::domain::api_key::text(&[8; 32]);
+        let line_of = |keys: &str| {
+            let said = refused(&[("OTP_TENANT__KEYS", keys)], "");
+            said.rsplit_once("OTP_TENANT__KEYS=").unwrap().1.to_owned()
+        };
+        for (keys, expected) in [
+            (format!("{},{},{}", *key, *other, *key), 2),
+            (format!("a:{},a:{}", *key, *other), 2),
+            (format!("key1:{},{}", HASHES[0], *other), 2),
+        ] {
+            let line = line_of(&keys);
+            assert_eq!(tenants(&[("OTP_TENANT__KEYS", &line)], "")[0].keys.len(), expected, "{line}");
+        }
         for keys in [format!("{}:{}", *key, *other), format!("My Key:{}", *key), format!("{}:x", *key)] {
             let said = refused(&[("OTP_TENANT__KEYS", &keys)], "");
             assert!(said.contains("entry 1 has a label that is not"), "{said}");
