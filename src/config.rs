@@ -157,7 +157,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let tenants = tenants::read(reader, usual, key_rates);
     if let (Some(http::SimpleAccess::Keyed), Some([])) = (simple, tenants.as_deref()) {
         let what = "cannot be keyed while nobody has an API key: set OTP_TENANT__KEYS, or [[tenants]] in the file of --config";
-        reader.refuse::<()>("simple.access", what);
+        let line = reader.line("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>");
+        reader.refuse_for::<()>("simple.access", what, &line);
     }
     let shield = limits::read_shield(reader);
     let exempt = limits::read_exempt(reader, http.as_ref());

@@ -146,7 +146,7 @@ impl Unnamed {
         once.call_once(|| {
             tracing::warn!(
                 "a peer in OTP_HTTP__TRUSTED_PROXIES {}; until then it counts as the client, and everybody behind it \
-                 shares its limits",
+                 shares its limits per IP, where a request does not name the client itself (end_user_ip)",
                 self.advice(source)
             );
         });

@@ -53,7 +53,7 @@ enum KeysResponse {
 impl ProofKeysApi {
     /// Show the proof keys
     ///
-    /// Any JWT library can check a proof with them, offline. Keys overlap while one takes over from another: look again
+    /// A JWT library that knows the `alg` of a key (EdDSA or ES256) checks its proofs with it, offline. Keys overlap while one takes over from another: look again
     /// where a proof names a key that is not known yet.
     #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/jwks.json", method = "get", operation_id = "proofKeys")]

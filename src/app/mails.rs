@@ -57,17 +57,22 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
 /// TLS cannot be set up.
 pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMailer> {
     let smtp = &settings.smtp;
-    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).map(relay);
+    let names = iter::once("OTP_SMTP__CA_FILE").chain(iter::repeat("OTP_SMTP_FALLBACK__CA_FILE"));
+    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).zip(names);
+    let relays = relays.map(|(of_settings, name)| relay(of_settings, name));
     let relays = relays.collect::<anyhow::Result<_>>()?;
     Ok(SmtpMailer::new(composer, relays, smtp.sender.domain(), smtp.connections))
 }
 
-fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
+/// The relay of the settings; `ca_setting` is the name of the setting of its trust anchors.
+fn relay(relay: &smtp::Relay, ca_setting: &'static str) -> anyhow::Result<Relay> {
     let (authorities, place) = match &relay.authorities {
         smtp::Authorities::System => {
             (Authorities::System, "the system's authorities (the package ca-certificates)".to_owned())
         }
-        smtp::Authorities::File(path) => (Authorities::These(read(path)?), shown(path)),
+        smtp::Authorities::File(path) => {
+            (Authorities::These(read(path).context(ca_setting)?), format!("{ca_setting}: {}", shown(path)))
+        }
     };
     let security = || authorities.vouch_for(&relay.server).context(place);
     let tls = match relay.tls {

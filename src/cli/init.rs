@@ -81,7 +81,7 @@ const ENTRIES: [Entry; 10] = [
     Entry {
         key: "redis.host",
         name: "REDIS_HOST",
-        comment: "A Redis on this machine. For one elsewhere: REDIS_URL=rediss://user:password@host:6379/0",
+        comment: "The host of Redis. For one on another machine add REDIS_TLS=true, and REDIS_PASSWORD if it has one.",
         value: Value::Plain("localhost"),
     },
     Entry { key: "redis.port", name: "REDIS_PORT", comment: "Its port.", value: Value::Plain("6379") },

@@ -310,8 +310,12 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
     fs::create_dir(folder.path().join("mails")).expect("a folder");
     fs::write(folder.path().join("mails/de.toml"), "lead = \"{{ nobody }}\"\n").expect("written");
     for (name, value, what) in [
-        ("OTP_SMTP__CA_FILE", "/no/such/file", "FAIL  relay: /no/such/file: No such file"),
-        ("OTP_SMTP__CA_FILE", "list", "FAIL  relay: list: no certificates of authorities in PEM form"),
+        ("OTP_SMTP__CA_FILE", "/no/such/file", "FAIL  relay: OTP_SMTP__CA_FILE: /no/such/file: No such file"),
+        (
+            "OTP_SMTP__CA_FILE",
+            "list",
+            "FAIL  relay: OTP_SMTP__CA_FILE: list: no certificates of authorities in PEM form",
+        ),
         (
             "OTP_DOMAINS__BLOCK_FILE",
             "list",
