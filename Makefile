@@ -1,10 +1,14 @@
-.PHONY: run test check fix bench fuzz spec lock audit
+.PHONY: run test nightly check fix bench fuzz spec lock audit
 
 run: ## the main job on this machine: http://localhost:5000/dev
 	cargo run --release -- dev
 
 test: ## everything that CI checks; installs what is missing
 	tests/run
+
+nightly: test ## also what takes CI too long: proofs in Java, the benchmarks
+	tests/proofs/run --java
+	cargo bench
 
 check: ## the quick inner loop
 	cargo clippy --all-targets -- --deny warnings

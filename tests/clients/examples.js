@@ -1,4 +1,4 @@
-// The programs in examples/, each used by somebody who mistypes the code once.
+// The programs in examples/ and the one in pydantic/, each used by somebody who mistypes the code once.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -13,6 +13,7 @@ const PATIENCE = 60_000;
 /** How each is started in the folder that it shares with its client; the address follows. */
 const COMMANDS = {
   python: ["../venv/bin/python", "confirm.py"],
+  pydantic: ["../venv/bin/python", "confirm.py"],
   typescript: ["node", "confirm.js"],
   ruby: ["ruby", "-I", "otpd/lib", "confirm.rb"],
   php: ["php", "confirm.php"],

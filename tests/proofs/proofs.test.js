@@ -95,7 +95,9 @@ test("a proof keyed with the public key is refused", async () => {
   const { keys } = await call("/.well-known/jwks.json");
   const pem = await exportSPKI(await importJWK(keys[0], alg, { extractable: true }));
   const message = `${part({ ...decodeProtectedHeader(proof), alg: "HS256" })}.${part(decodeJwt(proof))}`;
-  for (const secret of [Buffer.from(keys[0].x, "base64url"), pem, keys[0].x, JSON.stringify(keys[0])]) {
+  const [x, y] = [keys[0].x, keys[0].y ?? ""].map((coordinate) => Buffer.from(coordinate, "base64url"));
+  const point = Buffer.concat([Buffer.of(4), x, y]);
+  for (const secret of [x, point, pem, keys[0].x, JSON.stringify(keys[0])]) {
     const mac = createHmac("sha256", secret).update(message).digest("base64url");
     await assert.rejects(verified(`${message}.${mac}`, "signup"), errors.JOSEAlgNotAllowed);
   }
