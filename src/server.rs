@@ -30,7 +30,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::activity::{Activity, Idle};
-use self::body::{Last, Observed};
+use self::body::{Last, Observed, Rest};
 use self::impatient::Impatient;
 use self::lingering::Lingering;
 
@@ -44,8 +44,10 @@ const DRAIN: Duration = Duration::from_secs(16);
 const OTHER_FILES: usize = 256;
 /// Connections where the system does not say how many files may be open.
 const FEW: usize = 512;
-/// The longest body that is skipped so that the next request can follow, when its own was refused unread.
+/// The longest body, in bytes, that is skipped so that the next request can follow, when its own was refused unread.
 const SKIPPED_MAX: u64 = 16 * 1024;
+/// How long what is skipped may take to arrive: clients write it right behind the head.
+const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -187,8 +189,8 @@ impl<E: Endpoint + 'static> Server<E> {
     }
 }
 
-/// Answers one request. If its body was not read and is long, or how long is not known, the connection ends with the
-/// answer, and says so.
+/// Answers one request. What was not read of a short body is read before the answer, so that the connection goes on. If the
+/// body is long, of unknown length or late, the connection ends with the answer, and says so.
 async fn answer<E: Endpoint>(
     endpoint: Arc<E>,
     request: hyper::Request<Incoming>,
@@ -199,11 +201,15 @@ async fn answer<E: Endpoint>(
     let can_skip = can_skip_body(request.headers());
     let (parts, body) = request.into_parts();
     let (local, peer) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(peer)));
-    let body = Observed::new(body, Arc::clone(&activity)).map_err(io::Error::other).boxed();
+    let rest = Rest::default();
+    let body = Observed::new(body, Arc::clone(&activity), rest.clone()).map_err(io::Error::other).boxed();
     let parts = RequestParts::from((parts, local, peer, Scheme::HTTP));
     let response = endpoint.get_response(Request::from_parts(parts, Body::from(body))).await;
     let mut response = hyper::Response::from(response);
-    if activity.is_body_unread() && !can_skip {
+    if activity.is_body_unread() && can_skip && timeout(SKIP_TIMEOUT, rest.skip()).await.is_ok_and(|ended| ended) {
+        activity.note_body_read();
+    }
+    if activity.is_body_unread() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|body| Last::new(body, under_way))

@@ -62,8 +62,11 @@ const EXAMPLES: [(&str, &str); 26] = [
 
 /// Names that other programs and platforms give to what a setting of ours says. They are not read, because some are
 /// there for other programs; whoever sets one and not ours is warned.
-const FOREIGN_NAMES: [(&str, &[&str]); 13] = [
-    ("smtp.server", &["SMTP_HOST", "SMTP_HOSTNAME", "EMAIL_HOST", "MAIL_HOST", "MAIL_SERVER"]),
+const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
+    (
+        "smtp.server",
+        &["SMTP_HOST", "SMTP_HOSTNAME", "SMTP_ADDRESS", "SMTP_URL", "EMAIL_HOST", "MAIL_HOST", "MAIL_SERVER"],
+    ),
     ("smtp.port", &["EMAIL_PORT", "MAIL_PORT"]),
     (
         "smtp.username",
@@ -78,22 +81,64 @@ const FOREIGN_NAMES: [(&str, &[&str]); 13] = [
             "MAIL_USERNAME",
         ],
     ),
+    ("smtp.auth", &["SMTP_AUTH", "SMTP_AUTH_METHOD", "SMTP_AUTHENTICATION"]),
     (
         "smtp.password",
-        &["SMTP_PASSWORD", "SMTP_PASS", "EMAIL_PASS", "EMAIL_HOST_PASSWORD", "MAIL_PASSWORD", "MAIL_PASS"],
+        &["SMTP_PASSWORD", "SMTP_PASS", "SMTP_PASSWD", "EMAIL_PASS", "EMAIL_HOST_PASSWORD", "MAIL_PASSWORD", "MAIL_PASS"],
     ),
     (
         "smtp.sender",
-        &["SMTP_FROM", "SMTP_SENDER", "EMAIL_FROM", "FROM_EMAIL", "DEFAULT_FROM_EMAIL", "MAIL_FROM"],
+        &[
+            "SMTP_FROM",
+            "SMTP_FROM_ADDRESS",
+            "SMTP_FROM_EMAIL",
+            "SMTP_SENDER",
+            "EMAIL_FROM",
+            "FROM_EMAIL",
+            "DEFAULT_FROM_EMAIL",
+            "MAIL_FROM",
+            "MAIL_FROM_ADDRESS",
+            "MAIL_DEFAULT_SENDER",
+        ],
     ),
-    ("smtp.tls", &["SMTP_TLS", "SMTP_SSL", "SMTP_SECURE", "SMTP_STARTTLS", "EMAIL_USE_TLS", "EMAIL_USE_SSL"]),
+    (
+        "smtp.tls",
+        &[
+            "SMTP_TLS",
+            "SMTP_SSL",
+            "SMTP_SECURE",
+            "SMTP_SECURITY",
+            "SMTP_ENCRYPTION",
+            "SMTP_STARTTLS",
+            "SMTP_USE_TLS",
+            "EMAIL_USE_TLS",
+            "EMAIL_USE_SSL",
+            "MAIL_ENCRYPTION",
+            "MAIL_USE_TLS",
+            "MAIL_USE_SSL",
+        ],
+    ),
     ("mail.brand", &["SMTP_FROM_NAME", "EMAIL_SENDER_NAME", "MAIL_FROM_NAME"]),
     ("redis.url", &["REDIS_URI", "REDIS_DSN", "REDIS_TLS_URL", "REDISCLOUD_URL", "VALKEY_URL"]),
+    ("redis.host", &["REDIS_HOSTNAME", "REDIS_ADDR", "REDIS_ADDRESS", "VALKEY_HOST"]),
+    ("redis.db", &["REDIS_DATABASE"]),
     ("redis.username", &["REDIS_USER"]),
     ("redis.password", &["REDIS_PASS", "REDIS_AUTH"]),
-    ("redis.tls", &["REDIS_SSL", "REDIS_USE_TLS"]),
-    ("http.listen", &["PORT", "LISTEN", "BIND", "BIND_ADDRESS", "LISTEN_ADDR"]),
-    ("log.level", &["LOG_LEVEL", "RUST_LOG"]),
+    ("redis.tls", &["REDIS_SSL", "REDIS_USE_TLS", "REDIS_TLS_ENABLED"]),
+    ("http.listen", &["PORT", "HTTP_PORT", "LISTEN", "BIND", "BIND_ADDRESS", "LISTEN_ADDR"]),
+    ("http.trusted_proxies", &["TRUSTED_PROXIES"]),
+    ("http.allowed_origins", &["ALLOWED_ORIGINS", "CORS_ORIGINS", "CORS_ALLOWED_ORIGINS"]),
+    ("http.public_url", &["PUBLIC_URL"]),
+    ("log.level", &["LOG_LEVEL", "LOGLEVEL", "RUST_LOG"]),
+    ("log.format", &["LOG_FORMAT"]),
+];
+
+/// Names that mean a setting of ours behind `OTP_` or in the file, where they can mean nothing else.
+const MEANT_NAMES: [(&str, &[&str]); 4] = [
+    ("http.listen", &["HTTP_HOST", "HTTP_BIND", "HTTP_ADDRESS", "HOST"]),
+    ("http.allowed_origins", &["HTTP_CORS", "HTTP_ORIGINS", "CORS"]),
+    ("secrets.peppers", &["PEPPER", "PEPPERS", "SECRET", "SECRET_KEY"]),
+    ("tenant.keys", &["API_KEY", "API_KEYS", "TENANT_API_KEYS"]),
 ];
 
 /// How a layer spells its names.
@@ -146,12 +191,33 @@ impl Names {
         self.spelled(spelling).get(name)
     }
 
-    /// The name that looks most like this one.
-    pub fn nearest(&self, spelling: Spelling, name: &str) -> Option<(&str, &Meaning)> {
-        self.spelled(spelling)
-            .iter()
-            .min_by_key(|(known, _)| strsim::damerau_levenshtein(known, name))
-            .map(|(known, meaning)| (known.as_str(), meaning))
+    /// Returns the name that was meant by one that is none: ours in another spelling, what other programs call the
+    /// setting, or else one that differs in a letter or two.
+    pub fn meant(&self, spelling: Spelling, name: &str) -> Option<(&str, &Meaning)> {
+        let known = self.spelled(spelling);
+        let bare = bare(name);
+        let key = [&self.environment, &self.document]
+            .into_iter()
+            .find_map(|names| names.iter().find(|(known, _)| self::bare(known) == bare))
+            .map(|(_, meaning)| meaning.key.as_str())
+            .or_else(|| key_of(&FOREIGN_NAMES, &bare))
+            .or_else(|| key_of(&MEANT_NAMES, &bare));
+        let found = key.and_then(|key| {
+            let name = match spelling {
+                Spelling::Document => key.to_owned(),
+                Spelling::Environment => usual_name(key),
+            };
+            known.get_key_value(&name)
+        });
+        let similar = || {
+            known
+                .iter()
+                .map(|pair| (strsim::damerau_levenshtein(pair.0, name), pair))
+                .min_by_key(|(distance, _)| *distance)
+                .filter(|(distance, _)| *distance <= MOST_SLIPS)
+                .map(|(_, pair)| pair)
+        };
+        found.or_else(similar).map(|(known, meaning)| (known.as_str(), meaning))
     }
 
     fn spelled(&self, spelling: Spelling) -> &BTreeMap<String, Meaning> {
@@ -160,6 +226,19 @@ impl Names {
             Spelling::Environment => &self.environment,
         }
     }
+}
+
+/// How many letters a name may differ in from the one that was meant.
+const MOST_SLIPS: usize = 2;
+
+/// A name without what only spelling adds: `http.listen`, `OTP_HTTP__LISTEN` and `OTP_HTTP_LISTEN` are one.
+fn bare(name: &str) -> String {
+    let name = name.to_ascii_uppercase().replace('.', "_").replace("__", "_");
+    name.strip_prefix("OTP_").unwrap_or(&name).to_owned()
+}
+
+fn key_of(table: &[(&'static str, &[&str])], name: &str) -> Option<&'static str> {
+    table.iter().find(|(_, names)| names.contains(&name)).map(|(key, _)| *key)
 }
 
 /// What users call the setting: its older name where it has one.
@@ -179,7 +258,13 @@ fn other_name(key: &str) -> Option<&'static str> {
 /// The setting that says what this name says elsewhere, in a file of its own or not.
 pub(super) fn of_foreign(name: &str) -> Option<&'static str> {
     let name = name.strip_suffix("_FILE").unwrap_or(name);
-    FOREIGN_NAMES.iter().find(|(_, names)| names.contains(&name)).map(|(key, _)| *key)
+    key_of(&FOREIGN_NAMES, name)
+}
+
+/// Ours that are no secrets, named as if a file held them.
+pub(super) fn of_file(names: &Names, name: &str) -> Option<String> {
+    let key = &names.meaning(Spelling::Environment, name.strip_suffix("_FILE")?)?.key;
+    (!SECRETS.contains(&key.as_str()) && !is_claimed(name)).then(|| usual_name(key))
 }
 
 /// What a line that sets the setting could say, where its default says nothing.
@@ -237,12 +322,37 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_the_one_that_was_meant() {
-        for (typed, meant) in [("OTP_HTTP_LISTEN", "OTP_HTTP__LISTEN"), ("OTP_SMTP__PROT", "OTP_SMTP__PORT")]
-        {
-            assert_eq!(names().nearest(Spelling::Environment, typed).unwrap().0, meant);
+    fn the_name_that_was_meant_is_found_by_its_spelling_its_other_names_or_a_slip() {
+        let defaults = crate::config::document::flatten(crate::config::source::DEFAULTS).unwrap();
+        let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
+        let meant = |spelling, name| names.meant(spelling, name).map(|(name, _)| name);
+        for (typed, name) in [
+            ("OTP_HTTP_LISTEN", "OTP_HTTP__LISTEN"),
+            ("OTP_SMTP__PROT", "OTP_SMTP__PORT"),
+            ("OTP_SMTP__HOST", "SMTP_SERVER"),
+            ("OTP_SMTP__USER", "OTP_SMTP__USERNAME"),
+            ("OTP_SMTP__PASS", "EMAIL_PASSWORD"),
+            ("OTP_SMTP__FROM", "EMAIL_SENDER"),
+            ("OTP_HTTP__PORT", "OTP_HTTP__LISTEN"),
+            ("OTP_PORT", "OTP_HTTP__LISTEN"),
+            ("OTP_HTTP__CORS", "OTP_HTTP__ALLOWED_ORIGINS"),
+            ("OTP_REDIS__USER", "REDIS_USERNAME"),
+            ("OTP_REDIS__PASS", "REDIS_PASSWORD"),
+            ("OTP_PEPPER", "OTP_SECRETS__PEPPERS"),
+            ("OTP_API_KEY", "OTP_TENANT__KEYS"),
+        ] {
+            assert_eq!(meant(Spelling::Environment, typed), Some(name), "{typed}");
         }
-        assert_eq!(names().nearest(Spelling::Document, "smpt.port").unwrap().0, "smtp.port");
+        for (typed, name) in [
+            ("smpt.port", "smtp.port"),
+            ("smtp.host", "smtp.server"),
+            ("SMTP_SERVER", "smtp.server"),
+            ("OTP_HTTP__LISTEN", "http.listen"),
+            ("HTTP.LISTEN", "http.listen"),
+        ] {
+            assert_eq!(meant(Spelling::Document, typed), Some(name), "{typed}");
+        }
+        assert_eq!(meant(Spelling::Environment, "OTP_NOTHING__LIKE_IT"), None);
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Sources {
                     let near =
                         tenants::KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &key));
                     let near = near.copied().unwrap_or_default();
-                    let what = format!("is not a setting of a tenant (in {place}); the nearest is {near}");
+                    let what = format!("is not a setting of a tenant (in {place}); did you mean {near}?");
                     let nearest = format!("tenants.{number}.{near}");
                     let line = self.line(place, &nearest, &nearest, false);
                     self.faults.push(Fault { name, what, line });
@@ -201,6 +201,11 @@ impl Sources {
                 (names::of_foreign(name), text.as_ref().is_ok_and(|text| says_nothing(name, text)))
             {
                 self.foreign.push((name.clone(), key));
+            }
+            if let (Some(ours), false) = (names::of_file(names, name), text.as_deref().is_ok_and(str::is_empty)) {
+                self.warnings.push(format!(
+                    "{name} is set, but otpd reads secrets only from files of their own: {ours} is the setting"
+                ));
             }
         }
         let is_ours =
@@ -238,12 +243,12 @@ impl Sources {
             return Fault { line: "[[tenants]]".to_owned(), name, what };
         }
         let what = format!("is not a setting of otpd (in {place})");
-        match names.nearest(place.spelling(), &name) {
-            Some((near, meaning)) => {
-                let line = self.line(place, near, &meaning.key, meaning.is_path);
-                Fault { name, what: format!("{what}; the nearest is {near}"), line }
+        match names.meant(place.spelling(), &name) {
+            Some((meant, meaning)) => {
+                let line = self.line(place, meant, &meaning.key, meaning.is_path);
+                Fault { name, what: format!("{what}; did you mean {meant}?"), line }
             }
-            None => Fault { line: format!("# {name}"), name, what },
+            None => Fault { line: format!("# {name}"), name, what: format!("{what}: remove it") },
         }
     }
 
@@ -362,16 +367,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_the_nearest() {
+    fn an_unknown_name_is_refused_with_the_one_that_was_meant() {
         let mut texts = Texts::only(&[("OTP_HTTP_LISTEN", "x"), ("PATH", "/bin")]);
         texts.dotenv = Some("OTP_SECRETS__PEPPER=hunter2\nUNRELATED=1\n".into());
         texts.config = Some(("a.toml".into(), "[smpt]\nport = 1".into()));
         let shown: Vec<_> = layered(texts).faults.iter().map(ToString::to_string).collect();
         let expected = [
-            "- smpt.port: is not a setting of otpd (in a.toml); the nearest is smtp.port\n    port = 587  # in [smtp]",
-            "- OTP_SECRETS__PEPPER: is not a setting of otpd (in .env); the nearest is OTP_SECRETS__PEPPERS\n    \
+            "- smpt.port: is not a setting of otpd (in a.toml); did you mean smtp.port?\n    port = 587  # in [smtp]",
+            "- OTP_SECRETS__PEPPER: is not a setting of otpd (in .env); did you mean OTP_SECRETS__PEPPERS?\n    \
              OTP_SECRETS__PEPPERS=k1:<43 characters, from: otpd keygen pepper>",
-            "- OTP_HTTP_LISTEN: is not a setting of otpd (in the environment); the nearest is OTP_HTTP__LISTEN\n    \
+            "- OTP_HTTP_LISTEN: is not a setting of otpd (in the environment); did you mean OTP_HTTP__LISTEN?\n    \
              OTP_HTTP__LISTEN=127.0.0.1:5000",
         ];
         assert_eq!(shown, expected);

@@ -16,11 +16,15 @@ use tokio_util::sync::CancellationToken;
 /// How long a head may take, and how long a new connection may stay without a byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connections that nobody waits for an answer on, in the order in which they became so.
+/// How long a connection must have been idle before it is closed for another client: what its client has just sent
+/// may not have arrived.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The connections that nobody waits for an answer on, in the order in which they may be closed for another client.
 #[derive(Default)]
 pub struct Idle {
     entries: Mutex<Entries>,
-    /// Told when one is added.
+    /// Notified when one is added.
     added: Notify,
 }
 
@@ -28,8 +32,11 @@ pub struct Idle {
 struct Entries {
     next: u64,
     /// What closes each.
-    closers: BTreeMap<u64, CancellationToken>,
+    closers: BTreeMap<Entry, CancellationToken>,
 }
+
+/// From when on the connection may be closed for another client, and a number that tells it from others.
+type Entry = (Instant, u64);
 
 /// One connection's activity.
 pub struct Activity {
@@ -43,14 +50,16 @@ pub struct Activity {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Under this number among the idle ones, until this time.
-    Idle(u64, Instant),
+    /// Among the idle ones, until this time.
+    Idle(Entry, Instant),
     /// A head arrives, until this time.
     Head(Instant),
     /// A request is answered; its own time limits hold.
     Busy,
-    /// Answered for good: what still arrives is thrown away. Under this number among the idle ones.
-    Lingering(u64),
+    /// The answer is complete, and not yet all of it has been written; the time limit of writing holds.
+    Writing,
+    /// Answered for good: what still arrives is thrown away. Among the idle ones.
+    Lingering(Entry),
 }
 
 /// A request under way, until it is dropped.
@@ -61,38 +70,53 @@ impl Idle {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, closer: &CancellationToken) -> u64 {
+    fn add(&self, closer: &CancellationToken, closable_after: Duration) -> Entry {
         let mut entries = self.entries();
-        let number = entries.next;
+        let entry = (Instant::now() + closable_after, entries.next);
         entries.next += 1;
-        entries.closers.insert(number, closer.clone());
+        entries.closers.insert(entry, closer.clone());
         drop(entries);
         self.added.notify_one();
-        number
+        entry
     }
 
     /// Returns whether it was still there: otherwise the connection is being closed.
-    fn remove(&self, number: u64) -> bool {
-        self.entries().closers.remove(&number).is_some()
+    fn remove(&self, entry: Entry) -> bool {
+        self.entries().closers.remove(&entry).is_some()
     }
 
-    /// Closes the connection that has been idle for longest, as soon as there is one.
+    /// Closes the connection that has been idle for longest, as soon as there is one that has been idle for [`GRACE`].
     pub async fn close_oldest(&self) {
-        while !self.try_close_oldest() {
-            self.added.notified().await;
+        while !self.try_close_oldest(Instant::now()) {
+            let next = self.entries().closers.first_key_value().map(|((at, _), _)| *at);
+            let closable = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = closable => {}
+                () = self.added.notified() => {}
+            }
         }
     }
 
-    fn try_close_oldest(&self) -> bool {
-        let oldest = self.entries().closers.pop_first();
-        oldest.inspect(|(_, closer)| closer.cancel()).is_some()
+    fn try_close_oldest(&self, now: Instant) -> bool {
+        let mut entries = self.entries();
+        let Some(oldest) = entries.closers.first_entry() else { return false };
+        let is_closable = oldest.key().0 <= now;
+        if is_closable {
+            oldest.remove().cancel();
+        }
+        is_closable
     }
 }
 
 impl Activity {
     /// A new connection, which `closer` closes.
     pub fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
-        let first = State::Idle(idle.add(&closer), Instant::now() + HEAD_TIMEOUT);
+        let first = State::Idle(idle.add(&closer, GRACE), Instant::now() + HEAD_TIMEOUT);
         let state = watch::Sender::new(first);
         Arc::new(Self { state, is_body_unread: AtomicBool::new(false), idle, keep_alive, closer })
     }
@@ -101,15 +125,16 @@ impl Activity {
     pub fn heard(&self) -> bool {
         let mut may_go_on = true;
         self.state.send_if_modified(|state| {
-            let State::Idle(number, _) = *state else { return false };
-            may_go_on = self.idle.remove(number);
+            let State::Idle(entry, _) = *state else { return false };
+            may_go_on = self.idle.remove(entry);
             *state = State::Head(Instant::now() + HEAD_TIMEOUT);
             true
         });
         may_go_on
     }
 
-    /// Notes that a request's head is complete. The connection is idle again when the guard is dropped.
+    /// Notes that a request's head is complete. Its answer is complete when the guard is dropped, and the connection is
+    /// idle again once that is written.
     pub fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
         self.is_body_unread.store(has_body, Ordering::Relaxed);
         self.state.send_modify(|state| {
@@ -117,6 +142,18 @@ impl Activity {
             *state = State::Busy;
         });
         UnderWay(Arc::clone(self))
+    }
+
+    /// Notes that all that was to be written has been.
+    pub fn note_written(&self) {
+        self.state.send_if_modified(|state| {
+            if *state != State::Writing {
+                return false;
+            }
+            let until = Instant::now() + self.keep_alive;
+            *state = State::Idle(self.idle.add(&self.closer, GRACE), until);
+            true
+        });
     }
 
     /// Notes that the body was read to its end.
@@ -136,7 +173,7 @@ impl Activity {
             // A head that was refused, or that was not complete.
             is_writing |= matches!(state, State::Head(_));
             self.leave(*state);
-            *state = State::Lingering(self.idle.add(&self.closer));
+            *state = State::Lingering(self.idle.add(&self.closer, Duration::ZERO));
         });
         is_writing
     }
@@ -162,13 +199,13 @@ impl Activity {
     fn deadline(&self) -> Option<Instant> {
         match *self.state.borrow() {
             State::Idle(_, deadline) | State::Head(deadline) => Some(deadline),
-            State::Busy | State::Lingering(_) => None,
+            State::Busy | State::Writing | State::Lingering(_) => None,
         }
     }
 
     fn leave(&self, state: State) {
-        if let State::Idle(number, _) | State::Lingering(number) = state {
-            self.idle.remove(number);
+        if let State::Idle(entry, _) | State::Lingering(entry) = state {
+            self.idle.remove(entry);
         }
     }
 }
@@ -184,8 +221,7 @@ impl Drop for UnderWay {
         let Self(activity) = self;
         activity.state.send_modify(|state| {
             activity.leave(*state);
-            let until = Instant::now() + activity.keep_alive;
-            *state = State::Idle(activity.idle.add(&activity.closer), until);
+            *state = State::Writing;
         });
     }
 }
@@ -208,6 +244,12 @@ mod tests {
         AnotherClient,
     }
 
+    /// Ends a request whose answer goes out at once.
+    fn answered(activity: &Activity, request: UnderWay) {
+        drop(request);
+        activity.note_written();
+    }
+
     fn connection(idle: &Arc<Idle>, keep_alive: Duration) -> (Arc<Activity>, CancellationToken) {
         let closer = CancellationToken::new();
         (Activity::new(Arc::clone(idle), keep_alive, closer.clone()), closer)
@@ -220,11 +262,13 @@ mod tests {
         let request = activity.begin(false);
         assert!(timeout(3 * SHORT, activity.expired()).await.is_err(), "a request is under way");
         drop(request);
+        assert!(timeout(3 * SHORT, activity.expired()).await.is_err(), "the answer is being written");
+        activity.note_written();
         let begun = Instant::now();
         activity.expired().await;
         assert!(begun.elapsed() < HEAD_TIMEOUT / 2, "{:?}", begun.elapsed());
         // A head has a time of its own, which its bytes do not prolong.
-        drop(activity.begin(false));
+        answered(&activity, activity.begin(false));
         let idle = activity.deadline();
         assert!(activity.heard());
         let head = activity.deadline();
@@ -242,8 +286,10 @@ mod tests {
             let idle = Arc::clone(&idle);
             async move { idle.close_oldest().await }
         });
-        drop(request);
+        answered(&activity, request);
+        let begun = Instant::now();
         closing.await.unwrap();
+        assert!(begun.elapsed() >= GRACE, "it was in use a moment ago");
         assert!(closer.is_cancelled() && !activity.heard());
     }
 
@@ -268,7 +314,8 @@ mod tests {
                         waiting.retain(|other| *other != which);
                     }
                     Event::Answered => {
-                        if requests[which].take().is_some() {
+                        if let Some(request) = requests[which].take() {
+                            answered(activity, request);
                             waiting.push(which);
                         }
                     }
@@ -279,7 +326,7 @@ mod tests {
                     }
                     Event::AnotherClient => {
                         let oldest = (!waiting.is_empty()).then(|| waiting.remove(0));
-                        prop_assert_eq!(idle.try_close_oldest(), oldest.is_some());
+                        prop_assert_eq!(idle.try_close_oldest(Instant::now() + GRACE), oldest.is_some());
                         if let Some(oldest) = oldest {
                             prop_assert!(all[oldest].as_ref().unwrap().1.is_cancelled());
                             all[oldest] = None;

@@ -1,30 +1,56 @@
 //! Bodies that tell an [`Activity`] how far a request is.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::activity::{Activity, UnderWay};
 
-/// A request's body that tells when it was read to its end.
+/// A request's body that tells when it was read to its end, and leaves behind what was not.
 pub struct Observed {
-    body: Incoming,
+    body: Option<Incoming>,
     activity: Arc<Activity>,
+    rest: Rest,
 }
+
+/// What was not read of a body.
+#[derive(Clone, Default)]
+pub struct Rest(Arc<Mutex<Option<Incoming>>>);
 
 /// An answer's body, with which the request ends.
 pub struct Last<B> {
     body: B,
-    /// Dropped with the body, which is when it was written or the connection is gone.
+    /// Dropped with the body, which is when it was taken to be written or the connection is gone.
     _under_way: UnderWay,
 }
 
 impl Observed {
-    pub fn new(body: Incoming, activity: Arc<Activity>) -> Self {
-        Self { body, activity }
+    pub fn new(body: Incoming, activity: Arc<Activity>, rest: Rest) -> Self {
+        Self { body: Some(body), activity, rest }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        *self.rest.0.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+    }
+}
+
+impl Rest {
+    /// Reads to the end. Returns whether there was one.
+    pub async fn skip(&self) -> bool {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut body) = body else { return false };
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -42,19 +68,20 @@ impl Body for Observed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() || self.body.is_end_stream() {
+        let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if frame.is_none() || self.is_end_stream() {
             self.activity.note_body_read();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

@@ -91,7 +91,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && !self.activity.heard() {
+        // An empty line in front of a request is none of it (RFC 9112 section 2.2).
+        let is_head = buf.filled().iter().skip(before).any(|byte| !b"\r\n".contains(byte));
+        if is_head && !self.activity.heard() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Poll::Ready(Ok(()))
@@ -115,8 +117,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         self.stream.is_write_vectored()
     }
 
+    /// Called once all that was to be written has been taken.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.activity.note_written();
+        Poll::Ready(Ok(()))
     }
 
     /// Closes the side that writes, then waits for the client to close its own if it may still be writing.

@@ -155,6 +155,80 @@ async fn after_a_short_body_was_refused_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn a_short_body_that_comes_behind_its_refusal_leaves_the_connection_open() {
+    let dev = Process::dev().await;
+    let mut stream = dev.connect().await;
+    let body = "{\"email\":\"a@example.com\"}";
+    for (line, status) in [("POST /v1/verifications", 401), ("POST /nope", 404), ("GET /livez", 200)] {
+        let head = format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        // As clients write that send head and body apart.
+        assert!(!is_closed(&mut stream, Duration::from_millis(200)).await);
+        let answer = ask(&mut stream, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+    assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200 "));
+    // One that does not come costs the connection, and the answer says so.
+    let answer = ask(&mut stream, "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(is_closed(&mut stream, PATIENCE).await);
+}
+
+#[tokio::test]
+async fn an_empty_line_behind_a_request_begins_no_head() {
+    let dev = Process::dev().await;
+    let mut stream = dev.connect().await;
+    ask(&mut stream, GET).await;
+    stream.write_all(b"\r\n").await.expect("sent");
+    assert!(!is_closed(&mut stream, Duration::from_secs(12)).await);
+    assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_still_being_read_is_not_cut_for_being_idle() {
+    let dev =
+        dev_with(&[("OTP_HTTP__KEEP_ALIVE", "1s"), ("OTP_HTTP__MAX_CONNECTIONS", "1")]).await;
+    let mut slow = dev.connect().await;
+    // More than the system's buffers hold.
+    let requests = "GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(8);
+    slow.write_all(requests.as_bytes()).await.expect("sent");
+    let newcomer = dev.connect().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut total = 0;
+    let mut chunk = vec![0; 1 << 16];
+    let end = b"</html>";
+    let mut pages = 0;
+    let mut tail = Vec::new();
+    while pages < 8 {
+        let read = slow.read(&mut chunk).await.expect("read");
+        assert!(read > 0, "cut after {total} bytes and {pages} pages");
+        total += read;
+        tail.extend_from_slice(&chunk[..read]);
+        pages += tail.windows(end.len()).filter(|window| window == end).count();
+        tail.drain(..tail.len().saturating_sub(end.len() - 1));
+    }
+    drop(newcomer);
+}
+
+#[tokio::test]
+async fn with_more_clients_than_connections_each_is_answered() {
+    let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "8")]).await;
+    let request = GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..24 {
+        let (address, request) = (dev.address(), request.clone());
+        clients.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
+            ask(&mut stream, &request).await
+        });
+    }
+    for answer in clients.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_outlives_the_time_for_a_head() {
     let dev = Process::dev().await;
     let mut stream = dev.connect().await;
