@@ -33,7 +33,7 @@ use crate::ports::{Claims, Clock, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
 use crate::{api, server};
 
-pub use self::mails::{composer, mailer, recipients};
+pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
 use self::throw_away::ThrowAway;
 
 /// A service that is put together and waits for connections to serve.
@@ -49,8 +49,8 @@ pub struct App {
 /// Why the parts could not be put together.
 #[derive(Debug)]
 pub enum AssemblyError {
-    /// A setting cannot be used: what it names is missing or broken.
-    Settings(anyhow::Error),
+    /// Settings cannot be used: what they name is missing or broken. At least one.
+    Settings(Vec<anyhow::Error>),
     /// The system did not give what every deployment needs, such as threads.
     System(anyhow::Error),
 }
@@ -81,8 +81,10 @@ impl App {
     /// [`AssemblyError`]: a part cannot be made.
     pub async fn production(settings: &Settings) -> Result<Self, AssemblyError> {
         let store = store(settings).await.context("the address of Redis");
-        let store = Arc::new(store.map_err(AssemblyError::Settings)?);
-        let composer = composer(&settings.common).map_err(AssemblyError::Settings)?;
+        let store = Arc::new(store.map_err(|error| AssemblyError::Settings(vec![error]))?);
+        // All that cannot be used is named at once.
+        let unusable = |_| AssemblyError::Settings(unusable(settings));
+        let composer = composer(&settings.common).map_err(unusable)?;
         let secrets = Secrets {
             peppers: settings.secrets.peppers.clone(),
             index_key: settings.secrets.index_key.clone(),
@@ -93,8 +95,8 @@ impl App {
             World {
                 claims: Arc::clone(&store) as _,
                 store,
-                mailer: Arc::new(mailer(settings, composer).map_err(AssemblyError::Settings)?),
-                recipients: recipients(&settings.common).map_err(AssemblyError::Settings)?,
+                mailer: Arc::new(mailer(settings, composer).map_err(unusable)?),
+                recipients: recipients(&settings.common).map_err(unusable)?,
                 secrets,
                 sender: sender(settings),
                 tenants: tenants(&settings.common, &settings.smtp.sender),
@@ -115,12 +117,13 @@ impl App {
         let ThrowAway { address, secrets, key, tenant } =
             ThrowAway::make(common).map_err(AssemblyError::System)?;
         let brand = common.brand.name(&address).to_owned();
-        let composer = composer(common).map_err(AssemblyError::Settings)?;
+        let unusable = |_| AssemblyError::Settings(unusable_files(common));
+        let composer = composer(common).map_err(unusable)?;
         let mailbox = Arc::new(MemoryMailbox::new(composer, clock));
         let mut tenants = tenants(common, &address);
         if tenants.iter().any(|other| other.account.tenant == tenant.name) {
             let what = format!("otpd dev has a tenant of its own that is called {DEV}: rename yours");
-            return Err(AssemblyError::Settings(anyhow!(what)));
+            return Err(AssemblyError::Settings(vec![anyhow!(what)]));
         }
         tenants.push(tenant_keys(&tenant, &address));
         let stopping = CancellationToken::new();
@@ -142,7 +145,7 @@ impl App {
                 tenants,
                 dev: Some(dev),
                 stopping,
-                recipients: recipients(common).map_err(AssemblyError::Settings)?,
+                recipients: recipients(common).map_err(unusable)?,
             },
         )?;
         Ok((app, key))
@@ -199,7 +202,7 @@ impl App {
                 http::SimpleAccess::Off => api::SimpleAccess::Off,
             },
             keys: keys.clone(),
-            origins: origins.map_err(|error| AssemblyError::Settings(error.into()))?,
+            origins: origins.map_err(|error| AssemblyError::Settings(vec![error.into()]))?,
             proxies,
             shield,
             exempt: common.exempt.clone(),

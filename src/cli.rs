@@ -63,8 +63,8 @@ enum Command {
 enum Failure {
     /// By its settings.
     Settings(Faults),
-    /// By a setting that turned out to be unusable when it was used: what it names is missing or broken.
-    Unusable(anyhow::Error),
+    /// By settings that turned out to be unusable when they were used: what they name is missing or broken.
+    Unusable(Vec<anyhow::Error>),
     /// By anything else.
     Other(anyhow::Error),
 }
@@ -92,8 +92,11 @@ impl Cli {
         match outcome {
             Ok(code) => code,
             Err(Failure::Settings(faults)) => report(&faults),
-            Err(Failure::Unusable(error)) => {
-                eprintln!("otpd cannot start with these settings:\n- {error:#}");
+            Err(Failure::Unusable(errors)) => {
+                eprintln!("otpd cannot start with these settings:");
+                for error in &errors {
+                    eprintln!("- {error:#}");
+                }
                 ExitCode::from(BAD_SETTINGS)
             }
             Err(Failure::Other(error)) => {
@@ -113,7 +116,7 @@ impl From<anyhow::Error> for Failure {
 impl From<AssemblyError> for Failure {
     fn from(error: AssemblyError) -> Self {
         match error {
-            AssemblyError::Settings(error) => Self::Unusable(error),
+            AssemblyError::Settings(errors) => Self::Unusable(errors),
             AssemblyError::System(error) => Self::Other(error),
         }
     }
@@ -175,9 +178,10 @@ fn cannot_listen(address: SocketAddr, error: io::Error) -> Failure {
             address.ip(),
             address.port()
         );
-        return Failure::Unusable(anyhow::Error::msg(what));
+        return Failure::Unusable(vec![anyhow::Error::msg(what)]);
     }
-    let what = format!("cannot listen on {address}; OTP_HTTP__LISTEN=127.0.0.1:5050 sets another address");
+    let other = if address.port() == 5050 { 5051 } else { 5050 };
+    let what = format!("cannot listen on {address}; OTP_HTTP__LISTEN=127.0.0.1:{other} sets another address");
     Failure::Other(anyhow::Error::from(error).context(what))
 }
 

@@ -102,12 +102,24 @@ pub struct Loaded<T> {
     pub warnings: Vec<String>,
 }
 
+/// The usual name of a setting, given as `section.key`.
+#[must_use]
+pub fn name(key: &str) -> String {
+    names::usual_name(key)
+}
+
+/// A line that gives a setting an example of a value.
+#[must_use]
+pub fn example(key: &str) -> String {
+    format!("{}={}", names::usual_name(key), names::example(key).unwrap_or_default())
+}
+
 /// The settings of `otpd serve`.
 ///
 /// # Errors
 /// [`Faults`]: all of them, so that one look at them is enough.
 pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
-    let mut reader = Reader::new(sources);
+    let mut reader = Reader::new(sources, |_| true);
     let dangerous = dangerous::read(&mut reader);
     let common = common(&mut reader, dangerous);
     let redis = redis::read(&mut reader, dangerous);
@@ -121,7 +133,7 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
 /// # Errors
 /// [`Faults`]: all but those of settings that `otpd dev` does not use.
 pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
-    let mut reader = Reader::new(sources);
+    let mut reader = Reader::new(sources, |key| !["redis.", "smtp"].iter().any(|own| key.starts_with(own)));
     // Nobody but its user is harmed by what is weak here.
     let dangerous = Dangerous { weak_limits: true, ..dangerous::read(&mut reader) };
     let common = common(&mut reader, dangerous);

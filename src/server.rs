@@ -206,7 +206,10 @@ async fn answer<E: Endpoint>(
     let parts = RequestParts::from((parts, local, peer, Scheme::HTTP));
     let response = endpoint.get_response(Request::from_parts(parts, Body::from(body))).await;
     let mut response = hyper::Response::from(response);
-    if activity.is_body_unread() && can_skip && timeout(SKIP_TIMEOUT, rest.skip()).await.is_ok_and(|ended| ended) {
+    if activity.is_body_unread()
+        && can_skip
+        && timeout(SKIP_TIMEOUT, rest.skip()).await.is_ok_and(|ended| ended)
+    {
         activity.note_body_read();
     }
     if activity.is_body_unread() {

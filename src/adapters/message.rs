@@ -434,7 +434,7 @@ mod tests {
         for (name, text, what) in [
             ("de.toml", "subject = 1", "/de.toml: cannot be read: invalid type"),
             ("de.toml", "subjet = \"a\"", "/de.toml: cannot be read: subjet is neither one of subject, "),
-            ("de.toml", "direction = \"up\"", "/de.toml: cannot be read: direction is neither"),
+            ("de.toml", "direction = \"up\"", "/de.toml: cannot be read: direction must be ltr or rtl"),
             ("de.toml", "place = \"{{ reference }}\"", "de.toml: undefined value: nothing to show here"),
             ("de.toml", "validity = \"{{ minutes }}\"", "de.toml: undefined value: nothing to show here"),
             ("de.toml", "secrecy = \"a\\rb\"", "de.toml: with layout.txt has a control character"),

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use poem::http::{HeaderMap, HeaderName};
@@ -16,14 +17,20 @@ use super::edge::PROBES;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// Headers in which proxies say for whom they call; each can be the one that is believed.
-const FORWARDING: [HeaderName; 7] = [
+const FORWARDING: [HeaderName; 13] = [
     X_FORWARDED_FOR,
     FORWARDED,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("x-envoy-external-address"),
+    HeaderName::from_static("x-azure-clientip"),
+    HeaderName::from_static("x-appengine-user-ip"),
     HeaderName::from_static("cf-connecting-ip"),
-    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("do-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
     HeaderName::from_static("fly-client-ip"),
+    HeaderName::from_static("true-client-ip"),
 ];
 
 /// Which header the proxies write.
@@ -39,15 +46,20 @@ pub enum Source {
 
 /// What a trusted peer sent if it did not name its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Unnamed {
-    /// The address is in a header that is not the configured one.
-    Elsewhere(HeaderName),
-    /// The configured header holds no address at its end.
+struct Unnamed {
+    configured: Configured,
+    /// The other headers of [`FORWARDING`] that came: a proxy wrote them, or the client did.
+    others: Vec<HeaderName>,
+}
+
+/// What is wrong with the configured header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Configured {
+    Missing,
+    /// It holds no address at its end.
     Unreadable,
-    /// The configured header holds addresses of trusted proxies only.
+    /// It holds addresses of trusted proxies only.
     OnlyTrusted,
-    /// None of the known headers.
-    Nowhere,
 }
 
 /// The proxies in front of this service.
@@ -91,19 +103,20 @@ impl Proxies {
     /// the proxy before it. If there is no such address: the farthest trusted one, and why.
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, Option<Unnamed>) {
         let hops = self.source.hops(headers);
-        let mut unnamed = if hops.is_empty() { Unnamed::without(headers) } else { Unnamed::OnlyTrusted };
+        let mut configured = if hops.is_empty() { Configured::Missing } else { Configured::OnlyTrusted };
         let mut nearest = peer;
         for hop in hops.into_iter().rev() {
             match hop {
                 Some(address) if self.trusts(address) => nearest = address,
                 Some(address) => return (address, None),
                 None => {
-                    unnamed = Unnamed::Unreadable;
+                    configured = Configured::Unreadable;
                     break;
                 }
             }
         }
-        (nearest, Some(unnamed))
+        let is_other = |name: &HeaderName| *name != self.source.name() && headers.contains_key(name);
+        (nearest, Some(Unnamed { configured, others: FORWARDING.into_iter().filter(is_other).collect() }))
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -127,50 +140,63 @@ impl Client {
 }
 
 impl Unnamed {
-    /// Why a request without the configured header names no client.
-    fn without(headers: &HeaderMap) -> Self {
-        let other = FORWARDING.into_iter().find(|name| headers.contains_key(name));
-        other.map_or(Self::Nowhere, Self::Elsewhere)
-    }
-
-    /// Warns the operator, once for each reason: all clients behind such a peer share its limits.
+    /// Warns the operator, once for each reason and each other header: all clients behind such a peer share its limits.
     fn warn_once(&self, source: Source) {
-        static SAID: [Once; 4] = [const { Once::new() }; 4];
-        let [elsewhere, unreadable, only_trusted, nowhere] = &SAID;
-        let once = match self {
-            Self::Elsewhere(_) => elsewhere,
-            Self::Unreadable => unreadable,
-            Self::OnlyTrusted => only_trusted,
-            Self::Nowhere => nowhere,
-        };
-        once.call_once(|| {
-            tracing::warn!(
-                "a peer in OTP_HTTP__TRUSTED_PROXIES {}; until then it counts as the client, and everybody behind it \
-                 shares its limits per IP, where a request does not name the client itself (end_user_ip)",
-                self.advice(source)
-            );
-        });
+        static SAID: AtomicU32 = AtomicU32::new(0);
+        let reason = 1 << (FORWARDING.len() + self.configured as usize);
+        let others = FORWARDING.into_iter().enumerate().filter(|(_, name)| self.others.contains(name));
+        let all = others.fold(reason, |bits, (number, _)| bits | 1 << number);
+        if SAID.fetch_or(all, Ordering::Relaxed) & all == all {
+            return;
+        }
+        tracing::warn!(
+            "a peer in OTP_HTTP__TRUSTED_PROXIES {}; until then it counts as the client, and everybody behind it \
+             shares its limits per IP, where a request does not name the client itself (end_user_ip)",
+            self.advice(source)
+        );
     }
 
     /// What came, and what to do about it.
     fn advice(&self, source: Source) -> String {
-        let configured = source.name();
-        match self {
-            Self::Elsewhere(other) => format!(
-                "sends its client's address in {other}, but OTP_HTTP__FORWARDED_HEADER is {configured}: set \
-                 OTP_HTTP__FORWARDED_HEADER={other} if the proxy always overwrites that header"
-            ),
-            Self::Unreadable => format!(
-                "sends a {configured} that does not end in an IP address: let the proxy write the address, or set \
-                 OTP_HTTP__FORWARDED_HEADER to the header in which it does"
-            ),
-            Self::OnlyTrusted => format!(
-                "sends a {configured} in which all addresses are trusted proxies too: leave the networks of clients out \
-                 of OTP_HTTP__TRUSTED_PROXIES"
-            ),
-            Self::Nowhere => format!(
-                "sends no {configured}: let the proxy or backend send it, or set OTP_HTTP__FORWARDED_HEADER to the \
-                 header in which it names the client"
+        let name = source.name();
+        let came = match self.configured {
+            Configured::Missing => format!("sends no {name}"),
+            Configured::Unreadable => {
+                format!("sends a {name} that is no IP address, does not end in one, or comes twice")
+            }
+            Configured::OnlyTrusted => {
+                return format!(
+                    "sends a {name} in which all addresses are trusted proxies too: leave the networks of clients out \
+                     of OTP_HTTP__TRUSTED_PROXIES{}",
+                    self.or_another()
+                );
+            }
+        };
+        if self.others.is_empty() {
+            let known = FORWARDING.map(|name| name.to_string()).join(", ");
+            return format!(
+                "{came} and no other header that can be believed: let the proxy or backend write the address into \
+                 {name}, or into another that OTP_HTTP__FORWARDED_HEADER can be ({known})"
+            );
+        }
+        format!("{came}, but {}: let the proxy write {name}{}", self.listed(), self.or_another())
+    }
+
+    fn listed(&self) -> String {
+        let names: Vec<_> = self.others.iter().map(HeaderName::as_str).collect();
+        names.join(", ")
+    }
+
+    /// Which settings would take what came.
+    fn or_another(&self) -> String {
+        let settings: Vec<_> =
+            self.others.iter().map(|name| format!("OTP_HTTP__FORWARDED_HEADER={name}")).collect();
+        match settings.len() {
+            0 => String::new(),
+            1 => format!(", or set {} if the proxy always overwrites that header", settings.concat()),
+            _ => format!(
+                ", or set the one of {} whose header the proxy always overwrites: clients may have written the others",
+                settings.join(", ")
             ),
         }
     }
@@ -366,9 +392,21 @@ mod tests {
             proxies.behind("10.0.0.1".parse().unwrap(), &map).1
         };
         assert_eq!(why(&[("x-forwarded-for", "198.51.100.7"), ("x-real-ip", "x")]), None);
-        assert_eq!(why(&[("x-forwarded-for", "unknown")]), Some(Unnamed::Unreadable));
-        assert_eq!(why(&[("x-forwarded-for", "10.2.2.2")]), Some(Unnamed::OnlyTrusted));
-        assert_eq!(why(&[("x-unheard-of", "198.51.100.7")]), Some(Unnamed::Nowhere));
+        let configured = |headers| why(headers).unwrap().configured;
+        assert_eq!(configured(&[("x-forwarded-for", "unknown")]), Configured::Unreadable);
+        assert_eq!(configured(&[("x-forwarded-for", "10.2.2.2")]), Configured::OnlyTrusted);
+        assert_eq!(configured(&[("x-unheard-of", "198.51.100.7")]), Configured::Missing);
+        let said = why(&[("x-unheard-of", "198.51.100.7")]).unwrap().advice(Source::XForwardedFor);
+        assert!(FORWARDING.iter().all(|name| said.contains(name.as_str())), "{said}");
+        // Of several, the client may have written some: all are named.
+        let both = [("forwarded", "for=1.1.1.1"), ("x-real-ip", "198.51.100.9")];
+        let said = why(&both).unwrap().advice(Source::XForwardedFor);
+        assert!(
+            said.contains(
+                "one of OTP_HTTP__FORWARDED_HEADER=forwarded, OTP_HTTP__FORWARDED_HEADER=x-real-ip"
+            ),
+            "{said}"
+        );
         for name in FORWARDING.into_iter().filter(|name| *name != X_FORWARDED_FOR) {
             let said = why(&[(name.as_str(), "198.51.100.7")]).unwrap().advice(Source::XForwardedFor);
             assert!(said.contains(&format!("OTP_HTTP__FORWARDED_HEADER={name}")), "{said}");

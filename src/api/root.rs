@@ -15,9 +15,10 @@ pub struct Root<E> {
 }
 
 impl<E: Endpoint> Root<E> {
-    /// A root that redirects to the page of `otpd dev`, in a way that no browser keeps.
+    /// A root that redirects to the page of `otpd dev`, in a way that no browser keeps. The way is relative, so it holds
+    /// behind a prefix too.
     pub fn to_dev(table: &mut RouteTable, rest: E) -> Self {
-        let redirect = || StatusCode::TEMPORARY_REDIRECT.with_header(LOCATION, "/dev").into_response();
+        let redirect = || StatusCode::TEMPORARY_REDIRECT.with_header(LOCATION, "dev").into_response();
         Self::new(table, move |_| redirect(), rest)
     }
 

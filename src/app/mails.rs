@@ -5,13 +5,13 @@
 use std::path::Path;
 use std::{fs, iter};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 
 use super::DEV;
 use crate::adapters::message::{Composer, Prospects};
 use crate::adapters::smtp::{Authorities, Login, Relay, SmtpMailer, Tls};
 use crate::config::mail::Brand;
-use crate::config::{Common, Settings, smtp};
+use crate::config::{self, Common, Settings, smtp};
 use crate::domain::recipients::{Domains, Recipients};
 use crate::domain::tenant::Tenant;
 
@@ -33,14 +33,15 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
         digits: common.codes.length.digits(),
         life: common.codes.policy.life,
     };
-    let composer = Composer::load(common.templates.as_deref(), &prospects).context("OTP_MAIL__TEMPLATES")?;
+    let composer = Composer::load(common.templates.as_deref(), &prospects);
+    let composer = composer.map_err(|error| cured(&error.into(), "mail.templates"))?;
     let tenants = common.tenants.iter().map(|tenant| (&tenant.name, &tenant.locale));
     for (tenant, locale) in tenants.clone().chain([(&Tenant::Simple, &common.locale)]) {
         let (name, tag) = (tenant.name(), locale.as_str());
         ensure!(
             composer.speaks(tenant, locale),
-            "there are no words of the language {tag:?}, in which the mails of {name:?} are to be: set \
-             OTP_MAIL__LOCALE, or the tenant's locale, to another, or put {tag}.toml in OTP_MAIL__TEMPLATES"
+            "OTP_MAIL__LOCALE, or the tenant's locale: there are no words of the language {tag:?}, in which the mails of \
+             {name:?} are to be: set another, or put {tag}.toml in OTP_MAIL__TEMPLATES\n    OTP_MAIL__LOCALE=en"
         );
     }
     let known: Vec<&str> =
@@ -51,28 +52,51 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
     Ok(composer)
 }
 
+/// Everything that the settings name and that is missing or broken.
+#[must_use]
+pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
+    let mut errors = unusable_files(&settings.common);
+    errors.extend(relays(&settings.smtp).filter_map(Result::err));
+    errors
+}
+
+/// The same, of the files of mails and domains alone.
+#[must_use]
+pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
+    let composer = composer(common).err();
+    composer.into_iter().chain(allowed(common).err()).chain(blocked(common).err()).collect()
+}
+
+/// What is wrong with what a setting names, with a line that gives it another value.
+fn cured(error: &anyhow::Error, key: &str) -> anyhow::Error {
+    anyhow!("{}: {error:#}\n    {}", config::name(key), config::example(key))
+}
+
 /// The way to the relays of the settings; no connection is made yet.
 ///
 /// # Errors
 /// TLS cannot be set up.
 pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMailer> {
     let smtp = &settings.smtp;
-    let names = iter::once("OTP_SMTP__CA_FILE").chain(iter::repeat("OTP_SMTP_FALLBACK__CA_FILE"));
-    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).zip(names);
-    let relays = relays.map(|(of_settings, name)| relay(of_settings, name));
-    let relays = relays.collect::<anyhow::Result<_>>()?;
+    let relays = relays(smtp).collect::<anyhow::Result<_>>()?;
     Ok(SmtpMailer::new(composer, relays, smtp.sender.domain(), smtp.connections))
 }
 
-/// The relay of the settings; `ca_setting` is the name of the setting of its trust anchors.
-fn relay(relay: &smtp::Relay, ca_setting: &'static str) -> anyhow::Result<Relay> {
+fn relays(smtp: &smtp::Smtp) -> impl Iterator<Item = anyhow::Result<Relay>> {
+    let keys = iter::once("smtp.ca_file").chain(iter::repeat("smtp_fallback.ca_file"));
+    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).zip(keys);
+    relays.map(|(of_settings, key)| relay(of_settings).map_err(|error| cured(&error, key)))
+}
+
+/// The relay of the settings.
+fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
     let (authorities, place) = match &relay.authorities {
-        smtp::Authorities::System => {
-            (Authorities::System, "the system's authorities (the package ca-certificates)".to_owned())
-        }
-        smtp::Authorities::File(path) => {
-            (Authorities::These(read(path).context(ca_setting)?), format!("{ca_setting}: {}", shown(path)))
-        }
+        smtp::Authorities::System => (
+            Authorities::System,
+            "the system's trust anchors (the package ca-certificates, or what SSL_CERT_FILE and SSL_CERT_DIR name)"
+                .to_owned(),
+        ),
+        smtp::Authorities::File(path) => (Authorities::These(read(path)?), shown(path)),
     };
     let security = || authorities.vouch_for(&relay.server).context(place);
     let tls = match relay.tls {
@@ -94,11 +118,17 @@ fn relay(relay: &smtp::Relay, ca_setting: &'static str) -> anyhow::Result<Relay>
 /// # Errors
 /// A list cannot be read; the error names the setting, the file and the line.
 pub fn recipients(common: &Common) -> anyhow::Result<Recipients> {
-    let allowed = common.domains.allowed.as_deref().map(domains).transpose();
-    let allowed = allowed.context("OTP_DOMAINS__ALLOW_FILE")?;
-    let blocked = common.domains.blocked.as_deref().map(domains).transpose();
-    let blocked = blocked.context("OTP_DOMAINS__BLOCK_FILE")?;
-    Ok(Recipients { allowed, blocked: blocked.unwrap_or_default() })
+    Ok(Recipients { allowed: allowed(common)?, blocked: blocked(common)?.unwrap_or_default() })
+}
+
+fn allowed(common: &Common) -> anyhow::Result<Option<Domains>> {
+    let domains = common.domains.allowed.as_deref().map(domains).transpose();
+    domains.map_err(|error| cured(&error, "domains.allow_file"))
+}
+
+fn blocked(common: &Common) -> anyhow::Result<Option<Domains>> {
+    let domains = common.domains.blocked.as_deref().map(domains).transpose();
+    domains.map_err(|error| cured(&error, "domains.block_file"))
 }
 
 fn domains(path: &Path) -> anyhow::Result<Domains> {

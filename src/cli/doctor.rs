@@ -4,19 +4,20 @@
 
 mod cure;
 mod provider;
+mod redis;
 mod relay;
 
-use std::error::Error;
+use std::io;
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, block_on, print};
+use super::{BAD_SETTINGS, Failure, block_on, print};
 use crate::app;
-use crate::config::{self, Common, Settings, Sources};
+use crate::config::{self, Common, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::risk::Risk;
-use crate::ports::Store as _;
 
 #[derive(Debug, Args)]
 pub struct Doctor {
@@ -37,16 +38,22 @@ pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCod
     // All of it, so that one look is enough.
     let settings = &loaded.settings;
     let checks = block_on(async {
-        let checking = (check_redis(settings), relay::check(settings, doctor.send_test.as_ref()));
+        let checking = (redis::check(settings), relay::check(settings, doctor.send_test.as_ref()));
         let (redis, relays) = tokio::join!(checking.0, checking.1);
-        Ok([vec![redis, check_domains(&settings.common)], relays].concat())
+        Ok([vec![redis, check_domains(&settings.common)], relays, check_address(&settings.common)].concat())
     })?;
     lines.extend(checks.iter().map(|check| match check {
         Ok(line) => format!("ok    {line}"),
         Err(line) => format!("FAIL  {line}"),
     }));
     print(lines.join("\n")).map_err(Failure::Other)?;
-    Ok(if checks.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let are_usable = app::unusable(settings).is_empty() && check_address(&settings.common).is_empty();
+    Ok(match (checks.iter().all(Result::is_ok), are_usable) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, true) => ExitCode::FAILURE,
+        // As every command says it.
+        (false, false) => ExitCode::from(BAD_SETTINGS),
+    })
 }
 
 /// Who may call the v1 API.
@@ -119,33 +126,18 @@ fn exempt(common: &Common) -> Option<String> {
     })
 }
 
+/// Complains where this machine does not have the address to listen on. The port stays alone: otpd may be running.
+fn check_address(common: &Common) -> Vec<Result<String, String>> {
+    let address = common.http.listen.ip();
+    let error = TcpListener::bind((address, 0)).err();
+    let error = error.filter(|error| error.kind() == io::ErrorKind::AddrNotAvailable);
+    let complaint = |_| Err(format!("OTP_HTTP__LISTEN: this machine has no address {address}"));
+    error.map(complaint).into_iter().collect()
+}
+
 /// Which domains are mailed to.
 fn check_domains(common: &Common) -> Result<String, String> {
     let recipients = app::recipients(common).map_err(|error| format!("lists of domains: {error:#}"))?;
     let allowed = recipients.allowed.map_or("all".to_owned(), |domains| domains.len().to_string());
     Ok(format!("domains that are mailed to: {allowed}; blocked: {}", recipients.blocked.len()))
-}
-
-async fn check_redis(settings: &Settings) -> Result<String, String> {
-    let store = app::store(settings).await.map_err(|error| format!("redis: {error}"))?;
-    store.ready().await.map_err(|error| {
-        format!(
-            "redis: {}\n      check that it runs, its address and login (REDIS_HOST, REDIS_PORT, REDIS_DB or \
-             REDIS_URL), that it is a primary with maxmemory-policy noeviction, and that its user may call EVALSHA, \
-             SCRIPT LOAD, INFO, GET, SET, DEL and TIME on otp:*",
-            innermost(&error)
-        )
-    })?;
-    let weaknesses = store.weaknesses().await.map_err(|error| format!("redis: {}", innermost(&error)))?;
-    let mut lines = vec!["redis: answers, takes writes and evicts nothing".to_owned()];
-    lines.extend(weaknesses.iter().map(|weakness| format!("note  redis: {weakness}")));
-    Ok(lines.join("\n"))
-}
-
-/// The last of an error's causes: the others repeat it.
-fn innermost(mut error: &(dyn Error + 'static)) -> String {
-    while let Some(cause) = error.source() {
-        error = cause;
-    }
-    error.to_string()
 }

@@ -36,7 +36,7 @@ pub enum Keygen {
         #[arg(long, default_value = "p1", value_parser = name)]
         name: KeyName,
         /// What it signs with; es256 is for verifiers that do not know EdDSA
-        #[arg(long, value_enum, default_value_t = ProofAlgorithm::Eddsa)]
+        #[arg(long, value_enum, ignore_case = true, default_value_t = ProofAlgorithm::Eddsa)]
         algorithm: ProofAlgorithm,
     },
 }

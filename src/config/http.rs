@@ -123,6 +123,10 @@ impl Origin {
                 "every sandboxed page and every file has this origin: give the page an address of its own",
             ),
             _ if text.contains('*') => Some("* stands for nothing here: write each origin"),
+            _ if text.contains(['"', '\'', '`']) => Some("leave the quotes out"),
+            _ if text.contains(|c: char| c.is_whitespace() || c == ';') => {
+                Some("put a comma between two origins, and no other space in one")
+            }
             _ if text.contains('@') => Some("a user or a password is not part of an origin"),
             _ => None,
         };
@@ -143,7 +147,8 @@ impl Origin {
             _ => Err("the host is missing or has characters that no host has".to_owned()),
         };
         let origin = origin?;
-        if path.is_empty() {
+        // One slash is what browsers show behind every host.
+        if ["", "/"].contains(&path) {
             Ok(Self(origin))
         } else {
             Err("has a path: leave it out, as in https://app.example".to_owned())
@@ -155,6 +160,14 @@ impl Origin {
 fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<String, String> {
     let wrong =
         || "has no host, or a wrong port: write it as https://app.example or https://app.example:8443";
+    if authority.contains('@') {
+        return Err("has a user or a password: leave it out, as in https://app.example".to_owned());
+    }
+    if authority.split(':').next().is_some_and(|host| host.len() > 1 && host.ends_with('.')) {
+        return Err(
+            "has a host with a final dot, which browsers take for another host: leave the dot out".to_owned()
+        );
+    }
     let authority = authority.to_ascii_lowercase();
     // Browsers send a name of Unicode as its A-label.
     let ascii = if authority.is_ascii() { Ok(authority) } else { idna::domain_to_ascii(&authority) };
@@ -191,16 +204,25 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
             ("forwarded", ForwardedHeader::Forwarded),
             single("x-real-ip"),
             single("x-client-ip"),
+            single("x-cluster-client-ip"),
+            single("x-envoy-external-address"),
+            single("x-azure-clientip"),
+            single("x-appengine-user-ip"),
             single("cf-connecting-ip"),
-            single("true-client-ip"),
+            single("do-connecting-ip"),
+            single("fastly-client-ip"),
             single("fly-client-ip"),
+            single("true-client-ip"),
         ],
     );
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
     let keep_alive = reader.duration("http.keep_alive", KEEP_ALIVE);
-    let url = "empty, or a URL without a query that begins with https:// or http://, such as https://example.org/otp";
-    let public_url = reader.parse("http.public_url", url, public_url);
-    let docs = reader.choice("http.docs", &[("on", Docs::On), ("off", Docs::Off)]);
+    let public_url = match reader.text("http.public_url").map(public_url) {
+        Some(Ok(url)) => Some(url),
+        Some(Err(reason)) => reader.refuse("http.public_url", &reason),
+        None => None,
+    };
+    let docs = reader.flag("http.docs").map(|is_on| if is_on { Docs::On } else { Docs::Off });
     let contact = "empty, or a URI that begins with https:// or mailto:, of at most 200 characters";
     let security_contact = reader.parse("http.security_contact", contact, SecurityContact::parse);
     Some(Http {
@@ -216,23 +238,37 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     })
 }
 
-/// Takes a URL of a host, and a path if it has one. Final slashes are dropped, since paths are appended to it.
-fn public_url(text: &str) -> Option<String> {
+/// Takes a URL of a host, and a path if it has one. Final slashes are dropped, because paths are appended to it.
+///
+/// # Errors
+/// Why it is none.
+fn public_url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     if text.is_empty() {
-        return Some(String::new());
+        return Ok(String::new());
     }
-    let (scheme, rest) = text.split_once("://")?;
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let usual_port = match scheme.to_ascii_lowercase().as_str() {
+    let scheme_missing = "must begin with https:// or http://, as https://example.org/otp does";
+    let (scheme, rest) = text.split_once("://").ok_or(scheme_missing)?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let scheme = scheme.to_ascii_lowercase();
+    let usual_port = match scheme.as_str() {
         "http" => 80,
         "https" => 443,
-        _ => return None,
+        _ => return Err(scheme_missing.to_owned()),
     };
-    let origin = web_origin(&scheme.to_ascii_lowercase(), authority, usual_port).ok()?;
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%".contains(&b);
+    if path.contains(['?', '#']) {
+        return Err("has a query or a fragment: leave it out, as in https://example.org/otp".to_owned());
+    }
+    let origin = web_origin(&scheme, authority, usual_port)?;
+    // Of RFC 3986 section 3.3: not what HTML gives a meaning, and no percent-encoding.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$()*+,;=:@".contains(&b);
     let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
-    path.split('/').skip(1).all(is_segment).then(|| format!("{origin}{path}"))
+    if !path.split('/').skip(1).all(is_segment) {
+        let reason =
+            "has a path with an empty, a . or a .. segment, or with a character that is not allowed there";
+        return Err(reason.to_owned());
+    }
+    Ok(format!("{origin}{path}"))
 }
 
 /// Takes an IP address and a port; `localhost` for 127.0.0.1, and no address for all IPv4 addresses of this machine.
@@ -240,7 +276,7 @@ fn listen(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.rsplit_once(':')?;
     let address = match host {
         "" => Ipv4Addr::UNSPECIFIED,
-        name if name.eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST,
+        name if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST,
         _ => return text.parse().ok(),
     };
     let is_number = port.bytes().all(|b| b.is_ascii_digit());
@@ -297,6 +333,8 @@ mod tests {
     fn origins_are_written_as_browsers_send_them() {
         for (typed, sent) in [
             ("https://app.example", "https://app.example"),
+            ("https://app.example/", "https://app.example"),
+            ("capacitor://localhost/", "capacitor://localhost"),
             ("HTTPS://App.Example:443", "https://app.example"),
             ("http://localhost:3000", "http://localhost:3000"),
             ("http://[::1]:80", "http://[::1]"),
@@ -327,22 +365,26 @@ mod tests {
             ("HTTPS://Example.org:443/Otp/v//", "https://example.org/Otp/v"),
             ("http://localhost:5000/", "http://localhost:5000"),
         ] {
-            assert_eq!(public_url(typed).as_deref(), Some(url), "{typed}");
+            assert_eq!(public_url(typed).as_deref(), Ok(url), "{typed}");
         }
-        for text in [
-            "example.org",
-            "/otp",
-            "ftp://example.org",
-            "https://",
-            "https://user@example.org",
-            "https://example.org/otp?x",
-            "https://example.org/otp#x",
-            "https://example.org//otp",
-            "https://example.org/../otp",
-            "https://example.org/a b",
-            "https://example.org/\"",
+        for (text, reason) in [
+            ("example.org", "must begin with https://"),
+            ("/otp", "must begin with https://"),
+            ("ftp://example.org", "must begin with https://"),
+            ("https://", "must begin with https://"),
+            ("https://user@example.org", "a user or a password"),
+            ("https://example.org./otp", "a final dot"),
+            ("https://example.org:0/otp", "a wrong port"),
+            ("https://example.org/otp?x", "a query or a fragment"),
+            ("https://example.org#x", "a query or a fragment"),
+            ("https://example.org//otp", "has a path with"),
+            ("https://example.org/../otp", "has a path with"),
+            ("https://example.org/a b", "has a path with"),
+            ("https://example.org/%zz", "has a path with"),
+            ("https://example.org/\"", "has a path with"),
         ] {
-            assert_eq!(public_url(text), None, "{text}");
+            let said = public_url(text).unwrap_err();
+            assert!(said.contains(reason), "{text}: {said}");
         }
     }
 
@@ -356,19 +398,20 @@ mod tests {
             ("//app.example", "the scheme is missing: write it as https://app.example"),
             ("https://", "no host"),
             ("file://", "host is missing"),
-            ("https://app.example/", "has a path"),
             ("HTTPS://App.example/path", "has a path"),
-            ("capacitor://localhost/", "has a path"),
+            ("https://app.example//", "has a path"),
             ("https://*.app.example", "* stands for nothing"),
             ("https://user@app.example", "user or a password"),
             ("1tp://app.example", "scheme"),
             ("https://app.example:0", "wrong port"),
-            ("https://app.example.", "no host"),
-            ("https://app.example.:8443", "no host"),
+            ("https://app.example.", "a final dot"),
+            ("https://app.example.:8443", "a final dot"),
             ("https://app.example?x", "has a path"),
-            ("https://app example", "no host"),
-            ("app://a b", "characters"),
-            ("https://app.example\r\n", "no host"),
+            ("https://app example", "put a comma"),
+            ("https://a.example;https://b.example", "put a comma"),
+            ("\"https://a.example\"", "quotes"),
+            ("app://a%b", "characters"),
+            ("https://app.example\r\n", "put a comma"),
         ] {
             let refused = Origin::parse(text).unwrap_err();
             assert!(refused.contains(reason), "{text:?}: {refused}");

@@ -118,14 +118,16 @@ pub(super) fn read_exempt(reader: &mut Reader<'_>, http: Option<&Http>) -> Optio
 fn limit(reader: &mut Reader<'_>, key: &str) -> Option<Limit> {
     let rule =
         "one to four windows such as 5/1h, 10/day or 1/60s with spaces between: 1 to 100000, in 1s to 744h";
-    reader.parse(key, rule, |text| text.parse().ok())
+    reader.parse(key, rule, |text| text.to_ascii_lowercase().parse().ok())
 }
 
 fn relay_mails(reader: &mut Reader<'_>) -> Option<RelayMails> {
     let rule = "unlimited, or a whole number from 1";
-    reader.parse("limits.relay_mails_per_day", rule, |text| match text {
-        "unlimited" => Some(RelayMails::Unlimited),
-        number => number.parse().ok().map(RelayMails::PerDay),
+    reader.parse("limits.relay_mails_per_day", rule, |text| {
+        if text.eq_ignore_ascii_case("unlimited") {
+            return Some(RelayMails::Unlimited);
+        }
+        text.parse().ok().map(RelayMails::PerDay)
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Log> {
         &[
             ("error", Level::ERROR),
             ("warn", Level::WARN),
+            ("warning", Level::WARN),
             ("info", Level::INFO),
             ("debug", Level::DEBUG),
             ("trace", Level::TRACE),

@@ -84,7 +84,15 @@ const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
     ("smtp.auth", &["SMTP_AUTH", "SMTP_AUTH_METHOD", "SMTP_AUTHENTICATION"]),
     (
         "smtp.password",
-        &["SMTP_PASSWORD", "SMTP_PASS", "SMTP_PASSWD", "EMAIL_PASS", "EMAIL_HOST_PASSWORD", "MAIL_PASSWORD", "MAIL_PASS"],
+        &[
+            "SMTP_PASSWORD",
+            "SMTP_PASS",
+            "SMTP_PASSWD",
+            "EMAIL_PASS",
+            "EMAIL_HOST_PASSWORD",
+            "MAIL_PASSWORD",
+            "MAIL_PASS",
+        ],
     ),
     (
         "smtp.sender",

@@ -21,8 +21,10 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(sources: &'a Sources) -> Self {
-        Self { sources, faults: sources.faults.clone(), warnings: sources.warnings.clone() }
+    /// Looks at all settings, and warns of other programs' names for those that `is_used` says matter.
+    pub fn new(sources: &'a Sources, is_used: impl Fn(&str) -> bool) -> Self {
+        let warnings = [sources.warnings.clone(), sources.foreign_warnings(is_used)].concat();
+        Self { sources, faults: sources.faults.clone(), warnings }
     }
 
     /// The settings, if nothing was wrong.
@@ -111,7 +113,7 @@ impl<'a> Reader<'a> {
             "false" | "no" | "off" | "0" => Some(false),
             _ => None,
         };
-        self.parse(key, "one of: true, false", is_on)
+        self.parse(key, "true or false, or on or off", is_on)
     }
 
     /// Returns a comma separated list; `parse` says what is wrong with an entry. The first wrong entry is named by its
@@ -166,7 +168,7 @@ pub(super) fn named(path: PathBuf) -> Option<PathBuf> {
 }
 
 fn duration(text: &str) -> Option<Duration> {
-    let seconds_each = match text.chars().last()? {
+    let seconds_each = match text.chars().last()?.to_ascii_lowercase() {
         's' => 1,
         'm' => 60,
         'h' => 3600,

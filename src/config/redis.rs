@@ -77,10 +77,13 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     };
     match wire {
         Wire::Plaintext(host) if !host.is_loopback() && !dangerous.plaintext_redis => {
-            let what = "would reach another machine in plaintext: use TLS (REDIS_TLS=true, or rediss:// in REDIS_URL), a \
-                        Redis or a TLS tunnel on this machine, or set OTP_DANGEROUS__PLAINTEXT_REDIS=true";
+            let tls = if key == "redis.url" { "rediss:// in REDIS_URL" } else { "REDIS_TLS=true" };
+            let what = format!(
+                "would reach another machine in plaintext: use TLS ({tls}), a Redis or a TLS tunnel on this machine, or \
+                 set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
+            );
             let line = reader.line(cure, value);
-            reader.refuse_for(key, what, &line)
+            reader.refuse_for(key, &what, &line)
         }
         Wire::Plaintext(_) | Wire::Tls | Wire::Socket => {
             Some(Redis { url: url.as_str().into(), fence: fence? })
@@ -137,7 +140,7 @@ fn wire(url: &str) -> Result<Wire, &'static str> {
     if !is_plain {
         return Err(form);
     }
-    match scheme {
+    match scheme.to_ascii_lowercase().as_str() {
         "unix" => rest.starts_with('/').then_some(Wire::Socket).ok_or(form),
         "redis" => host_of(rest).map(Wire::Plaintext).ok_or(form),
         "rediss" => host_of(rest).map(|_| Wire::Tls).ok_or(form),

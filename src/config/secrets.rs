@@ -75,6 +75,11 @@ pub(super) fn read_proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
     }
     let keys = match named(text, proof_key) {
         Ok(keys) => keys,
+        Err(what) if what.ends_with(NO_P256_KEY) => {
+            let line = reader
+                .line("secrets.proof_keys", "<from: otpd keygen proof-key --name e1 --algorithm es256>");
+            return reader.refuse_for("secrets.proof_keys", &what, &line);
+        }
         Err(what) => return reader.refuse("secrets.proof_keys", &what),
     };
     let mut keys = keys.into_iter().map(|(_, key)| key);
@@ -84,16 +89,21 @@ pub(super) fn read_proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
     }
 }
 
-/// The seed of an EdDSA key, or `es256:` and a P-256 key.
+/// The end of what is wrong with an entry for ES256.
+const NO_P256_KEY: &str =
+    "has no P-256 key: behind es256: stands its PKCS #8 form, with the public key in it, in URL-safe base64";
+
+/// The seed of an EdDSA key, which may follow `eddsa:`, or `es256:` and a P-256 key.
 fn proof_key(name: &KeyName, secret: &str) -> Result<ProofKey, &'static str> {
-    match secret.split_once(':') {
-        None => seed(name, secret).map(|seed| ProofKey::new(name.clone(), *seed)),
-        Some(("es256", key)) => {
-            let pkcs8 = URL_SAFE_NO_PAD.decode(key).map(Zeroizing::new);
+    let (algorithm, secret) = secret.split_once(':').unwrap_or(("eddsa", secret));
+    match algorithm.to_ascii_lowercase().as_str() {
+        "eddsa" => seed(name, secret).map(|seed| ProofKey::new(name.clone(), *seed)),
+        "es256" => {
+            let pkcs8 = URL_SAFE_NO_PAD.decode(secret).map(Zeroizing::new);
             let key = pkcs8.ok().and_then(|pkcs8| ProofKey::es256(name.clone(), &pkcs8));
-            key.ok_or("has no P-256 key: es256: must be followed by its PKCS #8 form in URL-safe base64")
+            key.ok_or(NO_P256_KEY)
         }
-        Some(_) => Err("has an algorithm that is not es256: an EdDSA key has none before its secret"),
+        _ => Err("has an algorithm that is neither es256 nor eddsa"),
     }
 }
 
@@ -165,13 +175,16 @@ mod tests {
     fn a_proof_key_is_eddsa_unless_its_entry_says_es256() {
         let (a, p256) = (URL_SAFE_NO_PAD.encode([1; 32]), ProofKey::generate_p256().unwrap());
         let p256 = URL_SAFE_NO_PAD.encode(&*p256);
-        let keys = named(&format!("p1:{a},e1:es256:{p256}"), proof_key).unwrap();
+        let keys = named(&format!("p1:{a},e1:es256:{p256},p2:EdDSA:{a},e2:ES256:{p256}"), proof_key).unwrap();
         let points: Vec<_> = keys.into_iter().map(|(_, key)| key.public().unwrap().point).collect();
-        assert!(matches!(points[..], [Point::Ed25519 { .. }, Point::P256 { .. }]));
+        assert!(matches!(
+            points[..],
+            [Point::Ed25519 { .. }, Point::P256 { .. }, Point::Ed25519 { .. }, Point::P256 { .. }]
+        ));
         for (text, reason) in [
             (format!("p1:{p256}"), "entry 1 has a secret that is not 43 characters"),
             (format!("p1:{a},e1:es256:{a}"), "entry 2 has no P-256 key"),
-            (format!("p1:rs256:{a}"), "entry 1 has an algorithm that is not es256"),
+            (format!("p1:rs256:{a}"), "entry 1 has an algorithm that is neither es256 nor eddsa"),
             (format!("p1:{a},p1:es256:{p256}"), "entry 2 has the name of another, \"p1\""),
         ] {
             let said = named(&text, proof_key).err().unwrap();

@@ -178,7 +178,8 @@ pub(super) fn parse_sender(
     brand: &str,
     text: &str,
 ) -> Option<EmailAddress> {
-    match EmailAddress::parse(text) {
+    let bracketed = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+    match EmailAddress::parse(bracketed.unwrap_or(text)) {
         Ok(address) => Some(address),
         Err(_) if text.ends_with('>') && text.contains('<') => {
             let address = reader.line(key, "you@example.com");

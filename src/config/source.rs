@@ -76,20 +76,20 @@ impl Sources {
         pairs.sort();
         let pairs = pairs.into_iter().map(|(name, text)| quotes::without(&names, name, text)).collect();
         sources.add_variables(&names, &Place::Environment, pairs, read_file);
-        sources.warn_of_foreign_names();
         Ok(sources)
     }
 
-    /// Warns of names that other programs use for a setting of ours which nobody has set.
-    fn warn_of_foreign_names(&mut self) {
+    /// Returns a warning for each name that other programs use for a setting of ours, if nobody has set that and `is_used`
+    /// says that it matters.
+    pub(super) fn foreign_warnings(&self, is_used: impl Fn(&str) -> bool) -> Vec<String> {
         let is_unset = |key: &str| self.values.get(key).is_some_and(|value| value.place == Place::Defaults);
         // A URL of Redis holds its login and TLS.
         let is_needed = |key: &str| is_unset(key) && (!key.starts_with("redis.") || is_unset("redis.url"));
-        let foreign = self.foreign.iter().filter(|(_, key)| is_needed(key));
-        let warnings = foreign.map(|(name, key)| {
+        let foreign = self.foreign.iter().filter(|(_, key)| is_needed(key) && is_used(key));
+        let warning = |(name, key): &(String, &str)| {
             format!("{name} is set, but otpd does not read it: {} is the setting", names::usual_name(key))
-        });
-        self.warnings.extend(warnings.collect::<Vec<_>>());
+        };
+        foreign.map(warning).collect()
     }
 
     /// Other defaults for `otpd dev`, for whatever nobody has set.
@@ -202,7 +202,9 @@ impl Sources {
             {
                 self.foreign.push((name.clone(), key));
             }
-            if let (Some(ours), false) = (names::of_file(names, name), text.as_deref().is_ok_and(str::is_empty)) {
+            if let (Some(ours), false) =
+                (names::of_file(names, name), text.as_deref().is_ok_and(str::is_empty))
+            {
                 self.warnings.push(format!(
                     "{name} is set, but otpd reads secrets only from files of their own: {ours} is the setting"
                 ));
@@ -453,7 +455,8 @@ mod tests {
 
     #[test]
     fn a_name_of_other_programs_is_warned_of_unless_ours_is_set() {
-        let warnings = |variables: &[(&str, &str)]| layered(Texts::only(variables)).warnings;
+        let warnings =
+            |variables: &[(&str, &str)]| layered(Texts::only(variables)).foreign_warnings(|_| true);
         let said = warnings(&[
             ("SMTP_USERNAME", "s3cret"),
             ("PORT", "80"),
@@ -469,7 +472,10 @@ mod tests {
         assert!(warnings(&[("SMTP_PASSWORD", "a"), ("EMAIL_PASSWORD", "b")]).is_empty());
         assert!(warnings(&[("REDIS_USER", "a"), ("REDIS_URL", "b")]).is_empty());
         let texts = Texts { dotenv: Some("MAIL_PASSWORD_FILE=/run/a".into()), ..Texts::default() };
-        assert_eq!(layered(texts).warnings.len(), 1);
+        assert_eq!(layered(texts).foreign_warnings(|_| true).len(), 1);
+        // What `otpd dev` does not use is not warned of.
+        let dev = layered(Texts::only(&[("SMTP_HOST", "a")])).foreign_warnings(|key| key != "smtp.server");
+        assert!(dev.is_empty());
     }
 
     #[test]

@@ -101,9 +101,30 @@ async fn a_setting_that_is_refused_is_exit_code_2_in_every_command() {
         (&["dev", "--config", "dev.toml"], ("OTP_TENANT__NAME", "other")),
         (&["dev", "--config", "none.toml"], ("OTP_TENANT__NAME", "other")),
         (&["doctor"], ("OTP_CODES__DIGITS", "5")),
+        (&["doctor"], ("OTP_HTTP__LISTEN", "192.0.2.1:4711")),
     ] {
         let output = run(arguments, &[changes]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?} {changes:?}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_the_settings_name_and_that_cannot_be_used_is_told_at_once_with_a_line_each() {
+    let app = TestApp::builder().keyed().tls().spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = [
+        ("OTP_DOMAINS__ALLOW_FILE", "none"),
+        ("OTP_DOMAINS__BLOCK_FILE", "none"),
+        ("OTP_MAIL__TEMPLATES", "none"),
+        ("OTP_SMTP__CA_FILE", "none"),
+    ];
+    let settings: Vec<(&str, &str)> =
+        app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(broken).collect();
+    let output = run(folder.path(), &settings, &["serve"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    for (name, _) in broken {
+        assert!(said.contains(&format!("- {name}: ")) && said.contains(&format!("\n    {name}=")), "{said}");
     }
 }
 
@@ -225,9 +246,10 @@ async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
     );
 
     let (code, said) = doctor(&[("SSL_CERT_FILE", "/dev/null")]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2), "{said}");
     assert!(
-        said.contains("FAIL  relay: the system's authorities (the package ca-certificates): no certificates"),
+        said.contains("FAIL  relay: OTP_SMTP__CA_FILE: the system's trust anchors")
+            && said.contains("SSL_CERT_FILE"),
         "{said}"
     );
     let stranger = SmtpPeer::builder().start().await;
@@ -334,11 +356,11 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
         (
             "OTP_MAIL__LOCALE",
             "fi",
-            "FAIL  words and layouts of mails: there are no words of the language \"fi\"",
+            "FAIL  words and layouts of mails: OTP_MAIL__LOCALE, or the tenant's locale: there are no words of the language",
         ),
     ] {
         let (code, said) = doctor(&[(name, value)], &[]);
-        assert_eq!(code, Some(1), "{name}={value}: {said}");
+        assert_eq!(code, Some(2), "{name}={value}: {said}");
         assert!(said.contains("relay: "), "the others are looked at as well: {said}");
         assert!(said.contains(what), "{what} in {said}");
         let mut settings: Vec<(&str, &str)> =

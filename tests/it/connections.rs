@@ -187,8 +187,7 @@ async fn an_empty_line_behind_a_request_begins_no_head() {
 
 #[tokio::test]
 async fn an_answer_that_is_still_being_read_is_not_cut_for_being_idle() {
-    let dev =
-        dev_with(&[("OTP_HTTP__KEEP_ALIVE", "1s"), ("OTP_HTTP__MAX_CONNECTIONS", "1")]).await;
+    let dev = dev_with(&[("OTP_HTTP__KEEP_ALIVE", "1s"), ("OTP_HTTP__MAX_CONNECTIONS", "1")]).await;
     let mut slow = dev.connect().await;
     // More than the system's buffers hold.
     let requests = "GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(8);

@@ -119,7 +119,7 @@ async fn no_path_leads_to_another_host() {
 #[tokio::test]
 async fn the_root_of_dev_is_its_page() {
     let dev = Process::dev().await;
-    assert_eq!(redirect(&dev.get("/").await), (307, Some("/dev")));
+    assert_eq!(redirect(&dev.get("/").await), (307, Some("dev")));
     let post = dev.answer(dev.request(Method::POST, "/")).await;
     assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")));
 }

@@ -175,7 +175,7 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     app.logged("stay as they were").await;
     let log = app.log();
     assert!(log.contains("tenants.1.purpose: is not a setting of a tenant"), "{log}");
-    assert!(log.contains("the nearest is purposes"), "{log}");
+    assert!(log.contains("did you mean purposes?"), "{log}");
     app.reload(&two_tenants("limits = { subject_sends = \"1/60s 10/700h\" }"));
     app.logged("that takes a restart").await;
     app.reload(&two_tenants("locale = \"fi\""));

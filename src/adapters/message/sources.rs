@@ -65,6 +65,9 @@ impl Words {
                 (Some(word), _) => drop(words.texts.insert(word, text)),
                 (None, "ltr") if name == "direction" => words.direction = Some(Direction::Ltr),
                 (None, "rtl") if name == "direction" => words.direction = Some(Direction::Rtl),
+                (None, _) if name == "direction" => {
+                    return Err(TemplateFault::Words("direction must be ltr or rtl".to_owned()));
+                }
                 (None, _) => {
                     let known = WORDS.join(", ");
                     let what = format!("{name} is neither one of {known}, nor direction with ltr or rtl");

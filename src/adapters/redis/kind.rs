@@ -39,7 +39,10 @@ impl RedisStore {
         if info.lines().any(|line| line.trim_end() == "maxmemory_policy:noeviction") {
             Ok(())
         } else {
-            Err(StoreError::new("Redis may forget what was counted: its maxmemory-policy must be noeviction"))
+            Err(StoreError::new(
+                "it may evict what was counted: its maxmemory-policy must be noeviction (CONFIG SET maxmemory-policy \
+                 noeviction, and in redis.conf)",
+            ))
         }
     }
 }

@@ -156,7 +156,9 @@ impl Fault {
     }
 
     /// A reply that refuses, or none that was expected.
-    pub(super) fn reply(step: Step, reply: Reply) -> Self {
+    /// The relay answered so.
+    #[must_use]
+    pub fn reply(step: Step, reply: Reply) -> Self {
         let refuses = reply.is_transient() || reply.is_permanent();
         Self { step, cause: if refuses { Cause::Reply(reply) } else { Cause::Unexpected(reply) } }
     }

@@ -54,7 +54,19 @@ impl Reply {
     /// by one of the codes that speak of nothing else (RFC 5321 section 4.2.3).
     #[must_use]
     pub fn is_about_a_mailbox(self) -> bool {
-        matches!(self.enhanced, Some(Enhanced { subject: 1 | 2, .. })) || [550, 551, 553].contains(&self.code)
+        self.has_address_status() || [550, 551, 553].contains(&self.code)
+    }
+
+    /// Whether its enhanced code is about an address or a mailbox (RFC 3463 sections 3.2 and 3.3).
+    #[must_use]
+    pub fn has_address_status(self) -> bool {
+        matches!(self.enhanced, Some(Enhanced { subject: 1 | 2, .. }))
+    }
+
+    /// Whether its enhanced code is about security or policy (RFC 3463 section 3.8).
+    #[must_use]
+    pub fn has_policy_status(self) -> bool {
+        matches!(self.enhanced, Some(Enhanced { subject: 7, .. }))
     }
 }
 

@@ -11,14 +11,16 @@ pub fn own_host(request: &Request) -> Option<&str> {
     let host = request.header(HOST)?;
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
-    ["localhost", "127.0.0.1", "[::1]"].contains(&name).then_some(host)
+    let is_own = |own: &&str| own.eq_ignore_ascii_case(name);
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(is_own).then_some(host)
 }
 
 /// The same, unless a page of another origin asks, and be it one that may call the API.
 pub fn host_for_own_page(request: &Request) -> Option<&str> {
     let host = own_host(request)?;
     let mut origins = request.headers().get_all(ORIGIN).iter();
-    origins.all(|origin| *origin == format!("http://{host}")).then_some(host)
+    let own = format!("http://{host}");
+    origins.all(|origin| own.as_bytes().eq_ignore_ascii_case(origin.as_bytes())).then_some(host)
 }
 
 /// Whether a page of ours asks, or no page at all, such as curl: another site's must not change or hold anything here.
@@ -41,7 +43,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_three_names() {
-        for host in ["localhost", "localhost:5000", "127.0.0.1:1", "[::1]", "[::1]:5000"] {
+        for host in ["localhost", "LocalHost:5000", "127.0.0.1:1", "[::1]", "[::1]:5000"] {
             assert_eq!(own_host(&asked(&[("host", host)])), Some(host));
         }
         for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.x", "localhost:x", "::1", ""] {

@@ -18,6 +18,10 @@ pub fn cure(fault: &Fault, relay: &Relay, provider: Option<&Provider>) -> String
         Cause::NotTls if relay.tls == Tls::Implicit => {
             "the port is not for TLS from the first byte: set OTP_SMTP__TLS=starttls, or SMTP_PORT to one that is, such as 465"
         }
+        Cause::NotTls | Cause::Tls(_) if relay.tls == Tls::Implicit => {
+            "the relay, or a firewall in between, breaks the TLS handshake off: compare with openssl s_client -connect \
+             SMTP_SERVER:SMTP_PORT"
+        }
         Cause::NotTls | Cause::Tls(_) => {
             "the relay, or a firewall in between, breaks the TLS handshake off: compare with openssl s_client -starttls smtp \
              -connect SMTP_SERVER:SMTP_PORT"
@@ -25,6 +29,10 @@ pub fn cure(fault: &Fault, relay: &Relay, provider: Option<&Provider>) -> String
         Cause::NoStartTls => {
             "the relay must offer STARTTLS: set SMTP_PORT to a port where it does, usually 587, or to one for TLS from the first \
              byte, usually 465, with OTP_SMTP__TLS=implicit. A firewall may hide STARTTLS"
+        }
+        Cause::NoMechanism(Offer::Nothing) if relay.tls == Tls::Plaintext => {
+            "many relays offer a login inside TLS only: set OTP_SMTP__TLS=starttls (implicit for port 465); for a relay that \
+             takes mail from this machine without a login set OTP_SMTP__AUTH=none"
         }
         Cause::NoMechanism(offer) => about_mechanisms(*offer),
         Cause::Reply(reply) if reply.is_transient() => for_now(fault.step()),
@@ -34,6 +42,13 @@ pub fn cure(fault: &Fault, relay: &Relay, provider: Option<&Provider>) -> String
     };
     match (theirs, provider, fault.step()) {
         (Some(theirs), ..) => theirs,
+        // What a provider asks of senders and recipients may be the reason, unless the reply says that the address is.
+        (None, Some(provider), Step::Sender | Step::Recipient | Step::Data | Step::Message)
+            if matches!(fault.cause(), Cause::Reply(reply)
+                if reply.is_permanent() && (fault.step() == Step::Sender || !reply.has_address_status())) =>
+        {
+            format!("{general}\n      {}: {}", provider.name, provider.mail)
+        }
         (None, Some(provider), Step::Connect | Step::Tls | Step::Greeting | Step::StartTls)
             if !matches!(fault.cause(), Cause::Certificate(_)) =>
         {
@@ -61,7 +76,6 @@ fn in_their_terms(fault: &Fault, provider: &Provider) -> Option<String> {
         }
         (_, Cause::Reply(reply)) if [530, 538].contains(&reply.code()) => return None,
         (Step::Login, _) => provider.login,
-        (Step::Sender | Step::Recipient | Step::Data | Step::Message, _) => provider.mail,
         _ => return None,
     };
     Some(advice.to_owned())
@@ -81,7 +95,7 @@ fn about_the_certificate(fault: &CertificateFault) -> &'static str {
              name the relay's own authority with OTP_SMTP__CA_FILE"
         }
         CertificateFault::Other(_) => {
-            "its certificate must be for SMTP_SERVER and from an authority that this machine trusts; \
+            "its certificate must be an X.509 version 3 certificate for SMTP_SERVER, from an authority that this machine trusts; \
              OTP_SMTP__CA_FILE names a file with others, and a relay must not show its authority's certificate as its own"
         }
     }
@@ -147,6 +161,10 @@ fn about_the_reply(step: Step, reply: Reply, relay: &Relay) -> &'static str {
         (Step::Data | Step::Message, _) if reply.is_enhanced("5.7.60") => {
             "the relay refuses the sender: check EMAIL_SENDER, and what the login may send as"
         }
+        (Step::Sender, _) if reply.has_policy_status() => {
+            "the relay's policy refuses what comes from this machine or login: check EMAIL_SENDER, what the login may send as, \
+             and whether the relay blocks this machine's address"
+        }
         _ => about_the_step(step, relay),
     }
 }
@@ -177,6 +195,9 @@ fn about_the_step(step: Step, relay: &Relay) -> &'static str {
         Step::Recipient => {
             "the relay refuses the recipient: check the address, and whether the login may send to it"
         }
-        Step::Data | Step::Message => "the relay refuses the mail itself",
+        Step::Data | Step::Message => {
+            "the relay refuses the mail itself: its reply's code says why. Often SPF, DKIM or DMARC are not set for the domain \
+             of EMAIL_SENDER, or the relay takes the mail for spam"
+        }
     }
 }

@@ -125,7 +125,7 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::smtp::Step;
+    use crate::adapters::smtp::{Reply, Step};
 
     fn relay(server: &str) -> smtp::Relay {
         smtp::Relay {
@@ -138,9 +138,28 @@ mod tests {
     }
 
     fn said_of(name: &str, server: &str, step: Step) -> String {
-        let relay = relay(server);
-        let finding = report(name, &relay, Err(Fault::timeout(step)), RelayMails::Unlimited);
-        finding.unwrap_err()
+        report(name, &relay(server), Err(Fault::timeout(step)), RelayMails::Unlimited).unwrap_err()
+    }
+
+    fn refused(server: &str, step: Step, code: u16, text: &str) -> String {
+        let fault = Fault::reply(step, Reply::new(code, text));
+        report(NAMES[0], &relay(server), Err(fault), RelayMails::Unlimited).unwrap_err()
+    }
+
+    #[test]
+    fn a_refusal_of_the_recipient_or_the_content_is_no_advice_on_the_sender() {
+        for server in ["smtp.gmail.com", "smtp.example.com"] {
+            let said = refused(server, Step::Recipient, 550, "5.1.1 x");
+            assert!(said.contains("check the address") && !said.contains("EMAIL_SENDER"), "{said}");
+        }
+        let said = refused("smtp.office365.com", Step::Sender, 550, "5.7.708 x");
+        assert!(said.contains("whether the relay blocks this machine's address"), "{said}");
+        // Where it can be either, both are told.
+        let said = refused("email-smtp.us-east-1.amazonaws.com", Step::Message, 554, "Message rejected");
+        assert!(
+            said.contains("SPF") && said.contains("in the sandbox each recipient must be verified"),
+            "{said}"
+        );
     }
 
     fn said(server: &str, step: Step) -> String {
@@ -166,7 +185,7 @@ mod tests {
         assert!(said("email-smtp.us-east-1.amazonaws.com", Step::Login).contains("SMTP credentials"));
         assert!(said("smtp.sendgrid.net", Step::Login).contains("OTP_SMTP__USERNAME=apikey"));
         assert!(said("smtp.postmarkapp.com", Step::Connect).contains("there is no 465"));
-        assert!(said("smtp.postmarkapp.com", Step::Sender).contains("Sender Signature"));
+        assert!(refused("smtp.postmarkapp.com", Step::Sender, 550, "x").contains("Sender Signature"));
         assert!(said("smtp.example.com", Step::Login).contains("EMAIL_PASSWORD"));
     }
 

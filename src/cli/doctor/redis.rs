@@ -1,0 +1,84 @@
+//! Checks Redis: that it answers, takes writes and evicts nothing.
+//!
+//! Must change nothing but the key of the check.
+
+use std::error::Error;
+
+use redis::{ErrorKind, RedisError};
+
+use crate::app;
+use crate::config::Settings;
+use crate::ports::{Store as _, StoreError};
+
+/// Checks the Redis of the settings. The line says what was found, or what failed and what usually helps.
+pub async fn check(settings: &Settings) -> Result<String, String> {
+    let store = app::store(settings).await.map_err(|error| format!("redis: {error}"))?;
+    store.ready().await.map_err(|error| report(&error))?;
+    let weaknesses = store.weaknesses().await.map_err(|error| report(&error))?;
+    let mut lines = vec!["redis: answers, takes writes and evicts nothing".to_owned()];
+    lines.extend(weaknesses.iter().map(|weakness| format!("note  redis: {weakness}")));
+    Ok(lines.join("\n"))
+}
+
+fn report(error: &StoreError) -> String {
+    let mut causes: Vec<&(dyn Error + 'static)> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    let of_redis = causes.iter().find_map(|cause| cause.downcast_ref::<RedisError>());
+    // The last cause: the others repeat it.
+    let what = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
+    match of_redis.map(advice) {
+        Some(advice) => format!("redis: {what}\n      {advice}"),
+        // Not what Redis or the connection said, but what we found: it says what to do.
+        None => format!("redis: {what}"),
+    }
+}
+
+fn advice(error: &RedisError) -> &'static str {
+    match (error.code(), error.kind()) {
+        (Some("NOAUTH" | "WRONGPASS"), _) | (_, ErrorKind::AuthenticationFailed) => {
+            "set REDIS_PASSWORD, and REDIS_USERNAME for a user of an ACL, or put both into REDIS_URL \
+             (rediss://user:password@host:port/db)"
+        }
+        (Some("NOPERM"), _) => {
+            "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, SCRIPT LOAD, INFO, GET, SET, DEL and TIME \
+             on the keys otp:*"
+        }
+        (Some("READONLY"), _) => {
+            "it is a replica: set REDIS_HOST and REDIS_PORT, or REDIS_URL, to the primary"
+        }
+        (Some("MISCONF"), _) => "it cannot save to its disk, and so takes no writes: its log says why",
+        (Some("OOM"), _) => "its memory is full: raise its maxmemory",
+        _ if error.is_timeout() || error.is_io_error() => {
+            "check that it runs and that REDIS_HOST and REDIS_PORT, or REDIS_URL, are its address; if its port speaks TLS, set \
+             REDIS_TLS=true (or rediss:// in REDIS_URL), and if not, do not"
+        }
+        _ => {
+            "check that it is a Redis of version 6 or later, and that REDIS_DB (or the number in REDIS_URL) is a database of it"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_advice_is_on_what_redis_said() {
+        for (error, setting) in [
+            (RedisError::from((ErrorKind::AuthenticationFailed, "x")), "REDIS_PASSWORD"),
+            (io::Error::from(io::ErrorKind::ConnectionRefused).into(), "REDIS_HOST"),
+            (io::Error::from(io::ErrorKind::TimedOut).into(), "REDIS_TLS=true"),
+        ] {
+            let said = report(&StoreError::new(error));
+            assert!(said.contains(setting), "{said}");
+        }
+        let said = report(&StoreError::new("its maxmemory-policy must be noeviction"));
+        assert_eq!(said, "redis: its maxmemory-policy must be noeviction");
+    }
+}
