@@ -39,7 +39,7 @@ async fn app() -> TestApp {
     let app = TestApp::builder()
         .keyed()
         .set("OTP_LIMITS__KEY_SENDS_PER_MINUTE", "10000000")
-        .set("OTP_LIMITS__SUBJECT_SENDS", "5/1h 10/day")
+        .set("OTP_LIMITS__EMAIL_SENDS", "5/1h 10/day")
         .set("OTP_HASH__QUEUE", "1000")
         .set("OTP_LOG__LEVEL", "info");
     app.spawn().await

@@ -464,7 +464,7 @@ mod tests {
             &[("OTP_HASH__PASSES", "1"), ("OTP_HASH__MEMORY_KIB", "9216")],
             &[("OTP_HASH__PASSES", "2"), ("OTP_HASH__MEMORY_KIB", "64")],
             &[("OTP_HASH__MEMORY_KIB", "7167")],
-            &[("OTP_LIMITS__GUESSES", "10"), ("OTP_LIMITS__SUBJECT_SENDS", "1/60s 20/day")],
+            &[("OTP_LIMITS__ATTEMPTS", "10"), ("OTP_LIMITS__EMAIL_SENDS", "1/60s 20/day")],
             &[("OTP_SMTP__PORT", "26"), ("SMTP_PORT", "25")],
             &[("EMAIL_PASSWORD", "a"), ("EMAIL_PASSWORD_FILE", "/run/b")],
             &[("OTP_SMTP_FALLBACK__USERNAME", "a"), ("OTP_SMTP_FALLBACK__CA_FILE", "/b")],
@@ -668,30 +668,30 @@ mod tests {
     fn floors_hold_unless_they_are_taken_away() {
         let weak_hash = [("OTP_HASH__MEMORY_KIB", "7168"), ("OTP_HASH__PASSES", "4")];
         refused("OTP_HASH__PASSES", &weak_hash);
-        refused("OTP_LIMITS__GUESSES", &[("OTP_LIMITS__GUESSES", "11")]);
+        refused("OTP_LIMITS__ATTEMPTS", &[("OTP_LIMITS__ATTEMPTS", "11")]);
         refused(
-            "OTP_LIMITS__GUESSES",
-            &[("OTP_LIMITS__GUESSES", "101"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")],
+            "OTP_LIMITS__ATTEMPTS",
+            &[("OTP_LIMITS__ATTEMPTS", "101"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")],
         );
         let [memory, passes] = weak_hash;
         let off = [("OTP_DANGEROUS__WEAK_HASH", "true"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")];
-        let loaded = with(&[memory, passes, ("OTP_LIMITS__GUESSES", "100"), off[0], off[1]]).unwrap();
+        let loaded = with(&[memory, passes, ("OTP_LIMITS__ATTEMPTS", "100"), off[0], off[1]]).unwrap();
         assert_eq!(loaded.settings.common.codes.policy.guesses, 100);
         assert_eq!(loaded.settings.common.hash.cost, HashCost::new(7168, 4).unwrap());
         assert_eq!(loaded.warnings.len(), 2);
-        assert_eq!(settings(&[("OTP_LIMITS__GUESSES", "10")]).common.codes.policy.guesses, 10);
+        assert_eq!(settings(&[("OTP_LIMITS__ATTEMPTS", "10")]).common.codes.policy.guesses, 10);
     }
 
     #[test]
     fn limits_that_let_an_address_be_guessed_are_refused() {
-        let sends = |text| ("OTP_LIMITS__SUBJECT_SENDS", text);
-        let said = refused("OTP_LIMITS__SUBJECT_SENDS", &[sends("1/60s 21/day")]);
+        let sends = |text| ("OTP_LIMITS__EMAIL_SENDS", text);
+        let said = refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 21/day")]);
         assert!(said.contains("105 times a day, a chance of 1.1e-4"), "{said}");
         settings(&[sends("1/60s 20/day")]);
         settings(&[sends("1/60s 21/day"), ("OTP_CODES__DIGITS", "7")]);
-        refused("OTP_LIMITS__SUBJECT_SENDS", &[sends("1/60s 11/day"), ("OTP_LIMITS__GUESSES", "10")]);
+        refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 11/day"), ("OTP_LIMITS__ATTEMPTS", "10")]);
         for quick in ["10/day", "1/29s 10/day", "2/60s 10/day"] {
-            assert!(refused("OTP_LIMITS__SUBJECT_SENDS", &[sends(quick)]).contains("30 s"), "{quick}");
+            assert!(refused("OTP_LIMITS__EMAIL_SENDS", &[sends(quick)]).contains("30 s"), "{quick}");
         }
         settings(&[sends("1/30s 10/day")]);
         let loaded = with(&[sends("1000/day"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")]).unwrap();
@@ -716,10 +716,10 @@ mod tests {
             ("OTP_CODES__LIFE", "300"),
             ("OTP_CODES__LIFE", "29s"),
             ("OTP_CODES__LIFE", "11m"),
-            ("OTP_LIMITS__GUESSES", "0"),
-            ("OTP_LIMITS__NETWORK_SENDS", "30 an hour"),
-            ("OTP_LIMITS__SHIELD_BURST", "0"),
-            ("OTP_LIMITS__RELAY_MAILS_PER_DAY", "0"),
+            ("OTP_LIMITS__ATTEMPTS", "0"),
+            ("OTP_LIMITS__IP_SENDS", "30 an hour"),
+            ("OTP_LIMITS__IP_REQUESTS_BURST", "0"),
+            ("OTP_LIMITS__RELAY_EMAILS_PER_DAY", "0"),
             ("OTP_HTTP__TRUSTED_PROXIES", "0.0.0.0/0"),
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.1, 128.0.0.0/1"),
             ("OTP_HTTP__TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),

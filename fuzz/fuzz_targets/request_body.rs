@@ -23,7 +23,7 @@ use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
-use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+use otpd::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
 use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::purpose::{Purpose, Purposes};
@@ -185,10 +185,10 @@ fn keys() -> Keys {
 fn limits() -> Limits {
     let limit: Limit = "100000/1s".parse().expect("a limit");
     Limits {
-        network_sends: NetworkLimit::new(limit.clone()),
-        network_guesses: NetworkLimit::new(limit.clone()),
+        ip_sends: IpLimit::new(limit.clone()),
+        ip_attempts: IpLimit::new(limit.clone()),
         sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
-        site_guesses: limit,
+        ip_email_attempts: limit,
         relay_mails: RelayMails::Unlimited,
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use self::logs::{Kept, LogName, logs_of};
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::ledger::{MARK_OCTETS, Mark, Quota, Stamp, Standing};
-use crate::domain::limit::{Ledger, NetworkLimit, SLOWEST_OPENING, SendLimits};
+use crate::domain::limit::{Ledger, IpLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::relay_day::RelayDay;
 use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Slot, Subject, Tag};
@@ -99,7 +99,7 @@ fn no_ledger() -> StoreError {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError> {
+    async fn charge(&self, account: &NetworkAccount, limit: &IpLimit) -> Result<Charged, StoreError> {
         let (mut state, now) = self.lock();
         state.charge(&logs_of(account, limit), Mark::default(), limit.longest(), now).ok_or_else(no_ledger)
     }
@@ -188,7 +188,7 @@ impl Store for MemoryStore {
         let (mut state, now) = self.lock();
         let mut charged = None;
         if let (Slot::Address { subject, .. }, Some(Guesser { site, limit })) = (slot, guesser) {
-            let quota = Quota { ledger: Ledger::SiteGuesses, limit, shared: MARK_OCTETS };
+            let quota = Quota { ledger: Ledger::IpEmailAttempts, limit, shared: MARK_OCTETS };
             let logs = [(LogName::Guesses(subject.clone(), *site), vec![quota])];
             match state.charge(&logs, Mark::default(), limit.longest(), now).ok_or_else(no_ledger)? {
                 Charged::Admitted { entry, .. } => charged = Some(SiteEntry { site: *site, entry }),

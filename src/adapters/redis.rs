@@ -25,7 +25,7 @@ pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::ledger::{MARK_OCTETS, Quota, Stamp, Standing};
-use crate::domain::limit::{Ledger, NetworkLimit, SLOWEST_OPENING, SendLimits};
+use crate::domain::limit::{Ledger, IpLimit, SLOWEST_OPENING, SendLimits};
 use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Slot, Subject, Tag};
 use crate::domain::verification::{GuessToken, LONGEST_LIFE, Millis, Policy, Status, View, millis};
@@ -114,7 +114,7 @@ impl RedisStore {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError> {
+    async fn charge(&self, account: &NetworkAccount, limit: &IpLimit) -> Result<Charged, StoreError> {
         let ledger = account.action.ledger();
         let mut windows = Windows::default();
         windows.add(1, &Quota { ledger, limit: &limit.network, shared: 0 });
@@ -187,8 +187,8 @@ impl Store for RedisStore {
         let (mut keys, mut windows) = (vec![key::verification(slot)], Windows::default());
         let (mut site, mut keep) = (None, 0);
         if let (Slot::Address { subject, .. }, Some(guesser)) = (slot, guesser) {
-            keys.push(key::site_guesses(subject, &guesser.site));
-            windows.add(1, &Quota { ledger: Ledger::SiteGuesses, limit: guesser.limit, shared: 0 });
+            keys.push(key::ip_email_attempts(subject, &guesser.site));
+            windows.add(1, &Quota { ledger: Ledger::IpEmailAttempts, limit: guesser.limit, shared: 0 });
             (site, keep) = (Some(guesser.site), millis(guesser.limit.longest()));
         }
         let (remembrance, most) = (millis(slot.remembrance()), u64::from(policy.guesses));
@@ -222,7 +222,7 @@ impl Store for RedisStore {
     ) -> Result<Option<Millis>, StoreError> {
         let (mut keys, mut entry) = (vec![key::verification(slot)], 0);
         if let (Slot::Address { subject, .. }, Some(charged)) = (slot, charged) {
-            keys.push(key::site_guesses(subject, &charged.site));
+            keys.push(key::ip_email_attempts(subject, &charged.site));
             entry = charged.entry;
         }
         let remembrance = millis(slot.remembrance());

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::domain::api_key;
     use crate::domain::email_address::EmailAddress;
-    use crate::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+    use crate::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
     use crate::domain::locale::Locale;
     use crate::domain::purpose::Purposes;
     use crate::domain::sender::Sender;
@@ -217,10 +217,10 @@ mod tests {
             },
             purposes: Purposes::Any,
             limits: Limits {
-                network_sends: NetworkLimit::new(limit.clone()),
-                network_guesses: NetworkLimit::new(limit.clone()),
+                ip_sends: IpLimit::new(limit.clone()),
+                ip_attempts: IpLimit::new(limit.clone()),
                 sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
-                site_guesses: limit,
+                ip_email_attempts: limit,
                 relay_mails: RelayMails::Unlimited,
             },
         };

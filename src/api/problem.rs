@@ -115,7 +115,7 @@ impl Problem {
         let more = match code {
             ProblemCode::VerificationClosed => More::Closed(VerificationStatus::Expired),
             ProblemCode::InvalidCode => More::Attempts(4),
-            ProblemCode::RateLimited => More::Limit("subject_sends", 42),
+            ProblemCode::RateLimited => More::Limit("email_sends", 42),
             ProblemCode::DeliveryFailed => More::Id("Qk9Ua0c1c1B0eUx2d1htQQ".to_owned()),
             _ => More::Nothing,
         };
@@ -205,8 +205,8 @@ mod tests {
             })
         );
         let limited = Problem::example(ProblemCode::RateLimited);
-        assert_eq!(limited["violated-policies"], json!(["subject_sends"]));
-        assert_eq!((&limited["policy"], &limited["retry_after"]), (&json!("subject_sends"), &json!(42)));
+        assert_eq!(limited["violated-policies"], json!(["email_sends"]));
+        assert_eq!((&limited["policy"], &limited["retry_after"]), (&json!("email_sends"), &json!(42)));
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Shield {
             buckets: RateLimiter::hashmap(Quota::per_second(per_second).allow_burst(burst)),
             classes: RandomState::new(),
             requests: AtomicUsize::new(0),
-            policy: format!("\"shield\";q={burst};w={}", burst.get().div_ceil(per_second.get())),
+            policy: format!("\"ip_requests\";q={burst};w={}", burst.get().div_ceil(per_second.get())),
         }
     }
 
@@ -56,8 +56,8 @@ impl Shield {
     /// The answer to a request that was not admitted.
     pub fn refuse(&self, wait: Duration, form: Form) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
-        let mut response = refusal::limited(form, "shield", wait);
-        rate_limit::set(response.headers_mut(), &self.policy, &format!("\"shield\";r=0;t={wait}"));
+        let mut response = refusal::limited(form, "ip_requests", wait);
+        rate_limit::set(response.headers_mut(), &self.policy, &format!("\"ip_requests\";r=0;t={wait}"));
         response
     }
 

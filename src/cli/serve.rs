@@ -67,7 +67,7 @@ fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>
     // The floors were held against these, and the process goes on with those that it began with.
     let [before, now] = [&first.common, &settings.common].map(|common| (common.codes, common.weak_limits));
     if before != now {
-        let which = "OTP_CODES__…, OTP_LIMITS__GUESSES or OTP_DANGEROUS__WEAK_LIMITS";
+        let which = "OTP_CODES__…, OTP_LIMITS__ATTEMPTS or OTP_DANGEROUS__WEAK_LIMITS";
         return Err(format!("{which} has changed, which limits depend on: that takes a restart"));
     }
     // All keep the sends of a person in one log, and the simple endpoints go on as they began.

@@ -42,10 +42,10 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Code
         text.parse().ok().and_then(CodeLength::new)
     });
     let life = reader.duration("codes.life", LIFE);
-    let guesses = match reader.number("limits.guesses", 1..=100) {
+    let guesses = match reader.number("limits.attempts", 1..=100) {
         Some(guesses) if guesses > SAFE_GUESSES && !dangerous.weak_limits => {
             let what = "must be at most 10, or OTP_DANGEROUS__WEAK_LIMITS be true";
-            reader.refuse("limits.guesses", what)
+            reader.refuse("limits.attempts", what)
         }
         guesses => guesses,
     };

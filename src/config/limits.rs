@@ -11,7 +11,7 @@ use super::http::{self, Http};
 use super::reader::Reader;
 use super::tenants::Usual;
 use crate::domain::exempt::ExemptNetworks;
-use crate::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+use crate::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
 use crate::domain::risk::Risk;
 
 /// The shortest time between two mails to one person that is safe.
@@ -34,35 +34,35 @@ pub enum Shield {
 /// The limits of `otpd dev`, where nothing else is set, so that trying is no pain: a second between two mails, a
 /// thousand times of everything else.
 pub(super) const OF_DEV: [(&str, &str); 9] = [
-    ("limits.network_sends", "30000/1h 100000/24h"),
-    ("limits.network_guesses", "20000/1h 100000/24h"),
-    ("limits.subject_sends", "1/1s 5000/1h 10000/day"),
-    ("limits.site_sends", "3000/1h 4000/day"),
-    ("limits.site_guesses", "10000/day"),
-    ("limits.address_sends", "30000/day"),
+    ("limits.ip_sends", "30000/1h 100000/24h"),
+    ("limits.ip_attempts", "20000/1h 100000/24h"),
+    ("limits.email_sends", "1/1s 5000/1h 10000/day"),
+    ("limits.ip_email_sends", "3000/1h 4000/day"),
+    ("limits.ip_email_attempts", "10000/day"),
+    ("limits.email_sends_total", "30000/day"),
     ("limits.key_sends_per_minute", "600000"),
     ("limits.key_checks_per_minute", "1200000"),
-    ("limits.shield_per_second", "0"),
+    ("limits.ip_requests_per_second", "0"),
 ];
 
 /// Reads the ledgers of the section `limits`.
 pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
-    let network_sends = limit(reader, "limits.network_sends");
-    let network_guesses = limit(reader, "limits.network_guesses");
-    let subject = limit(reader, "limits.subject_sends");
-    let site = limit(reader, "limits.site_sends");
-    let site_guesses = limit(reader, "limits.site_guesses");
-    let address = limit(reader, "limits.address_sends");
+    let ip_sends = limit(reader, "limits.ip_sends");
+    let ip_attempts = limit(reader, "limits.ip_attempts");
+    let subject = limit(reader, "limits.email_sends");
+    let site = limit(reader, "limits.ip_email_sends");
+    let ip_email_attempts = limit(reader, "limits.ip_email_attempts");
+    let address = limit(reader, "limits.email_sends_total");
     let relay_mails = relay_mails(reader);
     let limits = Limits {
-        network_sends: NetworkLimit::new(network_sends?),
-        network_guesses: NetworkLimit::new(network_guesses?),
+        ip_sends: IpLimit::new(ip_sends?),
+        ip_attempts: IpLimit::new(ip_attempts?),
         sends: SendLimits::new(subject?, site?, address?),
-        site_guesses: site_guesses?,
+        ip_email_attempts: ip_email_attempts?,
         relay_mails: relay_mails?,
     };
     if !dangerous.weak_limits {
-        floors(reader, "limits.subject_sends", &limits, codes?)?;
+        floors(reader, "limits.email_sends", &limits, codes?)?;
     }
     Some(limits)
 }
@@ -73,14 +73,14 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Usual<'_>
         let key = format!("{section}.{key}");
         if reader.has(&key) { limit(reader, &key).map(Some) } else { Some(None) }
     };
-    let network_sends = read("network_sends");
-    let network_guesses = read("network_guesses");
-    let (subject, site) = (read("subject_sends"), read("site_sends"));
+    let ip_sends = read("ip_sends");
+    let ip_attempts = read("ip_attempts");
+    let (subject, site) = (read("email_sends"), read("ip_email_sends"));
     let (codes, dangerous, usual) = (usual.codes, usual.dangerous, usual.limits?);
     let sends = &usual.sends;
     let limits = Limits {
-        network_sends: network_sends?.map_or_else(|| usual.network_sends.clone(), NetworkLimit::new),
-        network_guesses: network_guesses?.map_or_else(|| usual.network_guesses.clone(), NetworkLimit::new),
+        ip_sends: ip_sends?.map_or_else(|| usual.ip_sends.clone(), IpLimit::new),
+        ip_attempts: ip_attempts?.map_or_else(|| usual.ip_attempts.clone(), IpLimit::new),
         sends: SendLimits::new(
             subject?.unwrap_or_else(|| sends.subject.clone()),
             site?.unwrap_or_else(|| sends.site.clone()),
@@ -88,7 +88,7 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Usual<'_>
         ),
         ..usual.clone()
     };
-    let key = format!("{section}.subject_sends");
+    let key = format!("{section}.email_sends");
     if !dangerous.weak_limits && reader.has(&key) {
         floors(reader, &key, &limits, codes?)?;
     }
@@ -97,8 +97,8 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Usual<'_>
 
 /// Reads the shield of the section `limits`.
 pub(super) fn read_shield(reader: &mut Reader<'_>) -> Option<Shield> {
-    let per_second = reader.number("limits.shield_per_second", 0..=1_000_000);
-    let burst = reader.number("limits.shield_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
+    let per_second = reader.number("limits.ip_requests_per_second", 0..=1_000_000);
+    let burst = reader.number("limits.ip_requests_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
     let (per_second, burst) = (per_second?, burst?);
     Some(NonZeroU32::new(per_second).map_or(Shield::Off, |per_second| Shield::On { per_second, burst }))
 }
@@ -123,7 +123,7 @@ fn limit(reader: &mut Reader<'_>, key: &str) -> Option<Limit> {
 
 fn relay_mails(reader: &mut Reader<'_>) -> Option<RelayMails> {
     let rule = "unlimited, or a whole number from 1";
-    reader.parse("limits.relay_mails_per_day", rule, |text| {
+    reader.parse("limits.relay_emails_per_day", rule, |text| {
         if text.eq_ignore_ascii_case("unlimited") {
             return Some(RelayMails::Unlimited);
         }
@@ -137,7 +137,7 @@ fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) ->
     if !risk.is_safe() {
         let what = format!(
             "lets an address be guessed at {} times a day, a chance of {:.1e} where 1.0e-4 is the most: lower it or \
-             OTP_LIMITS__GUESSES, raise OTP_CODES__DIGITS, {alternative}",
+             OTP_LIMITS__ATTEMPTS, raise OTP_CODES__DIGITS, {alternative}",
             risk.guesses_per_day,
             risk.chance_per_day(),
         );

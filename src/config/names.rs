@@ -141,8 +141,19 @@ const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
     ("log.format", &["LOG_FORMAT"]),
 ];
 
-/// Names that mean a setting of ours behind `OTP_` or in the file, where they can mean nothing else.
-const MEANT_NAMES: [(&str, &[&str]); 4] = [
+/// Names that mean a setting of ours behind `OTP_` or in the file, where they can mean nothing else: what people guess,
+/// and what a setting was called before the first release.
+const MEANT_NAMES: [(&str, &[&str]); 14] = [
+    ("limits.ip_sends", &["LIMITS_NETWORK_SENDS"]),
+    ("limits.ip_attempts", &["LIMITS_NETWORK_GUESSES"]),
+    ("limits.email_sends", &["LIMITS_SUBJECT_SENDS"]),
+    ("limits.email_sends_total", &["LIMITS_ADDRESS_SENDS"]),
+    ("limits.ip_email_sends", &["LIMITS_SITE_SENDS"]),
+    ("limits.ip_email_attempts", &["LIMITS_SITE_GUESSES"]),
+    ("limits.ip_requests_per_second", &["LIMITS_SHIELD_PER_SECOND"]),
+    ("limits.ip_requests_burst", &["LIMITS_SHIELD_BURST"]),
+    ("limits.attempts", &["LIMITS_GUESSES"]),
+    ("limits.relay_emails_per_day", &["LIMITS_RELAY_MAILS_PER_DAY"]),
     ("http.listen", &["HTTP_HOST", "HTTP_BIND", "HTTP_ADDRESS", "HOST"]),
     ("http.allowed_origins", &["HTTP_CORS", "HTTP_ORIGINS", "CORS"]),
     ("secrets.peppers", &["PEPPER", "PEPPERS", "SECRET", "SECRET_KEY"]),
@@ -226,6 +237,14 @@ impl Names {
                 .map(|(_, pair)| pair)
         };
         found.or_else(similar).map(|(known, meaning)| (known.as_str(), meaning))
+    }
+
+    /// Returns the key of a tenant that was meant by one that is none.
+    pub fn meant_of_tenant<'a>(known: &[&'a str], name: &str) -> &'a str {
+        let renamed = key_of(&MEANT_NAMES, &bare(name));
+        let renamed = renamed.and_then(|key| known.iter().find(|known| **known == key));
+        let nearest = || known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+        renamed.or_else(nearest).copied().unwrap_or_default()
     }
 
     fn spelled(&self, spelling: Spelling) -> &BTreeMap<String, Meaning> {
@@ -348,6 +367,16 @@ mod tests {
             ("OTP_REDIS__PASS", "REDIS_PASSWORD"),
             ("OTP_PEPPER", "OTP_SECRETS__PEPPERS"),
             ("OTP_API_KEY", "OTP_TENANT__KEYS"),
+            ("OTP_LIMITS__NETWORK_SENDS", "OTP_LIMITS__IP_SENDS"),
+            ("OTP_LIMITS__NETWORK_GUESSES", "OTP_LIMITS__IP_ATTEMPTS"),
+            ("OTP_LIMITS__SUBJECT_SENDS", "OTP_LIMITS__EMAIL_SENDS"),
+            ("OTP_LIMITS__ADDRESS_SENDS", "OTP_LIMITS__EMAIL_SENDS_TOTAL"),
+            ("OTP_LIMITS__SITE_SENDS", "OTP_LIMITS__IP_EMAIL_SENDS"),
+            ("OTP_LIMITS__SITE_GUESSES", "OTP_LIMITS__IP_EMAIL_ATTEMPTS"),
+            ("OTP_LIMITS__SHIELD_PER_SECOND", "OTP_LIMITS__IP_REQUESTS_PER_SECOND"),
+            ("OTP_LIMITS__SHIELD_BURST", "OTP_LIMITS__IP_REQUESTS_BURST"),
+            ("OTP_LIMITS__GUESSES", "OTP_LIMITS__ATTEMPTS"),
+            ("OTP_LIMITS__RELAY_MAILS_PER_DAY", "OTP_LIMITS__RELAY_EMAILS_PER_DAY"),
         ] {
             assert_eq!(meant(Spelling::Environment, typed), Some(name), "{typed}");
         }
@@ -357,6 +386,7 @@ mod tests {
             ("SMTP_SERVER", "smtp.server"),
             ("OTP_HTTP__LISTEN", "http.listen"),
             ("HTTP.LISTEN", "http.listen"),
+            ("limits.subject_sends", "limits.email_sends"),
         ] {
             assert_eq!(meant(Spelling::Document, typed), Some(name), "{typed}");
         }

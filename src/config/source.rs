@@ -181,9 +181,7 @@ impl Sources {
                         Value { name: name.clone(), place: place.clone(), is_path: false, rival: None, text };
                     self.values.insert(name, value);
                 } else {
-                    let near =
-                        tenants::KEYS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &key));
-                    let near = near.copied().unwrap_or_default();
+                    let near = Names::meant_of_tenant(&tenants::KEYS, &key);
                     let what = format!("is not a setting of a tenant (in {place}); did you mean {near}?");
                     let nearest = format!("tenants.{number}.{near}");
                     let line = self.line(place, &nearest, &nearest, false);

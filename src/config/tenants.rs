@@ -28,10 +28,10 @@ pub(super) const KEYS: [&str; 12] = [
     "sender",
     "keys",
     "purposes",
-    "limits.network_sends",
-    "limits.network_guesses",
-    "limits.subject_sends",
-    "limits.site_sends",
+    "limits.ip_sends",
+    "limits.ip_attempts",
+    "limits.email_sends",
+    "limits.ip_email_sends",
     "limits.key_sends_per_minute",
     "limits.key_checks_per_minute",
 ];
@@ -380,9 +380,9 @@ mod tests {
 
     #[test]
     fn what_a_tenant_does_not_say_is_as_for_the_deployment() {
-        let variables = [("OTP_MAIL__BRAND", "All"), ("OTP_LIMITS__SITE_SENDS", "2/1h")];
+        let variables = [("OTP_MAIL__BRAND", "All"), ("OTP_LIMITS__IP_EMAIL_SENDS", "2/1h")];
         let own = "brand = \"Shop\"\nsender = \"a@shop.example\"\n[tenants.limits]\n\
-                   subject_sends = \"1/60s 3/700h\"\nkey_checks_per_minute = 7";
+                   email_sends = \"1/60s 3/700h\"\nkey_checks_per_minute = 7";
         let second = format!("\n[[tenants]]\nname = \"bank\"\nkeys = \"a:{}\"", HASHES[1]);
         let common = read(&variables, &(one(own) + &second)).unwrap();
         let [shop, bank] = <[Tenant; 2]>::try_from(common.tenants).unwrap();
@@ -410,7 +410,7 @@ mod tests {
             ("locale = \"de DE\"", "tenants.1.locale"),
             ("purposes = [\"Log in\"]", "tenants.1.purposes"),
             ("purposes = [1]", "tenants.1.purposes"),
-            ("limits = { network_sends = \"many\" }", "tenants.1.limits.network_sends"),
+            ("limits = { ip_sends = \"many\" }", "tenants.1.limits.ip_sends"),
             ("limits = { key_sends_per_minute = 0 }", "tenants.1.limits.key_sends_per_minute"),
         ] {
             assert!(refused(&[], &one(lines)).starts_with(&format!("- {name}: ")), "{lines}");

@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn quota(limit: &Limit) -> Quota<'_> {
-        Quota { ledger: Ledger::NetworkSends, limit, shared: 0 }
+        Quota { ledger: Ledger::IpSends, limit, shared: 0 }
     }
 
     fn log(stamps: &[Stamp]) -> Log {
@@ -167,9 +167,9 @@ mod tests {
         assert_eq!(decides("9/60s 4/1h"), 4);
         assert_eq!(decides("4/60s 5/1h"), 4);
         let (first, second) = (limit("2/1h"), limit("2/1h"));
-        let tied = [quota(&first), Quota { ledger: Ledger::AddressSends, ..quota(&second) }];
+        let tied = [quota(&first), Quota { ledger: Ledger::EmailSendsTotal, ..quota(&second) }];
         let tied = entries.standing(&tied, Mark::default(), 1_010_000).unwrap();
-        assert_eq!(tied.ledger, Ledger::NetworkSends);
+        assert_eq!(tied.ledger, Ledger::IpSends);
     }
 
     proptest! {

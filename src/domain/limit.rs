@@ -32,17 +32,17 @@ const MOST_WINDOWS: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ledger {
     /// Sends of a network at a tenant.
-    NetworkSends,
+    IpSends,
     /// Guesses of a network at a tenant.
-    NetworkGuesses,
+    IpAttempts,
     /// Sends to a person for a tenant.
-    SubjectSends,
+    EmailSends,
     /// One site's share of those.
-    SiteSends,
+    IpEmailSends,
     /// One site's guesses at a person.
-    SiteGuesses,
+    IpEmailAttempts,
     /// Sends to a person for all tenants.
-    AddressSends,
+    EmailSendsTotal,
 }
 
 /// No more than so many entries in so long a time.
@@ -67,19 +67,19 @@ impl Ledger {
     /// Whether it counts what one network does, whoever it does it to.
     #[must_use]
     pub fn is_a_networks(self) -> bool {
-        matches!(self, Self::NetworkSends | Self::NetworkGuesses)
+        matches!(self, Self::IpSends | Self::IpAttempts)
     }
 
     /// The name that callers see.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::NetworkSends => "network_sends",
-            Self::NetworkGuesses => "network_guesses",
-            Self::SubjectSends => "subject_sends",
-            Self::SiteSends => "site_sends",
-            Self::SiteGuesses => "site_guesses",
-            Self::AddressSends => "address_sends",
+            Self::IpSends => "ip_sends",
+            Self::IpAttempts => "ip_attempts",
+            Self::EmailSends => "email_sends",
+            Self::IpEmailSends => "ip_email_sends",
+            Self::IpEmailAttempts => "ip_email_attempts",
+            Self::EmailSendsTotal => "email_sends_total",
         }
     }
 }
@@ -193,7 +193,7 @@ impl fmt::Display for Window {
 
 /// How a network is limited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkLimit {
+pub struct IpLimit {
     /// An IPv4 address, or an IPv6 /64.
     pub network: Limit,
     /// An IPv6 /48.
@@ -217,13 +217,13 @@ pub struct SendLimits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Sends of a network.
-    pub network_sends: NetworkLimit,
+    pub ip_sends: IpLimit,
     /// Guesses of a network.
-    pub network_guesses: NetworkLimit,
+    pub ip_attempts: IpLimit,
     /// Sends to a person.
     pub sends: SendLimits,
     /// Guesses of one site at a subject.
-    pub site_guesses: Limit,
+    pub ip_email_attempts: Limit,
     /// Mails that the relay takes.
     pub relay_mails: RelayMails,
 }
@@ -237,7 +237,7 @@ pub enum RelayMails {
     PerDay(NonZeroU32),
 }
 
-impl NetworkLimit {
+impl IpLimit {
     /// A limit of networks, and what follows from it for a site.
     #[must_use]
     pub fn new(network: Limit) -> Self {
@@ -256,9 +256,9 @@ impl SendLimits {
     /// The ledgers over the log of a person's sends, in the order in which they are named to callers.
     #[must_use]
     pub fn quotas(&self, has_site: bool) -> Vec<Quota<'_>> {
-        let subject = Quota { ledger: Ledger::SubjectSends, limit: &self.subject, shared: TENANT_OCTETS };
-        let site = Quota { ledger: Ledger::SiteSends, limit: &self.site, shared: MARK_OCTETS };
-        let address = Quota { ledger: Ledger::AddressSends, limit: &self.address, shared: 0 };
+        let subject = Quota { ledger: Ledger::EmailSends, limit: &self.subject, shared: TENANT_OCTETS };
+        let site = Quota { ledger: Ledger::IpEmailSends, limit: &self.site, shared: MARK_OCTETS };
+        let address = Quota { ledger: Ledger::EmailSendsTotal, limit: &self.address, shared: 0 };
         if has_site { vec![subject, site, address] } else { vec![subject, address] }
     }
 

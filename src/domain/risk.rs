@@ -30,7 +30,7 @@ impl Risk {
         let openings = limits.sends.subject.most_in(DAY);
         Self {
             guesses_per_day: openings.saturating_mul(policy.guesses.into()),
-            network_guesses_per_day: limits.network_guesses.network.most_in(TWENTY_FOUR_HOURS),
+            network_guesses_per_day: limits.ip_attempts.network.most_in(TWENTY_FOUR_HOURS),
             codes: 10_u64.saturating_pow(length.digits().into()),
         }
     }
@@ -62,15 +62,15 @@ fn ratio(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::limit::{NetworkLimit, RelayMails, SendLimits};
+    use crate::domain::limit::{IpLimit, RelayMails, SendLimits};
 
-    fn risk(subject_sends: &str, guesses: u8, digits: u8) -> Risk {
+    fn risk(email_sends: &str, guesses: u8, digits: u8) -> Risk {
         let limit = |text: &str| text.parse().unwrap();
         let limits = Limits {
-            network_sends: NetworkLimit::new(limit("30/1h")),
-            network_guesses: NetworkLimit::new(limit("20/1h 100/24h")),
-            sends: SendLimits::new(limit(subject_sends), limit("4/day"), limit("30/day")),
-            site_guesses: limit("10/day"),
+            ip_sends: IpLimit::new(limit("30/1h")),
+            ip_attempts: IpLimit::new(limit("20/1h 100/24h")),
+            sends: SendLimits::new(limit(email_sends), limit("4/day"), limit("30/day")),
+            ip_email_attempts: limit("10/day"),
             relay_mails: RelayMails::Unlimited,
         };
         let policy = Policy { life: Duration::from_mins(5), guesses };

@@ -8,7 +8,7 @@ use thiserror::Error as ThisError;
 
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::ledger::{Stamp, Standing};
-use crate::domain::limit::{Ledger, Limit, NetworkLimit, SendLimits};
+use crate::domain::limit::{Ledger, Limit, IpLimit, SendLimits};
 use crate::domain::sealed::Sealed;
 use crate::domain::slot::{Network, Slot, Subject, Tag};
 use crate::domain::tenant::Tenant;
@@ -19,7 +19,7 @@ use crate::domain::verification::{GuessToken, Millis, Policy, Status, View};
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Charges a network for a send or a guess: in all of its windows, or, where one of them is full, in none.
-    async fn charge(&self, account: &NetworkAccount, limit: &NetworkLimit) -> Result<Charged, StoreError>;
+    async fn charge(&self, account: &NetworkAccount, limit: &IpLimit) -> Result<Charged, StoreError>;
 
     /// Gives back what a network was charged, if it is still there.
     async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError>;
@@ -133,8 +133,8 @@ impl Action {
     #[must_use]
     pub fn ledger(self) -> Ledger {
         match self {
-            Self::Send => Ledger::NetworkSends,
-            Self::Guess => Ledger::NetworkGuesses,
+            Self::Send => Ledger::IpSends,
+            Self::Guess => Ledger::IpAttempts,
         }
     }
 }

@@ -48,7 +48,7 @@ async fn check_address(
 ) -> Result<Approved, CheckError> {
     let (account, index_key) = (&parts.simple, &parts.secrets.index_key);
     let slot = index_key.address_slot(index_key.subject(account.tenant.clone(), address), address);
-    let guesser = toll.site().map(|site| Guesser { site, limit: &account.limits.site_guesses });
+    let guesser = toll.site().map(|site| Guesser { site, limit: &account.limits.ip_email_attempts });
     let id = VerificationId::new(random::octets()?);
     let won = guess(parts, &Attempt { toll, slot: &slot, guesser }, code).await?;
     tracing::info!(tenant.name = account.tenant.name(), "an address was confirmed");

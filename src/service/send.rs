@@ -94,7 +94,7 @@ async fn take_room(parts: &Parts) -> Result<Place, StartError> {
     if let RelayMails::PerDay(most) = parts.relay_mails
         && !parts.store.relay_has_room(most.get()).await?
     {
-        tracing::warn!("the relay has had the mails of its day: OTP_LIMITS__RELAY_MAILS_PER_DAY is reached");
+        tracing::warn!("the relay has had the mails of its day: OTP_LIMITS__RELAY_EMAILS_PER_DAY is reached");
         return Err(StartError::Overloaded);
     }
     Ok(place)

@@ -47,8 +47,8 @@ impl Toll {
             return Ok(Self { site, paid: None });
         }
         let limit = match action {
-            Action::Send => &account.limits.network_sends,
-            Action::Guess => &account.limits.network_guesses,
+            Action::Send => &account.limits.ip_sends,
+            Action::Guess => &account.limits.ip_attempts,
         };
         let account = NetworkAccount { tenant: account.tenant.clone(), network, action };
         match parts.store.charge(&account, limit).await.map_err(TollError::Store)? {

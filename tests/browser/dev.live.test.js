@@ -179,7 +179,7 @@ test("a wait is shown, counts down, and a reset ends it", async () => {
 });
 
 test("a screen reader is told once that a long wait is over", async () => {
-  const own = await startOtpd({ OTP_LIMITS__SUBJECT_SENDS: "1/7s" });
+  const own = await startOtpd({ OTP_LIMITS__EMAIL_SENDS: "1/7s" });
   try {
     const { page } = await open(browser, `${own.origin}/dev`);
     await page.evaluate(() => {

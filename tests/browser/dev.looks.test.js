@@ -13,7 +13,7 @@ const WIDE = { viewport: { width: 1280, height: 900 } };
 let otpd, browser;
 
 before(async () => {
-  otpd = await startOtpd({ OTP_LIMITS__SUBJECT_SENDS: "1/1h" });
+  otpd = await startOtpd({ OTP_LIMITS__EMAIL_SENDS: "1/1h" });
   browser = await startBrowser();
 });
 

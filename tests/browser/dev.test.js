@@ -11,7 +11,7 @@ let otpd, browser;
 
 before(async () => {
   // No wait between two sends to an address: each command is run again.
-  otpd = await startOtpd({ OTP_LIMITS__SUBJECT_SENDS: "1000/1h" });
+  otpd = await startOtpd({ OTP_LIMITS__EMAIL_SENDS: "1000/1h" });
   browser = await startBrowser();
 });
 

@@ -29,7 +29,7 @@ impl Target {
 
     /// On Redis, with two mails a second instead of one a minute, so that a test can send again.
     async fn redis() -> Self {
-        let fast = TestApp::limited().set("OTP_LIMITS__SUBJECT_SENDS", "5/1h 10/day");
+        let fast = TestApp::limited().set("OTP_LIMITS__EMAIL_SENDS", "5/1h 10/day");
         Self::on(fast.set("OTP_DANGEROUS__WEAK_LIMITS", "true").spawn().await)
     }
 
@@ -177,7 +177,7 @@ async fn p09_one_network_cannot_spray_one_guess_over_many_addresses(target: &Tar
         assert_eq!(target.process.verify_from("203.0.113.1", &email, "123456").await.status, 400);
     }
     let refused = target.process.verify_from("203.0.113.1", "sprayed20@example.com", "123456").await;
-    assert_eq!(limited(&refused).1, "network_guesses");
+    assert_eq!(limited(&refused).1, "ip_attempts");
     assert_eq!(target.process.verify_from("203.0.113.2", VICTIM, "123456").await.status, 400);
 }
 
@@ -212,7 +212,7 @@ async fn p16_a_success_of_ones_own_gives_back_that_guess_and_no_other(target: &T
     let verified = target.process.verify_from("203.0.113.1", "own@example.com", &own).await;
     assert_eq!(verified.status, 200);
     assert_eq!(guess("other19@example.com".to_owned()).await.status, 400, "the twentieth that was wrong");
-    assert_eq!(limited(&guess("other20@example.com".to_owned()).await).1, "network_guesses");
+    assert_eq!(limited(&guess("other20@example.com".to_owned()).await).1, "ip_attempts");
 }
 
 async fn p17_guesses_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
@@ -222,11 +222,11 @@ async fn p17_guesses_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
     for guess in wrong(&code, 10) {
         assert_eq!(process.verify_from(stranger, VICTIM, &guess).await.status, 400);
     }
-    assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "site_guesses");
+    assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "ip_email_attempts");
     // The live code is lost, but a new one can be had and used.
     if target.app.is_some() {
         let code = target.code_for("192.0.2.1", VICTIM).await;
-        assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "site_guesses");
+        assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "ip_email_attempts");
         assert_eq!(process.verify_from("192.0.2.1", VICTIM, &code).await.status, 200);
     }
 }
@@ -235,7 +235,7 @@ async fn p22_without_a_header_the_proxy_itself_is_limited(target: &Target) {
     for number in 0..20 {
         assert_eq!(target.process.verify_otp(&format!("a{number}@example.com"), "123456").await.status, 400);
     }
-    assert_eq!(limited(&target.process.verify_otp(VICTIM, "123456").await).1, "network_guesses");
+    assert_eq!(limited(&target.process.verify_otp(VICTIM, "123456").await).1, "ip_attempts");
 }
 
 async fn p23_addresses_of_one_64_are_one_bucket_and_those_of_one_48_meet_a_wider_one(target: &Target) {
@@ -251,7 +251,7 @@ async fn p23_addresses_of_one_64_are_one_bucket_and_those_of_one_48_meet_a_wider
         }
         assert_eq!(passed, 20, "of a hundred addresses of the /64 number {link}");
     }
-    assert_eq!(limited(&guess("2001:db8:1:ffff::1".to_owned(), 0).await).1, "network_guesses");
+    assert_eq!(limited(&guess("2001:db8:1:ffff::1".to_owned(), 0).await).1, "ip_attempts");
     assert_eq!(guess("2001:db8:2::1".to_owned(), 0).await.status, 400, "another /48");
 }
 
@@ -261,7 +261,7 @@ async fn p24_an_unreadable_client_is_its_proxy_and_blocks_nobody_else(target: &T
         let email = format!("a{number}@example.com");
         assert_eq!(target.process.verify_from(&unreadable, &email, "123456").await.status, 400);
     }
-    assert_eq!(limited(&target.process.verify_from("_x", VICTIM, "123456").await).1, "network_guesses");
+    assert_eq!(limited(&target.process.verify_from("_x", VICTIM, "123456").await).1, "ip_attempts");
     assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, "123456").await.status, 400);
 }
 
@@ -272,7 +272,7 @@ async fn p25_networks_are_limited_whatever_the_address_they_name(target: &Target
     }
     let refused = target.process.send_from("203.0.113.1", "a30@example.com").await;
     let (wait, name) = limited(&refused);
-    assert_eq!(name, "network_sends");
+    assert_eq!(name, "ip_sends");
     assert!((3500..=3600).contains(&wait), "{wait}");
     assert_eq!(target.process.send_from("203.0.113.2", "a30@example.com").await.status, 200);
 }
@@ -290,7 +290,7 @@ async fn p26_p27_spellings_of_one_mailbox_are_one_subject(target: &Target) {
     for (number, spelling) in spellings.iter().enumerate() {
         let answer = target.process.send_from(&client(number), spelling).await;
         sent += usize::from(answer.status == 200);
-        assert!(answer.status == 200 || limited(&answer).1 == "subject_sends", "{answer:?}");
+        assert!(answer.status == 200 || limited(&answer).1 == "email_sends", "{answer:?}");
     }
     // Five in an hour; where the cooldown stands, one.
     assert_eq!(sent, if target.app.is_some() { 5 } else { 1 });
@@ -365,7 +365,7 @@ async fn p08_p19_a_resend_brings_no_guess_back_and_lifts_no_lock() {
     assert_eq!(target.process.compared().await, 5);
     // A third from here is the site's last in this hour; the lock is not lifted by asking on.
     target.code_for("192.0.2.1", VICTIM).await;
-    assert_eq!(limited(&target.process.send_from("192.0.2.1", VICTIM).await).1, "site_sends");
+    assert_eq!(limited(&target.process.send_from("192.0.2.1", VICTIM).await).1, "ip_email_sends");
 }
 
 #[tokio::test]
@@ -384,14 +384,14 @@ async fn p13_p50_a_code_expires() {
 
 #[tokio::test]
 async fn p14_a_person_is_mailed_to_ten_times_a_day_from_wherever_it_is_asked() {
-    let limits = TestApp::limited().set("OTP_LIMITS__SUBJECT_SENDS", "10/day");
+    let limits = TestApp::limited().set("OTP_LIMITS__EMAIL_SENDS", "10/day");
     let app = limits.set("OTP_DANGEROUS__WEAK_LIMITS", "true").spawn().await;
     for number in 0..10 {
         assert_eq!(app.send_from(&client(number), VICTIM).await.status, 200, "{number}");
     }
     for number in 10..30 {
         let (wait, name) = limited(&app.send_from(&client(number), VICTIM).await);
-        assert_eq!(name, "subject_sends");
+        assert_eq!(name, "email_sends");
         assert!((88_000..=88_210).contains(&wait), "a day is 24 h, 30 min and 10 s: {wait}");
     }
     assert_eq!(app.smtp.mails().len(), 10);
@@ -426,10 +426,10 @@ async fn p18_a_stranger_overwrites_three_codes_an_hour_at_most() {
         target.code_for("203.0.113.1", VICTIM).await;
     }
     let (wait, name) = limited(&target.process.send_from("203.0.113.1", VICTIM).await);
-    assert_eq!(name, "site_sends");
+    assert_eq!(name, "ip_email_sends");
     assert!((3500..=3600).contains(&wait), "{wait}");
     let code = target.code_for("192.0.2.1", VICTIM).await;
-    assert_eq!(limited(&target.process.send_from("203.0.113.1", VICTIM).await).1, "site_sends");
+    assert_eq!(limited(&target.process.send_from("203.0.113.1", VICTIM).await).1, "ip_email_sends");
     assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &code).await.status, 200);
 }
 
@@ -517,7 +517,7 @@ async fn p47_limits_hold_when_redis_comes_back_and_nothing_passes_while_it_is_aw
         assert!(begun.elapsed() < Duration::from_secs(2), "it recovers by itself");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(limited(&app.send_from("192.0.2.2", VICTIM).await).1, "subject_sends");
+    assert_eq!(limited(&app.send_from("192.0.2.2", VICTIM).await).1, "email_sends");
     assert_eq!(app.smtp.mails().len(), 1);
 }
 

@@ -135,8 +135,8 @@ async fn at_the_defaults_the_queue_has_room_for_320_at_least() {
 #[tokio::test]
 async fn the_shield_sheds_a_network_that_calls_too_often_and_spares_health() {
     let app = TestApp::limited()
-        .set("OTP_LIMITS__SHIELD_PER_SECOND", "1")
-        .set("OTP_LIMITS__SHIELD_BURST", "3")
+        .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")
+        .set("OTP_LIMITS__IP_REQUESTS_BURST", "3")
         .spawn()
         .await;
     for _ in 0..3 {
@@ -145,7 +145,7 @@ async fn the_shield_sheds_a_network_that_calls_too_often_and_spares_health() {
     let shed = app.verify_from("192.0.2.1", "nobody", "1").await;
     assert_eq!(shed.message(), (429, "Too many requests".to_owned()));
     assert_eq!(shed.header("retry-after"), Some("1"));
-    assert_eq!(shed.header("ratelimit-policy"), Some("\"shield\";q=3;w=3"));
+    assert_eq!(shed.header("ratelimit-policy"), Some("\"ip_requests\";q=3;w=3"));
     for _ in 0..10 {
         assert_eq!((app.get("/livez").await.status, app.get("/readyz").await.status), (200, 200));
     }

@@ -107,7 +107,7 @@ async fn a_body_in_chunks_that_is_refused_unread_gets_its_answer() {
 
 #[tokio::test]
 async fn a_client_that_is_shed_while_it_writes_gets_its_429() {
-    let settings = [("OTP_LIMITS__SHIELD_PER_SECOND", "1"), ("OTP_LIMITS__SHIELD_BURST", "1")];
+    let settings = [("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1"), ("OTP_LIMITS__IP_REQUESTS_BURST", "1")];
     let app =
         settings.iter().fold(TestApp::limited(), |app, (name, value)| app.set(name, value)).spawn().await;
     app.verify_from("127.0.0.1", "nobody", "1").await;

@@ -163,7 +163,7 @@ async fn doctor_tells_a_relay_that_wants_a_login_from_one_that_wants_another_sen
         ("RCPT", "450 4.2.0 Greylisted", "greylists"),
         ("CONTENT", "554 5.7.60 Not allowed to send as this sender", "what the login may send as"),
         ("CONTENT", "554 5.7.1 Spam", "the relay refuses the mail itself"),
-        ("CONTENT", "454 4.7.0 Throttled", "OTP_LIMITS__RELAY_MAILS_PER_DAY"),
+        ("CONTENT", "454 4.7.0 Throttled", "OTP_LIMITS__RELAY_EMAILS_PER_DAY"),
     ] {
         app.smtp.set(Fault::Answers(at, reply));
         let said = text(&run(folder.path(), &settings, &["doctor", "--send-test", "me@example.com"]).stdout);

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use otpd::domain::limit::{Limit, NetworkLimit, SendLimits};
+use otpd::domain::limit::{Limit, IpLimit, SendLimits};
 use otpd::domain::slot::{self, Slot, Subject, Tag};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::verification::{Policy, Status};
@@ -41,12 +41,12 @@ const KEYED: u8 = 1;
 
 /// What must have happened at least once, or the sequences prove nothing.
 const ALL_KINDS: [&str; 13] = [
-    "refused by network_sends",
-    "refused by network_guesses",
-    "refused by subject_sends",
-    "refused by site_sends",
-    "refused by site_guesses",
-    "refused by address_sends",
+    "refused by ip_sends",
+    "refused by ip_attempts",
+    "refused by email_sends",
+    "refused by ip_email_sends",
+    "refused by ip_email_attempts",
+    "refused by email_sends_total",
     "late",
     "a refused mail, given back: true",
     "a refused mail, given back: false",
@@ -110,47 +110,47 @@ struct Case {
 
 #[derive(Debug, Clone)]
 struct Limits {
-    network_sends: Windows,
-    network_guesses: Windows,
-    subject_sends: Windows,
-    site_sends: Windows,
-    site_guesses: Windows,
-    address_sends: Windows,
+    ip_sends: Windows,
+    ip_attempts: Windows,
+    email_sends: Windows,
+    ip_email_sends: Windows,
+    ip_email_attempts: Windows,
+    email_sends_total: Windows,
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
     let small = Limits {
-        network_sends: vec![(2, 60 * SECOND), (4, HOUR)],
-        network_guesses: vec![(3, 60 * SECOND), (6, HOUR)],
-        subject_sends: vec![(1, 60 * SECOND), (3, HOUR)],
-        site_sends: vec![(2, HOUR)],
-        site_guesses: vec![(4, HOUR)],
-        address_sends: vec![(4, HOUR)],
+        ip_sends: vec![(2, 60 * SECOND), (4, HOUR)],
+        ip_attempts: vec![(3, 60 * SECOND), (6, HOUR)],
+        email_sends: vec![(1, 60 * SECOND), (3, HOUR)],
+        ip_email_sends: vec![(2, HOUR)],
+        ip_email_attempts: vec![(4, HOUR)],
+        email_sends_total: vec![(4, HOUR)],
     };
     let alike = vec![(2, 60 * SECOND), (4, HOUR)];
     let tied = Limits {
-        network_sends: alike.clone(),
-        network_guesses: alike.clone(),
-        subject_sends: alike.clone(),
-        site_sends: alike.clone(),
-        site_guesses: alike.clone(),
-        address_sends: alike,
+        ip_sends: alike.clone(),
+        ip_attempts: alike.clone(),
+        email_sends: alike.clone(),
+        ip_email_sends: alike.clone(),
+        ip_email_attempts: alike.clone(),
+        email_sends_total: alike,
     };
     // Each of the ledgers of sends is the longest once; the network's limits nobody else.
     let patient_site = Limits {
-        network_sends: vec![(9, 600 * SECOND)],
-        subject_sends: vec![(2, 60 * SECOND)],
-        site_sends: vec![(2, 2 * HOUR)],
-        site_guesses: vec![(2, 60 * SECOND), (3, 600 * SECOND)],
-        address_sends: vec![(3, 600 * SECOND)],
+        ip_sends: vec![(9, 600 * SECOND)],
+        email_sends: vec![(2, 60 * SECOND)],
+        ip_email_sends: vec![(2, 2 * HOUR)],
+        ip_email_attempts: vec![(2, 60 * SECOND), (3, 600 * SECOND)],
+        email_sends_total: vec![(3, 600 * SECOND)],
         ..tied.clone()
     };
     let narrow_address = Limits {
-        network_guesses: vec![(9, HOUR)],
-        subject_sends: vec![(2, 60 * SECOND)],
-        site_sends: vec![(1, 10 * SECOND), (5, 60 * SECOND)],
-        site_guesses: vec![(6, DAY)],
-        address_sends: vec![(2, 600 * SECOND), (5, DAY)],
+        ip_attempts: vec![(9, HOUR)],
+        email_sends: vec![(2, 60 * SECOND)],
+        ip_email_sends: vec![(1, 10 * SECOND), (5, 60 * SECOND)],
+        ip_email_attempts: vec![(6, DAY)],
+        email_sends_total: vec![(2, 600 * SECOND), (5, DAY)],
         ..small.clone()
     };
     select(vec![small, tied, patient_site, narrow_address, the_defaults()])
@@ -158,12 +158,12 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 fn the_defaults() -> Limits {
     Limits {
-        network_sends: vec![(30, HOUR), (100, 24 * HOUR)],
-        network_guesses: vec![(20, HOUR), (100, 24 * HOUR)],
-        subject_sends: vec![(1, 60 * SECOND), (5, HOUR), (10, DAY)],
-        site_sends: vec![(3, HOUR), (4, DAY)],
-        site_guesses: vec![(10, DAY)],
-        address_sends: vec![(30, DAY)],
+        ip_sends: vec![(30, HOUR), (100, 24 * HOUR)],
+        ip_attempts: vec![(20, HOUR), (100, 24 * HOUR)],
+        email_sends: vec![(1, 60 * SECOND), (5, HOUR), (10, DAY)],
+        ip_email_sends: vec![(3, HOUR), (4, DAY)],
+        ip_email_attempts: vec![(10, DAY)],
+        email_sends_total: vec![(30, DAY)],
     }
 }
 
@@ -289,8 +289,8 @@ impl Request {
         match self {
             Self::Charge(tenant, origin, action) => {
                 let (of, windows): (fn(u8, Network) -> Ledger, _) = match action {
-                    Action::Send => (Ledger::NetworkSends, &limits.network_sends),
-                    Action::Guess => (Ledger::NetworkGuesses, &limits.network_guesses),
+                    Action::Send => (Ledger::IpSends, &limits.ip_sends),
+                    Action::Guess => (Ledger::IpAttempts, &limits.ip_attempts),
                 };
                 let (site, link) = match origin {
                     Origin::Ipv4 | Origin::OneOf(_) => {
@@ -307,27 +307,27 @@ impl Request {
             }
             Self::Admit(place, from) => {
                 let (tenant, person) = (tenant_of(place), person_of(place));
-                let mut ledgers = vec![(Ledger::SubjectSends(tenant, person), limits.subject_sends.clone())];
+                let mut ledgers = vec![(Ledger::EmailSends(tenant, person), limits.email_sends.clone())];
                 if let Some(origin) = from {
-                    let site = Ledger::SiteSends(tenant, person, site_of(origin));
-                    ledgers.push((site, limits.site_sends.clone()));
+                    let site = Ledger::IpEmailSends(tenant, person, site_of(origin));
+                    ledgers.push((site, limits.ip_email_sends.clone()));
                 }
-                ledgers.push((Ledger::AddressSends(person), limits.address_sends.clone()));
+                ledgers.push((Ledger::EmailSendsTotal(person), limits.email_sends_total.clone()));
                 ledgers
             }
             Self::Spend(place, origin) => {
-                let ledger = Ledger::SiteGuesses(tenant_of(place), person_of(place), site_of(origin));
-                vec![(ledger, limits.site_guesses.clone())]
+                let ledger = Ledger::IpEmailAttempts(tenant_of(place), person_of(place), site_of(origin));
+                vec![(ledger, limits.ip_email_attempts.clone())]
             }
         }
     }
 
     fn keep(self, limits: &Limits) -> Millis {
         let of: &[&Windows] = match self {
-            Self::Charge(_, _, Action::Send) => &[&limits.network_sends],
-            Self::Charge(_, _, Action::Guess) => &[&limits.network_guesses],
-            Self::Admit(..) => &[&limits.subject_sends, &limits.site_sends, &limits.address_sends],
-            Self::Spend(..) => &[&limits.site_guesses],
+            Self::Charge(_, _, Action::Send) => &[&limits.ip_sends],
+            Self::Charge(_, _, Action::Guess) => &[&limits.ip_attempts],
+            Self::Admit(..) => &[&limits.email_sends, &limits.ip_email_sends, &limits.email_sends_total],
+            Self::Spend(..) => &[&limits.ip_email_attempts],
         };
         of.iter().flat_map(|windows| windows.iter()).map(|(_, span)| *span).max().expect("a window")
     }
@@ -385,10 +385,10 @@ struct Pair<'a> {
     model: Model,
     ledgers: Ledgers,
     limits: Limits,
-    network_sends: NetworkLimit,
-    network_guesses: NetworkLimit,
+    ip_sends: IpLimit,
+    ip_attempts: IpLimit,
     sends: SendLimits,
-    site_guesses: Limit,
+    ip_email_attempts: Limit,
     tally: Tally,
 }
 
@@ -401,14 +401,14 @@ impl<'a> Pair<'a> {
             model: Model::new(Rules { life: LIFE, guesses }, bench.clock.millis().cast_signed()),
             bench,
             ledgers: Ledgers::default(),
-            network_sends: NetworkLimit::new(limit(&limits.network_sends)),
-            network_guesses: NetworkLimit::new(limit(&limits.network_guesses)),
+            ip_sends: IpLimit::new(limit(&limits.ip_sends)),
+            ip_attempts: IpLimit::new(limit(&limits.ip_attempts)),
             sends: SendLimits::new(
-                limit(&limits.subject_sends),
-                limit(&limits.site_sends),
-                limit(&limits.address_sends),
+                limit(&limits.email_sends),
+                limit(&limits.ip_email_sends),
+                limit(&limits.email_sends_total),
             ),
-            site_guesses: limit(&limits.site_guesses),
+            ip_email_attempts: limit(&limits.ip_email_attempts),
             limits,
             tally: Tally::default(),
         }
@@ -474,8 +474,8 @@ impl<'a> Pair<'a> {
         let charged = match request {
             Request::Charge(tenant, origin, action) => {
                 let limit = match action {
-                    Action::Send => &self.network_sends,
-                    Action::Guess => &self.network_guesses,
+                    Action::Send => &self.ip_sends,
+                    Action::Guess => &self.ip_attempts,
                 };
                 self.bench.store.charge(&self.names.account(tenant, origin, action), limit).await
             }
@@ -601,7 +601,7 @@ impl<'a> Pair<'a> {
         origin: Origin,
     ) -> Result<(Spent, Option<Entered>), TestCaseError> {
         self.skip_the_last_seconds(place);
-        let guesser = Guesser { site: self.names.site(origin), limit: &self.site_guesses };
+        let guesser = Guesser { site: self.names.site(origin), limit: &self.ip_email_attempts };
         let (spent, charged) = self.bench.spend_from(Some(&guesser), self.names.slot(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {

@@ -34,12 +34,12 @@ async fn logs(app: &TestApp, end: &str) -> Vec<usize> {
 async fn answers_tell_a_caller_of_its_own_network_only() {
     let app = TestApp::limited().spawn().await;
     let sent = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((sent.status, told(&sent)), (200, ("network_sends".to_owned(), 29, None)));
-    assert_eq!(sent.header("ratelimit-policy"), Some("\"network_sends\";q=30;w=3600"));
+    assert_eq!((sent.status, told(&sent)), (200, ("ip_sends".to_owned(), 29, None)));
+    assert_eq!(sent.header("ratelimit-policy"), Some("\"ip_sends\";q=30;w=3600"));
     // The same whether or not the address has a code outstanding.
     for email in [EMAIL, "unknown@example.com"] {
         let wrong = app.verify_from("198.51.100.1", email, "000000").await;
-        assert_eq!((wrong.status, told(&wrong).0), (400, "network_guesses".to_owned()));
+        assert_eq!((wrong.status, told(&wrong).0), (400, "ip_attempts".to_owned()));
     }
 }
 
@@ -62,22 +62,22 @@ async fn what_is_refused_before_the_ledgers_touches_none() {
 
 #[tokio::test]
 async fn the_wait_is_the_longest_of_the_refusing_step_and_of_those_charged_before_it() {
-    let app = TestApp::limited().set("OTP_LIMITS__NETWORK_SENDS", "2/1h").spawn().await;
+    let app = TestApp::limited().set("OTP_LIMITS__IP_SENDS", "2/1h").spawn().await;
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     // The subject would admit one more in a minute; the network, full by this very request, only in an hour.
     let (name, room, wait) = told(&app.send_from(CLIENT, EMAIL).await);
-    assert_eq!((name.as_str(), room), ("network_sends", 0));
+    assert_eq!((name.as_str(), room), ("ip_sends", 0));
     assert!(wait.is_some_and(|wait| (3590..=3600).contains(&wait)), "{wait:?}");
     // From another network it is the subject's wait.
     let (name, room, wait) = told(&app.send_from("198.51.100.1", EMAIL).await);
-    assert_eq!((name.as_str(), room), ("subject_sends", 0));
+    assert_eq!((name.as_str(), room), ("email_sends", 0));
     assert!(wait.is_some_and(|wait| (50..=60).contains(&wait)), "{wait:?}");
 }
 
 #[tokio::test]
 async fn after_retry_after_the_same_request_passes() {
     let app = TestApp::limited()
-        .set("OTP_LIMITS__SUBJECT_SENDS", "1/5s 10/day")
+        .set("OTP_LIMITS__EMAIL_SENDS", "1/5s 10/day")
         .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
         .spawn()
         .await;
@@ -124,7 +124,7 @@ async fn a_mail_whose_outcome_is_unknown_gives_nothing_back() {
     app.smtp.set(Fault::CloseAfterContent);
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 500);
     app.smtp.set(Fault::None);
-    assert_eq!(told(&app.send_from(CLIENT, EMAIL).await).0, "subject_sends");
+    assert_eq!(told(&app.send_from(CLIENT, EMAIL).await).0, "email_sends");
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_right_guess_is_given_back_to_its_network_and_site() {
 
 #[tokio::test]
 async fn beyond_the_relays_day_nothing_is_sent_and_nothing_charged() {
-    let app = TestApp::limited().set("OTP_LIMITS__RELAY_MAILS_PER_DAY", "2").spawn().await;
+    let app = TestApp::limited().set("OTP_LIMITS__RELAY_EMAILS_PER_DAY", "2").spawn().await;
     for email in ["a@example.com", "b@example.com"] {
         assert_eq!(app.send_from(CLIENT, email).await.status, 200);
     }
@@ -203,7 +203,7 @@ fn count(statuses: &[u16], status: u16) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_keep_the_limits_as_one() {
     let app = TestApp::limited()
-        .set("OTP_LIMITS__SUBJECT_SENDS", "5/1h 10/day")
+        .set("OTP_LIMITS__EMAIL_SENDS", "5/1h 10/day")
         .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
         .spawn()
         .await;
@@ -237,7 +237,7 @@ async fn two_processes_keep_the_limits_as_one() {
 
 #[tokio::test]
 async fn a_resend_looks_its_id_up_behind_the_network_and_before_anything_else() {
-    let app = TestApp::limited().keyed().set("OTP_LIMITS__NETWORK_SENDS", "2/1h").spawn().await;
+    let app = TestApp::limited().keyed().set("OTP_LIMITS__IP_SENDS", "2/1h").spawn().await;
     let caller = app.caller(1);
     let resend = async |id: &str| {
         let body = r#"{"end_user_ip":"192.0.2.1"}"#;
@@ -249,7 +249,7 @@ async fn a_resend_looks_its_id_up_behind_the_network_and_before_anything_else() 
     // Unknown and closed: the network is charged, the subject is not.
     assert_eq!(resend("AAAAAAAAAAAAAAAAAAAAAA").await.problem().0, 404);
     assert_eq!(resend(&id).await.problem().0, 410);
-    assert_eq!(resend(&id).await.json()["policy"], "network_sends");
+    assert_eq!(resend(&id).await.json()["policy"], "ip_sends");
     let mut now = logs(&app, ":sends").await;
     now.retain(|octets| *octets != 12);
     assert_eq!(now, sends, "two entries of the network are all that came");
@@ -262,7 +262,7 @@ async fn a_canceled_verification_gives_nothing_back() {
     let caller = app.caller(1);
     let id = caller.start(EMAIL).await;
     assert_eq!(caller.cancel(&id).await.status, 204);
-    assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "subject_sends");
+    assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "email_sends");
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
     app.smtp.set(Fault::None);
     let created = caller.create(&body).await;
     assert_eq!(created.status, 201, "{created:?}");
-    assert!(created.header("ratelimit").expect("told").contains("\"network_sends\";r=28;"), "{created:?}");
+    assert!(created.header("ratelimit").expect("told").contains("\"ip_sends\";r=28;"), "{created:?}");
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn a_refused_resend_of_v1_gives_nothing_back() {
     let app = TestApp::limited()
         .keyed()
         .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
-        .set("OTP_LIMITS__SUBJECT_SENDS", "2/1h")
+        .set("OTP_LIMITS__EMAIL_SENDS", "2/1h")
         .spawn()
         .await;
     let caller = app.caller(1);
@@ -292,7 +292,7 @@ async fn a_refused_resend_of_v1_gives_nothing_back() {
     assert_eq!(caller.resend(&id).await.problem().0, 502);
     app.smtp.set(Fault::None);
     // It had replaced a live code.
-    assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "subject_sends");
+    assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "email_sends");
 }
 
 #[tokio::test]
@@ -355,8 +355,8 @@ fn with_an_exempt_network() -> Builder {
     TestApp::limited()
         .keyed()
         .set("OTP_LIMITS__EXEMPT_NETWORKS", "192.0.2.0/24, 2001:db8::/32")
-        .set("OTP_LIMITS__NETWORK_SENDS", "2/1h")
-        .set("OTP_LIMITS__NETWORK_GUESSES", "2/1h")
+        .set("OTP_LIMITS__IP_SENDS", "2/1h")
+        .set("OTP_LIMITS__IP_ATTEMPTS", "2/1h")
 }
 
 #[tokio::test]
@@ -386,8 +386,8 @@ async fn exempt_networks_are_not_counted_per_ip() {
 #[tokio::test]
 async fn the_load_of_an_exempt_network_is_not_shed() {
     let app = with_an_exempt_network()
-        .set("OTP_LIMITS__SHIELD_PER_SECOND", "1")
-        .set("OTP_LIMITS__SHIELD_BURST", "3")
+        .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")
+        .set("OTP_LIMITS__IP_REQUESTS_BURST", "3")
         .spawn()
         .await;
     let statuses = async |client: &str| {
@@ -406,13 +406,13 @@ async fn an_exempt_network_gets_no_more_of_one_address_than_others() {
     let app = with_an_exempt_network().spawn().await;
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     let again = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((again.status, told(&again).0), (429, "subject_sends".to_owned()));
+    assert_eq!((again.status, told(&again).0), (429, "email_sends".to_owned()));
     for number in 0..11 {
         let wrong = app.verify_from(CLIENT, EMAIL, "000000").await;
         if number < 10 {
             assert_eq!(wrong.status, 400, "{number}");
         } else {
-            assert_eq!((wrong.status, told(&wrong).0), (429, "site_guesses".to_owned()));
+            assert_eq!((wrong.status, told(&wrong).0), (429, "ip_email_attempts".to_owned()));
         }
     }
 }
@@ -426,7 +426,7 @@ async fn an_end_user_in_an_exempt_network_is_not_counted_per_ip() {
         let created = caller.create(&body).await;
         assert_eq!(created.status, 201, "{created:?}");
         let told = created.header("ratelimit-policy").unwrap_or_default();
-        assert!(!told.contains("network_sends"), "{told}");
+        assert!(!told.contains("ip_sends"), "{told}");
         let id = created.json()["id"].as_str().expect("an id").to_owned();
         let body = r#"{"code":"000000","end_user_ip":"192.0.2.1"}"#;
         assert_eq!(caller.post(&format!("/v1/verifications/{id}/check"), body).await.problem().0, 422);

@@ -68,8 +68,8 @@ async fn a_post_or_a_delete_with_one_final_slash_is_served() {
 #[tokio::test]
 async fn with_a_final_slash_methods_logs_and_limits_are_those_of_the_path() {
     let app = TestApp::limited()
-        .set("OTP_LIMITS__SHIELD_PER_SECOND", "1")
-        .set("OTP_LIMITS__SHIELD_BURST", "2")
+        .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")
+        .set("OTP_LIMITS__IP_REQUESTS_BURST", "2")
         .set("OTP_HTTP__ALLOWED_ORIGINS", "https://app.example")
         .spawn()
         .await;

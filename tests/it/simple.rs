@@ -180,7 +180,7 @@ async fn a_code_may_be_typed_in_the_digits_of_any_script() {
 
 #[tokio::test]
 async fn an_integer_is_a_code_where_it_has_all_the_digits() {
-    let app = TestApp::builder().set("OTP_LIMITS__GUESSES", "10").spawn().await;
+    let app = TestApp::builder().set("OTP_LIMITS__ATTEMPTS", "10").spawn().await;
     // Codes with a leading zero are one in ten, and cannot be given as a JSON number.
     loop {
         let code = app.code_for("a@example.com").await;

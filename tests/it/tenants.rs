@@ -77,28 +77,28 @@ async fn ledgers_are_each_tenants_own_but_for_the_one_over_all() {
     let app = TestApp::limited()
         .keyed()
         .config(&two_tenants(""))
-        .set("OTP_LIMITS__ADDRESS_SENDS", "3/1h")
-        .set("OTP_LIMITS__NETWORK_SENDS", "3/1h")
+        .set("OTP_LIMITS__EMAIL_SENDS_TOTAL", "3/1h")
+        .set("OTP_LIMITS__IP_SENDS", "3/1h")
         .spawn()
         .await;
     let body = json!({ "email": EMAIL, "end_user_ip": "192.0.2.1" });
     let (shop, bank) = (app.caller(3), app.caller(4));
     assert_eq!(shop.create(&body).await.status, 201);
-    assert_eq!(shop.create(&body).await.json()["policy"], "subject_sends");
+    assert_eq!(shop.create(&body).await.json()["policy"], "email_sends");
     // The same person and network, of another tenant and of the simple endpoints.
     let of_bank = bank.create(&body).await;
     assert_eq!(of_bank.status, 201, "{of_bank:?}");
-    assert!(of_bank.header("ratelimit").expect("told").contains("\"network_sends\";r=2;"), "{of_bank:?}");
+    assert!(of_bank.header("ratelimit").expect("told").contains("\"ip_sends\";r=2;"), "{of_bank:?}");
     assert_eq!(app.send_from("192.0.2.1", EMAIL).await.status, 200);
     // The third mail of the hour was that person's last, whoever asks.
     let refused = app.caller(1).create(&body).await;
-    assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("address_sends")));
+    assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("email_sends_total")));
 }
 
 #[tokio::test]
 async fn a_tenant_has_brand_sender_purposes_and_limits_of_its_own() {
     let more = "brand = \"Söhne & Co\"\nsender = \"codes@shop.example\"\npurposes = [\"login\", \"signup\"]\n\
-                limits = { subject_sends = \"1/30s 2/1h 9/day\", key_sends_per_minute = 4 }\n";
+                limits = { email_sends = \"1/30s 2/1h 9/day\", key_sends_per_minute = 4 }\n";
     let app = TestApp::limited().config(&two_tenants(more)).spawn().await;
     let shop = app.caller(3);
     let created = shop.create(&json!({ "email": EMAIL })).await;
@@ -111,7 +111,7 @@ async fn a_tenant_has_brand_sender_purposes_and_limits_of_its_own() {
     let refused = shop.create(&json!({ "email": "b@example.com", "purpose": "reset" })).await;
     assert_eq!(refused.problem(), (422, "purpose_not_allowed".to_owned()));
     let limited = shop.create(&json!({ "email": EMAIL, "purpose": "signup" })).await;
-    assert!(limited.header("ratelimit-policy").expect("told").ends_with("\"subject_sends\";q=1;w=30"));
+    assert!(limited.header("ratelimit-policy").expect("told").ends_with("\"email_sends\";q=1;w=30"));
     // The other is as the deployment is.
     assert_eq!(app.caller(4).create(&json!({ "email": EMAIL, "purpose": "reset" })).await.status, 201);
     assert_eq!(app.smtp.await_mail(2).await.from, crate::support::app::SENDER);
@@ -176,7 +176,7 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     let log = app.log();
     assert!(log.contains("tenants.1.purpose: is not a setting of a tenant"), "{log}");
     assert!(log.contains("did you mean purposes?"), "{log}");
-    app.reload(&two_tenants("limits = { subject_sends = \"1/60s 10/700h\" }"));
+    app.reload(&two_tenants("limits = { email_sends = \"1/60s 10/700h\" }"));
     app.logged("that takes a restart").await;
     app.reload(&two_tenants("locale = \"fi\""));
     app.logged("there are no words of the language").await;
@@ -194,11 +194,11 @@ async fn a_reload_gets_around_no_floor() {
     // is what this process goes on with.
     for more in ["[limits]\nguesses = 1", "[codes]\ndigits = 8", "[dangerous]\nweak_limits = true"] {
         let before = app.log().matches("that takes a restart").count();
-        app.reload(&strict(more, "limits = { subject_sends = \"1/30s 90/day\" }"));
+        app.reload(&strict(more, "limits = { email_sends = \"1/30s 90/day\" }"));
         let refused = || app.log().matches("that takes a restart").count() > before;
         eventually("the reload is refused", async || refused()).await;
     }
-    app.reload(&strict("", "limits = { subject_sends = \"1/30s 90/day\" }"));
+    app.reload(&strict("", "limits = { email_sends = \"1/30s 90/day\" }"));
     app.logged("lets an address be guessed at").await;
     assert_eq!(app.caller(3).start(EMAIL).await.len(), 22);
 }
@@ -216,7 +216,7 @@ async fn keyed_simple_endpoints_ask_for_a_key_and_change_nothing_else() {
     assert_eq!(sent.message(), (200, "OTP sent successfully".to_owned()));
     // The tenant is that of the simple endpoints, the client the peer.
     let told = sent.header("ratelimit-policy").expect("told");
-    assert_eq!(told, "\"key\";q=600;w=60, \"network_sends\";q=30;w=3600");
+    assert_eq!(told, "\"key\";q=600;w=60, \"ip_sends\";q=30;w=3600");
     let code = app.smtp.last_code_to(EMAIL);
     let body = json!({ "email": EMAIL, "otp": code }).to_string();
     let verified = app.caller(2).post("/verify-otp", &body).await;
@@ -228,8 +228,8 @@ async fn keyed_simple_endpoints_ask_for_a_key_and_change_nothing_else() {
 async fn the_shield_is_for_those_without_a_key() {
     let app = TestApp::builder()
         .keyed()
-        .set("OTP_LIMITS__SHIELD_PER_SECOND", "1")
-        .set("OTP_LIMITS__SHIELD_BURST", "2")
+        .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")
+        .set("OTP_LIMITS__IP_REQUESTS_BURST", "2")
         .spawn()
         .await;
     let path = "/v1/verifications/AAAAAAAAAAAAAAAAAAAAAA";
@@ -239,7 +239,7 @@ async fn the_shield_is_for_those_without_a_key() {
         if stranger.status == 429 {
             assert_eq!(
                 (stranger.problem().1, &stranger.json()["policy"]),
-                ("rate_limited".into(), &json!("shield"))
+                ("rate_limited".into(), &json!("ip_requests"))
             );
         }
         statuses.push(stranger.status);

@@ -13,7 +13,7 @@ use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
-use otpd::domain::limit::{Limit, Limits, NetworkLimit, RelayMails, SendLimits};
+use otpd::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
 use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::proof::ProofKey;
@@ -83,10 +83,10 @@ fn address() -> EmailAddress {
 fn limits() -> Limits {
     let limit: Limit = "1000/1h".parse().expect("a limit");
     Limits {
-        network_sends: NetworkLimit::new(limit.clone()),
-        network_guesses: NetworkLimit::new(limit.clone()),
+        ip_sends: IpLimit::new(limit.clone()),
+        ip_attempts: IpLimit::new(limit.clone()),
         sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
-        site_guesses: limit,
+        ip_email_attempts: limit,
         relay_mails: RelayMails::Unlimited,
     }
 }
@@ -135,10 +135,10 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
 fn usual_limits() -> Limits {
     let limit = |text: &str| text.parse::<Limit>().expect("a limit");
     Limits {
-        network_sends: NetworkLimit::new(limit("1/24h")),
-        network_guesses: NetworkLimit::new(limit("1/24h")),
+        ip_sends: IpLimit::new(limit("1/24h")),
+        ip_attempts: IpLimit::new(limit("1/24h")),
         sends: SendLimits::new(limit("1/60s 5/1h 10/day"), limit("3/1h 4/day"), limit("30/day")),
-        site_guesses: limit("10/day"),
+        ip_email_attempts: limit("10/day"),
         relay_mails: RelayMails::Unlimited,
     }
 }

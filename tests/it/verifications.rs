@@ -122,7 +122,7 @@ async fn keys_of_both_algorithms_are_published_and_the_first_signs() {
 
 #[tokio::test]
 async fn every_answer_says_the_same_of_a_verification() {
-    let app = TestApp::builder().keyed().set("OTP_LIMITS__SUBJECT_SENDS", "1/60s").spawn().await;
+    let app = TestApp::builder().keyed().set("OTP_LIMITS__EMAIL_SENDS", "1/60s").spawn().await;
     let caller = app.caller(1);
     let created = caller.create(&json!({ "email": EMAIL })).await.json();
     let id = created["id"].as_str().expect("an id");
@@ -250,14 +250,14 @@ async fn a_refused_resend_leaves_the_live_code_as_it_is() {
     let body = refused.json();
     assert_eq!(
         (&body["policy"], &body["violated-policies"]),
-        (&json!("subject_sends"), &json!(["subject_sends"]))
+        (&json!("email_sends"), &json!(["email_sends"]))
     );
     assert_eq!(body["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
     assert!((1..=60).contains(&body["retry_after"].as_u64().expect("seconds")));
     let policies = refused.header("ratelimit-policy").expect("policies");
-    assert_eq!(policies, "\"key\";q=600;w=60, \"subject_sends\";q=1;w=60");
+    assert_eq!(policies, "\"key\";q=600;w=60, \"email_sends\";q=1;w=60");
     // Another start for that person is refused just so.
-    assert_eq!(caller.create(&json!({ "email": EMAIL })).await.json()["policy"], "subject_sends");
+    assert_eq!(caller.create(&json!({ "email": EMAIL })).await.json()["policy"], "email_sends");
     assert_eq!(caller.check(&id, &code).await.status, 200);
 }
 
@@ -454,8 +454,8 @@ async fn without_its_store_nothing_is_approved() {
 async fn a_network_is_charged_only_where_the_caller_names_one() {
     let app = TestApp::limited()
         .keyed()
-        .set("OTP_LIMITS__NETWORK_SENDS", "2/1h")
-        .set("OTP_LIMITS__NETWORK_GUESSES", "2/1h")
+        .set("OTP_LIMITS__IP_SENDS", "2/1h")
+        .set("OTP_LIMITS__IP_ATTEMPTS", "2/1h")
         .spawn()
         .await;
     let caller = app.caller(1);
@@ -467,7 +467,7 @@ async fn a_network_is_charged_only_where_the_caller_names_one() {
             assert_eq!(answer.status, 201, "{answer:?}");
             ids.push(answer.json()["id"].as_str().expect("an id").to_owned());
         } else {
-            assert_eq!((answer.problem().0, &answer.json()["policy"]), (429, &json!("network_sends")));
+            assert_eq!((answer.problem().0, &answer.json()["policy"]), (429, &json!("ip_sends")));
         }
     }
     for number in 10..15 {
@@ -483,7 +483,7 @@ async fn a_network_is_charged_only_where_the_caller_names_one() {
     assert_eq!(guess(&ids[0], &code).await.status, 200);
     assert_eq!(guess(&ids[1], &other_than(&app.smtp.last_code_to("1@example.com"))).await.status, 422);
     let refused = guess(&ids[1], "000000").await;
-    assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("network_guesses")));
+    assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("ip_attempts")));
     assert_eq!(caller.check(&ids[1], &app.smtp.last_code_to("1@example.com")).await.status, 200);
 }
 

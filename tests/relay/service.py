@@ -77,15 +77,15 @@ class Otpd:
             "OTP_HASH__QUEUE": "1000",
             "OTP_DANGEROUS__WEAK_HASH": "true",
             "OTP_DANGEROUS__WEAK_LIMITS": "true",
-            "OTP_LIMITS__NETWORK_SENDS": WIDE,
-            "OTP_LIMITS__NETWORK_GUESSES": WIDE,
-            "OTP_LIMITS__SUBJECT_SENDS": WIDE,
-            "OTP_LIMITS__SITE_SENDS": WIDE,
-            "OTP_LIMITS__SITE_GUESSES": WIDE,
-            "OTP_LIMITS__ADDRESS_SENDS": WIDE,
+            "OTP_LIMITS__IP_SENDS": WIDE,
+            "OTP_LIMITS__IP_ATTEMPTS": WIDE,
+            "OTP_LIMITS__EMAIL_SENDS": WIDE,
+            "OTP_LIMITS__IP_EMAIL_SENDS": WIDE,
+            "OTP_LIMITS__IP_EMAIL_ATTEMPTS": WIDE,
+            "OTP_LIMITS__EMAIL_SENDS_TOTAL": WIDE,
             "OTP_LIMITS__KEY_SENDS_PER_MINUTE": "100000",
             "OTP_LIMITS__KEY_CHECKS_PER_MINUTE": "100000",
-            "OTP_LIMITS__SHIELD_PER_SECOND": "0",
+            "OTP_LIMITS__IP_REQUESTS_PER_SECOND": "0",
         } | settings
         with (self._folder / "log").open("wb") as log:
             words = [*TOGETHER, BINARY, "--config", "config.toml", "serve"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::State;
 use crate::domain::ledger::{self, Log, Mark, Quota, Stamp};
-use crate::domain::limit::{Limit, NetworkLimit};
+use crate::domain::limit::{Limit, IpLimit};
 use crate::domain::slot::{Subject, Tag};
 use crate::domain::verification::Millis;
 use crate::ports::{Charged, NetworkAccount};
@@ -77,7 +77,7 @@ impl State {
 /// The logs of a network, with what limits each.
 pub(super) fn logs_of<'a>(
     account: &NetworkAccount,
-    limit: &'a NetworkLimit,
+    limit: &'a IpLimit,
 ) -> Vec<(LogName, Vec<Quota<'a>>)> {
     let ledger = account.action.ledger();
     let quota = |limit: &'a Limit| vec![Quota { ledger, limit, shared: 0 }];

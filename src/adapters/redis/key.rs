@@ -22,7 +22,7 @@ pub(super) fn sends(person: &Tag) -> String {
 }
 
 /// The log of a site's guesses at a subject.
-pub(super) fn site_guesses(subject: &Subject, site: &Tag) -> String {
+pub(super) fn ip_email_attempts(subject: &Subject, site: &Tag) -> String {
     format!("otp:{{s:{}}}:{}:guesses:{site}", subject.person, subject.tenant.name())
 }
 

@@ -13,7 +13,7 @@ const SHORT = 5_000;
 
 const typedAddress = () => byId("email").value.trim();
 
-/** Notes what RateLimit and RateLimit-Policy say: lists such as "network_sends";r=29;t=3600. */
+/** Notes what RateLimit and RateLimit-Policy say: lists such as "ip_sends";r=29;t=3600. */
 function noteLimits(headers) {
   for (const [, name, quota, window] of (headers.get("RateLimit-Policy") ?? "").matchAll(/"(\w+)";q=(\d+);w=(\d+)/g)) {
     left.set(name, { quota, window: Number(window) });

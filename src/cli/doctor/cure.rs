@@ -131,7 +131,7 @@ fn for_now(step: Step) -> &'static str {
         }
         _ => {
             "the relay refuses for now: it is busy, greylists, or has taken as much as it does from this login or machine: wait, and see \
-             OTP_LIMITS__RELAY_MAILS_PER_DAY"
+             OTP_LIMITS__RELAY_EMAILS_PER_DAY"
         }
     }
 }

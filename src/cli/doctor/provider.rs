@@ -36,7 +36,7 @@ const PROVIDERS: [Provider; 10] = [
             ),
             (
                 "5.4.5",
-                "the account has sent as much as it may: wait a day, and set OTP_LIMITS__RELAY_MAILS_PER_DAY",
+                "the account has sent as much as it may: wait a day, and set OTP_LIMITS__RELAY_EMAILS_PER_DAY",
             ),
         ],
         mail: "Gmail sends from the account itself and its confirmed aliases: set EMAIL_SENDER to one of them",

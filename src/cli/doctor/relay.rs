@@ -78,7 +78,7 @@ fn report(name: &str, relay: &smtp::Relay, outcome: Result<(), Fault>, day: Rela
     let line = format!("{name}: answers{login}");
     Ok(match (provider, day) {
         (Some(Provider { name, quota, .. }), RelayMails::Unlimited) => format!(
-            "{line}\nnote  {name} takes {quota}: set OTP_LIMITS__RELAY_MAILS_PER_DAY so that otpd stops first"
+            "{line}\nnote  {name} takes {quota}: set OTP_LIMITS__RELAY_EMAILS_PER_DAY so that otpd stops first"
         ),
         _ => line,
     })

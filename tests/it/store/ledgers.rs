@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use otpd::domain::ledger::{Stamp, Standing};
-use otpd::domain::limit::{Ledger, Limit, NetworkLimit, SendLimits};
+use otpd::domain::limit::{Ledger, Limit, IpLimit, SendLimits};
 use otpd::domain::slot::{Slot, Subject, Tag};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::verification::Status;
@@ -23,12 +23,12 @@ fn another_tenant() -> Tenant {
 
 /// Every ledger, in the order of the document's table.
 const LEDGERS: [Ledger; 6] = [
-    Ledger::NetworkSends,
-    Ledger::NetworkGuesses,
-    Ledger::SubjectSends,
-    Ledger::SiteSends,
-    Ledger::SiteGuesses,
-    Ledger::AddressSends,
+    Ledger::IpSends,
+    Ledger::IpAttempts,
+    Ledger::EmailSends,
+    Ledger::IpEmailSends,
+    Ledger::IpEmailAttempts,
+    Ledger::EmailSendsTotal,
 ];
 
 on_both_stores! {
@@ -86,7 +86,7 @@ fn sends(subject: &str, site: &str, address: &str) -> SendLimits {
 }
 
 async fn charge(bench: &Bench, account: &NetworkAccount, text: &str) -> Charged {
-    bench.store.charge(account, &NetworkLimit::new(limit(text))).await.expect("an answer")
+    bench.store.charge(account, &IpLimit::new(limit(text))).await.expect("an answer")
 }
 
 /// A send of that address.
@@ -111,17 +111,17 @@ async fn enter(bench: &Bench, ledger: Ledger, text: &str) -> Result<(), Standing
     let email = format!("{}@example.com", ledger.name());
     let limits = |of: Ledger| limit(if of == ledger { text } else { ROOMY });
     let charged = match ledger {
-        Ledger::NetworkSends => charge(bench, &account("192.0.2.1", Action::Send), text).await,
-        Ledger::NetworkGuesses => charge(bench, &account("192.0.2.1", Action::Guess), text).await,
-        Ledger::SubjectSends | Ledger::SiteSends | Ledger::AddressSends => {
+        Ledger::IpSends => charge(bench, &account("192.0.2.1", Action::Send), text).await,
+        Ledger::IpAttempts => charge(bench, &account("192.0.2.1", Action::Guess), text).await,
+        Ledger::EmailSends | Ledger::IpEmailSends | Ledger::EmailSendsTotal => {
             let limits = SendLimits::new(
-                limits(Ledger::SubjectSends),
-                limits(Ledger::SiteSends),
-                limits(Ledger::AddressSends),
+                limits(Ledger::EmailSends),
+                limits(Ledger::IpEmailSends),
+                limits(Ledger::EmailSendsTotal),
             );
             admit(bench, &person(&email), Some(&site("192.0.2.1")), &limits).await
         }
-        Ledger::SiteGuesses => {
+        Ledger::IpEmailAttempts => {
             return match guess(bench, &address(&email), "192.0.2.1", text).await {
                 Spent::Limited(standing) => Err(standing),
                 _ => Ok(()),
@@ -228,7 +228,7 @@ async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &B
     for (sent, remaining) in [4, 3, 2, 1, 0].into_iter().enumerate() {
         let by_network = send_from(bench, "192.0.2.1", "5/1h").await;
         let by_person = admit(bench, &subject, None, &limits).await;
-        for (charged, ledger) in [(by_network, Ledger::NetworkSends), (by_person, Ledger::SubjectSends)] {
+        for (charged, ledger) in [(by_network, Ledger::IpSends), (by_person, Ledger::EmailSends)] {
             let Charged::Admitted { standing, .. } = charged else { panic!("refused: {charged:?}") };
             let minutes = 10 * u64::try_from(sent).expect("a few");
             let reset = HOUR.saturating_sub(Duration::from_mins(minutes));
@@ -266,12 +266,12 @@ async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
 
 async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) {
     let cases = [
-        ("1/60s", "1/1h", "1/60s", Ledger::SiteSends),
-        ("1/60s", "1/60s", "1/1h", Ledger::AddressSends),
-        ("1/1h", "1/60s", "1/60s", Ledger::SubjectSends),
-        ("1/60s", "1/60s", "1/60s", Ledger::SubjectSends),
-        ("2/1h", "1/60s", "1/60s", Ledger::SiteSends),
-        ("2/1h", "2/1h", "1/60s", Ledger::AddressSends),
+        ("1/60s", "1/1h", "1/60s", Ledger::IpEmailSends),
+        ("1/60s", "1/60s", "1/1h", Ledger::EmailSendsTotal),
+        ("1/1h", "1/60s", "1/60s", Ledger::EmailSends),
+        ("1/60s", "1/60s", "1/60s", Ledger::EmailSends),
+        ("2/1h", "1/60s", "1/60s", Ledger::IpEmailSends),
+        ("2/1h", "2/1h", "1/60s", Ledger::EmailSendsTotal),
     ];
     for (number, (subject, of_site, address, named)) in cases.into_iter().enumerate() {
         let (subject, limits) = (person(&format!("{number}@example.com")), sends(subject, of_site, address));
@@ -289,7 +289,7 @@ async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(benc
     assert!(is_admitted(admit(bench, &subject, Some(&site("192.0.2.1")), &limits).await));
     for _ in 0..3 {
         let seen = outlook().await;
-        assert_eq!((seen.ledger, seen.wait), (Ledger::SubjectSends, Duration::from_mins(1)));
+        assert_eq!((seen.ledger, seen.wait), (Ledger::EmailSends, Duration::from_mins(1)));
     }
     // The share of one site is no part of it, since nobody says from where the next one comes.
     assert_eq!(outlook().await, refused(admit(bench, &subject, None, &limits).await));
@@ -312,7 +312,7 @@ async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench
     bench.clock.forward(HOUR);
     assert!(is_admitted(admit(bench, &subject, None, &short).await), "this one forgets nothing");
     let told = refused(admit(bench, &another, None, &long).await);
-    assert_eq!((told.ledger, told.wait), (Ledger::AddressSends, Duration::from_hours(2)));
+    assert_eq!((told.ledger, told.wait), (Ledger::EmailSendsTotal, Duration::from_hours(2)));
     bench.clock.forward(HOUR + HOUR);
     assert!(is_admitted(admit(bench, &another, None, &long).await));
 }
@@ -322,19 +322,19 @@ async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
     let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
     assert!(is_admitted(from("192.0.2.1").await));
     for _ in 0..5 {
-        assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::SiteSends);
+        assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::IpEmailSends);
     }
     assert!(is_admitted(from("192.0.2.2").await));
     assert!(is_admitted(from("192.0.2.3").await));
     for _ in 0..5 {
-        assert_eq!(refused(from("192.0.2.4").await).ledger, Ledger::SubjectSends);
+        assert_eq!(refused(from("192.0.2.4").await).ledger, Ledger::EmailSends);
     }
     // The share of the refused site is whole, and so is what the address has left for others.
     let another = Subject { tenant: another_tenant(), ..subject.clone() };
     assert!(is_admitted(admit(bench, &another, Some(&site("192.0.2.4")), &limits).await));
     assert_eq!(
         refused(admit(bench, &another, Some(&site("192.0.2.5")), &limits).await).ledger,
-        Ledger::AddressSends
+        Ledger::EmailSendsTotal
     );
     bench.clock.forward(HOUR);
     assert!(is_admitted(from("192.0.2.4").await));
@@ -383,7 +383,7 @@ async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(ben
         }
     }
     let standing = refused(send_from(bench, "2001:db8:1:6::1", "2/1h").await);
-    assert_eq!((standing.ledger, standing.window.most.get()), (Ledger::NetworkSends, 10));
+    assert_eq!((standing.ledger, standing.window.most.get()), (Ledger::IpSends, 10));
     assert_eq!(standing.wait, HOUR);
     assert!(is_admitted(send_from(bench, "2001:db8:2:1::1", "2/1h").await), "another /48");
     bench.clock.forward(HOUR);
@@ -397,8 +397,8 @@ async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
                 let account = NetworkAccount { tenant: tenant.clone(), ..account(ip, action) };
                 assert!(is_admitted(charge(bench, &account, "1/1h").await), "{account:?}");
                 let named = match action {
-                    Action::Send => Ledger::NetworkSends,
-                    Action::Guess => Ledger::NetworkGuesses,
+                    Action::Send => Ledger::IpSends,
+                    Action::Guess => Ledger::IpAttempts,
                 };
                 assert_eq!(refused(charge(bench, &account, "1/1h").await).ledger, named);
             }
@@ -422,9 +422,9 @@ async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
     assert!(is_admitted(by(Tenant::Simple, "a@example.com").await));
     // Spellings of one mailbox are one person.
     assert!(is_admitted(by(Tenant::Simple, "A+x@EXAMPLE.com").await));
-    assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).ledger, Ledger::SubjectSends);
+    assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).ledger, Ledger::EmailSends);
     assert!(is_admitted(by(another_tenant(), "a@example.com").await));
-    assert_eq!(refused(by(another_tenant(), "a+y@example.com").await).ledger, Ledger::AddressSends);
+    assert_eq!(refused(by(another_tenant(), "a+y@example.com").await).ledger, Ledger::EmailSendsTotal);
     assert!(is_admitted(by(another_tenant(), "b@example.com").await), "another person");
 }
 
@@ -432,14 +432,14 @@ async fn a_sites_share_counts_that_site_only(bench: &Bench) {
     let (subject, limits) = (person("a@example.com"), sends("5/1h", "1/1h", ROOMY));
     let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
     assert!(is_admitted(from("2001:db8:1:1::1").await));
-    assert_eq!(refused(from("2001:db8:1:2::1").await).ledger, Ledger::SiteSends, "one /48 is one site");
+    assert_eq!(refused(from("2001:db8:1:2::1").await).ledger, Ledger::IpEmailSends, "one /48 is one site");
     assert!(is_admitted(from("2001:db8:2:1::1").await));
     assert!(is_admitted(from("192.0.2.1").await));
     assert!(is_admitted(from("192.0.2.2").await));
-    assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::SiteSends);
+    assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::IpEmailSends);
     let nowhere = async || admit(bench, &subject, None, &limits).await;
     assert!(is_admitted(nowhere().await));
-    assert_eq!(refused(nowhere().await).ledger, Ledger::SubjectSends, "nowhere has no share");
+    assert_eq!(refused(nowhere().await).ledger, Ledger::EmailSends, "nowhere has no share");
 }
 
 async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
@@ -449,7 +449,7 @@ async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
     bench.clock.forward(HOUR);
     assert!(is_admitted(admit(bench, &subject, None, &limits).await));
     let standing = refused(admit(bench, &subject, Some(&site), &limits).await);
-    assert_eq!((standing.ledger, standing.wait), (Ledger::SiteSends, HOUR * 23));
+    assert_eq!((standing.ledger, standing.wait), (Ledger::IpEmailSends, HOUR * 23));
 }
 
 async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
@@ -507,11 +507,11 @@ async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
         withdraw(bench, &subject, first).await;
     }
     // It left all three ledgers, and the others' entries left none.
-    assert_eq!(refused(from(&subject, "192.0.2.2").await).ledger, Ledger::SiteSends);
-    assert_eq!(refused(from(&another, "192.0.2.1").await).ledger, Ledger::SiteSends);
+    assert_eq!(refused(from(&subject, "192.0.2.2").await).ledger, Ledger::IpEmailSends);
+    assert_eq!(refused(from(&another, "192.0.2.1").await).ledger, Ledger::IpEmailSends);
     assert!(is_admitted(from(&subject, "192.0.2.1").await));
-    assert_eq!(refused(from(&subject, "192.0.2.3").await).ledger, Ledger::SubjectSends);
-    assert_eq!(refused(from(&another, "192.0.2.3").await).ledger, Ledger::AddressSends);
+    assert_eq!(refused(from(&subject, "192.0.2.3").await).ledger, Ledger::EmailSends);
+    assert_eq!(refused(from(&another, "192.0.2.3").await).ledger, Ledger::EmailSendsTotal);
 }
 
 async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
@@ -623,7 +623,7 @@ async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Ben
         let Spent::Limited(standing) = guess(bench, &slot, "2001:db8:1:6::1", "5/1h").await else {
             panic!("five guesses were made")
         };
-        assert_eq!((standing.ledger, standing.wait), (Ledger::SiteGuesses, HOUR.saturating_sub(LIFE)));
+        assert_eq!((standing.ledger, standing.wait), (Ledger::IpEmailAttempts, HOUR.saturating_sub(LIFE)));
     }
     assert_eq!(guess(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await, Spent::Unknown);
     // Whoever holds an id is not counted.

@@ -189,7 +189,7 @@ impl TestApp {
         for (name, _) in wide_limits() {
             builder.settings.remove(&name);
         }
-        builder.set("OTP_LIMITS__SHIELD_PER_SECOND", "0").set("OTP_HASH__QUEUE", "1000")
+        builder.set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "0").set("OTP_HASH__QUEUE", "1000")
     }
 
     /// `otpd serve` with nothing set but what it needs, and a trusted proxy on this machine.
@@ -250,13 +250,13 @@ pub fn light_hash() -> [(String, String); 3] {
 fn wide_limits() -> [(String, String); 8] {
     [
         ("OTP_DANGEROUS__WEAK_LIMITS", "true"),
-        ("OTP_LIMITS__NETWORK_SENDS", "100000/1h"),
-        ("OTP_LIMITS__NETWORK_GUESSES", "100000/1h"),
-        ("OTP_LIMITS__SUBJECT_SENDS", "100000/1h"),
-        ("OTP_LIMITS__SITE_SENDS", "100000/1h"),
-        ("OTP_LIMITS__SITE_GUESSES", "100000/1h"),
-        ("OTP_LIMITS__ADDRESS_SENDS", "100000/1h"),
-        ("OTP_LIMITS__SHIELD_PER_SECOND", "0"),
+        ("OTP_LIMITS__IP_SENDS", "100000/1h"),
+        ("OTP_LIMITS__IP_ATTEMPTS", "100000/1h"),
+        ("OTP_LIMITS__EMAIL_SENDS", "100000/1h"),
+        ("OTP_LIMITS__IP_EMAIL_SENDS", "100000/1h"),
+        ("OTP_LIMITS__IP_EMAIL_ATTEMPTS", "100000/1h"),
+        ("OTP_LIMITS__EMAIL_SENDS_TOTAL", "100000/1h"),
+        ("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "0"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
@@ -279,7 +279,7 @@ impl Process {
     pub async fn dev_limited() -> Self {
         let more = [
             ("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"),
-            ("OTP_LIMITS__SHIELD_PER_SECOND", "0"),
+            ("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "0"),
             ("OTP_HASH__QUEUE", "1000"),
         ];
         let more = more.map(|(name, value)| (name.to_owned(), value.to_owned()));

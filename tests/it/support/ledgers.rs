@@ -12,12 +12,12 @@ pub type Windows = Vec<(usize, Millis)>;
 /// One ledger: what is counted, and for whom. Tenants, persons and sites go by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ledger {
-    NetworkSends(u8, Network),
-    NetworkGuesses(u8, Network),
-    SubjectSends(u8, u8),
-    SiteSends(u8, u8, u8),
-    SiteGuesses(u8, u8, u8),
-    AddressSends(u8),
+    IpSends(u8, Network),
+    IpAttempts(u8, Network),
+    EmailSends(u8, u8),
+    IpEmailSends(u8, u8, u8),
+    IpEmailAttempts(u8, u8, u8),
+    EmailSendsTotal(u8),
 }
 
 /// Whose network it is: a site as a whole, or one of its links.
@@ -51,19 +51,19 @@ pub struct Ledgers(HashMap<Ledger, Vec<Millis>>);
 impl Ledger {
     pub fn name(self) -> &'static str {
         match self {
-            Self::NetworkSends(..) => "network_sends",
-            Self::NetworkGuesses(..) => "network_guesses",
-            Self::SubjectSends(..) => "subject_sends",
-            Self::SiteSends(..) => "site_sends",
-            Self::SiteGuesses(..) => "site_guesses",
-            Self::AddressSends(_) => "address_sends",
+            Self::IpSends(..) => "ip_sends",
+            Self::IpAttempts(..) => "ip_attempts",
+            Self::EmailSends(..) => "email_sends",
+            Self::IpEmailSends(..) => "ip_email_sends",
+            Self::IpEmailAttempts(..) => "ip_email_attempts",
+            Self::EmailSendsTotal(_) => "email_sends_total",
         }
     }
 
     /// Whether the entries of both are kept and forgotten together: all sends to one person are.
     fn shares_its_log_with(self, other: Self) -> bool {
         let person = |ledger| match ledger {
-            Self::SubjectSends(_, person) | Self::SiteSends(_, person, _) | Self::AddressSends(person) => {
+            Self::EmailSends(_, person) | Self::IpEmailSends(_, person, _) | Self::EmailSendsTotal(person) => {
                 Some(person)
             }
             _ => None,

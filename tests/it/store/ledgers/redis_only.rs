@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use otpd::adapters::redis::ScriptClock;
-use otpd::domain::limit::NetworkLimit;
+use otpd::domain::limit::IpLimit;
 use otpd::domain::slot::Slot;
 use otpd::ports::{Action, Charged, Guesser, NetworkAccount, SiteEntry, StoreError};
 
@@ -163,7 +163,7 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
 /// Each call on a ledger at once, and whether it was answered.
 async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
     let (store, slot, roomy) = (&bench.store, address(email), limit(ROOMY));
-    let network_limit = NetworkLimit::new(roomy.clone());
+    let network_limit = IpLimit::new(roomy.clone());
     let (guesser, limits) = (Guesser { site: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
     let mut answers = Vec::new();
     for action in [Action::Send, Action::Guess] {
@@ -234,7 +234,7 @@ async fn an_ipv6_site_that_is_no_ledger_charges_its_link_nothing() {
     let own = account("2001:db8:1:1::1", Action::Send);
     let keys = network_keys(&own);
     ask::<()>(bench.server(), &[b"SET", keys[1].as_bytes(), b"1234567"]).await;
-    let charged = bench.store.charge(&own, &NetworkLimit::new(limit("9/1h"))).await;
+    let charged = bench.store.charge(&own, &IpLimit::new(limit("9/1h"))).await;
     assert!(charged.is_err(), "{charged:?}");
     let links: u8 = ask(bench.server(), &[b"EXISTS", keys[0].as_bytes()]).await;
     assert_eq!(links, 0);
