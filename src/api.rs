@@ -17,7 +17,7 @@ mod origin;
 mod problem;
 mod public_url;
 mod rate_limit;
-mod refusal;
+mod rejection;
 mod root;
 mod routes;
 mod security_txt;
@@ -66,7 +66,7 @@ pub struct Parts {
     pub code_length: CodeLength,
     /// Whether the simple endpoints are there.
     pub simple: SimpleAccess,
-    /// Who may call on whose account.
+    /// Who may call on whose profile.
     pub keys: Keys,
     /// Whose pages may call from a browser.
     pub origins: Vec<Origin>,
@@ -162,8 +162,8 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
         .data(parts.code_length)
         .data(parts.simple)
         .data(parts.public_url)
-        .with(CatchPanic::new().with_handler(refusal::Panicked))
-        .with(refusal::Refusals { routes: Arc::clone(&table) })
+        .with(CatchPanic::new().with_handler(rejection::Panicked))
+        .with(rejection::FrameworkErrors { routes: Arc::clone(&table) })
         .with(final_slash::FinalSlash(table))
         .with(edge)
         .map_to_response()

@@ -23,16 +23,17 @@ use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
 use crate::config::secrets::ProofKeys;
 use crate::config::{Common, Settings, http, limits, tenants};
+use crate::domain::domain_policy::DomainPolicy;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
-use crate::domain::recipients::Recipients;
 use crate::domain::sender::Sender;
-use crate::domain::tenant::{Account, Tenant};
-use crate::ports::{Claims, Clock, Mailer, Store};
+use crate::domain::tenant::{Tenant, TenantProfile};
+use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
 use crate::service::{Parts, Secrets, Service};
 use crate::{api, server};
 
+use self::mails::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
 use self::throw_away::ThrowAway;
 
@@ -64,14 +65,14 @@ pub struct Replaceable {
 /// The parts in which `otpd serve` and `otpd dev` differ.
 struct World {
     store: Arc<dyn Store>,
-    claims: Arc<dyn Claims>,
+    idempotency: Arc<dyn IdempotencyStore>,
     mailer: Arc<dyn Mailer>,
     secrets: Secrets,
     sender: Sender,
     tenants: Vec<api::TenantKeys>,
     dev: Option<api::Dev>,
     stopping: CancellationToken,
-    recipients: Recipients,
+    recipients: DomainPolicy,
 }
 
 impl App {
@@ -80,10 +81,11 @@ impl App {
     /// # Errors
     /// [`AssemblyError`]: a part cannot be made.
     pub async fn production(settings: &Settings) -> Result<Self, AssemblyError> {
-        let store = store(settings).await.context("the address of Redis");
-        let store = Arc::new(store.map_err(|error| AssemblyError::Settings(vec![error]))?);
+        let store = store(settings).await.map_err(anyhow::Error::from);
+        let store =
+            Arc::new(store.map_err(|error| AssemblyError::Settings(vec![cured(&error, "redis.url")]))?);
         // All that cannot be used is named at once.
-        let unusable = |_| AssemblyError::Settings(unusable(settings));
+        let unusable = |first| AssemblyError::Settings(all_or(first, unusable(settings)));
         let composer = composer(&settings.common).map_err(unusable)?;
         let secrets = Secrets {
             peppers: settings.secrets.peppers.clone(),
@@ -93,7 +95,7 @@ impl App {
         Self::assemble(
             &settings.common,
             World {
-                claims: Arc::clone(&store) as _,
+                idempotency: Arc::clone(&store) as _,
                 store,
                 mailer: Arc::new(mailer(settings, composer).map_err(unusable)?),
                 recipients: recipients(&settings.common).map_err(unusable)?,
@@ -117,12 +119,15 @@ impl App {
         let ThrowAway { address, secrets, key, tenant } =
             ThrowAway::make(common).map_err(AssemblyError::System)?;
         let brand = common.brand.name(&address).to_owned();
-        let unusable = |_| AssemblyError::Settings(unusable_files(common));
+        let unusable = |first| AssemblyError::Settings(all_or(first, unusable_files(common)));
         let composer = composer(common).map_err(unusable)?;
         let mailbox = Arc::new(MemoryMailbox::new(composer, clock));
         let mut tenants = tenants(common, &address);
-        if tenants.iter().any(|other| other.account.tenant == tenant.name) {
-            let what = format!("otpd dev has a tenant of its own that is called {DEV}: rename yours");
+        if tenants.iter().any(|other| other.profile.tenant == tenant.name) {
+            let what = format!(
+                "OTP_TENANT__NAME, or a [[tenants]]' name: otpd dev has a tenant of its own that is called {DEV}: rename \
+                 yours\n    OTP_TENANT__NAME=app"
+            );
             return Err(AssemblyError::Settings(vec![anyhow!(what)]));
         }
         tenants.push(tenant_keys(&tenant, &address));
@@ -137,7 +142,7 @@ impl App {
         let app = Self::assemble(
             common,
             World {
-                claims: Arc::clone(&store) as _,
+                idempotency: Arc::clone(&store) as _,
                 store,
                 mailer: mailbox,
                 secrets,
@@ -159,13 +164,13 @@ impl App {
         tracing::info!(hash.threads = threads, hash.places = places, "the hashing threads run");
         let service = Service::new(Parts {
             store: world.store,
-            claims: world.claims,
+            idempotency: world.idempotency,
             mailer: world.mailer,
             hasher: Arc::new(hasher),
             secrets: world.secrets,
             code_length: common.codes.length,
-            policy: common.codes.policy,
-            simple: Account {
+            rules: common.codes.rules,
+            simple: TenantProfile {
                 tenant: Tenant::Simple,
                 sender: world.sender,
                 purposes: Purposes::Any,
@@ -242,10 +247,15 @@ impl App {
 
 impl Replaceable {
     /// From now on these tenants are served, and mails go to these recipients.
-    pub fn replace(&self, tenants: &[api::TenantKeys], recipients: Recipients) {
+    pub fn replace(&self, tenants: &[api::TenantKeys], recipients: DomainPolicy) {
         self.keys.replace(tenants);
-        self.service.replace_recipients(recipients);
+        self.service.replace_domain_policy(recipients);
     }
+}
+
+/// All errors, or the first one if a second look finds none any more.
+fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
+    if all.is_empty() { vec![first] } else { all }
 }
 
 /// What `otpd dev` calls its tenant and its keys.
@@ -267,7 +277,7 @@ pub fn tenants(common: &Common, usual_sender: &EmailAddress) -> Vec<api::TenantK
 
 fn tenant_keys(tenant: &tenants::Tenant, usual_sender: &EmailAddress) -> api::TenantKeys {
     let address = tenant.sender.as_ref().unwrap_or(usual_sender).clone();
-    let account = Account {
+    let profile = TenantProfile {
         tenant: tenant.name.clone(),
         sender: Sender {
             brand: tenant.brand.name(&address).to_owned(),
@@ -278,7 +288,7 @@ fn tenant_keys(tenant: &tenants::Tenant, usual_sender: &EmailAddress) -> api::Te
         limits: tenant.limits.clone(),
     };
     api::TenantKeys {
-        account: Arc::new(account),
+        profile: Arc::new(profile),
         keys: tenant.keys.clone(),
         sends_per_minute: tenant.rates.sends_per_minute,
         checks_per_minute: tenant.rates.checks_per_minute,

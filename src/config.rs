@@ -158,7 +158,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let proof_keys = secrets::read_proof_keys(reader);
     let codes = codes::read(reader, dangerous);
     let limits = limits::read(reader, codes.as_ref(), dangerous);
-    let usual = tenants::Usual {
+    let usual = tenants::Defaults {
         codes: codes.as_ref(),
         limits: limits.as_ref(),
         brand: brand.as_ref(),
@@ -258,13 +258,13 @@ mod tests {
         assert!(loaded.warnings.is_empty());
         assert_eq!(common.http.listen.to_string(), "127.0.0.1:5000");
         assert_eq!(common.codes.length.digits(), 6);
-        assert_eq!((common.codes.policy.life.as_secs(), common.codes.policy.guesses), (300, 5));
+        assert_eq!((common.codes.rules.life.as_secs(), common.codes.rules.guesses), (300, 5));
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
         assert_eq!(common.hash.queue, HashQueue::Measured);
         assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
-        let smtp::Relay { server, port, tls, authorities, auth } = smtp.relay;
+        let smtp::Relay { server, port, tls, trust_anchors, auth } = smtp.relay;
         assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, Tls::StartTls));
-        assert_eq!(authorities, smtp::Authorities::System);
+        assert_eq!(trust_anchors, smtp::TrustAnchors::System);
         assert!(smtp.fallbacks.is_empty());
         let smtp::Auth::Password { username, password } = auth else { panic!("a password is the default") };
         assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
@@ -361,11 +361,11 @@ mod tests {
     fn cured(texts: &Texts, lines: &str) -> Texts {
         let mut cured = texts.clone();
         for line in lines.lines().map(str::trim) {
-            let (line, place) =
-                line.split_once("  # in [").map_or((line, None), |(line, place)| (line, Some(place)));
+            let (line, layer) =
+                line.split_once("  # in [").map_or((line, None), |(line, layer)| (line, Some(layer)));
             let (name, value) = line.split_once('=').unwrap_or_else(|| panic!("{line:?} sets nothing"));
-            if let (Some(place), Some((_, config))) = (place, &mut cured.config) {
-                put_into(config, place, name.trim(), line);
+            if let (Some(layer), Some((_, config))) = (layer, &mut cured.config) {
+                put_into(config, layer, name.trim(), line);
                 continue;
             }
             let value = match value.split_once('<') {
@@ -380,9 +380,9 @@ mod tests {
         cured
     }
 
-    /// Puts a line into the only table of a file, in the place of the one that sets the same.
-    fn put_into(config: &mut String, place: &str, name: &str, line: &str) {
-        assert!(config.matches('[').count() > 0 && !place.is_empty(), "{config}");
+    /// Puts a line into the only table of a file, in the layer of the one that sets the same.
+    fn put_into(config: &mut String, layer: &str, name: &str, line: &str) {
+        assert!(config.matches('[').count() > 0 && !layer.is_empty(), "{config}");
         let is_other = |other: &&str| other.split_once('=').is_none_or(|(other, _)| other.trim() != name);
         let kept: Vec<_> = config.lines().filter(is_other).collect();
         *config = [kept.join("\n"), line.to_owned()].join("\n");
@@ -651,8 +651,8 @@ mod tests {
         refused("OTP_SMTP_FALLBACK__TLS", &[more[0], more[1], ("OTP_SMTP_FALLBACK__TLS", "none")]);
         let own = [("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none"), ("OTP_SMTP__CA_FILE", "a.pem")];
         refused("OTP_SMTP__CA_FILE", &own);
-        let authorities = settings(&own[2..]).smtp.relay.authorities;
-        assert_eq!(authorities, smtp::Authorities::File("a.pem".into()));
+        let trust_anchors = settings(&own[2..]).smtp.relay.trust_anchors;
+        assert_eq!(trust_anchors, smtp::TrustAnchors::File("a.pem".into()));
     }
 
     #[test]
@@ -676,10 +676,10 @@ mod tests {
         let [memory, passes] = weak_hash;
         let off = [("OTP_DANGEROUS__WEAK_HASH", "true"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")];
         let loaded = with(&[memory, passes, ("OTP_LIMITS__ATTEMPTS", "100"), off[0], off[1]]).unwrap();
-        assert_eq!(loaded.settings.common.codes.policy.guesses, 100);
+        assert_eq!(loaded.settings.common.codes.rules.guesses, 100);
         assert_eq!(loaded.settings.common.hash.cost, HashCost::new(7168, 4).unwrap());
         assert_eq!(loaded.warnings.len(), 2);
-        assert_eq!(settings(&[("OTP_LIMITS__ATTEMPTS", "10")]).common.codes.policy.guesses, 10);
+        assert_eq!(settings(&[("OTP_LIMITS__ATTEMPTS", "10")]).common.codes.rules.guesses, 10);
     }
 
     #[test]
@@ -770,7 +770,7 @@ mod tests {
             ("OTP_SECRETS__PROOF_KEYS", &format!("p2:{SECRET},p1:{SECRET}")),
         ];
         let Settings { common, .. } = settings(&more);
-        assert_eq!(common.codes.policy.life.as_secs(), 600);
+        assert_eq!(common.codes.rules.life.as_secs(), 600);
         let seven = std::num::NonZeroUsize::new(7).unwrap();
         assert_eq!((common.hash.threads.get(), common.hash.queue), (3, HashQueue::Places(seven)));
         assert_eq!(common.brand, mail::Brand::Name("Shop".into()));

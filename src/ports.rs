@@ -2,7 +2,7 @@
 //!
 //! Each adapter keeps these promises whatever happens in parallel. Must not name an adapter or a library.
 
-mod claims;
+mod idempotency;
 mod store;
 
 use std::any::Any;
@@ -12,12 +12,13 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use thiserror::Error as ThisError;
 
-pub use self::claims::Claims;
+pub use self::idempotency::IdempotencyStore;
 pub use self::store::{
-    Action, Charged, Guesser, Live, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
+    Action, AttemptOutcome, Attempter, ChargeOutcome, IpLedger, Live, OpenOutcome, ReplaceOutcome,
+    SiteCharge, Store, StoreError,
 };
 use crate::domain::code::Code;
-use crate::domain::code_hash::{Binding, Digest, Salt};
+use crate::domain::code_hash::{AssociatedData, Digest, Salt};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Pepper;
@@ -78,15 +79,15 @@ impl MailError {
 #[async_trait]
 pub trait Hasher: Send + Sync {
     /// Takes a place in the queue, before anything is spent; `None` at once where it is full.
-    fn place(&self, urgency: Urgency) -> Option<Place>;
+    fn reserve(&self, priority: Priority) -> Option<HashPermit>;
 
     /// Derives a digest in the place taken.
-    async fn digest(&self, place: Place, work: HashWork) -> Result<Digest, HasherError>;
+    async fn digest(&self, permit: HashPermit, work: HashWork) -> Result<Digest, HasherError>;
 }
 
 /// Which work goes first when both wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
+pub enum Priority {
     /// Somebody waits to be let in.
     Check,
     /// Somebody asked for a code.
@@ -94,9 +95,9 @@ pub enum Urgency {
 }
 
 /// A place in the hash queue, given back when dropped.
-pub struct Place {
+pub struct HashPermit {
     /// Which work it is for.
-    pub urgency: Urgency,
+    pub priority: Priority,
     /// What the hasher needs to give it back.
     pub guard: Box<dyn Any + Send>,
 }
@@ -108,7 +109,7 @@ pub struct HashWork {
     /// Its salt.
     pub salt: Salt,
     /// Its place in the store.
-    pub binding: Binding,
+    pub associated_data: AssociatedData,
     /// The pepper to use.
     pub pepper: Pepper,
 }

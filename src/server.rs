@@ -17,7 +17,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -43,13 +43,13 @@ const DRAIN: Duration = Duration::from_secs(16);
 /// Open files that are no connections of clients.
 const OTHER_FILES: usize = 256;
 /// Connections where the system does not say how many files may be open.
-const FEW: usize = 512;
+const FALLBACK_CONNECTIONS: usize = 512;
 /// The longest body, in bytes, that is skipped so that the next request can follow, when its own was refused unread.
 const SKIPPED_MAX: u64 = 16 * 1024;
 /// How long what is skipped may take to arrive: clients write it right behind the head.
 const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait after a failed accept, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Listens on an address.
 ///
@@ -65,7 +65,8 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub fn room_for(wanted: usize) -> usize {
     let needed = wanted.saturating_add(OTHER_FILES);
     let files = rlimit::increase_nofile_limit(needed.try_into().unwrap_or(u64::MAX));
-    let files = files.map_or(FEW + OTHER_FILES, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let files = files
+        .map_or(FALLBACK_CONNECTIONS + OTHER_FILES, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let room = files.saturating_sub(OTHER_FILES).clamp(1, wanted.max(1));
     if room < wanted {
         tracing::warn!(room, wanted, "the system's limit of open files leaves room for fewer connections");
@@ -137,7 +138,7 @@ async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -198,7 +199,9 @@ async fn answer<E: Endpoint>(
     activity: Arc<Activity>,
 ) -> hyper::Response<Last<BoxBody<bytes::Bytes, io::Error>>> {
     let under_way = activity.begin(!request.body().is_end_stream());
-    let can_skip = can_skip_body(request.headers());
+    let is_short = request.body().size_hint().exact().is_some_and(|length| length <= SKIPPED_MAX);
+    // A client that asks before it sends its body does not send it after a refusal.
+    let can_skip = is_short && !request.headers().contains_key(EXPECT);
     let (parts, body) = request.into_parts();
     let (local, peer) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(peer)));
     let rest = Rest::default();
@@ -216,10 +219,4 @@ async fn answer<E: Endpoint>(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|body| Last::new(body, under_way))
-}
-
-/// Whether the body is short by its own word, and comes without being asked for.
-fn can_skip_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    length.is_some_and(|length| length <= SKIPPED_MAX) && !headers.contains_key(EXPECT)
 }

@@ -16,37 +16,37 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::domain::code::CodeLength;
+use crate::domain::details::{EncryptedDetails, VerificationDetails};
+use crate::domain::domain_policy::DomainPolicy;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::RelayMails;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
-use crate::domain::recipients::Recipients;
-use crate::domain::sealed::{Particulars, Sealed};
-use crate::domain::slot::{IndexKey, Slot};
-use crate::domain::tenant::Account;
-use crate::domain::verification::Policy;
+use crate::domain::store_key::{IndexKey, StoreKey};
+use crate::domain::tenant::TenantProfile;
+use crate::domain::verification::VerificationRules;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{Claims, Hasher, Mailer, Store};
+use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
 
+mod attempt;
 mod cancel;
 mod check;
 mod create;
-mod guess;
-mod metered;
+mod ip_charge;
+mod limit_state;
 mod prove;
 mod resend;
 mod send;
 mod show;
 mod start;
-mod toll;
 
+pub use attempt::{Approved, CheckError};
 pub use cancel::CancelError;
 pub use create::{CreateError, Creation, Idempotency};
-pub use guess::{Approved, CheckError};
-use metered::Limited;
-pub use metered::Metered;
+use limit_state::Limited;
+pub use limit_state::WithLimitState;
 pub use resend::ResendError;
 pub use send::StartError;
 pub use show::{ShowError, Snapshot};
@@ -55,14 +55,14 @@ pub use show::{ShowError, Snapshot};
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// How long an answer to whether the store is ready stands.
-const READINESS_HOLDS: Duration = Duration::from_millis(100);
+const READINESS_TTL: Duration = Duration::from_millis(100);
 
 /// Everything that the use cases need.
 pub struct Parts {
     /// Where verifications live.
     pub store: Arc<dyn Store>,
     /// Where idempotency keys live.
-    pub claims: Arc<dyn Claims>,
+    pub idempotency: Arc<dyn IdempotencyStore>,
     /// How codes reach people.
     pub mailer: Arc<dyn Mailer>,
     /// What derives digests.
@@ -72,9 +72,9 @@ pub struct Parts {
     /// How long codes are.
     pub code_length: CodeLength,
     /// What a verification may cost.
-    pub policy: Policy,
-    /// On whose account the simple endpoints work.
-    pub simple: Account,
+    pub rules: VerificationRules,
+    /// On whose profile the simple endpoints work.
+    pub simple: TenantProfile,
     /// Whose callers are not counted per IP.
     pub exempt: ExemptNetworks,
     /// How many mails the relay takes.
@@ -85,7 +85,7 @@ pub struct Parts {
     /// Who signs proofs, as others see it.
     pub issuer: String,
     /// Which domains are mailed to.
-    pub recipients: RwLock<Recipients>,
+    pub recipients: RwLock<DomainPolicy>,
 }
 
 /// The secrets of the deployment.
@@ -100,8 +100,8 @@ pub struct Secrets {
 
 impl Parts {
     /// What a verification is about; `None`, as if it were not there, where its pepper is gone.
-    fn unseal(&self, slot: &Slot, sealed: &Sealed) -> Option<Particulars> {
-        let opened = sealed.open(&slot.binding(), &self.secrets.peppers);
+    fn decrypt(&self, store_key: &StoreKey, encrypted: &EncryptedDetails) -> Option<VerificationDetails> {
+        let opened = encrypted.open(&store_key.associated_data(), &self.secrets.peppers);
         opened.inspect_err(|error| log(error, "a verification is as good as forgotten")).ok()
     }
 }
@@ -134,10 +134,10 @@ impl Service {
         address: EmailAddress,
         client: IpAddr,
         languages: Vec<Locale>,
-    ) -> Metered<Result<(), StartError>> {
+    ) -> WithLimitState<Result<(), StartError>> {
         let parts = Arc::clone(&self.parts);
         let work = async move { start::start(&parts, &address, client, &languages).await };
-        self.in_place(&self.sends, StartError::Overloaded, StartError::Fault, work).await
+        self.with_permit(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
     /// Checks a typed code against the live one of the address, at the price of a guess.
@@ -149,10 +149,10 @@ impl Service {
         address: EmailAddress,
         typed: String,
         client: IpAddr,
-    ) -> Metered<Result<Approved, CheckError>> {
+    ) -> WithLimitState<Result<Approved, CheckError>> {
         let parts = Arc::clone(&self.parts);
         let work = async move { check::check(&parts, &address, &typed, client).await };
-        self.in_place(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
+        self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
     /// Starts a verification under an id of its own, and mails its code.
@@ -161,13 +161,13 @@ impl Service {
     /// [`CreateError`]: no code was mailed, or it is not known whether it was, or the request is none of its own.
     pub async fn create(
         &self,
-        account: Arc<Account>,
+        profile: Arc<TenantProfile>,
         creation: Creation,
-    ) -> Metered<Result<Snapshot, CreateError>> {
+    ) -> WithLimitState<Result<Snapshot, CreateError>> {
         let parts = Arc::clone(&self.parts);
-        let work = async move { create::create(&parts, &account, &creation).await };
+        let work = async move { create::create(&parts, &profile, &creation).await };
         let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(CreateError::Send);
-        self.in_place(&self.sends, overloaded, fault, work).await
+        self.with_permit(&self.sends, overloaded, fault, work).await
     }
 
     /// Mails a new code of a verification; the old one dies.
@@ -176,14 +176,14 @@ impl Service {
     /// [`ResendError`]: no code was mailed, or it is not known whether it was.
     pub async fn resend(
         &self,
-        account: Arc<Account>,
+        profile: Arc<TenantProfile>,
         id: VerificationId,
         client: Option<IpAddr>,
-    ) -> Metered<Result<Snapshot, ResendError>> {
+    ) -> WithLimitState<Result<Snapshot, ResendError>> {
         let parts = Arc::clone(&self.parts);
-        let work = async move { resend::resend(&parts, &account, &id, client).await };
+        let work = async move { resend::resend(&parts, &profile, &id, client).await };
         let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(ResendError::Send);
-        self.in_place(&self.sends, overloaded, fault, work).await
+        self.with_permit(&self.sends, overloaded, fault, work).await
     }
 
     /// Checks a typed code against that of a verification, at the price of a guess.
@@ -192,36 +192,36 @@ impl Service {
     /// [`CheckError`]: the address is not confirmed.
     pub async fn check_by_id(
         &self,
-        account: Arc<Account>,
+        profile: Arc<TenantProfile>,
         id: VerificationId,
         typed: String,
         client: Option<IpAddr>,
-    ) -> Metered<Result<Approved, CheckError>> {
+    ) -> WithLimitState<Result<Approved, CheckError>> {
         let parts = Arc::clone(&self.parts);
-        let work = async move { check::check_by_id(&parts, &account, &id, &typed, client).await };
-        self.in_place(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
+        let work = async move { check::check_by_id(&parts, &profile, &id, &typed, client).await };
+        self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
     /// Shows a verification to its tenant. Reads only: it ends where the caller goes away.
     ///
     /// # Errors
     /// [`ShowError`]: there is none, or it cannot be told.
-    pub async fn show(&self, account: &Account, id: &VerificationId) -> Result<Snapshot, ShowError> {
-        show::show(&self.parts, account, id).await
+    pub async fn show(&self, profile: &TenantProfile, id: &VerificationId) -> Result<Snapshot, ShowError> {
+        show::show(&self.parts, profile, id).await
     }
 
     /// Takes a pending verification back. Done already is done.
     ///
     /// # Errors
     /// [`CancelError`]: there is none, or it ended otherwise.
-    pub async fn cancel(&self, account: Arc<Account>, id: VerificationId) -> Result<(), CancelError> {
+    pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
         let parts = Arc::clone(&self.parts);
-        let work = async move { cancel::cancel(&parts, &account, &id).await };
+        let work = async move { cancel::cancel(&parts, &profile, &id).await };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
     }
 
     /// From now on mails go to these.
-    pub fn replace_recipients(&self, recipients: Recipients) {
+    pub fn replace_domain_policy(&self, recipients: DomainPolicy) {
         *self.parts.recipients.write().unwrap_or_else(PoisonError::into_inner) = recipients;
     }
 
@@ -236,7 +236,7 @@ impl Service {
     pub async fn is_ready(&self) -> bool {
         let mut known = self.readiness.lock().await;
         if let Some((asked, is_ready)) = *known
-            && asked.elapsed() < READINESS_HOLDS
+            && asked.elapsed() < READINESS_TTL
         {
             return is_ready;
         }
@@ -256,23 +256,23 @@ impl Service {
 
     /// Takes a place and runs `work` to its end even if the caller goes away. `overloaded` where there is no place,
     /// `fault` where it panicked.
-    async fn in_place<T: Send + 'static, E: Send + 'static>(
+    async fn with_permit<T: Send + 'static, E: Send + 'static>(
         &self,
         places: &Arc<Semaphore>,
         overloaded: E,
         fault: E,
-        work: impl Future<Output = Metered<Result<T, E>>> + Send + 'static,
-    ) -> Metered<Result<T, E>> {
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            return Metered::not_at_all(Err(overloaded));
+        work: impl Future<Output = WithLimitState<Result<T, E>>> + Send + 'static,
+    ) -> WithLimitState<Result<T, E>> {
+        let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
+            return WithLimitState::uncharged(Err(overloaded));
         };
         let work = async {
             let outcome = work.await;
-            drop(place);
+            drop(permit);
             outcome
         };
         let outcome = self.tasks.spawn(work.in_current_span()).await;
-        outcome.unwrap_or(Metered::not_at_all(Err(fault)))
+        outcome.unwrap_or(WithLimitState::uncharged(Err(fault)))
     }
 }
 

@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
+use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
 use otpd::domain::key_name::KeyName;
 
 fuzz_target!(|octets: &[u8]| {
-    let Some((salt, stored)) = octets.split_first_chunk::<SALT_OCTETS>() else { return };
-    let name = stored.get(DIGEST_OCTETS..).and_then(|name| str::from_utf8(name).ok());
+    let Some((salt, stored)) = octets.split_first_chunk::<SALT_BYTES>() else { return };
+    let name = stored.get(DIGEST_BYTES..).and_then(|name| str::from_utf8(name).ok());
     let is_name = |name: &&str| {
         (1..=16).contains(&name.len())
             && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))

@@ -28,9 +28,9 @@ use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
-use otpd::domain::slot::IndexKey;
-use otpd::domain::tenant::{Account, Tenant};
-use otpd::domain::verification::Policy;
+use otpd::domain::store_key::IndexKey;
+use otpd::domain::tenant::{TenantProfile, Tenant};
+use otpd::domain::verification::VerificationRules;
 use otpd::ports::Clock;
 use otpd::service::{self, Secrets, Service};
 use poem::endpoint::BoxEndpoint;
@@ -125,7 +125,7 @@ fn endpoint() -> BoxEndpoint<'static> {
     let code_length = CodeLength::new(6).expect("a length");
     let store = Arc::new(MemoryStore::new(clock));
     let service = Service::new(service::Parts {
-        claims: Arc::clone(&store) as _,
+        idempotency: Arc::clone(&store) as _,
         store,
         mailer: Arc::new(mailbox),
         hasher: Arc::new(HashThreads::start(cost, capacity).expect("a thread")),
@@ -136,8 +136,8 @@ fn endpoint() -> BoxEndpoint<'static> {
         },
         code_length,
         // So short that the store forgets about as fast as the fuzzer finds addresses.
-        policy: Policy { life: Duration::from_secs(1), guesses: 5 },
-        simple: Account { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
+        rules: VerificationRules { life: Duration::from_secs(1), guesses: 5 },
+        simple: TenantProfile { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
         relay_mails: RelayMails::Unlimited,
         at_once: 1,
         exempt: ExemptNetworks::default(),
@@ -165,7 +165,7 @@ fn endpoint() -> BoxEndpoint<'static> {
 fn keys() -> Keys {
     let address = EmailAddress::parse("otpd@dev.example").expect("an address");
     let purposes = ["login", "signup"].map(|purpose| Purpose::parse(purpose).expect("a purpose"));
-    let account = Account {
+    let profile = TenantProfile {
         tenant: Tenant::parse("fuzz").expect("a name"),
         sender: Sender { address, brand: "otpd".to_owned(), locale: Locale::english() },
         purposes: Purposes::Only(purposes.to_vec()),
@@ -174,7 +174,7 @@ fn keys() -> Keys {
     let hash = KeyHash::of(&api_key::text(&KEY)).expect("a key");
     let most = NonZeroU32::new(10_000_000).expect("a number");
     Keys::new(&[TenantKeys {
-        account: Arc::new(account),
+        profile: Arc::new(profile),
         keys: vec![(KeyName::parse("k1").expect("a name"), hash)],
         sends_per_minute: most,
         checks_per_minute: most,

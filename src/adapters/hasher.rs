@@ -17,24 +17,25 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::domain::code::Code;
-use crate::domain::code_hash::{Binding, DIGEST_OCTETS, Digest, HashCost, HashQueue, SALT_OCTETS, Salt};
+use crate::domain::code_hash::{AssociatedData, DIGEST_BYTES, Digest, HashCost, HashQueue, SALT_BYTES, Salt};
 use crate::domain::key_name::KeyName;
-use crate::domain::pepper::{PEPPER_OCTETS, Pepper};
-use crate::ports::{HashWork, Hasher, HasherError, Place, Urgency};
+use crate::domain::pepper::{PEPPER_BYTES, Pepper};
+use crate::ports::{HashPermit, HashWork, Hasher, HasherError, Priority};
 
 /// How much work the queue holds where its length is measured: what a caller can wait for.
-const QUEUED_WORK: Duration = Duration::from_secs(3);
+const QUEUE_TIME: Duration = Duration::from_secs(3);
 /// The least and the most places of a queue whose length is measured. A waiting request takes some 50 KiB, with
 /// its connection.
 const MEASURED: std::ops::RangeInclusive<usize> = 320..=10_000;
 /// How long to wait for what is measured: a hash that takes longer leaves room for the least alone.
 const MEASURING: Duration = Duration::from_millis(500);
-/// A job that no thread has begun within this time is answered without being done. It is longer than the work that a
-/// measured queue holds, because the machine may be busier than it was at the start, and with [`GRACE`] no longer than a send
-/// may take to open its verification.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// How long a job may take that was begun in time.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a job may wait for a thread; then it fails. Longer than the work that a measured queue holds, because the
+/// machine may be busier than it was at the start.
+///
+/// With [`HASH_TIMEOUT`] and the ten seconds of the relay, a send ends within the 15 seconds of a request.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a job may take that a thread has begun.
+const HASH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many threads, and how many jobs may wait for them.
 #[derive(Debug, Clone, Copy)]
@@ -114,11 +115,11 @@ impl HashThreads {
 /// The time of one hash while the other threads hash too; `None` where it failed.
 fn time_a_hash(cost: HashCost, work_memory: &mut [Block]) -> Option<Duration> {
     let code = Code::parse("000000")?;
-    let pepper = Pepper::new(KeyName::parse("measured")?, [0; PEPPER_OCTETS]);
-    let (salt, binding) = (Salt::new([0; SALT_OCTETS]), Binding::new([0; DIGEST_OCTETS]));
+    let pepper = Pepper::new(KeyName::parse("measured")?, [0; PEPPER_BYTES]);
+    let (salt, associated_data) = (Salt::new([0; SALT_BYTES]), AssociatedData::new([0; DIGEST_BYTES]));
     let mut time = |cost: HashCost| {
         let begun = Instant::now();
-        cost.digest(&code, &salt, &binding, &pepper, work_memory).ok()?;
+        cost.digest(&code, &salt, &associated_data, &pepper, work_memory).ok()?;
         Some(begun.elapsed())
     };
     // The first pass meets cold caches and a slow clock; where it says enough, nobody waits for more.
@@ -135,7 +136,7 @@ fn times_of(measured: &mpsc::Receiver<Option<Duration>>) -> Vec<Duration> {
 
 /// How many hashes these threads derive in the time that a caller can wait, within bounds.
 fn length_for(times: &[Duration]) -> usize {
-    let hashes = times.iter().map(|time| QUEUED_WORK.as_nanos() / time.as_nanos().max(1));
+    let hashes = times.iter().map(|time| QUEUE_TIME.as_nanos() / time.as_nanos().max(1));
     let hashes = usize::try_from(hashes.sum::<u128>()).unwrap_or(usize::MAX);
     hashes.clamp(*MEASURED.start(), *MEASURED.end())
 }
@@ -150,10 +151,11 @@ fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
         let outcome = if Instant::now() >= deadline {
             Err(HasherError::Late)
         } else {
-            let HashWork { code, salt, binding, pepper } = &work;
+            let HashWork { code, salt, associated_data, pepper } = &work;
             // The work memory holds nothing between two jobs, so a panic leaves nothing half done in it; and it must
             // not end the thread, which others wait for.
-            let digest = AssertUnwindSafe(|| cost.digest(code, salt, binding, pepper, &mut work_memory));
+            let digest =
+                AssertUnwindSafe(|| cost.digest(code, salt, associated_data, pepper, &mut work_memory));
             match catch_unwind(digest) {
                 Ok(digest) => digest.map_err(|error| HasherError::Failed(error.into())),
                 Err(_) => Err(HasherError::Failed("the derivation panicked".into())),
@@ -171,11 +173,11 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, urgency: Urgency, job: Job) {
+    fn push(&self, priority: Priority, job: Job) {
         let mut waiting = self.lock();
-        match urgency {
-            Urgency::Check => waiting.checks.push_back(job),
-            Urgency::Send => waiting.sends.push_back(job),
+        match priority {
+            Priority::Check => waiting.checks.push_back(job),
+            Priority::Send => waiting.sends.push_back(job),
         }
         self.more.notify_one();
     }
@@ -205,17 +207,17 @@ impl Queue {
 
 #[async_trait]
 impl Hasher for HashThreads {
-    fn place(&self, urgency: Urgency) -> Option<Place> {
+    fn reserve(&self, priority: Priority) -> Option<HashPermit> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Place { urgency, guard: Box::new(permit) })
+        Some(HashPermit { priority, guard: Box::new(permit) })
     }
 
-    async fn digest(&self, place: Place, work: HashWork) -> Result<Digest, HasherError> {
+    async fn digest(&self, place: HashPermit, work: HashWork) -> Result<Digest, HasherError> {
         let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + PATIENCE;
-        self.queue.push(place.urgency, Job { work, deadline, reply, guard: place.guard });
+        let deadline = Instant::now() + QUEUE_TIMEOUT;
+        self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
         // A job that was begun in time is given time to end.
-        match timeout_at(deadline + GRACE, answer).await {
+        match timeout_at(deadline + HASH_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
             Err(_) => Err(HasherError::Late),
         }
@@ -243,7 +245,7 @@ mod tests {
         HashWork {
             code: Code::parse("123456").unwrap(),
             salt: Salt::new([0; 16]),
-            binding: Binding::new([0; 32]),
+            associated_data: AssociatedData::new([0; 32]),
             pepper: Pepper::new(KeyName::parse("k1").unwrap(), [0; 32]),
         }
     }
@@ -251,25 +253,25 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once_and_a_done_job_gives_its_place_back() {
         let hasher = threads(1, 1);
-        let first = hasher.place(Urgency::Check).unwrap();
-        let second = hasher.place(Urgency::Send).unwrap();
-        assert!(hasher.place(Urgency::Check).is_none());
+        let first = hasher.reserve(Priority::Check).unwrap();
+        let second = hasher.reserve(Priority::Send).unwrap();
+        assert!(hasher.reserve(Priority::Check).is_none());
         hasher.digest(first, job()).await.unwrap();
-        let third = hasher.place(Urgency::Check).unwrap();
-        assert!(hasher.place(Urgency::Check).is_none());
+        let third = hasher.reserve(Priority::Check).unwrap();
+        assert!(hasher.reserve(Priority::Check).is_none());
         drop((second, third));
-        assert!(hasher.place(Urgency::Send).is_some());
+        assert!(hasher.reserve(Priority::Send).is_some());
     }
 
     #[tokio::test]
     async fn checks_are_taken_before_sends() {
         let queue = Queue::default();
         let mut answers = Vec::new();
-        for (urgency, code) in [(Urgency::Send, "111111"), (Urgency::Check, "222222")] {
+        for (priority, code) in [(Priority::Send, "111111"), (Priority::Check, "222222")] {
             let (reply, answer) = oneshot::channel();
             let work = HashWork { code: Code::parse(code).unwrap(), ..job() };
-            let deadline = Instant::now() + PATIENCE;
-            queue.push(urgency, Job { work, deadline, reply, guard: Box::new(()) });
+            let deadline = Instant::now() + QUEUE_TIMEOUT;
+            queue.push(priority, Job { work, deadline, reply, guard: Box::new(()) });
             answers.push(answer);
         }
         assert_eq!(queue.next().unwrap().work.code.expose(), "222222");
@@ -282,7 +284,7 @@ mod tests {
         let (reply, answer) = oneshot::channel();
         hasher
             .queue
-            .push(Urgency::Check, Job { work: job(), deadline: Instant::now(), reply, guard: Box::new(()) });
+            .push(Priority::Check, Job { work: job(), deadline: Instant::now(), reply, guard: Box::new(()) });
         assert!(matches!(answer.await.unwrap(), Err(HasherError::Late)));
     }
 
@@ -291,9 +293,9 @@ mod tests {
         let queue = Queue::default();
         let late = Instant::now();
         let mut answers = Vec::new();
-        for (urgency, deadline) in [(Urgency::Check, late + PATIENCE), (Urgency::Send, late)] {
+        for (priority, deadline) in [(Priority::Check, late + QUEUE_TIMEOUT), (Priority::Send, late)] {
             let (reply, answer) = oneshot::channel();
-            queue.push(urgency, Job { work: job(), deadline, reply, guard: Box::new(()) });
+            queue.push(priority, Job { work: job(), deadline, reply, guard: Box::new(()) });
             answers.push(answer);
         }
         assert!(queue.next().unwrap().deadline <= late, "the send is answered before the check is hashed");

@@ -2,8 +2,8 @@
 //!
 //! Must not be used where more than one process serves, or where a restart must not lose what was counted.
 
-mod claims;
-mod logs;
+mod idempotency;
+mod ledgers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,16 +11,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use self::logs::{Kept, LogName, logs_of};
+use self::ledgers::{Kept, LogName, logs_of};
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::ledger::{MARK_OCTETS, Mark, Quota, Stamp, Standing};
-use crate::domain::limit::{Ledger, IpLimit, SLOWEST_OPENING, SendLimits};
+use crate::domain::details::EncryptedDetails;
+use crate::domain::ledger::{EntryId, LimitRule, LimitState, PARTITION_BYTES, Partition};
+use crate::domain::limit::{IpLimit, MAX_OPEN_DELAY, Policy, SendLimits};
 use crate::domain::relay_day::RelayDay;
-use crate::domain::sealed::Sealed;
-use crate::domain::slot::{Slot, Subject, Tag};
-use crate::domain::verification::{GuessToken, Millis, Policy, Status, Verification, View, Win, millis};
+use crate::domain::store_key::{KeyedHash, Recipient, StoreKey};
+use crate::domain::verification::{
+    ApproveOutcome, AttemptToken, Millis, Status, Verification, VerificationRules, View, millis,
+};
 use crate::ports::{
-    Charged, Clock, Guesser, Live, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError,
+    AttemptOutcome, Attempter, ChargeOutcome, Clock, IpLedger, Live, OpenOutcome, ReplaceOutcome, SiteCharge,
+    Store, StoreError,
 };
 
 /// After this many additions, what nobody can ask about any more is swept out.
@@ -34,10 +37,10 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    verifications: HashMap<Slot, Verification>,
+    verifications: HashMap<StoreKey, Verification>,
     logs: HashMap<LogName, Kept>,
     relay_day: RelayDay,
-    held: HashMap<Tag, claims::Held>,
+    held: HashMap<KeyedHash, idempotency::Held>,
     additions: usize,
 }
 
@@ -63,33 +66,35 @@ impl MemoryStore {
 }
 
 impl State {
-    /// The verification of a slot, as long as it can be asked about.
-    fn find(&mut self, slot: &Slot, now: Millis) -> Option<&mut Verification> {
-        self.verifications.get_mut(slot).filter(|verification| !is_forgotten(slot, verification, now))
+    /// The verification of a store key, as long as it can be asked about.
+    fn find(&mut self, store_key: &StoreKey, now: Millis) -> Option<&mut Verification> {
+        self.verifications
+            .get_mut(store_key)
+            .filter(|verification| !is_forgotten(store_key, verification, now))
     }
 
     fn sweep_now_and_then(&mut self, now: Millis) {
         self.additions += 1;
         if self.additions.is_multiple_of(SWEEP_EVERY) {
-            self.verifications.retain(|slot, verification| !is_forgotten(slot, verification, now));
+            self.verifications.retain(|store_key, verification| !is_forgotten(store_key, verification, now));
             self.logs.retain(|_, kept| !kept.log.is_forgotten(kept.keep, now));
             self.held.retain(|_, held| !held.is_over(now));
         }
     }
 }
 
-fn is_forgotten(slot: &Slot, verification: &Verification, now: Millis) -> bool {
-    now >= verification.expires_at() + millis(slot.remembrance())
+fn is_forgotten(store_key: &StoreKey, verification: &Verification, now: Millis) -> bool {
+    now >= verification.expires_at() + millis(store_key.retention())
 }
 
-fn is_late(entry: Stamp, now: Millis) -> bool {
-    now > entry + millis(SLOWEST_OPENING)
+fn is_late(entry: EntryId, now: Millis) -> bool {
+    now > entry + millis(MAX_OPEN_DELAY)
 }
 
-fn live(verification: &Verification, now: Millis) -> Opened {
+fn live(verification: &Verification, now: Millis) -> OpenOutcome {
     let expires_at = verification.expires_at();
     let valid_for = Duration::from_millis(expires_at.saturating_sub(now));
-    Opened::Live(Live { valid_for, expires_at, spent: verification.spent() })
+    OpenOutcome::Live(Live { valid_for, expires_at, spent: verification.spent() })
 }
 
 /// A step over no ledger at all has nothing to answer.
@@ -99,37 +104,39 @@ fn no_ledger() -> StoreError {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn charge(&self, account: &NetworkAccount, limit: &IpLimit) -> Result<Charged, StoreError> {
+    async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError> {
         let (mut state, now) = self.lock();
-        state.charge(&logs_of(account, limit), Mark::default(), limit.longest(), now).ok_or_else(no_ledger)
+        state
+            .charge(&logs_of(profile, limit), Partition::default(), limit.longest(), now)
+            .ok_or_else(no_ledger)
     }
 
-    async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError> {
+    async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
-        let site = NetworkAccount { network: account.network.site_alone(), ..account.clone() };
-        state.remove(&LogName::Link(account.clone()), entry);
+        let site = IpLedger { network: profile.network.site_alone(), ..profile.clone() };
+        state.remove(&LogName::Link(profile.clone()), entry);
         state.remove(&LogName::Site(site), entry);
         Ok(())
     }
 
     async fn admit(
         &self,
-        subject: &Subject,
-        site: Option<&Tag>,
+        subject: &Recipient,
+        site: Option<&KeyedHash>,
         limits: &SendLimits,
-    ) -> Result<Charged, StoreError> {
+    ) -> Result<ChargeOutcome, StoreError> {
         let (mut state, now) = self.lock();
-        let logs = [(LogName::Person(subject.person), limits.quotas(site.is_some()))];
+        let logs = [(LogName::Person(subject.person), limits.rules(site.is_some()))];
         state.charge(&logs, subject.mark(site), limits.kept, now).ok_or_else(no_ledger)
     }
 
-    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError> {
+    async fn outlook(&self, subject: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
         let (state, now) = self.lock();
-        let logs = [(LogName::Person(subject.person), limits.quotas(false))];
+        let logs = [(LogName::Person(subject.person), limits.rules(false))];
         state.tightest(&logs, subject.mark(None), now).ok_or_else(no_ledger)
     }
 
-    async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
+    async fn withdraw(&self, subject: &Recipient, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
         state.remove(&LogName::Person(subject.person), entry);
         Ok(())
@@ -137,111 +144,129 @@ impl Store for MemoryStore {
 
     async fn open(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-        sealed: &Sealed,
-    ) -> Result<Opened, StoreError> {
+        rules: &VerificationRules,
+        entry: EntryId,
+        encrypted: &EncryptedDetails,
+    ) -> Result<OpenOutcome, StoreError> {
         let (mut state, now) = self.lock();
         if is_late(entry, now) {
-            return Ok(Opened::Late);
+            return Ok(OpenOutcome::Late);
         }
-        if let Some(verification) = state.find(slot, now)
-            && verification.recode(hash.clone(), policy, now).is_ok()
+        if let Some(verification) = state.find(store_key, now)
+            && verification.replace_code(hash.clone(), rules, now).is_ok()
         {
             return Ok(live(verification, now));
         }
-        let verification = Verification::open(hash.clone(), policy, entry, sealed.clone(), now);
+        let verification = Verification::open(hash.clone(), rules, entry, encrypted.clone(), now);
         let answer = live(&verification, now);
-        state.verifications.insert(slot.clone(), verification);
+        state.verifications.insert(store_key.clone(), verification);
         state.sweep_now_and_then(now);
         Ok(answer)
     }
 
-    async fn recode(
+    async fn replace_code(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-    ) -> Result<Recoded, StoreError> {
+        rules: &VerificationRules,
+        entry: EntryId,
+    ) -> Result<ReplaceOutcome, StoreError> {
         let (mut state, now) = self.lock();
         if is_late(entry, now) {
-            return Ok(Recoded::Opened(Opened::Late));
+            return Ok(ReplaceOutcome::OpenOutcome(OpenOutcome::Late));
         }
-        Ok(match state.find(slot, now) {
-            None => Recoded::Unknown,
-            Some(verification) => match verification.recode(hash.clone(), policy, now) {
-                Ok(()) => Recoded::Opened(live(verification, now)),
-                Err(closed) => Recoded::Closed(closed),
+        Ok(match state.find(store_key, now) {
+            None => ReplaceOutcome::Unknown,
+            Some(verification) => match verification.replace_code(hash.clone(), rules, now) {
+                Ok(()) => ReplaceOutcome::OpenOutcome(live(verification, now)),
+                Err(closed) => ReplaceOutcome::Closed(closed),
             },
         })
     }
 
-    async fn spend(
+    async fn take_attempt(
         &self,
-        slot: &Slot,
-        policy: &Policy,
-        guesser: Option<&Guesser<'_>>,
-    ) -> Result<Spend, StoreError> {
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+        attempter: Option<&Attempter<'_>>,
+    ) -> Result<AttemptOutcome, StoreError> {
         let (mut state, now) = self.lock();
         let mut charged = None;
-        if let (Slot::Address { subject, .. }, Some(Guesser { site, limit })) = (slot, guesser) {
-            let quota = Quota { ledger: Ledger::IpEmailAttempts, limit, shared: MARK_OCTETS };
-            let logs = [(LogName::Guesses(subject.clone(), *site), vec![quota])];
-            match state.charge(&logs, Mark::default(), limit.longest(), now).ok_or_else(no_ledger)? {
-                Charged::Admitted { entry, .. } => charged = Some(SiteEntry { site: *site, entry }),
-                Charged::Refused(standing) => return Ok(Spend::Limited(standing)),
+        if let (StoreKey::Address { subject, .. }, Some(Attempter { site, limit })) = (store_key, attempter) {
+            let rule = LimitRule { ledger: Policy::IpEmailAttempts, limit, partition_bytes: PARTITION_BYTES };
+            let logs = [(LogName::Guesses(subject.clone(), *site), vec![rule])];
+            match state.charge(&logs, Partition::default(), limit.longest(), now).ok_or_else(no_ledger)? {
+                ChargeOutcome::Admitted { entry, .. } => charged = Some(SiteCharge { site: *site, entry }),
+                ChargeOutcome::Refused(limit_state) => return Ok(AttemptOutcome::Limited(limit_state)),
             }
         }
-        Ok(match state.find(slot, now) {
-            None => Spend::Unknown,
-            Some(verification) => match verification.spend(policy.guesses, now) {
-                Ok(hash) => Spend::Compare {
+        Ok(match state.find(store_key, now) {
+            None => AttemptOutcome::Unknown,
+            Some(verification) => match verification.take_attempt(rules.guesses, now) {
+                Ok(hash) => AttemptOutcome::Compare {
                     hash,
                     spent: verification.spent(),
-                    sealed: verification.sealed().clone(),
+                    encrypted: verification.encrypted().clone(),
                     charged,
                 },
-                Err(closed) => Spend::Closed(closed),
+                Err(closed) => AttemptOutcome::Closed(closed),
             },
         })
     }
 
-    async fn consume(
+    async fn approve(
         &self,
-        slot: &Slot,
-        token: &GuessToken,
-        charged: Option<&SiteEntry>,
+        store_key: &StoreKey,
+        token: &AttemptToken,
+        charged: Option<&SiteCharge>,
     ) -> Result<Option<Millis>, StoreError> {
         let (mut state, now) = self.lock();
-        let win = state.find(slot, now).map_or(Win::Lost, |verification| verification.consume(token, now));
+        let win = state
+            .find(store_key, now)
+            .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
         // Only once: by then another guess may bear the entry's name.
-        if let (Win::Taken(_), Slot::Address { subject, .. }, Some(SiteEntry { site, entry })) =
-            (win, slot, charged)
+        if let (
+            ApproveOutcome::Taken(_),
+            StoreKey::Address { subject, .. },
+            Some(SiteCharge { site, entry }),
+        ) = (win, store_key, charged)
         {
             state.remove(&LogName::Guesses(subject.clone(), *site), *entry);
         }
         Ok(match win {
-            Win::Taken(at) | Win::Repeated(at) => Some(at),
-            Win::Lost => None,
+            ApproveOutcome::Taken(at) | ApproveOutcome::Repeated(at) => Some(at),
+            ApproveOutcome::Lost => None,
         })
     }
 
-    async fn look(&self, slot: &Slot, policy: &Policy) -> Result<Option<View>, StoreError> {
+    async fn find(
+        &self,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Option<View>, StoreError> {
         let (mut state, now) = self.lock();
-        Ok(state.find(slot, now).map(|verification| verification.view(policy.guesses, now)))
+        Ok(state.find(store_key, now).map(|verification| verification.view(rules.guesses, now)))
     }
 
-    async fn cancel(&self, slot: &Slot, policy: &Policy) -> Result<Option<Status>, StoreError> {
+    async fn cancel(
+        &self,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Option<Status>, StoreError> {
         let (mut state, now) = self.lock();
-        Ok(state.find(slot, now).map(|verification| verification.cancel(policy.guesses, now)))
+        Ok(state.find(store_key, now).map(|verification| verification.cancel(rules.guesses, now)))
     }
 
-    async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError> {
+    async fn mark_failed(
+        &self,
+        store_key: &StoreKey,
+        code: &Salt,
+        entry: EntryId,
+    ) -> Result<bool, StoreError> {
         let (mut state, now) = self.lock();
-        Ok(state.find(slot, now).is_some_and(|verification| verification.fail(code, entry, now)))
+        Ok(state.find(store_key, now).is_some_and(|verification| verification.fail(code, entry, now)))
     }
 
     async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError> {

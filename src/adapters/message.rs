@@ -66,7 +66,7 @@ pub struct Content {
 }
 
 /// What the words are about.
-struct Particulars<'a> {
+struct VerificationDetails<'a> {
     brand: &'a str,
     reference: Option<&'a str>,
     code: &'a str,
@@ -75,7 +75,7 @@ struct Particulars<'a> {
 
 /// What mails will be about, as far as it is known before there is one.
 #[derive(Debug, Default)]
-pub struct Prospects {
+pub struct SampleValues {
     /// The brands in them.
     pub brands: BTreeSet<String>,
     /// How many digits codes have; 0: as many as usual.
@@ -89,10 +89,10 @@ impl Composer {
     ///
     /// # Errors
     /// [`TemplateError`] names the file and what is wrong with it.
-    pub fn load(folder: Option<&Path>, prospects: &Prospects) -> Result<Self, TemplateError> {
+    pub fn load(folder: Option<&Path>, samples: &SampleValues) -> Result<Self, TemplateError> {
         let (templates, built_in) = (Templates::load(folder)?, Templates::load(None)?);
         for language in templates.each() {
-            rehearse(language, prospects).map_err(|fault| language.fault(fault))?;
+            rehearse(language, samples).map_err(|fault| language.fault(fault))?;
         }
         Ok(Self { templates, built_in })
     }
@@ -113,15 +113,15 @@ impl Composer {
     /// # Errors
     /// [`MessageError`], never for a built-in template.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
-        let particulars = Particulars {
+        let details = VerificationDetails {
             brand: &mail.sender.brand,
             reference: mail.reference.as_ref().map(Reference::as_str),
             code: mail.code.expose(),
             valid_for: mail.valid_for,
         };
         let own = choose(&self.templates, mail)?;
-        let fault = match render(own, &particulars).map_err(TemplateFault::Template) {
-            Ok(content) => match inspect(&content, particulars.code) {
+        let fault = match render(own, &details).map_err(TemplateFault::Template) {
+            Ok(content) => match inspect(&content, details.code) {
                 Ok(()) => return Ok(content),
                 Err(what) => TemplateFault::Outcome(what),
             },
@@ -130,7 +130,7 @@ impl Composer {
         // In words of ours: those of the template engine may repeat the code.
         let (language, fault) = (own.tag, fault.kind());
         tracing::error!(language, fault, "a template failed: the built-in one is used");
-        Ok(render(choose(&self.built_in, mail)?, &particulars)?)
+        Ok(render(choose(&self.built_in, mail)?, &details)?)
     }
 
     /// The whole message. `id` names it, and must be random and new for each mail.
@@ -174,7 +174,7 @@ fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>,
     templates.choose(&mail.tenant, wanted).ok_or(MessageError::NoLanguage)
 }
 
-fn render(language: Language<'_>, about: &Particulars<'_>) -> Result<Content, minijinja::Error> {
+fn render(language: Language<'_>, about: &VerificationDetails<'_>) -> Result<Content, minijinja::Error> {
     let seconds = about.valid_for.as_secs();
     // Whole minutes from two on; never more than what is left.
     let minutes = (seconds >= 120).then_some(seconds / 60);
@@ -201,19 +201,19 @@ fn render(language: Language<'_>, about: &Particulars<'_>) -> Result<Content, mi
 }
 
 /// Renders a language with all that mails differ in, and looks at what comes of it.
-fn rehearse(language: Language<'_>, prospects: &Prospects) -> Result<(), TemplateFault> {
+fn rehearse(language: Language<'_>, samples: &SampleValues) -> Result<(), TemplateFault> {
     // It has a zero in front, which a template might lose.
     let code = "0739184625";
-    let code = code.get(..usize::from(prospects.digits)).filter(|code| !code.is_empty()).unwrap_or("073918");
+    let code = code.get(..usize::from(samples.digits)).filter(|code| !code.is_empty()).unwrap_or("073918");
     let minutes = (2..=10).map(Duration::from_mins);
     let seconds = [0, 1, 2, 3, 10, 11, 30, 59, 60, 100, 103, 111, 119].map(Duration::from_secs);
-    let lives: Vec<Duration> = minutes.chain(seconds).chain([prospects.life]).collect();
+    let lives: Vec<Duration> = minutes.chain(seconds).chain([samples.life]).collect();
     // All lives with one brand, and all brands with one life.
     let odd = lives.into_iter().map(|life| ("<Brand> & \"Co\"", life));
-    let real = prospects.brands.iter().map(|brand| (brand.as_str(), prospects.life));
+    let real = samples.brands.iter().map(|brand| (brand.as_str(), samples.life));
     for (brand, valid_for) in odd.chain(real) {
         for reference in [None, Some("XKT")] {
-            let about = Particulars { brand, reference, code, valid_for };
+            let about = VerificationDetails { brand, reference, code, valid_for };
             let content = render(language, &about).map_err(TemplateFault::Template)?;
             inspect(&content, code).map_err(TemplateFault::Outcome)?;
         }
@@ -265,7 +265,7 @@ mod tests {
     use crate::domain::sender::Sender;
 
     fn composer() -> Composer {
-        Composer::load(None, &Prospects::default()).unwrap()
+        Composer::load(None, &SampleValues::default()).unwrap()
     }
 
     fn content(mail: &CodeMail) -> Content {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn refused(files: &[(&str, &str)]) -> String {
-        Composer::load(Some(folder(files).path()), &Prospects::default()).unwrap_err().to_string()
+        Composer::load(Some(folder(files).path()), &SampleValues::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -413,7 +413,7 @@ mod tests {
             ("simple/en.toml", "subject = \"{{ code }} is your code\""),
             (".hidden", "anything"),
         ];
-        let composer = Composer::load(Some(folder(&files).path()), &Prospects::default()).unwrap();
+        let composer = Composer::load(Some(folder(&files).path()), &SampleValues::default()).unwrap();
         let of = |tenant: &str, tag: &str| {
             let tenant = Tenant::parse(tenant).unwrap_or(Tenant::Simple);
             composer.content(&CodeMail { tenant, ..mail_in(&[tag]) }).unwrap()
@@ -461,7 +461,7 @@ mod tests {
         assert!(said.starts_with("de.toml: undefined value"), "{said}");
         let said = refused(&[("pt-BR.toml", "subject = \"S\""), ("pt-br.toml", "subject = \"S\"")]);
         assert!(said.contains("/pt-br.toml: is the second file of that language"), "{said}");
-        let said = Composer::load(Some(Path::new("/no/such/folder")), &Prospects::default())
+        let said = Composer::load(Some(Path::new("/no/such/folder")), &SampleValues::default())
             .unwrap_err()
             .to_string();
         assert!(said.starts_with("/no/such/folder: cannot be read: "), "{said}");
@@ -469,18 +469,18 @@ mod tests {
 
     #[test]
     fn templates_are_tried_with_the_brands_and_codes_that_mails_will_have() {
-        let prospects =
-            Prospects { brands: ["Acme".to_owned()].into(), digits: 8, life: Duration::from_secs(45) };
+        let samples =
+            SampleValues { brands: ["Acme".to_owned()].into(), digits: 8, life: Duration::from_secs(45) };
         for words in [
             "subject = \"{% if '&' in brand %}x{% else %}{{ brnd }}{% endif %}\"",
             "validity = \"{% if seconds == 45 %}{{ secs }}{% endif %}\"",
         ] {
             let folder = folder(&[("de.toml", words)]);
-            Composer::load(Some(folder.path()), &prospects).unwrap_err();
-            Composer::load(Some(folder.path()), &Prospects::default()).unwrap();
+            Composer::load(Some(folder.path()), &samples).unwrap_err();
+            Composer::load(Some(folder.path()), &SampleValues::default()).unwrap();
         }
         let folder = folder(&[("layout.txt", "{{ code[:6] }}")]);
-        Composer::load(Some(folder.path()), &prospects).unwrap_err();
+        Composer::load(Some(folder.path()), &samples).unwrap_err();
         let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         assert!(refused(&[("layout.txt", endless)]).contains("fuel"), "a start that never ends");
     }
@@ -493,7 +493,7 @@ mod tests {
             "subject = \"{% if brand != 'Rare' %}S{% endif %}\"",
         ] {
             let folder = folder(&[("de.toml", words)]);
-            let composer = Composer::load(Some(folder.path()), &Prospects::default()).unwrap();
+            let composer = Composer::load(Some(folder.path()), &SampleValues::default()).unwrap();
             let languages = vec![Locale::parse("de").unwrap()];
             let content = composer.content(&CodeMail { languages, ..mail("Rare") }).unwrap();
             assert!(content.text.starts_with("Ihr Code für Rare lautet:\n\n012345"), "{}", content.text);
@@ -545,7 +545,7 @@ mod tests {
             ("{% if reference %}{{ reference }}: {% endif %}Code", "XKT: Code", "Code"),
         ] {
             let folder = folder(&[("en.toml", &format!("subject = \"{subject}\""))]);
-            let composer = Composer::load(Some(folder.path()), &Prospects::default()).unwrap();
+            let composer = Composer::load(Some(folder.path()), &SampleValues::default()).unwrap();
             assert_eq!(composer.content(&mail("Example")).unwrap().subject, without);
             assert_eq!(composer.content(&CodeMail { reference, ..mail("Example") }).unwrap().subject, with);
         }

@@ -4,8 +4,8 @@
 //! both). Must not decide anything itself.
 
 mod answer;
-mod claims;
 mod connections;
+mod idempotency;
 mod key;
 mod kind;
 mod scripts;
@@ -18,18 +18,23 @@ use async_trait::async_trait;
 use redis::{Script, Value};
 use secrecy::SecretString;
 
-use self::answer::{count, hash, moment, number, opened, sealed, status, unexpected, view};
+use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
 use self::connections::{CONNECTIONS, Connections, is_refused_login};
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::ledger::{MARK_OCTETS, Quota, Stamp, Standing};
-use crate::domain::limit::{Ledger, IpLimit, SLOWEST_OPENING, SendLimits};
-use crate::domain::sealed::Sealed;
-use crate::domain::slot::{Slot, Subject, Tag};
-use crate::domain::verification::{GuessToken, LONGEST_LIFE, Millis, Policy, Status, View, millis};
-use crate::ports::{Charged, Guesser, NetworkAccount, Opened, Recoded, SiteEntry, Spend, Store, StoreError};
+use crate::domain::details::EncryptedDetails;
+use crate::domain::ledger::{EntryId, LimitRule, LimitState, PARTITION_BYTES};
+use crate::domain::limit::{IpLimit, MAX_OPEN_DELAY, Policy, SendLimits};
+use crate::domain::store_key::{KeyedHash, Recipient, StoreKey};
+use crate::domain::verification::{
+    AttemptToken, MAX_LIFETIME, Millis, Status, VerificationRules, View, millis,
+};
+use crate::ports::{
+    AttemptOutcome, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome, SiteCharge, Store,
+    StoreError,
+};
 
 /// Verifications and ledgers in Redis.
 pub struct RedisStore {
@@ -80,7 +85,7 @@ impl RedisStore {
         mark: &[u8],
         keep: Duration,
         windows: &Windows,
-    ) -> Result<Charged, StoreError> {
+    ) -> Result<ChargeOutcome, StoreError> {
         let args: [&dyn Argument; 4] = [&mark, &millis(keep), &windows.count(), &windows.numbers];
         match self.call(&self.scripts.charge, keys, &args).await? {
             Value::Array(parts) => windows.charged(&parts),
@@ -88,167 +93,192 @@ impl RedisStore {
         }
     }
 
-    async fn ask(&self, script: &Script, slot: &Slot, policy: &Policy) -> Result<Value, StoreError> {
-        let (remembrance, guesses) = (millis(slot.remembrance()), u64::from(policy.guesses));
-        self.call(script, &[key::verification(slot)], &[&remembrance, &guesses]).await
+    async fn ask(
+        &self,
+        script: &Script,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Value, StoreError> {
+        let (retention, guesses) = (millis(store_key.retention()), u64::from(rules.guesses));
+        self.call(script, &[key::verification(store_key)], &[&retention, &guesses]).await
     }
 
     async fn write(
         &self,
         script: &Script,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-        about: &Sealed,
+        rules: &VerificationRules,
+        entry: EntryId,
+        about: &EncryptedDetails,
     ) -> Result<Value, StoreError> {
-        let (life, longest, slowest) = (millis(policy.life), millis(LONGEST_LIFE), millis(SLOWEST_OPENING));
-        let (guesses, salt) = (u64::from(policy.guesses), hash.salt().as_bytes().as_slice());
-        let remembrance = millis(slot.remembrance());
+        let (life, longest, slowest) = (millis(rules.life), millis(MAX_LIFETIME), millis(MAX_OPEN_DELAY));
+        let (guesses, salt) = (u64::from(rules.guesses), hash.salt().as_bytes().as_slice());
+        let retention = millis(store_key.retention());
         let (hash, about) = (hash.to_bytes(), about.as_bytes());
         let args: [&dyn Argument; 9] =
-            [&remembrance, &guesses, &life, &longest, &salt, &hash, &entry, &slowest, &about];
-        self.call(script, &[key::verification(slot)], &args).await
+            [&retention, &guesses, &life, &longest, &salt, &hash, &entry, &slowest, &about];
+        self.call(script, &[key::verification(store_key)], &args).await
     }
 }
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn charge(&self, account: &NetworkAccount, limit: &IpLimit) -> Result<Charged, StoreError> {
-        let ledger = account.action.ledger();
+    async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError> {
+        let ledger = profile.action.ledger();
         let mut windows = Windows::default();
-        windows.add(1, &Quota { ledger, limit: &limit.network, shared: 0 });
-        if account.network.link.is_some() {
-            windows.add(2, &Quota { ledger, limit: &limit.site, shared: 0 });
+        windows.add(1, &LimitRule { ledger, limit: &limit.network, partition_bytes: 0 });
+        if profile.network.link.is_some() {
+            windows.add(2, &LimitRule { ledger, limit: &limit.site, partition_bytes: 0 });
         }
-        self.enter(&key::network(account), &[], limit.longest(), &windows).await
+        self.enter(&key::network(profile), &[], limit.longest(), &windows).await
     }
 
-    async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError> {
-        self.call(&self.scripts.refund, &key::network(account), &[&0_u64, &entry]).await.map(|_| ())
+    async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError> {
+        self.call(&self.scripts.refund, &key::network(profile), &[&0_u64, &entry]).await.map(|_| ())
     }
 
     async fn admit(
         &self,
-        subject: &Subject,
-        site: Option<&Tag>,
+        subject: &Recipient,
+        site: Option<&KeyedHash>,
         limits: &SendLimits,
-    ) -> Result<Charged, StoreError> {
-        let windows = Windows::of(&limits.quotas(site.is_some()));
+    ) -> Result<ChargeOutcome, StoreError> {
+        let windows = Windows::of(&limits.rules(site.is_some()));
         self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, limits.kept, &windows).await
     }
 
-    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError> {
-        let windows = Windows::of(&limits.quotas(false));
+    async fn outlook(&self, subject: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
+        let windows = Windows::of(&limits.rules(false));
         let (keys, mark) = ([key::sends(&subject.person)], subject.mark(None).0);
         let args: [&dyn Argument; 3] = [&mark.as_slice(), &windows.count(), &windows.numbers];
-        match self.call(&self.scripts.outlook, &keys, &args).await? {
-            Value::Array(parts) => windows.standing(&parts),
+        match self.call(&self.scripts.peek, &keys, &args).await? {
+            Value::Array(parts) => windows.limit_state(&parts),
             _ => Err(unexpected()),
         }
     }
 
-    async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError> {
+    async fn withdraw(&self, subject: &Recipient, entry: EntryId) -> Result<(), StoreError> {
         let keys = [key::sends(&subject.person)];
-        self.call(&self.scripts.refund, &keys, &[&(MARK_OCTETS as u64), &entry]).await.map(|_| ())
+        self.call(&self.scripts.refund, &keys, &[&(PARTITION_BYTES as u64), &entry]).await.map(|_| ())
     }
 
     async fn open(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-        sealed: &Sealed,
-    ) -> Result<Opened, StoreError> {
-        opened(&self.write(&self.scripts.open, slot, hash, policy, entry, sealed).await?)
+        rules: &VerificationRules,
+        entry: EntryId,
+        encrypted: &EncryptedDetails,
+    ) -> Result<OpenOutcome, StoreError> {
+        opened(&self.write(&self.scripts.open, store_key, hash, rules, entry, encrypted).await?)
     }
 
-    async fn recode(
+    async fn replace_code(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-    ) -> Result<Recoded, StoreError> {
-        let answer = self.write(&self.scripts.recode, slot, hash, policy, entry, &Sealed::default()).await?;
+        rules: &VerificationRules,
+        entry: EntryId,
+    ) -> Result<ReplaceOutcome, StoreError> {
+        let answer = self
+            .write(&self.scripts.replace_code, store_key, hash, rules, entry, &EncryptedDetails::default())
+            .await?;
         match &answer {
-            Value::Nil => Ok(Recoded::Unknown),
-            answer => status(answer).map(Recoded::Closed).or_else(|_| opened(answer).map(Recoded::Opened)),
+            Value::Nil => Ok(ReplaceOutcome::Unknown),
+            answer => status(answer)
+                .map(ReplaceOutcome::Closed)
+                .or_else(|_| opened(answer).map(ReplaceOutcome::OpenOutcome)),
         }
     }
 
-    async fn spend(
+    async fn take_attempt(
         &self,
-        slot: &Slot,
-        policy: &Policy,
-        guesser: Option<&Guesser<'_>>,
-    ) -> Result<Spend, StoreError> {
-        let (mut keys, mut windows) = (vec![key::verification(slot)], Windows::default());
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+        attempter: Option<&Attempter<'_>>,
+    ) -> Result<AttemptOutcome, StoreError> {
+        let (mut keys, mut windows) = (vec![key::verification(store_key)], Windows::default());
         let (mut site, mut keep) = (None, 0);
-        if let (Slot::Address { subject, .. }, Some(guesser)) = (slot, guesser) {
-            keys.push(key::ip_email_attempts(subject, &guesser.site));
-            windows.add(1, &Quota { ledger: Ledger::IpEmailAttempts, limit: guesser.limit, shared: 0 });
-            (site, keep) = (Some(guesser.site), millis(guesser.limit.longest()));
+        if let (StoreKey::Address { subject, .. }, Some(attempter)) = (store_key, attempter) {
+            keys.push(key::ip_email_attempts(subject, &attempter.site));
+            windows.add(
+                1,
+                &LimitRule { ledger: Policy::IpEmailAttempts, limit: attempter.limit, partition_bytes: 0 },
+            );
+            (site, keep) = (Some(attempter.site), millis(attempter.limit.longest()));
         }
-        let (remembrance, most) = (millis(slot.remembrance()), u64::from(policy.guesses));
-        let args: [&dyn Argument; 5] = [&remembrance, &most, &keep, &windows.count(), &windows.numbers];
-        match self.call(&self.scripts.spend, &keys, &args).await? {
-            Value::Nil => Ok(Spend::Unknown),
+        let (retention, most) = (millis(store_key.retention()), u64::from(rules.guesses));
+        let args: [&dyn Argument; 5] = [&retention, &most, &keep, &windows.count(), &windows.numbers];
+        match self.call(&self.scripts.take_attempt, &keys, &args).await? {
+            Value::Nil => Ok(AttemptOutcome::Unknown),
             Value::Array(parts) => match parts.as_slice() {
                 [Value::BulkString(what), refused @ ..] if what == b"limited" => {
                     match windows.charged(refused)? {
-                        Charged::Refused(standing) => Ok(Spend::Limited(standing)),
-                        Charged::Admitted { .. } => Err(unexpected()),
+                        ChargeOutcome::Refused(limit_state) => Ok(AttemptOutcome::Limited(limit_state)),
+                        ChargeOutcome::Admitted { .. } => Err(unexpected()),
                     }
                 }
-                [Value::BulkString(what), entry, spent, about, stored @ ..] if what == b"spent" => {
+                [Value::BulkString(what), entry, spent, about, stored @ ..] if what == b"taken" => {
                     let entry = number(entry)?;
-                    let charged = site.map(|site| SiteEntry { site, entry });
-                    let (spent, sealed) = (count(spent)?, sealed(about)?);
-                    Ok(Spend::Compare { hash: hash(stored)?, spent, sealed, charged })
+                    let charged = site.map(|site| SiteCharge { site, entry });
+                    let (spent, encrypted) = (count(spent)?, encrypted(about)?);
+                    Ok(AttemptOutcome::Compare { hash: hash(stored)?, spent, encrypted, charged })
                 }
                 _ => Err(unexpected()),
             },
-            answer => status(&answer).map(Spend::Closed),
+            answer => status(&answer).map(AttemptOutcome::Closed),
         }
     }
 
-    async fn consume(
+    async fn approve(
         &self,
-        slot: &Slot,
-        token: &GuessToken,
-        charged: Option<&SiteEntry>,
+        store_key: &StoreKey,
+        token: &AttemptToken,
+        charged: Option<&SiteCharge>,
     ) -> Result<Option<Millis>, StoreError> {
-        let (mut keys, mut entry) = (vec![key::verification(slot)], 0);
-        if let (Slot::Address { subject, .. }, Some(charged)) = (slot, charged) {
+        let (mut keys, mut entry) = (vec![key::verification(store_key)], 0);
+        if let (StoreKey::Address { subject, .. }, Some(charged)) = (store_key, charged) {
             keys.push(key::ip_email_attempts(subject, &charged.site));
             entry = charged.entry;
         }
-        let remembrance = millis(slot.remembrance());
+        let retention = millis(store_key.retention());
         let (code, nonce) = (token.code.as_bytes().as_slice(), token.nonce.as_slice());
-        moment(&self.call(&self.scripts.consume, &keys, &[&remembrance, &code, &nonce, &entry]).await?)
+        moment(&self.call(&self.scripts.approve, &keys, &[&retention, &code, &nonce, &entry]).await?)
     }
 
-    async fn look(&self, slot: &Slot, policy: &Policy) -> Result<Option<View>, StoreError> {
-        match self.ask(&self.scripts.look, slot, policy).await? {
+    async fn find(
+        &self,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Option<View>, StoreError> {
+        match self.ask(&self.scripts.find, store_key, rules).await? {
             Value::Nil => Ok(None),
             Value::Array(parts) => view(&parts).map(Some),
             _ => Err(unexpected()),
         }
     }
 
-    async fn cancel(&self, slot: &Slot, policy: &Policy) -> Result<Option<Status>, StoreError> {
-        match self.ask(&self.scripts.cancel, slot, policy).await? {
+    async fn cancel(
+        &self,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Option<Status>, StoreError> {
+        match self.ask(&self.scripts.cancel, store_key, rules).await? {
             Value::Nil => Ok(None),
             answer => status(&answer).map(Some),
         }
     }
 
-    async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError> {
-        let (remembrance, code) = (millis(slot.remembrance()), code.as_bytes().as_slice());
-        let keys = [key::verification(slot)];
-        let answer = self.call(&self.scripts.fail, &keys, &[&remembrance, &code, &entry]).await?;
+    async fn mark_failed(
+        &self,
+        store_key: &StoreKey,
+        code: &Salt,
+        entry: EntryId,
+    ) -> Result<bool, StoreError> {
+        let (retention, code) = (millis(store_key.retention()), code.as_bytes().as_slice());
+        let keys = [key::verification(store_key)];
+        let answer = self.call(&self.scripts.mark_failed, &keys, &[&retention, &code, &entry]).await?;
         Ok(number(&answer)? == 1)
     }
 

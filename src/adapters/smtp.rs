@@ -1,12 +1,12 @@
 //! The way to the relays: hands mails over by SMTP, on pooled connections, inside a bound of time.
 //!
-//! Drives lettre's connection step by step, because its outcome depends on the step: until the message is under
+//! Drives lettre's connection stage by stage, because its outcome depends on the stage: until the message is under
 //! way a failure means that nobody has the code, after it only a reply tells. Must not hand a mail to a second relay
 //! that the first may have taken, and must not let a relay's words into a log: they repeat addresses.
 
 mod breaker;
 mod connection;
-mod fault;
+mod error;
 mod pool;
 mod replies;
 mod reply;
@@ -18,12 +18,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-use self::connection::{Deadlines, Envelope, Handover};
+use self::connection::{Deadlines, Envelope, HandoverError};
 pub use self::connection::{Login, Relay, Tls};
-pub use self::fault::{Cause, CertificateFault, Fault, Offer, Step};
+pub use self::error::{Cause, CertificateFault, Offer, SendError, Stage};
 use self::pool::Pool;
 pub use self::reply::Reply;
-pub use self::secure::{Authorities, NoSecurity, Security};
+pub use self::secure::{NoSecurity, Security, TrustAnchors};
 use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
@@ -31,7 +31,7 @@ use crate::random;
 /// All attempts for one mail, at all relays, end within this.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before the attempts after the first, where a relay asked for patience (a 4yz reply).
-const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 
 /// Mails by way of one relay, or of two.
 pub struct SmtpMailer {
@@ -52,8 +52,8 @@ impl SmtpMailer {
     /// Connects to each relay and logs in, and sends nothing.
     ///
     /// # Errors
-    /// For each relay, a [`Fault`] that says at which step it ended.
-    pub async fn probe(&self) -> Vec<Result<(), Fault>> {
+    /// For each relay, a [`SendError`] that says at which stage it ended.
+    pub async fn probe(&self) -> Vec<Result<(), SendError>> {
         let mut outcomes = Vec::new();
         for relay in &self.relays {
             let deadline = Instant::now() + PATIENCE;
@@ -62,7 +62,7 @@ impl SmtpMailer {
                     session.quit(deadline).await;
                     Ok(())
                 }
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             });
         }
         outcomes
@@ -80,28 +80,30 @@ impl SmtpMailer {
         relays: &[&'a Pool],
         mail: &Envelope<'_>,
         end: Instant,
-    ) -> Result<Delivery, (Fault, Vec<&'a Pool>)> {
+    ) -> Result<Delivery, (SendError, Vec<&'a Pool>)> {
         let (mut last, mut patient) = (None, Vec::new());
         for (relay, left) in relays.iter().zip((1..=relays.len()).rev()) {
             let now = Instant::now();
             // Those behind it have their share of the time, should this one be too slow.
             let share = end.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
-            let fault =
-                match relay.attempt(mail, Deadlines { first: now + share, begin: now + share, end }).await {
-                    Ok(()) => return Ok(Delivery::Accepted),
-                    Err(Handover::Unknown(fault)) => return Ok(Delivery::Unknown(MailError::new(fault))),
-                    Err(Handover::Refused(fault)) => fault,
-                };
+            let error = match relay
+                .attempt(mail, Deadlines { first: now + share, begin: now + share, end })
+                .await
+            {
+                Ok(()) => return Ok(Delivery::Accepted),
+                Err(HandoverError::Unknown(error)) => return Ok(Delivery::Unknown(MailError::new(error))),
+                Err(HandoverError::Refused(error)) => error,
+            };
             if left > 1 {
-                let (relay, fault) = (relay.host(), fault.to_string());
-                tracing::warn!(relay, fault, "a relay did not take a mail: the next one is tried");
+                let (relay, error) = (relay.host(), error.to_string());
+                tracing::warn!(relay, error, "a relay did not take a mail: the next one is tried");
             }
-            if fault.is_transient() {
+            if error.is_transient() {
                 patient.push(*relay);
             }
-            last = Some(fault);
+            last = Some(error);
         }
-        Err((last.unwrap_or(Fault::timeout(Step::Connect)), patient))
+        Err((last.unwrap_or(SendError::timeout(Stage::Connect)), patient))
     }
 }
 
@@ -116,15 +118,15 @@ impl Mailer for SmtpMailer {
         let from = mail.sender.address.as_str();
         let envelope = Envelope { from, to: mail.to.as_str(), message: &message };
         let mut relays: Vec<&Pool> = self.relays.iter().collect();
-        let mut pauses = PAUSES.into_iter();
+        let mut pauses = RETRY_DELAYS.into_iter();
         loop {
-            let (fault, patient) = match self.round(&relays, &envelope, end).await {
+            let (error, patient) = match self.round(&relays, &envelope, end).await {
                 Ok(delivery) => return delivery,
                 Err(refused) => refused,
             };
             match pauses.next() {
                 Some(pause) if !patient.is_empty() && Instant::now() + pause < end => sleep(pause).await,
-                _ => return Delivery::Refused(MailError::new(fault)),
+                _ => return Delivery::Refused(MailError::new(error)),
             }
             relays = patient;
         }

@@ -17,11 +17,11 @@ use poem_openapi::SecurityScheme;
 use poem_openapi::auth::Bearer;
 
 use super::SimpleAccess;
-use super::rate_limit::{self, Meter};
-use super::refusal::{self, Form, Refusal};
+use super::rate_limit::{self, LimitReport};
+use super::rejection::{self, ErrorFormat, Rejection};
 use crate::domain::api_key::KeyHash;
 use crate::domain::key_name::KeyName;
-use crate::domain::tenant::Account;
+use crate::domain::tenant::TenantProfile;
 
 /// The name of a key's limit.
 const POLICY: &str = "key";
@@ -37,7 +37,7 @@ type Entries = Arc<[(KeyHash, Arc<Caller>)]>;
 #[derive(Debug, Clone)]
 pub struct TenantKeys {
     /// Whose.
-    pub account: Arc<Account>,
+    pub profile: Arc<TenantProfile>,
     /// The active keys, by their labels.
     pub keys: Vec<(KeyName, KeyHash)>,
     /// Creations and resends of one key in a minute.
@@ -48,8 +48,8 @@ pub struct TenantKeys {
 
 /// Who calls: the holder of one key.
 pub struct Caller {
-    /// On whose account.
-    pub account: Arc<Account>,
+    /// On whose profile.
+    pub profile: Arc<TenantProfile>,
     /// Which of its keys.
     pub label: KeyName,
     /// Creations and resends.
@@ -83,7 +83,7 @@ impl Keys {
                 let sends = before.map(|caller| &caller.sends);
                 let checks = before.map(|caller| &caller.checks);
                 let caller = Caller {
-                    account: Arc::clone(&tenant.account),
+                    profile: Arc::clone(&tenant.profile),
                     label: label.clone(),
                     sends: Bucket::kept_or_new(sends, tenant.sends_per_minute),
                     checks: Bucket::kept_or_new(checks, tenant.checks_per_minute),
@@ -128,26 +128,26 @@ impl Bucket {
     }
 
     /// Takes a token, and tells how many are left; else for how many seconds to wait.
-    fn take(&self, meter: &Meter) -> Result<(), u64> {
+    fn take(&self, report: &LimitReport) -> Result<(), u64> {
         match self.tokens.check() {
             Ok(state) => {
                 let left = state.remaining_burst_capacity();
                 let taken = self.per_minute.get().saturating_sub(left);
-                self.show(meter, left, rate_limit::seconds(MINUTE * taken / self.per_minute.get()));
+                self.show(report, left, rate_limit::seconds(MINUTE * taken / self.per_minute.get()));
                 Ok(())
             }
             Err(refused) => {
                 let wait = refused.wait_time_from(DefaultClock::default().now());
                 let wait = rate_limit::seconds(wait).max(1);
-                self.show(meter, 0, wait);
+                self.show(report, 0, wait);
                 Err(wait)
             }
         }
     }
 
-    fn show(&self, meter: &Meter, left: u32, reset: u64) {
+    fn show(&self, report: &LimitReport, left: u32, reset: u64) {
         let policy = format!("\"{POLICY}\";q={};w={}", self.per_minute, MINUTE.as_secs());
-        meter.add(policy, format!("\"{POLICY}\";r={left};t={reset}"));
+        report.add(policy, format!("\"{POLICY}\";r={left};t={reset}"));
     }
 }
 
@@ -163,18 +163,18 @@ async fn known(request: &Request, _: Bearer) -> Option<Arc<Caller>> {
 }
 
 /// That a request may go on, and one token less for a creation or a resend: before the body is looked at.
-pub struct Sending;
+pub struct SendToken;
 
 /// The same for anything else.
-pub struct Asking;
+pub struct CheckToken;
 
-impl<'a> FromRequest<'a> for Sending {
+impl<'a> FromRequest<'a> for SendToken {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         admit(request, |caller| &caller.sends).map(|()| Self)
     }
 }
 
-impl<'a> FromRequest<'a> for Asking {
+impl<'a> FromRequest<'a> for CheckToken {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         admit(request, |caller| &caller.checks).map(|()| Self)
     }
@@ -184,12 +184,12 @@ impl<'a> FromRequest<'a> for Asking {
 /// security scheme.
 fn admit(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poem::Result<()> {
     let is_open = request.data::<SimpleAccess>() == Some(&SimpleAccess::Open);
-    match (request.data::<Arc<Caller>>(), request.data::<Meter>()) {
-        (Some(caller), Some(meter)) => bucket(caller).take(meter).map_err(|wait| {
-            Error::from_response(refusal::limited(Form::of(request.uri().path()), POLICY, wait))
+    match (request.data::<Arc<Caller>>(), request.data::<LimitReport>()) {
+        (Some(caller), Some(report)) => bucket(caller).take(report).map_err(|wait| {
+            Error::from_response(rejection::limited(ErrorFormat::of(request.uri().path()), POLICY, wait))
         }),
         _ if is_open => Ok(()),
-        _ => Err(Refusal::Unauthenticated.into()),
+        _ => Err(Rejection::Unauthenticated.into()),
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::domain::api_key;
     use crate::domain::email_address::EmailAddress;
-    use crate::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
+    use crate::domain::limit::{IpLimit, Limit, Limits, RelayMails, SendLimits};
     use crate::domain::locale::Locale;
     use crate::domain::purpose::Purposes;
     use crate::domain::sender::Sender;
@@ -208,7 +208,7 @@ mod tests {
 
     fn tenant(name: &str, keys: &[u8]) -> TenantKeys {
         let limit: Limit = "5/1h".parse().unwrap();
-        let account = Account {
+        let profile = TenantProfile {
             tenant: Tenant::parse(name).unwrap(),
             sender: Sender {
                 address: EmailAddress::parse("a@example.com").unwrap(),
@@ -230,7 +230,7 @@ mod tests {
         });
         let one = NonZeroU32::new(3).unwrap();
         let keys = keys.collect();
-        TenantKeys { account: Arc::new(account), keys, sends_per_minute: one, checks_per_minute: one }
+        TenantKeys { profile: Arc::new(profile), keys, sends_per_minute: one, checks_per_minute: one }
     }
 
     fn shown(values: &[String]) -> HeaderMap {
@@ -243,7 +243,7 @@ mod tests {
 
     fn opens(keys: &Keys, values: &[String]) -> Option<String> {
         let caller = keys.caller(&shown(values))?;
-        Some(format!("{}/{}", caller.account.tenant.name(), caller.label.as_str()))
+        Some(format!("{}/{}", caller.profile.tenant.name(), caller.label.as_str()))
     }
 
     fn bearer(key: u8) -> String {
@@ -285,13 +285,13 @@ mod tests {
         let keys = Keys::new(&[tenant("a", &[1])]);
         let caller = keys.caller(&shown(&[bearer(1)])).unwrap();
         for _ in 0..3 {
-            caller.sends.take(&Meter::default()).unwrap();
+            caller.sends.take(&LimitReport::default()).unwrap();
         }
-        assert_eq!(caller.sends.take(&Meter::default()), Err(20));
-        caller.checks.take(&Meter::default()).unwrap();
+        assert_eq!(caller.sends.take(&LimitReport::default()), Err(20));
+        caller.checks.take(&LimitReport::default()).unwrap();
         // Reading the settings anew fills no bucket.
         keys.replace(&[tenant("a", &[1])]);
         let caller = keys.caller(&shown(&[bearer(1)])).unwrap();
-        caller.sends.take(&Meter::default()).unwrap_err();
+        caller.sends.take(&LimitReport::default()).unwrap_err();
     }
 }

@@ -293,6 +293,9 @@ fn is_nearby(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use poem::RequestParts;
+    use poem::http::uri::Scheme;
+    use poem::web::LocalAddr;
     use proptest::prelude::*;
 
     use super::*;
@@ -304,13 +307,13 @@ mod tests {
             request.headers_mut().append(source.name(), line.parse().unwrap());
         }
         request.headers_mut().append("x-other-ip", "192.0.2.66".parse().unwrap());
-        let proxies = Proxies { trusted, source };
-        let peer: IpAddr = peer.parse().unwrap();
-        if proxies.trusts(peer.to_canonical()) {
-            proxies.behind(peer.to_canonical(), request.headers()).0.to_string()
-        } else {
-            peer.to_canonical().to_string()
-        }
+        let (mut parts, ()) = hyper::Request::new(()).into_parts();
+        parts.headers = request.headers().clone();
+        let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
+        let (local, remote) = (LocalAddr(Addr::SocketAddr(peer)), RemoteAddr(Addr::SocketAddr(peer)));
+        let parts = RequestParts::from((parts, local, remote, Scheme::HTTP));
+        let request = Request::from_parts(parts, poem::Body::empty());
+        Proxies { trusted, source }.client(&request).address.to_string()
     }
 
     fn forwarded_for(peer: &str, lines: &[&str]) -> String {

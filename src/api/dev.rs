@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use self::events::Events;
 use super::docs;
-use super::refusal::{self, Form, Refusal};
+use super::rejection::{self, ErrorFormat, Rejection};
 use super::routes::RouteTable;
 use crate::ports::Mailbox;
 
@@ -90,14 +90,14 @@ fn forget(request: &Request, reset: &(dyn Fn() + Send + Sync)) -> Response {
 /// another origin learns nothing.
 fn elsewhere(request: &Request) -> Response {
     if origin::own_host(request).is_some() {
-        return Refusal::NotFound.response(Form::Message);
+        return Rejection::NotFound.response(ErrorFormat::Message);
     }
     let port = request.local_addr().as_socket_addr().map_or(5000, SocketAddr::port);
     let open = format!(
         "/dev is a page of otpd dev that shows captured mails; it answers only under this machine's own name: \
          open http://localhost:{port}/dev on the machine that otpd dev runs on"
     );
-    refusal::message(StatusCode::MISDIRECTED_REQUEST, &open)
+    rejection::message(StatusCode::MISDIRECTED_REQUEST, &open)
 }
 
 #[cfg(test)]

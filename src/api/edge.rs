@@ -15,8 +15,8 @@ use tracing::Instrument as _;
 use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
 use super::origin::{self, Origin};
-use super::rate_limit::Meter;
-use super::refusal::{Form, Refusal};
+use super::rate_limit::LimitReport;
+use super::rejection::{ErrorFormat, Rejection};
 use super::routes::RouteTable;
 use super::shield::Shield;
 use crate::domain::exempt::ExemptNetworks;
@@ -37,7 +37,7 @@ pub struct Parts {
     pub routes: Arc<RouteTable>,
     /// Whose pages may call from a browser.
     pub origins: Vec<Origin>,
-    /// Who may call on whose account.
+    /// Who may call on whose profile.
     pub keys: Keys,
     /// Who is believed when it says for whom it calls.
     pub proxies: Proxies,
@@ -85,17 +85,17 @@ impl<E: Endpoint> Edged<E> {
         let begun = Instant::now();
         let method = known(request.method());
         let route = self.parts.routes.template(request.uri().path()).unwrap_or("other").to_owned();
-        let form = Form::of(request.uri().path());
+        let form = ErrorFormat::of(request.uri().path());
         let caller = self.parts.keys.caller(request.headers());
         let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
             .await
-            .unwrap_or_else(|_| Refusal::Unavailable.response(form));
+            .unwrap_or_else(|_| Rejection::Unavailable.response(form));
         let caller = caller.as_deref();
         tracing::info!(
             http.method = method,
             http.route = route,
             http.status = response.status().as_u16(),
-            tenant.name = caller.map(|caller| caller.account.tenant.name()),
+            tenant.name = caller.map(|caller| caller.profile.tenant.name()),
             key.label = caller.map(|caller| caller.label.as_str()),
             duration_ms = begun.elapsed().as_secs_f64() * 1e3,
             "answered"
@@ -128,16 +128,16 @@ impl<E: Endpoint> Edged<E> {
             && let Err(wait) = shield.admit(client.address)
         {
             client.warn_once();
-            return shield.refuse(wait, Form::of(request.uri().path()));
+            return shield.refuse(wait, ErrorFormat::of(request.uri().path()));
         }
         if let Some(caller) = caller {
             request.set_data(caller);
         }
-        let meter = Meter::default();
+        let report = LimitReport::default();
         request.set_data(client);
-        request.set_data(meter.clone());
+        request.set_data(report.clone());
         let mut response = self.inner.get_response(request).await;
-        meter.mark(&mut response);
+        report.mark(&mut response);
         response
     }
 }

@@ -4,8 +4,8 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::refusal::RETRY_SECONDS;
-use super::spec::Tag;
+use super::rejection::RETRY_SECONDS;
+use super::spec::ApiTag;
 use crate::service::Service;
 
 /// The two probes.
@@ -40,7 +40,7 @@ enum Readiness {
     ),
 }
 
-#[OpenApi(tag = "Tag::Health")]
+#[OpenApi(tag = "ApiTag::Health")]
 impl HealthApi {
     /// Is the process alive?
     ///

@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::refusal::{Flaw, Refusal};
+use super::rejection::{MalformedReason, Rejection};
 
 /// The longest body, in octets.
 const BODY_MAX: usize = 8 * 1024;
@@ -32,7 +32,7 @@ pub trait Body: Sized + Send {
     const IS_REQUIRED: bool = true;
 
     /// Reads the octets.
-    fn read(octets: &[u8]) -> Result<Self, Refusal>;
+    fn read(octets: &[u8]) -> Result<Self, Rejection>;
 }
 
 /// A JSON object that was read strictly.
@@ -67,10 +67,10 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
         let body = body.take()?;
         let octets = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
             .await
-            .map_err(|_| Refusal::RequestTimeout)?
+            .map_err(|_| Rejection::RequestTimeout)?
             .map_err(|error| match error {
-                poem::error::ReadBodyError::PayloadTooLarge => Refusal::PayloadTooLarge,
-                _ => Refusal::Malformed(Flaw::Unreadable),
+                poem::error::ReadBodyError::PayloadTooLarge => Rejection::PayloadTooLarge,
+                _ => Rejection::Malformed(MalformedReason::Unreadable),
             })?;
         if octets.is_empty() && !T::IS_REQUIRED {
             return Ok(Self(T::read(b"{}")?));
@@ -81,24 +81,24 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
 }
 
 /// What is too long by its own word is refused before an octet of it is read.
-fn check_length(request: &Request) -> Result<(), Refusal> {
+fn check_length(request: &Request) -> Result<(), Rejection> {
     let length = request.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_MAX as u64) {
-        return Err(Refusal::PayloadTooLarge);
+        return Err(Rejection::PayloadTooLarge);
     }
     Ok(())
 }
 
 /// One media type, and no content coding.
-fn check_media_type(request: &Request) -> Result<(), Refusal> {
+fn check_media_type(request: &Request) -> Result<(), Rejection> {
     let mut types = request.headers().get_all(CONTENT_TYPE).iter();
     let one = types.next().filter(|_| types.next().is_none());
     let is_json = one.and_then(|value| value.to_str().ok()).is_some_and(is_json);
     let mut codings = request.headers().get_all(CONTENT_ENCODING).iter();
     let is_plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     match (is_plain, is_json) {
-        (false, _) => Err(Refusal::UnsupportedContentCoding),
-        (true, false) => Err(Refusal::UnsupportedMediaType),
+        (false, _) => Err(Rejection::UnsupportedContentCoding),
+        (true, false) => Err(Rejection::UnsupportedMediaType),
         (true, true) => Ok(()),
     }
 }
@@ -111,9 +111,9 @@ fn is_json(content_type: &str) -> bool {
 
 /// Reads one JSON object; the parser's own words stay here. A byte order mark in front of it is ignored (RFC 8259
 /// section 8.1).
-pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Refusal> {
+pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Rejection> {
     // The parser itself does not look at the octets inside of a value that nobody asks for.
-    const MALFORMED: Refusal = Refusal::Malformed(Flaw::NoObject);
+    const MALFORMED: Rejection = Rejection::Malformed(MalformedReason::NoObject);
     let text = str::from_utf8(octets).map_err(|_| MALFORMED)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_json::from_str::<DistinctMembers>(text).map_err(|_| MALFORMED)?;
@@ -125,22 +125,22 @@ pub struct Members(BTreeMap<String, Value>);
 
 impl Members {
     /// Reads an object.
-    pub fn read(octets: &[u8]) -> Result<Self, Refusal> {
+    pub fn read(octets: &[u8]) -> Result<Self, Rejection> {
         parse(octets).map(Self)
     }
 
     /// A text, if there is one. `null` means that there is none: generated clients send it for what is not set.
-    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
+    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Rejection> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Refusal::Malformed(Flaw::Form(name, "a string"))),
+            Some(_) => Err(Rejection::Malformed(MalformedReason::Format(name, "a string"))),
         }
     }
 
     /// A text that must be there.
-    pub fn required_text(&mut self, name: &'static str) -> Result<String, Refusal> {
-        self.text(name)?.ok_or(Refusal::Malformed(Flaw::Missing(name)))
+    pub fn required_text(&mut self, name: &'static str) -> Result<String, Rejection> {
+        self.text(name)?.ok_or(Rejection::Malformed(MalformedReason::Missing(name)))
     }
 
     /// A text of the form that `parse` takes, where there is one.
@@ -149,14 +149,15 @@ impl Members {
         name: &'static str,
         form: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
-        let read = |text: String| parse(&text).ok_or(Refusal::Malformed(Flaw::Form(name, form)));
+    ) -> Result<Option<T>, Rejection> {
+        let read =
+            |text: String| parse(&text).ok_or(Rejection::Malformed(MalformedReason::Format(name, form)));
         self.text(name)?.map(read).transpose()
     }
 
     /// Nothing else may be there.
-    pub fn finish(self, known: &'static [&'static str]) -> Result<(), Refusal> {
-        if self.0.is_empty() { Ok(()) } else { Err(Refusal::Malformed(Flaw::Unknown(known))) }
+    pub fn finish(self, known: &'static [&'static str]) -> Result<(), Rejection> {
+        if self.0.is_empty() { Ok(()) } else { Err(Rejection::Malformed(MalformedReason::Unknown(known))) }
     }
 }
 
@@ -259,28 +260,28 @@ mod tests {
 
     #[test]
     fn members_are_taken_one_by_one_and_none_is_left() {
-        let read = |text: &str| -> Result<(String, Option<u8>), Refusal> {
+        let read = |text: &str| -> Result<(String, Option<u8>), Rejection> {
             let mut members = Members::read(text.as_bytes())?;
             let name = members.required_text("name")?;
             let age = members.parsed("age", "a number", |text| text.parse().ok())?;
             members.finish(&["name", "age"])?;
             Ok((name, age))
         };
-        let flaw = |text| match read(text) {
-            Err(Refusal::Malformed(flaw)) => flaw.to_string(),
+        let reason = |text| match read(text) {
+            Err(Rejection::Malformed(reason)) => reason.to_string(),
             other => panic!("{other:?}"),
         };
         assert_eq!(read(r#"{"age":"7","name":"a"}"#), Ok(("a".to_owned(), Some(7))));
-        assert_eq!(flaw(r#"{"age":"7"}"#), "`name` is missing.");
+        assert_eq!(reason(r#"{"age":"7"}"#), "`name` is missing.");
         assert_eq!(read(r#"{"age":null,"name":"a"}"#), Ok(("a".to_owned(), None)));
-        assert_eq!(flaw(r#"{"name":null}"#), "`name` is missing.");
+        assert_eq!(reason(r#"{"name":null}"#), "`name` is missing.");
         assert_eq!(
-            flaw(r#"{"name":"a","secret":null}"#),
+            reason(r#"{"name":"a","secret":null}"#),
             "The body has a member that is none of: name, age."
         );
-        assert_eq!(flaw(r#"{"name":"a","age":"x"}"#), "`age` must be a number.");
-        assert_eq!(flaw(r#"{"name":"a","secret":1}"#), "The body has a member that is none of: name, age.");
-        assert_eq!(flaw("[1]"), "The body must be a JSON object in UTF-8 with no member twice.");
+        assert_eq!(reason(r#"{"name":"a","age":"x"}"#), "`age` must be a number.");
+        assert_eq!(reason(r#"{"name":"a","secret":1}"#), "The body has a member that is none of: name, age.");
+        assert_eq!(reason("[1]"), "The body must be a JSON object in UTF-8 with no member twice.");
     }
 
     proptest! {

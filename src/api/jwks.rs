@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::spec::Tag;
+use super::spec::ApiTag;
 use crate::domain::proof::{Point, ProofKey, PublicKey};
 use crate::service::Service;
 
@@ -49,7 +49,7 @@ enum KeysResponse {
     Keys(Json<KeySet>),
 }
 
-#[OpenApi(prefix_path = "/.well-known", tag = "Tag::Proofs")]
+#[OpenApi(prefix_path = "/.well-known", tag = "ApiTag::Proofs")]
 impl ProofKeysApi {
     /// Show the proof keys
     ///

@@ -15,9 +15,9 @@ use poem_openapi::{ApiResponse, Object};
 
 pub use self::catalog::ProblemCode;
 use super::rate_limit;
-use super::refusal::RETRY_SECONDS;
+use super::rejection::RETRY_SECONDS;
 use super::verifications::VerificationStatus;
-use crate::domain::ledger::Standing;
+use crate::domain::ledger::LimitState;
 
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -27,12 +27,12 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Problem {
     code: ProblemCode,
     detail: Cow<'static, str>,
-    more: More,
+    more: Extensions,
 }
 
 /// What some problems say beside.
 #[derive(Debug)]
-pub enum More {
+pub enum Extensions {
     /// Nothing.
     Nothing,
     /// How the verification has ended.
@@ -82,7 +82,7 @@ struct Body {
 impl Problem {
     /// A problem that its code says all about.
     pub fn new(code: ProblemCode) -> Self {
-        Self { code, detail: Cow::Borrowed(code.detail()), more: More::Nothing }
+        Self { code, detail: Cow::Borrowed(code.detail()), more: Extensions::Nothing }
     }
 
     /// A problem with an exact word on what happened; ours, never a library's.
@@ -91,33 +91,33 @@ impl Problem {
     }
 
     /// A problem that says more.
-    pub fn with(code: ProblemCode, more: More) -> Self {
+    pub fn with(code: ProblemCode, more: Extensions) -> Self {
         Self::new(code).and(more)
     }
 
     /// The same, saying more.
-    pub fn and(self, more: More) -> Self {
+    pub fn and(self, more: Extensions) -> Self {
         Self { more, ..self }
     }
 
     /// A ledger is full.
-    pub fn limited(standing: &Standing) -> Self {
-        Self::rate_limited(standing.ledger.name(), rate_limit::seconds(standing.wait))
+    pub fn limited(limit_state: &LimitState) -> Self {
+        Self::rate_limited(limit_state.ledger.name(), rate_limit::seconds(limit_state.wait))
     }
 
     /// A limit is full.
     pub fn rate_limited(policy: &'static str, seconds: u64) -> Self {
-        Self::with(ProblemCode::RateLimited, More::Limit(policy, seconds))
+        Self::with(ProblemCode::RateLimited, Extensions::Limit(policy, seconds))
     }
 
     /// What an answer with this problem says, as an example for the document.
     pub fn example(code: ProblemCode) -> serde_json::Value {
         let more = match code {
-            ProblemCode::VerificationClosed => More::Closed(VerificationStatus::Expired),
-            ProblemCode::InvalidCode => More::Attempts(4),
-            ProblemCode::RateLimited => More::Limit("email_sends", 42),
-            ProblemCode::DeliveryFailed => More::Id("Qk9Ua0c1c1B0eUx2d1htQQ".to_owned()),
-            _ => More::Nothing,
+            ProblemCode::VerificationClosed => Extensions::Closed(VerificationStatus::Expired),
+            ProblemCode::InvalidCode => Extensions::Attempts(4),
+            ProblemCode::RateLimited => Extensions::Limit("email_sends", 42),
+            ProblemCode::DeliveryFailed => Extensions::Id("Qk9Ua0c1c1B0eUx2d1htQQ".to_owned()),
+            _ => Extensions::Nothing,
         };
         Self::with(code, more).into_body().to_json().unwrap_or_default()
     }
@@ -137,11 +137,11 @@ impl Problem {
             id: None,
         };
         match self.more {
-            More::Nothing => {}
-            More::Closed(status) => body.verification_status = Some(status),
-            More::Attempts(left) => body.attempts_remaining = Some(left),
-            More::Id(id) => body.id = Some(id),
-            More::Limit(policy, seconds) => {
+            Extensions::Nothing => {}
+            Extensions::Closed(status) => body.verification_status = Some(status),
+            Extensions::Attempts(left) => body.attempts_remaining = Some(left),
+            Extensions::Id(id) => body.id = Some(id),
+            Extensions::Limit(policy, seconds) => {
                 body.policy = Some(policy.to_owned());
                 body.retry_after = Some(seconds);
                 body.violated_policies = Some(vec![policy.to_owned()]);
@@ -154,7 +154,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let retry_after = match (&self.more, self.code) {
-            (More::Limit(_, seconds), _) => Some(*seconds),
+            (Extensions::Limit(_, seconds), _) => Some(*seconds),
             (_, ProblemCode::Unavailable | ProblemCode::Overloaded) => Some(RETRY_SECONDS),
             _ => None,
         };

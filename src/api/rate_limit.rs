@@ -9,43 +9,43 @@ use std::time::Duration;
 use poem::Response;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::domain::ledger::Standing;
+use crate::domain::ledger::LimitState;
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Where a handler leaves what the caller is to be told of its limits.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<Mutex<Told>>);
+pub struct LimitReport(Arc<Mutex<Items>>);
 
 /// Items of the two lists.
 #[derive(Debug, Default)]
-struct Told {
+struct Items {
     policies: Vec<String>,
     states: Vec<String>,
 }
 
-impl Meter {
+impl LimitReport {
     /// Leaves how a ledger stands.
-    pub fn show(&self, standing: Standing) {
-        let (name, window) = (standing.ledger.name(), standing.window);
+    pub fn show(&self, limit_state: LimitState) {
+        let (name, window) = (limit_state.ledger.name(), limit_state.window);
         let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
-        let reset = seconds(standing.reset.max(standing.wait));
-        self.add(policy, format!("\"{name}\";r={};t={reset}", standing.remaining));
+        let reset = seconds(limit_state.reset.max(limit_state.wait));
+        self.add(policy, format!("\"{name}\";r={};t={reset}", limit_state.remaining));
     }
 
     /// Leaves an item of each list.
     pub fn add(&self, policy: String, state: String) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.policies.push(policy);
-        told.states.push(state);
+        let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        items.policies.push(policy);
+        items.states.push(state);
     }
 
     /// Puts them into the answer.
     pub fn mark(&self, response: &mut Response) {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.policies.is_empty() {
-            set(response.headers_mut(), &told.policies.join(", "), &told.states.join(", "));
+        let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !items.policies.is_empty() {
+            set(response.headers_mut(), &items.policies.join(", "), &items.states.join(", "));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::ports::Clock;
 /// Its path.
 pub const PATH: &str = "/.well-known/security.txt";
 /// How long what it says can be relied on: less than a year (RFC 9116 section 2.5.5).
-const GOOD_FOR: Duration = Duration::from_hours(30 * 24);
+const VALIDITY: Duration = Duration::from_hours(30 * 24);
 
 /// Adds the file: whom to tell, and the URL of the file, where it is known.
 pub fn routes(
@@ -28,7 +28,7 @@ pub fn routes(
 }
 
 fn file(contact: &str, canonical: Option<&str>, clock: &dyn Clock) -> Response {
-    let expires = humantime::format_rfc3339_seconds(clock.now() + GOOD_FOR);
+    let expires = humantime::format_rfc3339_seconds(clock.now() + VALIDITY);
     let canonical = canonical.map(|url| format!("Canonical: {url}\n")).unwrap_or_default();
     Response::builder()
         .header(CONTENT_TYPE, "text/plain; charset=utf-8")

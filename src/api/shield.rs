@@ -15,7 +15,7 @@ use governor::{Quota, RateLimiter};
 use poem::Response;
 
 use super::rate_limit;
-use super::refusal::{self, Form};
+use super::rejection::{self, ErrorFormat};
 
 /// After so many requests, buckets that are full again are swept out.
 const SWEEP_EVERY: usize = 1 << 16;
@@ -54,9 +54,9 @@ impl Shield {
     }
 
     /// The answer to a request that was not admitted.
-    pub fn refuse(&self, wait: Duration, form: Form) -> Response {
+    pub fn refuse(&self, wait: Duration, form: ErrorFormat) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
-        let mut response = refusal::limited(form, "ip_requests", wait);
+        let mut response = rejection::limited(form, "ip_requests", wait);
         rate_limit::set(response.headers_mut(), &self.policy, &format!("\"ip_requests\";r=0;t={wait}"));
         response
     }

@@ -11,17 +11,17 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
 use self::error::{NO_ADDRESS, SimpleError};
-use super::auth::{Asking, Sending};
+use super::auth::{CheckToken, SendToken};
 use super::client_ip::Client;
 use super::json::{self, Body, StrictJson};
 use super::languages;
-use super::rate_limit::Meter;
-use super::refusal::Refusal;
-use super::spec::Tag;
+use super::rate_limit::LimitReport;
+use super::rejection::Rejection;
+use super::spec::ApiTag;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::typed;
-use crate::service::{Metered, Service};
+use crate::service::{Service, WithLimitState};
 
 /// The two simple endpoints.
 pub struct SimpleApi;
@@ -86,7 +86,7 @@ enum TypedCode {
 impl Body for SendOtpBody {
     type Schema = SendOtpSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+    fn read(octets: &[u8]) -> Result<Self, Rejection> {
         json::parse(octets)
     }
 }
@@ -94,7 +94,7 @@ impl Body for SendOtpBody {
 impl Body for VerifyOtpBody {
     type Schema = VerifyOtpSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+    fn read(octets: &[u8]) -> Result<Self, Rejection> {
         json::parse(octets)
     }
 }
@@ -119,7 +119,7 @@ enum VerifyOtpResponse {
 }
 
 #[OpenApi(
-    tag = "Tag::Simple",
+    tag = "ApiTag::Simple",
     response_header(
         name = "RateLimit-Policy",
         ty = "Option<String>",
@@ -139,17 +139,17 @@ impl SimpleApi {
     #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
     async fn send_otp(
         &self,
-        _token: Sending,
+        _token: SendToken,
         service: Data<&Service>,
         client: Data<&Client>,
-        meter: Data<&Meter>,
+        report: Data<&LimitReport>,
         request: &Request,
         body: StrictJson<SendOtpBody>,
     ) -> Result<SendOtpResponse, SimpleError> {
         let email = filled(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
         let languages = languages::wanted(request.headers());
-        told(service.start(address, client.address, languages).await, &client, &meter)?;
+        report_limits(service.start(address, client.address, languages).await, &client, &report)?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
 
@@ -160,11 +160,11 @@ impl SimpleApi {
     #[oai(path = "/verify-otp", method = "post", operation_id = "verifyOtp")]
     async fn verify_otp(
         &self,
-        _token: Asking,
+        _token: CheckToken,
         service: Data<&Service>,
         code_length: Data<&CodeLength>,
         client: Data<&Client>,
-        meter: Data<&Meter>,
+        report: Data<&LimitReport>,
         body: StrictJson<VerifyOtpBody>,
     ) -> Result<VerifyOtpResponse, SimpleError> {
         let otp = body.0.otp.map(|otp| otp.into_text(**code_length)).transpose()?;
@@ -172,19 +172,23 @@ impl SimpleApi {
             return Err(SimpleError::bad_request("Email and OTP are required"));
         };
         let address = parse_address(&email)?;
-        let approved = told(service.check(address, otp, client.address).await, &client, &meter)?;
+        let approved = report_limits(service.check(address, otp, client.address).await, &client, &report)?;
         Ok(VerifyOtpResponse::Verified(Json(Message::new("OTP verified successfully")), approved.proof))
     }
 }
 
-/// The outcome; what the caller is to be told of its limits goes to the meter.
-fn told<T, E>(metered: Metered<Result<T, E>>, client: &Client, meter: &Meter) -> Result<T, SimpleError>
+/// The outcome; what the caller is to be told of its limits goes to the report.
+fn report_limits<T, E>(
+    metered: WithLimitState<Result<T, E>>,
+    client: &Client,
+    report: &LimitReport,
+) -> Result<T, SimpleError>
 where
     SimpleError: From<E>,
 {
-    if let Some(standing) = metered.standing {
-        meter.show(standing);
-        if metered.outcome.is_err() && standing.ledger.is_a_networks() && !standing.wait.is_zero() {
+    if let Some(limit_state) = metered.limit_state {
+        report.show(limit_state);
+        if metered.outcome.is_err() && limit_state.ledger.is_per_ip() && !limit_state.wait.is_zero() {
             client.warn_once();
         }
     }

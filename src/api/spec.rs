@@ -26,7 +26,7 @@ const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
 
 /// Groups operations in the documentation.
 #[derive(Tags)]
-pub enum Tag {
+pub enum ApiTag {
     /// Send a code to an address and verify it; one code per address at a time.
     Simple,
     /// Verifications under ids of their own, for programs with an API key; errors are problems (RFC 9457).

@@ -17,14 +17,14 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 pub use self::bodies::VerificationStatus;
 use self::bodies::{Approval, Asked, CheckBody, CreateBody, ResendBody, VerificationBody};
-use self::outcome::told;
-use super::auth::{Asking, Authenticated, Sending};
+use self::outcome::report_limits;
+use super::auth::{Authenticated, CheckToken, SendToken};
 use super::json::StrictJson;
 use super::problem::{Problem, ProblemCode};
 use super::public_url::PublicUrl;
-use super::rate_limit::Meter;
-use super::refusal::Flaw;
-use super::spec::Tag;
+use super::rate_limit::LimitReport;
+use super::rejection::MalformedReason;
+use super::spec::ApiTag;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::verification_id::VerificationId;
 use crate::service::{Creation, Idempotency, Service};
@@ -72,7 +72,7 @@ enum CancelResponse {
     Canceled,
 }
 
-#[OpenApi(prefix_path = "/v1", tag = "Tag::Verifications")]
+#[OpenApi(prefix_path = "/v1", tag = "ApiTag::Verifications")]
 impl VerificationsApi {
     /// Start a verification
     ///
@@ -82,9 +82,9 @@ impl VerificationsApi {
     async fn create(
         &self,
         auth: Authenticated,
-        _token: Sending,
+        _token: SendToken,
         service: Data<&Service>,
-        meter: Data<&Meter>,
+        report: Data<&LimitReport>,
         request: &Request,
         body: StrictJson<CreateBody>,
     ) -> Result<CreateResponse, Problem> {
@@ -93,10 +93,10 @@ impl VerificationsApi {
         let (members, address, asked) = body.0.parse()?;
         let Asked { purpose, locale, end_user_ip: client } = asked;
         let purpose =
-            caller.account.purposes.choose(purpose).ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
+            caller.profile.purposes.choose(purpose).ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, locale, client, idempotency };
-        let snapshot = told(service.create(Arc::clone(&caller.account), creation).await, &meter)?;
+        let snapshot = report_limits(service.create(Arc::clone(&caller.profile), creation).await, &report)?;
         let location = PublicUrl::of(request).link(&format!("/v1/verifications/{}", snapshot.id));
         Ok(CreateResponse::Created(Json(snapshot.into()), location))
     }
@@ -109,9 +109,9 @@ impl VerificationsApi {
     async fn check(
         &self,
         auth: Authenticated,
-        _token: Asking,
+        _token: CheckToken,
         service: Data<&Service>,
-        meter: Data<&Meter>,
+        report: Data<&LimitReport>,
         /// The id of the verification.
         id: Path<String>,
         body: StrictJson<CheckBody>,
@@ -119,8 +119,8 @@ impl VerificationsApi {
         let caller = auth.0;
         let id = parse_id(&id)?;
         let CheckBody { code, end_user_ip } = body.0;
-        let checked = service.check_by_id(Arc::clone(&caller.account), id, code, end_user_ip).await;
-        let approved = told(checked, &meter)?;
+        let checked = service.check_by_id(Arc::clone(&caller.profile), id, code, end_user_ip).await;
+        let approved = report_limits(checked, &report)?;
         let status = VerificationStatus::Approved;
         Ok(CheckResponse::Approved(Json(Approval { id: id.to_string(), status, proof: approved.proof })))
     }
@@ -133,17 +133,17 @@ impl VerificationsApi {
     async fn resend(
         &self,
         auth: Authenticated,
-        _token: Sending,
+        _token: SendToken,
         service: Data<&Service>,
-        meter: Data<&Meter>,
+        report: Data<&LimitReport>,
         /// The id of the verification.
         id: Path<String>,
         body: StrictJson<ResendBody>,
     ) -> Result<ResendResponse, Problem> {
         let caller = auth.0;
         let id = parse_id(&id)?;
-        let resent = service.resend(Arc::clone(&caller.account), id, body.0.end_user_ip).await;
-        Ok(ResendResponse::Sent(Json(told(resent, &meter)?.into())))
+        let resent = service.resend(Arc::clone(&caller.profile), id, body.0.end_user_ip).await;
+        Ok(ResendResponse::Sent(Json(report_limits(resent, &report)?.into())))
     }
 
     /// Show a verification
@@ -153,13 +153,13 @@ impl VerificationsApi {
     async fn show(
         &self,
         auth: Authenticated,
-        _token: Asking,
+        _token: CheckToken,
         service: Data<&Service>,
         /// The id of the verification.
         id: Path<String>,
     ) -> Result<ShowResponse, Problem> {
         let caller = auth.0;
-        let snapshot = service.show(&caller.account, &parse_id(&id)?).await?;
+        let snapshot = service.show(&caller.profile, &parse_id(&id)?).await?;
         Ok(ShowResponse::Shown(Json(snapshot.into())))
     }
 
@@ -170,13 +170,13 @@ impl VerificationsApi {
     async fn cancel(
         &self,
         auth: Authenticated,
-        _token: Asking,
+        _token: CheckToken,
         service: Data<&Service>,
         /// The id of the verification.
         id: Path<String>,
     ) -> Result<CancelResponse, Problem> {
         let caller = auth.0;
-        service.cancel(Arc::clone(&caller.account), parse_id(&id)?).await?;
+        service.cancel(Arc::clone(&caller.profile), parse_id(&id)?).await?;
         Ok(CancelResponse::Canceled)
     }
 }
@@ -188,7 +188,7 @@ fn parse_id(text: &str) -> Result<VerificationId, Problem> {
 
 /// The one idempotency key of a request. The framework would not see one that is no text, nor a second one.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let form = Flaw::Form("Idempotency-Key", "1 to 64 visible ASCII characters, and there once");
+    let form = MalformedReason::Format("Idempotency-Key", "1 to 64 visible ASCII characters, and there once");
     let mut values = headers.get_all("idempotency-key").iter();
     let key = match (values.next(), values.next()) {
         (None, _) => return Ok(None),

@@ -8,11 +8,11 @@ use std::{fs, iter};
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::DEV;
-use crate::adapters::message::{Composer, Prospects};
-use crate::adapters::smtp::{Authorities, Login, Relay, SmtpMailer, Tls};
+use crate::adapters::message::{Composer, SampleValues};
+use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls, TrustAnchors};
 use crate::config::mail::Brand;
 use crate::config::{self, Common, Settings, smtp};
-use crate::domain::recipients::{Domains, Recipients};
+use crate::domain::domain_policy::{DomainList, DomainPolicy};
 use crate::domain::tenant::Tenant;
 
 /// The most octets of a file.
@@ -28,12 +28,12 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
         Brand::Name(name) => Some(name.clone()),
         Brand::SenderDomain => None,
     };
-    let prospects = Prospects {
+    let samples = SampleValues {
         brands: brands.filter_map(chosen).collect(),
         digits: common.codes.length.digits(),
-        life: common.codes.policy.life,
+        life: common.codes.rules.life,
     };
-    let composer = Composer::load(common.templates.as_deref(), &prospects);
+    let composer = Composer::load(common.templates.as_deref(), &samples);
     let composer = composer.map_err(|error| cured(&error.into(), "mail.templates"))?;
     let tenants = common.tenants.iter().map(|tenant| (&tenant.name, &tenant.locale));
     for (tenant, locale) in tenants.clone().chain([(&Tenant::Simple, &common.locale)]) {
@@ -41,7 +41,12 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
         ensure!(
             composer.speaks(tenant, locale),
             "OTP_MAIL__LOCALE, or the tenant's locale: there are no words of the language {tag:?}, in which the mails of \
-             {name:?} are to be: set another, or put {tag}.toml in OTP_MAIL__TEMPLATES\n    OTP_MAIL__LOCALE=en"
+             {name:?} are to be: set another, or put {tag}.toml in OTP_MAIL__TEMPLATES\n    {}",
+            if *locale == common.locale {
+                "OTP_MAIL__LOCALE=en".to_owned()
+            } else {
+                format!("locale = \"en\"  # in the [[tenants]] called {name}")
+            }
         );
     }
     let known: Vec<&str> =
@@ -68,7 +73,7 @@ pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
 }
 
 /// What is wrong with what a setting names, with a line that gives it another value.
-fn cured(error: &anyhow::Error, key: &str) -> anyhow::Error {
+pub(super) fn cured(error: &anyhow::Error, key: &str) -> anyhow::Error {
     anyhow!("{}: {error:#}\n    {}", config::name(key), config::example(key))
 }
 
@@ -90,15 +95,15 @@ fn relays(smtp: &smtp::Smtp) -> impl Iterator<Item = anyhow::Result<Relay>> {
 
 /// The relay of the settings.
 fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
-    let (authorities, place) = match &relay.authorities {
-        smtp::Authorities::System => (
-            Authorities::System,
+    let (trust_anchors, place) = match &relay.trust_anchors {
+        smtp::TrustAnchors::System => (
+            TrustAnchors::System,
             "the system's trust anchors (the package ca-certificates, or what SSL_CERT_FILE and SSL_CERT_DIR name)"
                 .to_owned(),
         ),
-        smtp::Authorities::File(path) => (Authorities::These(read(path)?), shown(path)),
+        smtp::TrustAnchors::File(path) => (TrustAnchors::These(read(path)?), shown(path)),
     };
-    let security = || authorities.vouch_for(&relay.server).context(place);
+    let security = || trust_anchors.tls_config(&relay.server).context(place);
     let tls = match relay.tls {
         smtp::Tls::Implicit => Tls::Implicit(security()?),
         smtp::Tls::StartTls => Tls::StartTls(security()?),
@@ -117,23 +122,23 @@ fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
 ///
 /// # Errors
 /// A list cannot be read; the error names the setting, the file and the line.
-pub fn recipients(common: &Common) -> anyhow::Result<Recipients> {
-    Ok(Recipients { allowed: allowed(common)?, blocked: blocked(common)?.unwrap_or_default() })
+pub fn recipients(common: &Common) -> anyhow::Result<DomainPolicy> {
+    Ok(DomainPolicy { allowed: allowed(common)?, blocked: blocked(common)?.unwrap_or_default() })
 }
 
-fn allowed(common: &Common) -> anyhow::Result<Option<Domains>> {
+fn allowed(common: &Common) -> anyhow::Result<Option<DomainList>> {
     let domains = common.domains.allowed.as_deref().map(domains).transpose();
     domains.map_err(|error| cured(&error, "domains.allow_file"))
 }
 
-fn blocked(common: &Common) -> anyhow::Result<Option<Domains>> {
+fn blocked(common: &Common) -> anyhow::Result<Option<DomainList>> {
     let domains = common.domains.blocked.as_deref().map(domains).transpose();
     domains.map_err(|error| cured(&error, "domains.block_file"))
 }
 
-fn domains(path: &Path) -> anyhow::Result<Domains> {
+fn domains(path: &Path) -> anyhow::Result<DomainList> {
     let text = String::from_utf8(read(path)?).with_context(|| shown(path))?;
-    Domains::parse(&text).with_context(|| shown(path))
+    DomainList::parse(&text).with_context(|| shown(path))
 }
 
 /// What is in a file: in nothing that might never end.

@@ -13,7 +13,7 @@ use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
-use crate::domain::slot::IndexKey;
+use crate::domain::store_key::IndexKey;
 use crate::domain::tenant::Tenant;
 use crate::random;
 use crate::service::Secrets;

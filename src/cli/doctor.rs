@@ -17,7 +17,7 @@ use super::{BAD_SETTINGS, Failure, block_on, print};
 use crate::app;
 use crate::config::{self, Common, Sources};
 use crate::domain::email_address::EmailAddress;
-use crate::domain::risk::Risk;
+use crate::domain::risk_estimate::RiskEstimate;
 
 #[derive(Debug, Args)]
 pub struct Doctor {
@@ -88,13 +88,13 @@ fn proxies(common: &Common) -> String {
 
 /// What the limits let an attacker win.
 fn risk(common: &Common) -> String {
-    let of = |limits| Risk::of(limits, &common.codes.policy, common.codes.length);
+    let of = |limits| RiskEstimate::of(limits, &common.codes.rules, common.codes.length);
     let risk = of(&common.limits);
     let tenants = common.tenants.iter().map(|tenant| (tenant.name.name(), of(&tenant.limits)));
     let others: Vec<String> = tenants
-        .filter(|(_, of_tenant)| of_tenant.guesses_per_day != risk.guesses_per_day)
+        .filter(|(_, of_tenant)| of_tenant.attempts_per_day != risk.attempts_per_day)
         .map(|(name, of_tenant)| {
-            let (guesses, chance) = (of_tenant.guesses_per_day, of_tenant.chance_per_day());
+            let (guesses, chance) = (of_tenant.attempts_per_day, of_tenant.chance_per_day());
             format!("\nrisk  at tenant {name}: {guesses}, a chance of {chance:.1e}")
         })
         .collect();
@@ -103,7 +103,7 @@ fn risk(common: &Common) -> String {
     format!(
         "risk  guesses at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
          risk  hits to be expected in a day of guessing at any addresses: {} networks{others}",
-        risk.guesses_per_day,
+        risk.attempts_per_day,
         risk.chance_per_day(),
         1.0 - (1.0 - risk.chance_per_day()).powi(365),
         [1, 1_000, 10_000].map(spray).join(", "),

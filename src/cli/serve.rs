@@ -10,7 +10,7 @@ use super::{Failure, announce, block_on, listen, stop_signal};
 use crate::api::TenantKeys;
 use crate::app::{self, App, Replaceable};
 use crate::config::{self, Settings, Sources};
-use crate::domain::recipients::Recipients;
+use crate::domain::domain_policy::DomainPolicy;
 
 /// Serves until it is told to stop. SIGHUP reads the tenants, their keys and the lists of domains anew.
 pub fn run(config: Option<&Path>) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, rep
     std::future::pending::<()>().await;
 }
 
-fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>, Recipients), String> {
+fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>, DomainPolicy), String> {
     let loaded = Sources::read(config).and_then(|sources| config::serve(&sources));
     let loaded = loaded.map_err(|faults| faults.to_string())?;
     for warning in &loaded.warnings {

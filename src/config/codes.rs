@@ -9,12 +9,12 @@ use super::dangerous::Dangerous;
 use super::reader::Reader;
 use crate::domain::code::CodeLength;
 use crate::domain::code_hash::{HashCost, HashQueue};
-use crate::domain::verification::Policy;
+use crate::domain::verification::VerificationRules;
 
 /// How long a code may live.
 const LIFE: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_mins(10);
 /// The most guesses at one verification that are safe.
-const SAFE_GUESSES: u8 = 10;
+const MAX_SAFE_ATTEMPTS: u8 = 10;
 
 /// What codes look like and what a verification may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Codes {
     /// How many digits a code has.
     pub length: CodeLength,
     /// How long it lives and how often it may be guessed.
-    pub policy: Policy,
+    pub rules: VerificationRules,
 }
 
 /// What a digest costs, and how many are derived at once.
@@ -43,13 +43,13 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Code
     });
     let life = reader.duration("codes.life", LIFE);
     let guesses = match reader.number("limits.attempts", 1..=100) {
-        Some(guesses) if guesses > SAFE_GUESSES && !dangerous.weak_limits => {
+        Some(guesses) if guesses > MAX_SAFE_ATTEMPTS && !dangerous.weak_limits => {
             let what = "must be at most 10, or OTP_DANGEROUS__WEAK_LIMITS be true";
             reader.refuse("limits.attempts", what)
         }
         guesses => guesses,
     };
-    Some(Codes { length: length?, policy: Policy { life: life?, guesses: guesses? } })
+    Some(Codes { length: length?, rules: VerificationRules { life: life?, guesses: guesses? } })
 }
 
 /// Reads the section `hash`.

@@ -1,6 +1,6 @@
 //! What is wrong with the settings, and the line that mends it.
 //!
-//! Must not hold the value of any setting: a secret may stand in the wrong place.
+//! Must not hold the value of any setting: a secret may stand in the wrong layer.
 
 use std::fmt;
 

@@ -9,13 +9,13 @@ use super::codes::Codes;
 use super::dangerous::Dangerous;
 use super::http::{self, Http};
 use super::reader::Reader;
-use super::tenants::Usual;
+use super::tenants::Defaults;
 use crate::domain::exempt::ExemptNetworks;
-use crate::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
-use crate::domain::risk::Risk;
+use crate::domain::limit::{IpLimit, Limit, Limits, RelayMails, SendLimits};
+use crate::domain::risk_estimate::RiskEstimate;
 
 /// The shortest time between two mails to one person that is safe.
-const SAFE_COOLDOWN: Duration = Duration::from_secs(30);
+const MIN_SAFE_COOLDOWN: Duration = Duration::from_secs(30);
 
 /// What the process does to requests before it looks at them: load shedding, no security counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Da
 }
 
 /// Reads the limits that a tenant has of its own, in a section of its own; the others are the usual ones.
-pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Usual<'_>) -> Option<Limits> {
+pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<'_>) -> Option<Limits> {
     let mut read = |key: &str| {
         let key = format!("{section}.{key}");
         if reader.has(&key) { limit(reader, &key).map(Some) } else { Some(None) }
@@ -132,18 +132,18 @@ fn relay_mails(reader: &mut Reader<'_>) -> Option<RelayMails> {
 }
 
 fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) -> Option<()> {
-    let risk = Risk::of(limits, &codes.policy, codes.length);
+    let risk = RiskEstimate::of(limits, &codes.rules, codes.length);
     let alternative = "or set OTP_DANGEROUS__WEAK_LIMITS=true";
     if !risk.is_safe() {
         let what = format!(
             "lets an address be guessed at {} times a day, a chance of {:.1e} where 1.0e-4 is the most: lower it or \
              OTP_LIMITS__ATTEMPTS, raise OTP_CODES__DIGITS, {alternative}",
-            risk.guesses_per_day,
+            risk.attempts_per_day,
             risk.chance_per_day(),
         );
         return reader.refuse(key, &what);
     }
-    if limits.sends.subject.cooldown() < SAFE_COOLDOWN {
+    if limits.sends.subject.cooldown() < MIN_SAFE_COOLDOWN {
         let what = format!("must leave 30 s between two mails, as 1/30s does, {alternative}");
         return reader.refuse(key, &what);
     }

@@ -233,7 +233,7 @@ impl Names {
                 .iter()
                 .map(|pair| (strsim::damerau_levenshtein(pair.0, name), pair))
                 .min_by_key(|(distance, _)| *distance)
-                .filter(|(distance, _)| *distance <= MOST_SLIPS)
+                .filter(|(distance, _)| *distance <= MAX_TYPOS)
                 .map(|(_, pair)| pair)
         };
         found.or_else(similar).map(|(known, meaning)| (known.as_str(), meaning))
@@ -256,7 +256,7 @@ impl Names {
 }
 
 /// How many letters a name may differ in from the one that was meant.
-const MOST_SLIPS: usize = 2;
+const MAX_TYPOS: usize = 2;
 
 /// A name without what only spelling adds: `http.listen`, `OTP_HTTP__LISTEN` and `OTP_HTTP_LISTEN` are one.
 fn bare(name: &str) -> String {

@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns a comma separated list; `parse` says what is wrong with an entry. The first wrong entry is named by its
-    /// position alone: a secret may stand in the wrong place. Empty text is an empty list, and a comma may end it.
+    /// position alone: a secret may stand in the wrong layer. Empty text is an empty list, and a comma may end it.
     pub fn list_of<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         let parsed = entries(self.text(key)?)
             .zip(1..)

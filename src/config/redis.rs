@@ -152,7 +152,8 @@ fn wire(url: &str) -> Result<Wire, &'static str> {
 fn host_of(rest: &str) -> Option<Host> {
     let before_query = rest.split_once('?').map_or(rest, |(before, _)| before);
     let (authority, db) = before_query.split_once('/').unwrap_or((before_query, ""));
-    if !db.bytes().all(|b| b.is_ascii_digit()) {
+    let is_number = db.bytes().all(|b| b.is_ascii_digit()) && db.parse::<u16>().is_ok();
+    if !db.is_empty() && !is_number {
         return None;
     }
     let host = authority.split_once('@').map_or(authority, |(_, host)| host);
@@ -191,6 +192,7 @@ mod tests {
             "redis://localhost.",
             "redis://localhost.:6379/0",
             "redis://a/b",
+            "redis://a/99999",
             "redis://u:p@x@a",
             "redis://u:p/x@a",
             "redis://u:p?x@a",

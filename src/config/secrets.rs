@@ -10,7 +10,7 @@ use super::reader::{Reader, entries};
 use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
-use crate::domain::slot::IndexKey;
+use crate::domain::store_key::IndexKey;
 
 /// Octets of peppers, the index key and seeds of proof keys.
 const OCTETS: usize = 32;

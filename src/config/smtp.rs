@@ -39,14 +39,14 @@ pub struct Relay {
     /// What protects the way to it.
     pub tls: Tls,
     /// Who vouches for it.
-    pub authorities: Authorities,
+    pub trust_anchors: TrustAnchors,
     /// How to log in.
     pub auth: Auth,
 }
 
 /// Whose certificates are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Authorities {
+pub enum TrustAnchors {
     /// Those that this machine believes.
     System,
     /// Those of this PEM file, and no others.
@@ -138,8 +138,8 @@ fn relay(
     let is_named = reader.required(&own("server"), "the relay that takes our mails").is_some();
     let server = if is_named { reader.parse(&own("server"), form, Host::parse_absolute) } else { None };
     let port = reader.number(&own("port"), 1..=u16::MAX);
-    let authorities =
-        reader.path(&own("ca_file")).map(|path| named(path).map_or(Authorities::System, Authorities::File));
+    let trust_anchors =
+        reader.path(&own("ca_file")).map(|path| named(path).map_or(TrustAnchors::System, TrustAnchors::File));
     let auth = auth(reader, section, sender);
     let protection = protection(reader, &own("tls"));
     let (server, port) = (server?, port?);
@@ -153,8 +153,8 @@ fn relay(
         }
         Protection::Always(tls) => tls,
     };
-    let authorities = authorities?;
-    if let (Tls::Plaintext, Authorities::File(_)) = (tls, &authorities) {
+    let trust_anchors = trust_anchors?;
+    if let (Tls::Plaintext, TrustAnchors::File(_)) = (tls, &trust_anchors) {
         let what = "is set, but without TLS no certificate is asked for: leave it out, or use TLS";
         let line = reader.line(&own("tls"), "auto");
         return reader.refuse_for(&own("ca_file"), what, &line);
@@ -163,7 +163,7 @@ fn relay(
         Host::Name(name) => name,
         Host::Address(address) => address.to_string(),
     };
-    Some(Relay { server, port, tls, authorities, auth: auth? })
+    Some(Relay { server, port, tls, trust_anchors, auth: auth? })
 }
 
 fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {

@@ -17,7 +17,7 @@ use super::names::{self, Names, Spelling};
 use super::quotes;
 use super::tenants;
 use super::texts::{DOTENV, Texts};
-use super::value::{Place, ReadFile, Value, secret_file};
+use super::value::{Layer, ReadFile, Value, secret_file};
 
 /// Every setting and its default; a key that is not in it is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
@@ -51,7 +51,7 @@ impl Sources {
     /// # Errors
     /// [`Faults`] where the file of `--config` is not TOML.
     pub fn layered(texts: Texts, read_file: ReadFile<'_>) -> Result<Self, Faults> {
-        let defaults = document_layer(&Place::Defaults, DEFAULTS)?;
+        let defaults = document_layer(&Layer::Defaults, DEFAULTS)?;
         let mut sources = Self {
             values: BTreeMap::new(),
             faults: Vec::new(),
@@ -61,28 +61,28 @@ impl Sources {
             defaults: defaults.iter().map(|(k, v)| (k.clone(), v.clone().unwrap_or_default())).collect(),
         };
         let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
-        sources.add(&names, &Place::Defaults, defaults, read_file);
+        sources.add(&names, &Layer::Defaults, defaults, read_file);
         if let Some((path, text)) = texts.config {
-            let place = Place::Config(path);
+            let layer = Layer::Config(path);
             let (pairs, tenants) =
-                document::flatten_with(&text, "tenants").map_err(|why| not_toml(&place, why))?;
-            sources.add(&names, &place, pairs, read_file);
-            sources.add_tenants(&place, tenants);
+                document::flatten_with(&text, "tenants").map_err(|why| not_toml(&layer, why))?;
+            sources.add(&names, &layer, pairs, read_file);
+            sources.add_tenants(&layer, tenants);
         }
         let pairs = sources.dotenv_layer(&texts.dotenv.unwrap_or_default());
-        sources.add_variables(&names, &Place::DotEnv, pairs, read_file);
+        sources.add_variables(&names, &Layer::DotEnv, pairs, read_file);
         let mut pairs: Vec<Pair> =
             texts.environment.into_iter().map(|(name, value)| (name, utf8(value))).collect();
         pairs.sort();
         let pairs = pairs.into_iter().map(|(name, text)| quotes::without(&names, name, text)).collect();
-        sources.add_variables(&names, &Place::Environment, pairs, read_file);
+        sources.add_variables(&names, &Layer::Environment, pairs, read_file);
         Ok(sources)
     }
 
     /// Returns a warning for each name that other programs use for a setting of ours, if nobody has set that and `is_used`
     /// says that it matters.
     pub(super) fn foreign_warnings(&self, is_used: impl Fn(&str) -> bool) -> Vec<String> {
-        let is_unset = |key: &str| self.values.get(key).is_some_and(|value| value.place == Place::Defaults);
+        let is_unset = |key: &str| self.values.get(key).is_some_and(|value| value.layer == Layer::Defaults);
         // A URL of Redis holds its login and TLS.
         let is_needed = |key: &str| is_unset(key) && (!key.starts_with("redis.") || is_unset("redis.url"));
         let foreign = self.foreign.iter().filter(|(_, key)| is_needed(key) && is_used(key));
@@ -96,7 +96,7 @@ impl Sources {
     #[must_use]
     pub fn with_limits_of_dev(mut self) -> Self {
         for (key, text) in limits::OF_DEV {
-            if let Some(value) = self.values.get_mut(key).filter(|value| value.place == Place::Defaults) {
+            if let Some(value) = self.values.get_mut(key).filter(|value| value.layer == Layer::Defaults) {
                 value.text = Ok(Zeroizing::new(text.to_owned()));
             }
         }
@@ -106,10 +106,10 @@ impl Sources {
     /// What is wrong with a setting, and the line that mends it.
     pub(super) fn fault(&self, key: &str, what: &str) -> Fault {
         match self.values.get(key) {
-            Some(value) if value.place != Place::Defaults => {
+            Some(value) if value.layer != Layer::Defaults => {
                 let is_content = value.is_path && value.text.is_ok();
                 let line = if let Some(rival) = &value.rival {
-                    match value.place.spelling() {
+                    match value.layer.spelling() {
                         // Without a value a variable is not set.
                         Spelling::Environment => format!("{rival}="),
                         Spelling::Document => format!("# remove {rival}"),
@@ -117,20 +117,20 @@ impl Sources {
                 } else if is_content {
                     self.example(key).to_owned()
                 } else {
-                    self.line(&value.place, &value.name, key, value.is_path)
+                    self.line(&value.layer, &value.name, key, value.is_path)
                 };
                 let file = if is_content { "the file that it names, " } else { "" };
-                let what = format!("{what} (in {file}{})", value.place);
+                let what = format!("{what} (in {file}{})", value.layer);
                 Fault { name: value.name.clone(), what, line }
             }
             // Nothing says it, and it can be said in the file alone.
             _ if key.starts_with("tenants.") => {
-                let line = self.line(&Place::Defaults, key, key, false);
+                let line = self.line(&Layer::Defaults, key, key, false);
                 Fault { name: key.to_owned(), what: what.to_owned(), line }
             }
             _ => {
                 let name = names::usual_name(key);
-                let line = self.line(&Place::Environment, &name, key, false);
+                let line = self.line(&Layer::Environment, &name, key, false);
                 Fault { name, what: format!("{what}{}", self.foreign_hint(key)), line }
             }
         }
@@ -147,30 +147,30 @@ impl Sources {
         format!(" ({} is set, but otpd does not read it)", names.join(", "))
     }
 
-    fn add(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
-        let mut layer: BTreeMap<String, Value> = BTreeMap::new();
+    fn add(&mut self, names: &Names, layer: &Layer, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
+        let mut added: BTreeMap<String, Value> = BTreeMap::new();
         for (name, text) in pairs {
-            let Some(meaning) = names.meaning(place.spelling(), &name) else {
-                self.faults.push(self.unknown(names, place, name));
+            let Some(meaning) = names.meaning(layer.spelling(), &name) else {
+                self.faults.push(self.unknown(names, layer, name));
                 continue;
             };
             let text = text.map(Zeroizing::new);
-            let value = Value { name, place: place.clone(), is_path: meaning.is_path, rival: None, text };
-            match layer.get_mut(&meaning.key) {
+            let value = Value { name, layer: layer.clone(), is_path: meaning.is_path, rival: None, text };
+            match added.get_mut(&meaning.key) {
                 Some(other) => other.meet(&value),
                 None => {
-                    layer.insert(meaning.key.clone(), value);
+                    added.insert(meaning.key.clone(), value);
                 }
             }
         }
-        for value in layer.values_mut() {
+        for value in added.values_mut() {
             value.follow(read_file);
         }
-        self.values.extend(layer);
+        self.values.extend(added);
     }
 
     /// Adds the settings of each `[[tenants]]`.
-    fn add_tenants(&mut self, place: &Place, tenants: Vec<Vec<Pair>>) {
+    fn add_tenants(&mut self, layer: &Layer, tenants: Vec<Vec<Pair>>) {
         self.tenants = tenants.len();
         for (number, pairs) in (1..).zip(tenants) {
             for (key, text) in pairs {
@@ -178,13 +178,13 @@ impl Sources {
                 if tenants::KEYS.contains(&key.as_str()) {
                     let text = text.map(Zeroizing::new);
                     let value =
-                        Value { name: name.clone(), place: place.clone(), is_path: false, rival: None, text };
+                        Value { name: name.clone(), layer: layer.clone(), is_path: false, rival: None, text };
                     self.values.insert(name, value);
                 } else {
                     let near = Names::meant_of_tenant(&tenants::KEYS, &key);
-                    let what = format!("is not a setting of a tenant (in {place}); did you mean {near}?");
+                    let what = format!("is not a setting of a tenant (in {layer}); did you mean {near}?");
                     let nearest = format!("tenants.{number}.{near}");
-                    let line = self.line(place, &nearest, &nearest, false);
+                    let line = self.line(layer, &nearest, &nearest, false);
                     self.faults.push(Fault { name, what, line });
                 }
             }
@@ -192,7 +192,7 @@ impl Sources {
     }
 
     /// Adds a layer of environment variables: ours only, and only those that hold something.
-    fn add_variables(&mut self, names: &Names, place: &Place, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
+    fn add_variables(&mut self, names: &Names, layer: &Layer, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
         let says_nothing = |name: &str, text: &str| text.is_empty() || names::is_injected(name, text);
         for (name, text) in &pairs {
             if let (Some(key), false) =
@@ -217,11 +217,11 @@ impl Sources {
         if !injected.is_empty() {
             let names: Vec<_> = injected.into_iter().map(|(name, _)| name).collect();
             self.warnings.push(format!(
-                "ignored, since orchestrators inject such values for their services (in {place}): {}",
+                "ignored, since orchestrators inject such values for their services (in {layer}): {}",
                 names.join(", ")
             ));
         }
-        self.add(names, place, ours, read_file);
+        self.add(names, layer, ours, read_file);
     }
 
     fn dotenv_layer(&mut self, text: &str) -> Vec<Pair> {
@@ -236,36 +236,36 @@ impl Sources {
         last.into_iter().map(|(name, value)| (name, Ok(value))).collect()
     }
 
-    fn unknown(&self, names: &Names, place: &Place, name: String) -> Fault {
+    fn unknown(&self, names: &Names, layer: &Layer, name: String) -> Fault {
         let is_tenants = ["tenant", "tenants"].contains(&name.as_str()) || name.starts_with("tenants.");
-        if place.spelling() == Spelling::Document && is_tenants {
-            let what = format!("is no table of its own (in {place}): each tenant stands below [[tenants]]");
+        if layer.spelling() == Spelling::Document && is_tenants {
+            let what = format!("is no table of its own (in {layer}): each tenant stands below [[tenants]]");
             return Fault { line: "[[tenants]]".to_owned(), name, what };
         }
-        let what = format!("is not a setting of otpd (in {place})");
-        match names.meant(place.spelling(), &name) {
+        let what = format!("is not a setting of otpd (in {layer})");
+        match names.meant(layer.spelling(), &name) {
             Some((meant, meaning)) => {
-                let line = self.line(place, meant, &meaning.key, meaning.is_path);
+                let line = self.line(layer, meant, &meaning.key, meaning.is_path);
                 Fault { name, what: format!("{what}; did you mean {meant}?"), line }
             }
             None => Fault { line: format!("# {name}"), name, what: format!("{what}: remove it") },
         }
     }
 
-    /// A line for `place` that sets the setting to an example.
-    fn line(&self, place: &Place, name: &str, key: &str, is_path: bool) -> String {
+    /// A line for `layer` that sets the setting to an example.
+    fn line(&self, layer: &Layer, name: &str, key: &str, is_path: bool) -> String {
         let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
-        place.line(name, example)
+        layer.line(name, example)
     }
 
     /// The line that gives the setting this value, where it is set now.
     pub(super) fn line_with(&self, key: &str, value: &str) -> String {
-        match self.values.get(key).filter(|value| value.place != Place::Defaults) {
+        match self.values.get(key).filter(|value| value.layer != Layer::Defaults) {
             // In the file that it names.
             Some(current) if current.is_path => value.to_owned(),
-            Some(current) => current.place.line(&current.name, value),
-            None if key.starts_with("tenants.") => Place::Defaults.line(key, value),
-            None => Place::Environment.line(&names::usual_name(key), value),
+            Some(current) => current.layer.line(&current.name, value),
+            None if key.starts_with("tenants.") => Layer::Defaults.line(key, value),
+            None => Layer::Environment.line(&names::usual_name(key), value),
         }
     }
 
@@ -307,13 +307,13 @@ fn utf8(value: OsString) -> Result<String, String> {
     value.into_string().map_err(|_| "must be UTF-8".to_owned())
 }
 
-fn document_layer(place: &Place, text: &str) -> Result<Vec<Pair>, Faults> {
-    document::flatten(text).map_err(|why| not_toml(place, why))
+fn document_layer(layer: &Layer, text: &str) -> Result<Vec<Pair>, Faults> {
+    document::flatten(text).map_err(|why| not_toml(layer, why))
 }
 
-fn not_toml(place: &Place, NotToml(why): NotToml) -> Faults {
+fn not_toml(layer: &Layer, NotToml(why): NotToml) -> Faults {
     let what = format!("is not TOML: {why}");
-    Faults(vec![Fault { name: place.to_string(), what, line: "key = \"value\"".into() }])
+    Faults(vec![Fault { name: layer.to_string(), what, line: "key = \"value\"".into() }])
 }
 
 #[cfg(test)]

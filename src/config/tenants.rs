@@ -39,7 +39,7 @@ pub(super) const KEYS: [&str; 12] = [
 const BAD_LABEL: &str = "has a label that is not 1 to 16 characters of a-z 0-9 _ -";
 
 /// The most keys of one tenant: two while one takes over from another, for a few programs.
-const MOST_KEYS: usize = 16;
+const MAX_KEYS: usize = 16;
 
 /// A tenant.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ pub struct KeyRates {
 
 /// What the deployment says for all tenants.
 #[derive(Clone, Copy)]
-pub(super) struct Usual<'a> {
+pub(super) struct Defaults<'a> {
     pub codes: Option<&'a Codes>,
     pub limits: Option<&'a Limits>,
     pub brand: Option<&'a Brand>,
@@ -97,7 +97,7 @@ pub(super) fn like(key: &str) -> &str {
 /// Reads all tenants.
 pub(super) fn read(
     reader: &mut Reader<'_>,
-    usual: Usual<'_>,
+    usual: Defaults<'_>,
     rates: Option<KeyRates>,
 ) -> Option<Vec<Tenant>> {
     let first = the_one(reader, usual, rates);
@@ -108,7 +108,7 @@ pub(super) fn read(
 }
 
 /// The tenant of the section `tenant`; none where it has no keys.
-fn the_one(reader: &mut Reader<'_>, usual: Usual<'_>, rates: Option<KeyRates>) -> Option<Vec<Tenant>> {
+fn the_one(reader: &mut Reader<'_>, usual: Defaults<'_>, rates: Option<KeyRates>) -> Option<Vec<Tenant>> {
     let name = name(reader, "tenant.name");
     let keys = keys(reader, "tenant.keys");
     let purposes = purposes(reader, "tenant.purposes");
@@ -127,7 +127,7 @@ fn the_one(reader: &mut Reader<'_>, usual: Usual<'_>, rates: Option<KeyRates>) -
 
 fn one_of_many(
     reader: &mut Reader<'_>,
-    usual: Usual<'_>,
+    usual: Defaults<'_>,
     rates: Option<KeyRates>,
     number: usize,
 ) -> Option<Tenant> {
@@ -183,9 +183,9 @@ fn distinct(reader: &mut Reader<'_>, tenants: Vec<Tenant>) -> Option<Vec<Tenant>
     for (number, tenant) in tenants.iter().enumerate() {
         let before = tenants.get(..number).unwrap_or_default();
         let of_file = (number + 1).saturating_sub(in_section);
-        let place = if of_file == 0 { "tenant".to_owned() } else { format!("tenants.{of_file}") };
+        let layer = if of_file == 0 { "tenant".to_owned() } else { format!("tenants.{of_file}") };
         if before.iter().any(|other| other.name == tenant.name) {
-            let (key, name) = (format!("{place}.name"), tenant.name.name());
+            let (key, name) = (format!("{layer}.name"), tenant.name.name());
             let line = reader.line(&key, &free_name(name, &tenants));
             return reader.refuse_for(&key, &format!("{name:?} is the name of two tenants"), &line);
         }
@@ -194,7 +194,7 @@ fn distinct(reader: &mut Reader<'_>, tenants: Vec<Tenant>) -> Option<Vec<Tenant>
         if twice {
             let what =
                 format!("two tenants share a key, one of them {:?}: each needs its own", tenant.name.name());
-            return reader.refuse(&format!("{place}.keys"), &what);
+            return reader.refuse(&format!("{layer}.keys"), &what);
         }
     }
     Some(tenants)
@@ -244,8 +244,8 @@ fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
         let line = reader.line(key, &mended.join(","));
         return reader.refuse_for(key, &what, &line);
     }
-    if keys.len() > MOST_KEYS {
-        return reader.refuse(key, &format!("has {} entries; {MOST_KEYS} are the most", keys.len()));
+    if keys.len() > MAX_KEYS {
+        return reader.refuse(key, &format!("has {} entries; {MAX_KEYS} are the most", keys.len()));
     }
     Some(keys)
 }

@@ -1,6 +1,6 @@
 //! The layers above the defaults, as they stand in files and in the environment.
 //!
-//! The one place that reads the environment. Must not change it, and must not understand what it reads.
+//! The one layer that reads the environment. Must not change it, and must not understand what it reads.
 
 use std::ffi::OsString;
 use std::fmt;

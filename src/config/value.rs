@@ -20,10 +20,10 @@ pub(super) struct Value {
     /// What it is called where it stands.
     pub name: String,
     /// Where it stands.
-    pub place: Place,
+    pub layer: Layer,
     /// Whether the name is that of a file which holds the setting.
     pub is_path: bool,
-    /// Another name of the setting that says something else in the same place.
+    /// Another name of the setting that says something else in the same layer.
     pub rival: Option<String>,
     /// The text, or why there is none.
     pub text: Result<Zeroizing<String>, String>,
@@ -31,7 +31,7 @@ pub(super) struct Value {
 
 /// Where a value stands.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Layer {
     Defaults,
     Config(PathBuf),
     DotEnv,
@@ -58,7 +58,7 @@ impl Value {
     }
 }
 
-impl Place {
+impl Layer {
     /// How names are spelled there.
     pub fn spelling(&self) -> Spelling {
         match self {
@@ -67,7 +67,7 @@ impl Place {
         }
     }
 
-    /// A line for this place that gives the setting of that name a value.
+    /// A line for this layer that gives the setting of that name a value.
     pub fn line(&self, name: &str, value: &str) -> String {
         let is_bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
         let quote = if is_bare { "" } else { "\"" };
@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Defaults => f.write_str("the defaults"),

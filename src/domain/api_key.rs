@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// Octets of randomness in a key.
-pub const API_KEY_OCTETS: usize = 32;
+pub const API_KEY_BYTES: usize = 32;
 /// What every key begins with, so that programs that look for leaked secrets know one.
 const PREFIX: &str = "otpd_";
 /// Characters of a key: the prefix, and 32 octets as URL-safe base64 without padding.
@@ -24,7 +24,7 @@ pub struct KeyHash([u8; 32]);
 
 /// The text of a key made of these random octets; to be shown once.
 #[must_use]
-pub fn text(octets: &[u8; API_KEY_OCTETS]) -> Zeroizing<String> {
+pub fn text(octets: &[u8; API_KEY_BYTES]) -> Zeroizing<String> {
     Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(octets)))
 }
 

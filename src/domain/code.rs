@@ -1,4 +1,4 @@
-//! The one-time code: drawn, typed, compared nowhere.
+//! The one-time code: generated and parsed, but never compared as text.
 //!
 //! Draws codes uniformly and reads what a person typed. Must not compare codes: only their hashes are ever
 //! compared (see `code_hash`), in constant time.
@@ -48,16 +48,16 @@ impl Code {
     ///
     /// # Errors
     /// The generator's own, where it has no randomness to give.
-    pub fn draw<R: TryCryptoRng>(length: CodeLength, rng: &mut R) -> Result<Self, R::Error> {
+    pub fn generate<R: TryCryptoRng>(length: CodeLength, rng: &mut R) -> Result<Self, R::Error> {
         let mut code = Self { digits: [0; MAX_DIGITS], length: usize::from(length.0) };
-        let mut drawn = 0;
-        while drawn < code.length {
+        let mut generated = 0;
+        while generated < code.length {
             let mut bytes = [0; 2 * MAX_DIGITS];
             rng.try_fill_bytes(&mut bytes)?;
             let fair = bytes.iter().filter(|byte| **byte < 250);
-            for (place, byte) in code.digits.iter_mut().take(code.length).skip(drawn).zip(fair) {
+            for (place, byte) in code.digits.iter_mut().take(code.length).skip(generated).zip(fair) {
                 *place = b'0' + byte % 10;
-                drawn += 1;
+                generated += 1;
             }
             bytes.zeroize();
         }
@@ -108,7 +108,7 @@ mod tests {
         // place does not exist, so six tests at a total error of 1e-3 use the 1 - 1e-3/6 quantile, 32.2.
         let mut counts = [[0_u32; 10]; 6];
         for _ in 0..100_000 {
-            let code = Code::draw(six(), &mut SysRng).unwrap();
+            let code = Code::generate(six(), &mut SysRng).unwrap();
             for (place, digit) in code.expose().bytes().enumerate() {
                 counts[place][usize::from(digit - b'0')] += 1;
             }
@@ -125,10 +125,10 @@ mod tests {
     impl rand::rand_core::TryRng for Counting {
         type Error = std::convert::Infallible;
         fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-            panic!("codes are drawn from bytes")
+            panic!("codes are generated from bytes")
         }
         fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-            panic!("codes are drawn from bytes")
+            panic!("codes are generated from bytes")
         }
         fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
             for byte in bytes {
@@ -144,13 +144,13 @@ mod tests {
     #[test]
     fn bytes_that_would_favour_low_digits_are_thrown_away() {
         // From 246 on: 6, 7, 8, 9, then 250 to 255 dropped, then 0, 1.
-        assert_eq!(Code::draw(six(), &mut Counting(246)).unwrap().expose(), "678901");
+        assert_eq!(Code::generate(six(), &mut Counting(246)).unwrap().expose(), "678901");
     }
 
     #[test]
-    fn codes_of_every_length_can_be_drawn() {
+    fn codes_of_every_length_can_be_generated() {
         for digits in 6..=10 {
-            let code = Code::draw(CodeLength::new(digits).unwrap(), &mut SysRng).unwrap();
+            let code = Code::generate(CodeLength::new(digits).unwrap(), &mut SysRng).unwrap();
             assert_eq!(code.expose().len(), usize::from(digits));
         }
         assert!(CodeLength::new(5).is_none() && CodeLength::new(11).is_none());
@@ -212,8 +212,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn drawn_codes_read_back(digits in 6_u8..=10) {
-            let code = Code::draw(CodeLength::new(digits).unwrap(), &mut SysRng).unwrap();
+        fn generated_codes_parse_back(digits in 6_u8..=10) {
+            let code = Code::generate(CodeLength::new(digits).unwrap(), &mut SysRng).unwrap();
             let read = Code::parse(code.expose()).unwrap();
             prop_assert_eq!(read.expose(), code.expose());
             prop_assert_eq!(format!("{code:?}"), "Code(***)");

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use argon2::{Algorithm, Argon2, AssociatedData, Block, ParamsBuilder, Version};
+use argon2::{Algorithm, Argon2, Block, ParamsBuilder, Version};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroize;
@@ -16,9 +16,9 @@ use super::key_name::KeyName;
 use super::pepper::Pepper;
 
 /// Octets of a salt: the 128 bits that RFC 9106 section 3.1 calls sufficient.
-pub const SALT_OCTETS: usize = 16;
+pub const SALT_BYTES: usize = 16;
 /// Octets of a digest.
-pub const DIGEST_OCTETS: usize = 32;
+pub const DIGEST_BYTES: usize = 32;
 
 /// argon2id sets that OWASP's Password Storage Cheat Sheet names as equal: KiB of memory, passes.
 const OWASP_SETS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
@@ -41,15 +41,15 @@ pub enum HashQueue {
 
 /// 16 random octets, drawn anew for each code: they salt its digest and name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Salt([u8; SALT_OCTETS]);
+pub struct Salt([u8; SALT_BYTES]);
 
 /// Where a digest belongs: 32 octets that take part in it, so that it verifies nowhere else.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Binding([u8; DIGEST_OCTETS]);
+pub struct AssociatedData([u8; DIGEST_BYTES]);
 
 /// The argon2id output for one code.
 #[derive(Clone, Copy)]
-pub struct Digest([u8; DIGEST_OCTETS]);
+pub struct Digest([u8; DIGEST_BYTES]);
 
 /// What the store keeps of a code: the pepper's name, the salt and the digest.
 #[derive(Clone)]
@@ -118,22 +118,22 @@ impl HashCost {
         self,
         code: &Code,
         salt: &Salt,
-        binding: &Binding,
+        associated_data: &AssociatedData,
         pepper: &Pepper,
         work_memory: &mut [Block],
     ) -> Result<Digest, HashError> {
-        let params = AssociatedData::new(&binding.0)
+        let params = argon2::AssociatedData::new(&associated_data.0)
             .and_then(|data| {
                 ParamsBuilder::new()
                     .m_cost(self.memory_kib)
                     .t_cost(self.passes)
                     .p_cost(1)
-                    .output_len(DIGEST_OCTETS)
+                    .output_len(DIGEST_BYTES)
                     .data(data)
                     .build()
             })
             .map_err(HashError)?;
-        let mut digest = [0; DIGEST_OCTETS];
+        let mut digest = [0; DIGEST_BYTES];
         let outcome = Argon2::new_with_secret(pepper.expose(), Algorithm::Argon2id, Version::V0x13, params)
             .and_then(|argon2| {
                 let code = code.expose().as_bytes();
@@ -147,27 +147,27 @@ impl HashCost {
 impl Salt {
     /// Wraps 16 random octets.
     #[must_use]
-    pub fn new(octets: [u8; SALT_OCTETS]) -> Self {
+    pub fn new(octets: [u8; SALT_BYTES]) -> Self {
         Self(octets)
     }
 
     /// The octets; a salt is no secret.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8; SALT_OCTETS] {
+    pub fn as_bytes(&self) -> &[u8; SALT_BYTES] {
         &self.0
     }
 }
 
-impl Binding {
+impl AssociatedData {
     /// Wraps 32 octets that name one place in the store.
     #[must_use]
-    pub fn new(octets: [u8; DIGEST_OCTETS]) -> Self {
+    pub fn new(octets: [u8; DIGEST_BYTES]) -> Self {
         Self(octets)
     }
 
     /// The octets; a place is no secret.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8; DIGEST_OCTETS] {
+    pub fn as_bytes(&self) -> &[u8; DIGEST_BYTES] {
         &self.0
     }
 }
@@ -218,9 +218,9 @@ impl fmt::Debug for Salt {
     }
 }
 
-impl fmt::Debug for Binding {
+impl fmt::Debug for AssociatedData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Binding(..)")
+        f.write_str("AssociatedData(..)")
     }
 }
 
@@ -241,25 +241,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::pepper::PEPPER_OCTETS;
+    use crate::domain::pepper::PEPPER_BYTES;
 
     fn light() -> HashCost {
         HashCost::new(64, 1).unwrap()
     }
 
     fn pepper(byte: u8) -> Pepper {
-        Pepper::new(KeyName::parse("k1").unwrap(), [byte; PEPPER_OCTETS])
+        Pepper::new(KeyName::parse("k1").unwrap(), [byte; PEPPER_BYTES])
     }
 
     fn digest(code: &str, salt: u8, place: u8, secret: u8) -> Digest {
         let code = Code::parse(code).unwrap();
-        let (salt, place) = (Salt::new([salt; SALT_OCTETS]), Binding::new([place; DIGEST_OCTETS]));
+        let (salt, place) = (Salt::new([salt; SALT_BYTES]), AssociatedData::new([place; DIGEST_BYTES]));
         light().digest(&code, &salt, &place, &pepper(secret), &mut light().work_memory()).unwrap()
     }
 
     fn stored(code: &str) -> CodeHash {
         let kid = KeyName::parse("k1").unwrap();
-        CodeHash::new(kid, Salt::new([1; SALT_OCTETS]), digest(code, 1, 1, 1))
+        CodeHash::new(kid, Salt::new([1; SALT_BYTES]), digest(code, 1, 1, 1))
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
     fn work_memory_is_wiped() {
         let mut memory = light().work_memory();
         let code = Code::parse("123456").unwrap();
-        let (salt, place) = (Salt::new([1; SALT_OCTETS]), Binding::new([1; DIGEST_OCTETS]));
+        let (salt, place) = (Salt::new([1; SALT_BYTES]), AssociatedData::new([1; DIGEST_BYTES]));
         light().digest(&code, &salt, &place, &pepper(1), &mut memory).unwrap();
         assert!(memory.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
     }
@@ -328,7 +328,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = CodeHash::from_bytes(Salt::new([0; SALT_OCTETS]), &bytes);
+            let _ = CodeHash::from_bytes(Salt::new([0; SALT_BYTES]), &bytes);
         }
     }
 }

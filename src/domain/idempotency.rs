@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use super::slot::Tag;
+use super::store_key::KeyedHash;
 use super::verification_id::VerificationId;
 
 /// How long a request under way keeps others with its key out, should it never end.
-pub const CLAIM_LIFE: Duration = Duration::from_secs(30);
+pub const IN_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what came of a key is remembered.
-pub const KEPT: Duration = Duration::from_hours(24);
+pub const RETENTION: Duration = Duration::from_hours(24);
 /// The longest key, in characters.
 pub const IDEMPOTENCY_KEY_MAX: usize = 64;
 /// Octets that tell one request under a key from the next.
-pub const CLAIMANT_OCTETS: usize = 16;
+pub const REQUEST_TOKEN_BYTES: usize = 16;
 
 /// A caller's name for one request: 1 to 64 visible ASCII characters. The quotes of a structured field (RFC 9651 section
 /// 3.3.3) are no part of it.
@@ -24,19 +24,19 @@ pub struct IdempotencyKey(String);
 
 /// One request under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
+pub struct IdempotentRequest {
     /// Stands for tenant, route and key.
-    pub key: Tag,
+    pub key: KeyedHash,
     /// Stands for the body.
-    pub fingerprint: Tag,
+    pub fingerprint: KeyedHash,
     /// Drawn for this request.
-    pub claimant: [u8; CLAIMANT_OCTETS],
+    pub token: [u8; REQUEST_TOKEN_BYTES],
 }
 
 /// How a key stands for one who comes with a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claimed {
-    /// It was free: it is the claimant's until it settles or releases it, [`CLAIM_LIFE`] at most.
+pub enum BeginOutcome {
+    /// It was free: it is the token's until it settles or releases it, [`IN_PROGRESS_TIMEOUT`] at most.
     Begun,
     /// Another request with that body is under way.
     InProgress,

@@ -6,14 +6,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::limit::{Ledger, Limit, Window};
+use super::limit::{Limit, Policy, Window};
 use super::verification::{Millis, millis};
 
 /// How the tightest of some windows stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitState {
     /// Whose window it is.
-    pub ledger: Ledger,
+    pub ledger: Policy,
     /// Which window.
     pub window: Window,
     /// How many more entries it would take now.
@@ -27,81 +27,81 @@ pub struct Standing {
 /// The entries of one or more ledgers, oldest first. A ledger can count all of them, or those whose mark
 /// begins alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Log {
-    entries: Vec<(Stamp, Mark)>,
+pub struct SlidingLog {
+    entries: Vec<(EntryId, Partition)>,
 }
 
 /// When an entry was made, in milliseconds since the Unix epoch; bumped where needed, so that in one log it
 /// names the entry.
-pub type Stamp = Millis;
+pub type EntryId = Millis;
 
 /// Octets of a mark.
-pub const MARK_OCTETS: usize = 8;
+pub const PARTITION_BYTES: usize = 8;
 
 /// On whose account an entry stands: for sends to a person, tenant and site (four octets of a hash each).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Mark(pub [u8; MARK_OCTETS]);
+pub struct Partition(pub [u8; PARTITION_BYTES]);
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mark({:016x})", u64::from_be_bytes(self.0))
+        write!(f, "Partition({:016x})", u64::from_be_bytes(self.0))
     }
 }
 
 /// One ledger's view of a log.
 #[derive(Debug, Clone, Copy)]
-pub struct Quota<'a> {
+pub struct LimitRule<'a> {
     /// Which ledger.
-    pub ledger: Ledger,
+    pub ledger: Policy,
     /// How it is limited.
     pub limit: &'a Limit,
     /// How many octets of the mark an entry must share to count; none: all entries count.
-    pub shared: usize,
+    pub partition_bytes: usize,
 }
 
-impl Log {
-    /// How the tightest window of these quotas stands for an entry with this mark: the one with the longest
+impl SlidingLog {
+    /// How the tightest window of these rules stands for an entry with this mark: the one with the longest
     /// wait, then the one with the least room, then the first.
     #[must_use]
-    pub fn standing(&self, quotas: &[Quota<'_>], mark: Mark, now: Millis) -> Option<Standing> {
-        let standings = quotas.iter().flat_map(|quota| {
-            quota.limit.windows().iter().map(move |window| self.window(quota, *window, mark, now))
+    pub fn limit_state(&self, rules: &[LimitRule<'_>], mark: Partition, now: Millis) -> Option<LimitState> {
+        let limit_states = rules.iter().flat_map(|rule| {
+            rule.limit.windows().iter().map(move |window| self.window(rule, *window, mark, now))
         });
-        tightest(standings)
+        tightest(limit_states)
     }
 
-    fn window(&self, quota: &Quota<'_>, window: Window, mark: Mark, now: Millis) -> Standing {
+    fn window(&self, rule: &LimitRule<'_>, window: Window, mark: Partition, now: Millis) -> LimitState {
         let span = millis(window.span);
         // Written so that a clock before the first span does not wrap.
-        let counts = |(stamp, of): &&(Stamp, Mark)| {
+        let counts = |(stamp, of): &&(EntryId, Partition)| {
             stamp.saturating_add(span) > now
-                && of.0.iter().zip(mark.0).take(quota.shared).all(|(a, b)| *a == b)
+                && of.0.iter().zip(mark.0).take(rule.partition_bytes).all(|(a, b)| *a == b)
         };
-        let counted: Vec<Stamp> = self.entries.iter().filter(counts).map(|(stamp, _)| *stamp).collect();
-        let until_left = |stamp: Stamp| Duration::from_millis((stamp + span).saturating_sub(now));
+        let counted: Vec<EntryId> = self.entries.iter().filter(counts).map(|(stamp, _)| *stamp).collect();
+        let until_left = |stamp: EntryId| Duration::from_millis((stamp + span).saturating_sub(now));
         let most = window.most.get() as usize;
         let room = most.saturating_sub(counted.len());
         let reset = counted.first().map_or(Duration::ZERO, |stamp| until_left(*stamp));
         let in_the_way = counted.len().checked_sub(most).and_then(|at| counted.get(at));
         let wait = in_the_way.map_or(Duration::ZERO, |stamp| until_left(*stamp));
         let remaining = u32::try_from(room).unwrap_or(u32::MAX);
-        Standing { ledger: quota.ledger, window, remaining, reset, wait }
+        LimitState { ledger: rule.ledger, window, remaining, reset, wait }
     }
 
     /// The stamp of the newest entry.
     #[must_use]
-    pub fn newest(&self) -> Option<Stamp> {
+    pub fn newest(&self) -> Option<EntryId> {
         self.entries.last().map(|(stamp, _)| *stamp)
     }
 
     /// Adds an entry that is newer than all others, and forgets those that `keep` has passed.
-    pub fn add(&mut self, stamp: Stamp, mark: Mark, keep: Duration, now: Millis) {
+    pub fn add(&mut self, stamp: EntryId, mark: Partition, keep: Duration, now: Millis) {
         self.entries.retain(|(stamp, _)| stamp.saturating_add(millis(keep)) > now);
         self.entries.push((stamp, mark));
     }
 
     /// Takes one entry out, if it is still there.
-    pub fn remove(&mut self, stamp: Stamp) {
+    pub fn remove(&mut self, stamp: EntryId) {
         self.entries.retain(|(entry, _)| *entry != stamp);
     }
 
@@ -112,10 +112,10 @@ impl Log {
     }
 }
 
-/// The standing that decides: the longest wait, then the least room, then the first.
+/// The limit state that decides: the longest wait, then the least room, then the first.
 #[must_use]
-pub fn tightest(standings: impl IntoIterator<Item = Standing>) -> Option<Standing> {
-    standings.into_iter().reduce(|tightest, other| {
+pub fn tightest(limit_states: impl IntoIterator<Item = LimitState>) -> Option<LimitState> {
+    limit_states.into_iter().reduce(|tightest, other| {
         let tighter = (other.wait, tightest.remaining) > (tightest.wait, other.remaining);
         if tighter { other } else { tightest }
     })
@@ -131,45 +131,45 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn quota(limit: &Limit) -> Quota<'_> {
-        Quota { ledger: Ledger::IpSends, limit, shared: 0 }
+    fn rule(limit: &Limit) -> LimitRule<'_> {
+        LimitRule { ledger: Policy::IpSends, limit, partition_bytes: 0 }
     }
 
-    fn log(stamps: &[Stamp]) -> Log {
-        Log { entries: stamps.iter().map(|stamp| (*stamp, Mark::default())).collect() }
+    fn log(stamps: &[EntryId]) -> SlidingLog {
+        SlidingLog { entries: stamps.iter().map(|stamp| (*stamp, Partition::default())).collect() }
     }
 
-    fn standing(log: &Log, limit: &Limit, now: Millis) -> Standing {
-        log.standing(&[quota(limit)], Mark::default(), now).unwrap()
+    fn limit_state(log: &SlidingLog, limit: &Limit, now: Millis) -> LimitState {
+        log.limit_state(&[rule(limit)], Partition::default(), now).unwrap()
     }
 
     #[test]
     fn an_entry_counts_until_it_is_as_old_as_the_window() {
         let limit = limit("1/60s");
         let log = log(&[1_000_000]);
-        let before = standing(&log, &limit, 1_059_999);
+        let before = limit_state(&log, &limit, 1_059_999);
         assert_eq!((before.remaining, before.wait), (0, Duration::from_millis(1)));
-        let after = standing(&log, &limit, 1_060_000);
+        let after = limit_state(&log, &limit, 1_060_000);
         assert_eq!((after.remaining, after.wait, after.reset), (1, Duration::ZERO, Duration::ZERO));
     }
 
     #[test]
     fn entries_in_the_future_count() {
-        let stands = standing(&log(&[1_000_000]), &limit("1/60s"), 900_000);
+        let stands = limit_state(&log(&[1_000_000]), &limit("1/60s"), 900_000);
         assert_eq!((stands.remaining, stands.wait), (0, Duration::from_secs(160)));
     }
 
     #[test]
     fn the_longest_wait_decides_then_the_least_room_then_the_first() {
         let entries = log(&[1_000_000, 1_010_000]);
-        let decides = |text: &str| standing(&entries, &limit(text), 1_010_000).window.most.get();
+        let decides = |text: &str| limit_state(&entries, &limit(text), 1_010_000).window.most.get();
         assert_eq!(decides("1/60s 2/1h"), 2);
         assert_eq!(decides("9/60s 4/1h"), 4);
         assert_eq!(decides("4/60s 5/1h"), 4);
         let (first, second) = (limit("2/1h"), limit("2/1h"));
-        let tied = [quota(&first), Quota { ledger: Ledger::EmailSendsTotal, ..quota(&second) }];
-        let tied = entries.standing(&tied, Mark::default(), 1_010_000).unwrap();
-        assert_eq!(tied.ledger, Ledger::IpSends);
+        let tied = [rule(&first), LimitRule { ledger: Policy::EmailSendsTotal, ..rule(&second) }];
+        let tied = entries.limit_state(&tied, Partition::default(), 1_010_000).unwrap();
+        assert_eq!(tied.ledger, Policy::IpSends);
     }
 
     proptest! {
@@ -181,10 +181,10 @@ mod tests {
             let stamps: Vec<_> = gaps.iter().scan(1_000_000, |at, gap| { *at += gap + 1; Some(*at) }).collect();
             let (log, limit) = (log(&stamps), limit("2/60s 10/400s 15/10m"));
             let now = stamps.last().unwrap_or(&1_000_000) + since;
-            let wait = millis(standing(&log, &limit, now).wait);
-            prop_assert_eq!(standing(&log, &limit, now + wait).wait, Duration::ZERO);
+            let wait = millis(limit_state(&log, &limit, now).wait);
+            prop_assert_eq!(limit_state(&log, &limit, now + wait).wait, Duration::ZERO);
             if wait > 0 {
-                prop_assert!(!standing(&log, &limit, now + wait - 1).wait.is_zero());
+                prop_assert!(!limit_state(&log, &limit, now + wait - 1).wait.is_zero());
             }
         }
     }

@@ -8,29 +8,29 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::ledger::{MARK_OCTETS, Quota};
-use super::slot::TENANT_OCTETS;
-use super::verification::{LONGEST_LIFE, millis};
+use super::ledger::{LimitRule, PARTITION_BYTES};
+use super::store_key::TENANT_BYTES;
+use super::verification::{MAX_LIFETIME, millis};
 
 /// The longest way from a send's entry to its code being live (step 4 to step 6 of a send).
-pub const SLOWEST_OPENING: Duration = Duration::from_secs(10);
+pub const MAX_OPEN_DELAY: Duration = Duration::from_secs(10);
 /// What a limit calls a day: 24 hours, the longest life of a verification and the slowest opening, so that
 /// guesses made late on early openings stay inside what a day of 24 hours may hold.
 pub const DAY: Duration =
-    Duration::from_secs(24 * 60 * 60 + LONGEST_LIFE.as_secs() + SLOWEST_OPENING.as_secs());
+    Duration::from_secs(24 * 60 * 60 + MAX_LIFETIME.as_secs() + MAX_OPEN_DELAY.as_secs());
 /// How many networks of one /48 it takes to meet its wider limit.
-pub const NETWORKS_PER_SITE: u32 = 5;
+pub const PREFIX48_FACTOR: u32 = 5;
 
 /// The longest window that can be set.
-const LONGEST_WINDOW: Duration = Duration::from_hours(31 * 24);
+const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
 /// The most entries that a window can be set to hold: a ledger is read as a whole.
-const MOST_ENTRIES: u32 = 100_000;
+const MAX_ENTRIES: u32 = 100_000;
 /// The most windows of one limit.
-const MOST_WINDOWS: usize = 4;
+const MAX_WINDOWS: usize = 4;
 
 /// What is counted; the names are those that callers see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ledger {
+pub enum Policy {
     /// Sends of a network at a tenant.
     IpSends,
     /// Guesses of a network at a tenant.
@@ -63,10 +63,10 @@ pub struct Limit(Vec<Window>);
 #[error("no limit: one to four windows such as 5/1h, 10/day or 1/60s, with spaces between")]
 pub struct InvalidLimit;
 
-impl Ledger {
+impl Policy {
     /// Whether it counts what one network does, whoever it does it to.
     #[must_use]
-    pub fn is_a_networks(self) -> bool {
+    pub fn is_per_ip(self) -> bool {
         matches!(self, Self::IpSends | Self::IpAttempts)
     }
 
@@ -132,7 +132,7 @@ impl FromStr for Limit {
     fn from_str(text: &str) -> Result<Self, InvalidLimit> {
         let windows: Vec<_> =
             text.split_ascii_whitespace().map(Window::from_str).collect::<Result<_, _>>()?;
-        if windows.is_empty() || windows.len() > MOST_WINDOWS {
+        if windows.is_empty() || windows.len() > MAX_WINDOWS {
             return Err(InvalidLimit);
         }
         Ok(Self(windows))
@@ -144,10 +144,10 @@ impl FromStr for Window {
 
     fn from_str(text: &str) -> Result<Self, InvalidLimit> {
         let (most, span) = text.split_once('/').ok_or(InvalidLimit)?;
-        let most = whole(most).filter(|most| *most <= u64::from(MOST_ENTRIES));
+        let most = whole(most).filter(|most| *most <= u64::from(MAX_ENTRIES));
         let most = most.and_then(|most| NonZeroU32::new(u32::try_from(most).ok()?)).ok_or(InvalidLimit)?;
         let span = span_of(span).ok_or(InvalidLimit)?;
-        if span.is_zero() || span > LONGEST_WINDOW {
+        if span.is_zero() || span > MAX_WINDOW {
             return Err(InvalidLimit);
         }
         Ok(Self { most, span })
@@ -241,7 +241,7 @@ impl IpLimit {
     /// A limit of networks, and what follows from it for a site.
     #[must_use]
     pub fn new(network: Limit) -> Self {
-        let site = network.times(NETWORKS_PER_SITE);
+        let site = network.times(PREFIX48_FACTOR);
         Self { network, site }
     }
 
@@ -255,10 +255,12 @@ impl IpLimit {
 impl SendLimits {
     /// The ledgers over the log of a person's sends, in the order in which they are named to callers.
     #[must_use]
-    pub fn quotas(&self, has_site: bool) -> Vec<Quota<'_>> {
-        let subject = Quota { ledger: Ledger::EmailSends, limit: &self.subject, shared: TENANT_OCTETS };
-        let site = Quota { ledger: Ledger::IpEmailSends, limit: &self.site, shared: MARK_OCTETS };
-        let address = Quota { ledger: Ledger::EmailSendsTotal, limit: &self.address, shared: 0 };
+    pub fn rules(&self, has_site: bool) -> Vec<LimitRule<'_>> {
+        let subject =
+            LimitRule { ledger: Policy::EmailSends, limit: &self.subject, partition_bytes: TENANT_BYTES };
+        let site =
+            LimitRule { ledger: Policy::IpEmailSends, limit: &self.site, partition_bytes: PARTITION_BYTES };
+        let address = LimitRule { ledger: Policy::EmailSendsTotal, limit: &self.address, partition_bytes: 0 };
         if has_site { vec![subject, site, address] } else { vec![subject, address] }
     }
 

@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 use super::key_name::KeyName;
 
 /// Octets of a pepper: 256 bits, over the 112 that NIST SP 800-63B section 5.1.1.2 asks of a secret salt.
-pub const PEPPER_OCTETS: usize = 32;
+pub const PEPPER_BYTES: usize = 32;
 /// A named secret of 256 bits; wiped when dropped.
 #[derive(Clone)]
 pub struct Pepper {
     id: KeyName,
-    secret: Zeroizing<[u8; PEPPER_OCTETS]>,
+    secret: Zeroizing<[u8; PEPPER_BYTES]>,
 }
 
 /// The active peppers: the first hashes new codes, all of them check.
@@ -28,7 +28,7 @@ pub struct Peppers {
 impl Pepper {
     /// Names a secret.
     #[must_use]
-    pub fn new(id: KeyName, secret: [u8; PEPPER_OCTETS]) -> Self {
+    pub fn new(id: KeyName, secret: [u8; PEPPER_BYTES]) -> Self {
         Self { id, secret: Zeroizing::new(secret) }
     }
 
@@ -40,7 +40,7 @@ impl Pepper {
 
     /// The secret: for key derivation only.
     #[must_use]
-    pub fn expose(&self) -> &[u8; PEPPER_OCTETS] {
+    pub fn expose(&self) -> &[u8; PEPPER_BYTES] {
         &self.secret
     }
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn pepper(name: &str, byte: u8) -> Pepper {
-        Pepper::new(KeyName::parse(name).unwrap(), [byte; PEPPER_OCTETS])
+        Pepper::new(KeyName::parse(name).unwrap(), [byte; PEPPER_BYTES])
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
         let peppers = Peppers::new(pepper("k2", 2), vec![pepper("k1", 1)]).unwrap();
         assert_eq!(peppers.current().id().as_str(), "k2");
         let old = peppers.find(&KeyName::parse("k1").unwrap()).unwrap();
-        assert_eq!(old.expose(), &[1; PEPPER_OCTETS]);
+        assert_eq!(old.expose(), &[1; PEPPER_BYTES]);
         assert!(peppers.find(&KeyName::parse("k0").unwrap()).is_none());
         assert!(Peppers::new(pepper("k1", 2), vec![pepper("k1", 1)]).is_none());
     }

@@ -24,9 +24,9 @@ use zeroize::Zeroizing;
 use super::key_name::KeyName;
 
 /// Octets of the seed of an Ed25519 key (RFC 8032 section 5.1.5).
-pub const PROOF_SEED_OCTETS: usize = 32;
+pub const PROOF_SEED_BYTES: usize = 32;
 /// How long a proof is good for.
-pub const PROOF_LIFE: Duration = Duration::from_mins(5);
+pub const PROOF_LIFETIME: Duration = Duration::from_mins(5);
 
 /// How an address is confirmed, as a proof says it.
 pub const METHOD: &str = "mail_code";
@@ -42,7 +42,7 @@ pub struct ProofKey {
 #[derive(Clone)]
 enum PrivateKey {
     /// The seed of an Ed25519 key.
-    Ed25519(Zeroizing<[u8; PROOF_SEED_OCTETS]>),
+    Ed25519(Zeroizing<[u8; PROOF_SEED_BYTES]>),
     /// A P-256 key as PKCS #8 (RFC 5958).
     P256(Zeroizing<Vec<u8>>),
 }
@@ -102,7 +102,7 @@ pub struct SigningError(#[source] jsonwebtoken::errors::Error);
 impl ProofKey {
     /// Names a seed.
     #[must_use]
-    pub fn new(kid: KeyName, seed: [u8; PROOF_SEED_OCTETS]) -> Self {
+    pub fn new(kid: KeyName, seed: [u8; PROOF_SEED_BYTES]) -> Self {
         Self { kid, private: PrivateKey::Ed25519(Zeroizing::new(seed)) }
     }
 
@@ -294,7 +294,7 @@ mod tests {
         let pkcs8 = ProofKey::generate_p256().unwrap();
         let name = || KeyName::parse("e1").unwrap();
         assert!(ProofKey::es256(name(), &pkcs8[1..]).is_none());
-        assert!(ProofKey::es256(name(), &[7; PROOF_SEED_OCTETS]).is_none());
+        assert!(ProofKey::es256(name(), &[7; PROOF_SEED_BYTES]).is_none());
         // The public half is another key's.
         let mut mixed = pkcs8.to_vec();
         let other = ProofKey::generate_p256().unwrap();
@@ -305,10 +305,10 @@ mod tests {
 
     #[test]
     fn a_proof_is_signed_by_its_key_and_says_what_was_claimed() {
-        let key = ProofKey::new(KeyName::parse("p1").unwrap(), [7; PROOF_SEED_OCTETS]);
+        let key = ProofKey::new(KeyName::parse("p1").unwrap(), [7; PROOF_SEED_BYTES]);
         let token = key.sign(&claims()).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
-        let public = Ed25519KeyPair::from_seed_unchecked(&[7; PROOF_SEED_OCTETS]).unwrap();
+        let public = Ed25519KeyPair::from_seed_unchecked(&[7; PROOF_SEED_BYTES]).unwrap();
         let public = UnparsedPublicKey::new(&ED25519, public.public_key().as_ref().to_vec());
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         public.verify(signed.as_bytes(), &signature).unwrap();

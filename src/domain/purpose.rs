@@ -1,6 +1,6 @@
 //! What an address is confirmed for, so that a code asked for one thing confirms nothing else.
 //!
-//! A purpose is chosen when a verification begins, sealed into it and said by its proof. Must not be free text: it
+//! A purpose is chosen when a verification begins, encrypted into it and said by its proof. Must not be free text: it
 //! stands in proofs and in logs.
 
 /// The longest purpose, in characters.

@@ -26,7 +26,7 @@ pub enum Tenant {
 
 /// What the settings say of a tenant.
 #[derive(Debug, Clone)]
-pub struct Account {
+pub struct TenantProfile {
     /// Whose.
     pub tenant: Tenant,
     /// Who its mails come from.

@@ -6,25 +6,25 @@
 
 use std::time::Duration;
 
-use super::code_hash::{CodeHash, SALT_OCTETS, Salt};
-use super::ledger::Stamp;
-use super::sealed::Sealed;
+use super::code_hash::{CodeHash, SALT_BYTES, Salt};
+use super::details::EncryptedDetails;
+use super::ledger::EntryId;
 
 /// However often its code is sent again, a verification ends this long after it was opened.
-pub const LONGEST_LIFE: Duration = Duration::from_mins(30);
+pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 /// Octets of a nonce.
-pub const NONCE_OCTETS: usize = SALT_OCTETS;
+pub const NONCE_BYTES: usize = SALT_BYTES;
 
 /// What a verification may cost and how long it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct VerificationRules {
     /// How long a code is valid, from its opening or its last resend.
     pub life: Duration,
     /// How many guesses are compared in the life of a verification.
     pub guesses: u8,
 }
 
-impl Policy {
+impl VerificationRules {
     /// Guesses that are left once so many were spent.
     #[must_use]
     pub fn left(&self, spent: u8) -> u8 {
@@ -59,25 +59,25 @@ pub struct View {
     /// When its code dies, or did.
     pub expires_at: Millis,
     /// When it was won, if it was.
-    pub won_at: Option<Millis>,
+    pub approved_at: Option<Millis>,
     /// When this was seen.
     pub seen_at: Millis,
     /// What it is about.
-    pub sealed: Sealed,
+    pub encrypted: EncryptedDetails,
 }
 
 /// One spent guess: which code it is compared with, and a random part that makes it this guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GuessToken {
+pub struct AttemptToken {
     /// The salt of the code that was live when the guess was spent.
     pub code: Salt,
     /// 16 random octets, drawn for this guess.
-    pub nonce: [u8; NONCE_OCTETS],
+    pub nonce: [u8; NONCE_BYTES],
 }
 
 /// What became of a right guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Win {
+pub enum ApproveOutcome {
     /// It wins, now.
     Taken(Millis),
     /// It has won before, then.
@@ -92,47 +92,58 @@ pub type Millis = u64;
 /// One verification.
 #[derive(Debug, Clone)]
 pub struct Verification {
-    entry: Stamp,
+    entry: EntryId,
     opened_at: Millis,
     expires_at: Millis,
     spent: u8,
     code: Salt,
-    sealed: Sealed,
+    encrypted: EncryptedDetails,
     state: State,
 }
 
 #[derive(Debug, Clone)]
 enum State {
     Open(CodeHash),
-    Won { nonce: [u8; NONCE_OCTETS], at: Millis },
+    Won { nonce: [u8; NONCE_BYTES], at: Millis },
     Failed,
     Canceled,
 }
 
 impl Verification {
-    /// Opens a verification with its first code, paid for by an entry in the ledger of the subject's sends.
+    /// Opens a verification with its first code, charge for by an entry in the ledger of the subject's sends.
     #[must_use]
-    pub fn open(hash: CodeHash, policy: &Policy, entry: Stamp, sealed: Sealed, now: Millis) -> Self {
+    pub fn open(
+        hash: CodeHash,
+        rules: &VerificationRules,
+        entry: EntryId,
+        encrypted: EncryptedDetails,
+        now: Millis,
+    ) -> Self {
         Self {
             entry,
             opened_at: now,
-            expires_at: now + millis(policy.life),
+            expires_at: now + millis(rules.life),
             spent: 0,
             code: *hash.salt(),
-            sealed,
+            encrypted,
             state: State::Open(hash),
         }
     }
 
-    /// Replaces the code of a pending verification and restarts its life, up to [`LONGEST_LIFE`] after the
+    /// Replaces the code of a pending verification and restarts its life, up to [`MAX_LIFETIME`] after the
     /// opening; what was spent stays spent. Any other status is given back and nothing changes.
     ///
     /// # Errors
     /// The status, where it is not pending.
-    pub fn recode(&mut self, hash: CodeHash, policy: &Policy, now: Millis) -> Result<(), Status> {
-        match self.status(policy.guesses, now) {
+    pub fn replace_code(
+        &mut self,
+        hash: CodeHash,
+        rules: &VerificationRules,
+        now: Millis,
+    ) -> Result<(), Status> {
+        match self.status(rules.guesses, now) {
             Status::Pending => {
-                self.expires_at = (now + millis(policy.life)).min(self.opened_at + millis(LONGEST_LIFE));
+                self.expires_at = (now + millis(rules.life)).min(self.opened_at + millis(MAX_LIFETIME));
                 self.code = *hash.salt();
                 self.state = State::Open(hash);
                 Ok(())
@@ -158,7 +169,7 @@ impl Verification {
     ///
     /// # Errors
     /// The status, where it is not pending: then nothing is spent.
-    pub fn spend(&mut self, guesses: u8, now: Millis) -> Result<CodeHash, Status> {
+    pub fn take_attempt(&mut self, guesses: u8, now: Millis) -> Result<CodeHash, Status> {
         match (self.status(guesses, now), &self.state) {
             (Status::Pending, State::Open(hash)) => {
                 self.spent += 1;
@@ -170,23 +181,23 @@ impl Verification {
 
     /// Takes the win for a right guess: once, for the token's own code while it is live. The same token may ask
     /// again. The hash is gone with the first win.
-    pub fn consume(&mut self, token: &GuessToken, now: Millis) -> Win {
+    pub fn approve(&mut self, token: &AttemptToken, now: Millis) -> ApproveOutcome {
         if self.code != token.code {
-            return Win::Lost;
+            return ApproveOutcome::Lost;
         }
         match &self.state {
-            State::Won { nonce, at } if *nonce == token.nonce => Win::Repeated(*at),
+            State::Won { nonce, at } if *nonce == token.nonce => ApproveOutcome::Repeated(*at),
             State::Open(_) if now < self.expires_at => {
                 self.state = State::Won { nonce: token.nonce, at: now };
-                Win::Taken(now)
+                ApproveOutcome::Taken(now)
             }
-            State::Open(_) | State::Won { .. } | State::Failed | State::Canceled => Win::Lost,
+            State::Open(_) | State::Won { .. } | State::Failed | State::Canceled => ApproveOutcome::Lost,
         }
     }
 
     /// Ends it where its mail was refused, if that mail's code is still the live one. True where the mail's entry
     /// can be given back: it opened this verification, so that it replaced no live code, and no guess was spent.
-    pub fn fail(&mut self, code: &Salt, entry: Stamp, now: Millis) -> bool {
+    pub fn fail(&mut self, code: &Salt, entry: EntryId, now: Millis) -> bool {
         if self.code == *code && matches!(self.state, State::Open(_)) && now < self.expires_at {
             self.state = State::Failed;
         }
@@ -208,12 +219,12 @@ impl Verification {
             status: self.status(guesses, now),
             spent: self.spent,
             expires_at: self.expires_at,
-            won_at: match self.state {
+            approved_at: match self.state {
                 State::Won { at, .. } => Some(at),
                 State::Open(_) | State::Failed | State::Canceled => None,
             },
             seen_at: now,
-            sealed: self.sealed.clone(),
+            encrypted: self.encrypted.clone(),
         }
     }
 
@@ -225,8 +236,8 @@ impl Verification {
 
     /// What it is about.
     #[must_use]
-    pub fn sealed(&self) -> &Sealed {
-        &self.sealed
+    pub fn encrypted(&self) -> &EncryptedDetails {
+        &self.encrypted
     }
 
     /// When its code dies.

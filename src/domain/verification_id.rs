@@ -6,16 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Octets of an id: the 128 bits that OWASP ASVS 5.0 section 11.5.1 asks for.
-pub const ID_OCTETS: usize = 16;
+pub const ID_BYTES: usize = 16;
 
 /// An unguessable id; whoever holds it may guess at that verification and no other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct VerificationId([u8; ID_OCTETS]);
+pub struct VerificationId([u8; ID_BYTES]);
 
 impl VerificationId {
     /// Wraps 16 random octets.
     #[must_use]
-    pub fn new(octets: [u8; ID_OCTETS]) -> Self {
+    pub fn new(octets: [u8; ID_BYTES]) -> Self {
         Self(octets)
     }
 
@@ -28,7 +28,7 @@ impl VerificationId {
 
     /// The octets.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8; ID_OCTETS] {
+    pub fn as_bytes(&self) -> &[u8; ID_BYTES] {
         &self.0
     }
 }
@@ -54,7 +54,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_read_back(octets in any::<[u8; ID_OCTETS]>()) {
+        fn ids_read_back(octets in any::<[u8; ID_BYTES]>()) {
             let id = VerificationId::new(octets);
             prop_assert_eq!(VerificationId::parse(&id.to_string()), Some(id));
         }

@@ -7,95 +7,105 @@ use async_trait::async_trait;
 use thiserror::Error as ThisError;
 
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::ledger::{Stamp, Standing};
-use crate::domain::limit::{Ledger, Limit, IpLimit, SendLimits};
-use crate::domain::sealed::Sealed;
-use crate::domain::slot::{Network, Slot, Subject, Tag};
+use crate::domain::details::EncryptedDetails;
+use crate::domain::ledger::{EntryId, LimitState};
+use crate::domain::limit::{IpLimit, Limit, Policy, SendLimits};
+use crate::domain::store_key::{ClientNetwork, KeyedHash, Recipient, StoreKey};
 use crate::domain::tenant::Tenant;
-use crate::domain::verification::{GuessToken, Millis, Policy, Status, View};
+use crate::domain::verification::{AttemptToken, Millis, Status, VerificationRules, View};
 
 /// The memory of verifications. Every call is one atomic step on the store's own clock; none is retried by the
 /// store, since a call that timed out may have taken effect.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Charges a network for a send or a guess: in all of its windows, or, where one of them is full, in none.
-    async fn charge(&self, account: &NetworkAccount, limit: &IpLimit) -> Result<Charged, StoreError>;
+    async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError>;
 
     /// Gives back what a network was charged, if it is still there.
-    async fn refund(&self, account: &NetworkAccount, entry: Stamp) -> Result<(), StoreError>;
+    async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError>;
 
     /// Admits a send to a person: charges the subject's sends, the site's share of them and the sends to that
     /// person for all tenants, or, where one of them is full, none.
     async fn admit(
         &self,
-        subject: &Subject,
-        site: Option<&Tag>,
+        subject: &Recipient,
+        site: Option<&KeyedHash>,
         limits: &SendLimits,
-    ) -> Result<Charged, StoreError>;
+    ) -> Result<ChargeOutcome, StoreError>;
 
     /// How the ledgers of the subject's sends, whatever the site, stand for one more; charges nothing.
-    async fn outlook(&self, subject: &Subject, limits: &SendLimits) -> Result<Standing, StoreError>;
+    async fn outlook(&self, subject: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
 
     /// Gives back what `admit` charged, if it is still there.
-    async fn withdraw(&self, subject: &Subject, entry: Stamp) -> Result<(), StoreError>;
+    async fn withdraw(&self, subject: &Recipient, entry: EntryId) -> Result<(), StoreError>;
 
-    /// Makes this code the one live code of the slot. A pending verification keeps what was spent and gets its
-    /// life restarted (see `recode`); in any other state, or none, a new verification begins.
+    /// Makes this code the one live code of the store key. A pending verification keeps what was spent and gets its
+    /// life restarted (see `replace_code`); in any other state, or none, a new verification begins.
     ///
-    /// `entry` is what `admit` charged for it. Nothing is done more than [`SLOWEST_OPENING`](crate::domain::limit::SLOWEST_OPENING) after it.
-    /// A new verification keeps `sealed` to its end.
+    /// `entry` is what `admit` charged for it. Nothing is done more than [`MAX_OPEN_DELAY`](crate::domain::limit::MAX_OPEN_DELAY) after it.
+    /// A new verification keeps `encrypted` to its end.
     async fn open(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-        sealed: &Sealed,
-    ) -> Result<Opened, StoreError>;
+        rules: &VerificationRules,
+        entry: EntryId,
+        encrypted: &EncryptedDetails,
+    ) -> Result<OpenOutcome, StoreError>;
 
     /// Replaces the code of a pending verification: the old one dies, what was spent stays spent. Any other
     /// verification is left as it is. `entry` is as for `open`.
-    async fn recode(
+    async fn replace_code(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         hash: &CodeHash,
-        policy: &Policy,
-        entry: Stamp,
-    ) -> Result<Recoded, StoreError>;
+        rules: &VerificationRules,
+        entry: EntryId,
+    ) -> Result<ReplaceOutcome, StoreError>;
 
-    /// Spends a guess for good and hands out what to compare it with. No more than `policy.guesses` are handed
+    /// Spends a guess for good and hands out what to compare it with. No more than `rules.guesses` are handed
     /// out in the life of a verification, and none once it is closed.
     ///
-    /// Where a guesser is given, their site is charged for a guess at the subject first, whatever becomes of the
+    /// Where a attempter is given, their site is charged for a guess at the subject first, whatever becomes of the
     /// guess; where that is refused nothing is spent.
-    async fn spend(
+    async fn take_attempt(
         &self,
-        slot: &Slot,
-        policy: &Policy,
-        guesser: Option<&Guesser<'_>>,
-    ) -> Result<Spend, StoreError>;
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+        attempter: Option<&Attempter<'_>>,
+    ) -> Result<AttemptOutcome, StoreError>;
 
     /// Takes the win. Says when it was won to exactly one token in the life of a verification, and only while that
     /// token's code is live; says so again to that same token. The stored code, and what its site was charged for the
     /// guess, are gone before the answer.
-    async fn consume(
+    async fn approve(
         &self,
-        slot: &Slot,
-        token: &GuessToken,
-        charged: Option<&SiteEntry>,
+        store_key: &StoreKey,
+        token: &AttemptToken,
+        charged: Option<&SiteCharge>,
     ) -> Result<Option<Millis>, StoreError>;
 
     /// What can be seen of a verification; changes nothing.
-    async fn look(&self, slot: &Slot, policy: &Policy) -> Result<Option<View>, StoreError>;
+    async fn find(&self, store_key: &StoreKey, rules: &VerificationRules)
+    -> Result<Option<View>, StoreError>;
 
     /// Ends a pending verification as canceled, and its code with it. Says how it stands then; `None` where there is
     /// none. What was charged stays charged.
-    async fn cancel(&self, slot: &Slot, policy: &Policy) -> Result<Option<Status>, StoreError>;
+    async fn cancel(
+        &self,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Option<Status>, StoreError>;
 
     /// Ends the verification that a refused mail opened as failed if the mail's own code is still the live one.
     /// Never touches the code of a later send. True where what `admit` charged for the mail may be given back:
     /// the mail replaced no live code and no guess has been spent since it was opened.
-    async fn fail(&self, slot: &Slot, code: &Salt, entry: Stamp) -> Result<bool, StoreError>;
+    async fn mark_failed(
+        &self,
+        store_key: &StoreKey,
+        code: &Salt,
+        entry: EntryId,
+    ) -> Result<bool, StoreError>;
 
     /// Whether fewer than `most` mails were handed to the relay in the last day; approximate: those that
     /// are on their way are not counted yet.
@@ -110,11 +120,11 @@ pub trait Store: Send + Sync {
 
 /// Whose ledger of sends or guesses it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NetworkAccount {
+pub struct IpLedger {
     /// At which tenant.
     pub tenant: Tenant,
     /// Which network.
-    pub network: Network,
+    pub network: ClientNetwork,
     /// What is counted.
     pub action: Action,
 }
@@ -125,55 +135,55 @@ pub enum Action {
     /// Ask for a mail.
     Send,
     /// Try a code.
-    Guess,
+    Attempt,
 }
 
 impl Action {
     /// The ledger that counts it.
     #[must_use]
-    pub fn ledger(self) -> Ledger {
+    pub fn ledger(self) -> Policy {
         match self {
-            Self::Send => Ledger::IpSends,
-            Self::Guess => Ledger::IpAttempts,
+            Self::Send => Policy::IpSends,
+            Self::Attempt => Policy::IpAttempts,
         }
     }
 }
 
 /// Who guesses, where that is limited for each subject.
 #[derive(Debug, Clone, Copy)]
-pub struct Guesser<'a> {
+pub struct Attempter<'a> {
     /// From where.
-    pub site: Tag,
+    pub site: KeyedHash,
     /// How often, at one subject.
     pub limit: &'a Limit,
 }
 
 /// What a site was charged for a guess at a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SiteEntry {
+pub struct SiteCharge {
     /// Which site.
-    pub site: Tag,
+    pub site: KeyedHash,
     /// Which entry.
-    pub entry: Stamp,
+    pub entry: EntryId,
 }
 
 /// What became of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Charged {
+pub enum ChargeOutcome {
     /// It is entered.
     Admitted {
         /// By this name it can be given back.
-        entry: Stamp,
+        entry: EntryId,
         /// How the ledger stands now.
-        standing: Standing,
+        limit_state: LimitState,
     },
     /// It is not entered anywhere; this ledger is the one to wait for.
-    Refused(Standing),
+    Refused(LimitState),
 }
 
 /// What became of an opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
+pub enum OpenOutcome {
     /// The code is live.
     Live(Live),
     /// Too long after it was admitted: nothing was done.
@@ -193,9 +203,9 @@ pub struct Live {
 
 /// What became of a resend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recoded {
+pub enum ReplaceOutcome {
     /// As for an opening.
-    Opened(Opened),
+    OpenOutcome(OpenOutcome),
     /// The verification is over.
     Closed(Status),
     /// There is none.
@@ -204,7 +214,7 @@ pub enum Recoded {
 
 /// What became of a guess.
 #[derive(Debug, Clone)]
-pub enum Spend {
+pub enum AttemptOutcome {
     /// It is spent; compare it with this.
     Compare {
         /// The stored hash.
@@ -212,12 +222,12 @@ pub enum Spend {
         /// Guesses that are spent now, this one among them.
         spent: u8,
         /// What the verification is about.
-        sealed: Sealed,
-        /// What the guesser's site was charged, where a guesser was given.
-        charged: Option<SiteEntry>,
+        encrypted: EncryptedDetails,
+        /// What the attempter's site was charged, where a attempter was given.
+        charged: Option<SiteCharge>,
     },
-    /// Nothing was spent: the guesser's site has guessed at the subject too often.
-    Limited(Standing),
+    /// Nothing was spent: the attempter's site has guessed at the subject too often.
+    Limited(LimitState),
     /// Nothing was spent: the verification is over.
     Closed(Status),
     /// Nothing was spent: there is no verification.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How long a head may take, and how long a new connection may stay without a byte.
@@ -92,7 +92,8 @@ impl Idle {
             let closable = async {
                 match next {
                     Some(at) => sleep_until(at).await,
-                    None => pending().await,
+                    // Another listener may take the notification.
+                    None => sleep(GRACE).await,
                 }
             };
             tokio::select! {

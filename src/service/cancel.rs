@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Parts, log};
-use crate::domain::tenant::Account;
+use crate::domain::tenant::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
@@ -25,12 +25,16 @@ pub enum CancelError {
     Fault,
 }
 
-pub(super) async fn cancel(parts: &Parts, account: &Account, id: &VerificationId) -> Result<(), CancelError> {
-    let slot = parts.secrets.index_key.id_slot(&account.tenant, id);
-    match parts.store.cancel(&slot, &parts.policy).await? {
+pub(super) async fn cancel(
+    parts: &Parts,
+    profile: &TenantProfile,
+    id: &VerificationId,
+) -> Result<(), CancelError> {
+    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
+    match parts.store.cancel(&store_key, &parts.rules).await? {
         None => Err(CancelError::Unknown),
         Some(Status::Canceled) => {
-            tracing::info!(tenant.name = account.tenant.name(), "a verification was canceled");
+            tracing::info!(tenant.name = profile.tenant.name(), "a verification was canceled");
             Ok(())
         }
         Some(status) => Err(CancelError::Closed(status)),

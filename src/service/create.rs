@@ -6,25 +6,25 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use super::send::{Errand, StartError, admit_address, live, room, send};
+use super::ip_charge::IpCharge;
+use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::show::{ShowError, Snapshot, show};
-use super::toll::Toll;
-use super::{Limited, Metered, Parts, log};
+use super::{Limited, Parts, WithLimitState, log};
+use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::email_address::EmailAddress;
-use crate::domain::idempotency::{Claim, Claimed, IdempotencyKey};
-use crate::domain::ledger::Standing;
+use crate::domain::idempotency::{BeginOutcome, IdempotencyKey, IdempotentRequest};
+use crate::domain::ledger::LimitState;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
-use crate::domain::sealed::{Particulars, Sealed};
-use crate::domain::slot::Tag;
-use crate::domain::tenant::Account;
+use crate::domain::store_key::KeyedHash;
+use crate::domain::tenant::TenantProfile;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Action, StoreError};
 use crate::random::{self, SysRng};
 
 /// How long to wait before what came of a key is told once more: together less than a request may take.
-const PAUSES: [Duration; 4] = [
+const RETRY_DELAYS: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_millis(1500),
@@ -77,61 +77,65 @@ pub enum CreateError {
 
 pub(super) async fn create(
     parts: &Parts,
-    account: &Account,
+    profile: &TenantProfile,
     creation: &Creation,
-) -> Metered<Result<Snapshot, CreateError>> {
-    let Some(idempotency) = &creation.idempotency else { return create_anew(parts, account, creation).await };
-    let claim = match claim_of(parts, account, idempotency) {
-        Ok(claim) => claim,
-        Err(error) => return Metered::not_at_all(Err(error.into())),
+) -> WithLimitState<Result<Snapshot, CreateError>> {
+    let Some(idempotency) = &creation.idempotency else { return create_anew(parts, profile, creation).await };
+    let request = match idempotent_request(parts, profile, idempotency) {
+        Ok(request) => request,
+        Err(error) => return WithLimitState::uncharged(Err(error.into())),
     };
-    match parts.claims.claim(&claim).await {
-        Ok(Claimed::Begun) => {}
-        Ok(Claimed::Done(id)) => return Metered::not_at_all(replay(parts, account, id).await),
-        Ok(Claimed::InProgress) => return Metered::not_at_all(Err(CreateError::InProgress)),
-        Ok(Claimed::Mismatch) => return Metered::not_at_all(Err(CreateError::Mismatch)),
+    match parts.idempotency.begin(&request).await {
+        Ok(BeginOutcome::Begun) => {}
+        Ok(BeginOutcome::Done(id)) => return WithLimitState::uncharged(replay(parts, profile, id).await),
+        Ok(BeginOutcome::InProgress) => return WithLimitState::uncharged(Err(CreateError::InProgress)),
+        Ok(BeginOutcome::Mismatch) => return WithLimitState::uncharged(Err(CreateError::Mismatch)),
         Err(error) => {
             // It may be claimed all the same: the caller should not have to wait for that.
-            give_up(parts, &claim).await;
-            return Metered::not_at_all(Err(error.into()));
+            abandon(parts, &request).await;
+            return WithLimitState::uncharged(Err(error.into()));
         }
     }
-    let created = create_anew(parts, account, creation).await;
+    let created = create_anew(parts, profile, creation).await;
     match &created.outcome {
-        Ok(snapshot) => settle(parts, &claim, &snapshot.id).await,
-        Err(_) => give_up(parts, &claim).await,
+        Ok(snapshot) => complete(parts, &request, &snapshot.id).await,
+        Err(_) => abandon(parts, &request).await,
     }
     created
 }
 
-/// Tried again for a while where no answer came: the claimant makes that safe, and a repeated request must not mail
+/// Tried again for a while where no answer came: the token makes that safe, and a repeated request must not mail
 /// again.
-async fn settle(parts: &Parts, claim: &Claim, id: &VerificationId) {
-    let mut pauses = PAUSES.into_iter();
-    while let Err(error) = parts.claims.settle(claim, id).await {
+async fn complete(parts: &Parts, request: &IdempotentRequest, id: &VerificationId) {
+    let mut pauses = RETRY_DELAYS.into_iter();
+    while let Err(error) = parts.idempotency.complete(request, id).await {
         log(&error, "what came of an idempotency key was not remembered");
         let Some(pause) = pauses.next() else { return };
         sleep(pause).await;
     }
 }
 
-async fn give_up(parts: &Parts, claim: &Claim) {
-    if let Err(error) = parts.claims.release(claim).await {
+async fn abandon(parts: &Parts, request: &IdempotentRequest) {
+    if let Err(error) = parts.idempotency.abandon(request).await {
         log(&error, "an idempotency key stays claimed until its time is up");
     }
 }
 
-fn claim_of(parts: &Parts, account: &Account, idempotency: &Idempotency) -> Result<Claim, StartError> {
+fn idempotent_request(
+    parts: &Parts,
+    profile: &TenantProfile,
+    idempotency: &Idempotency,
+) -> Result<IdempotentRequest, StartError> {
     let index_key = &parts.secrets.index_key;
     let members: Vec<Option<&str>> = idempotency.members.iter().map(Option::as_deref).collect();
-    let fingerprint: Tag = index_key.fingerprint(&members);
-    let key = index_key.idempotency_key(&account.tenant, ROUTE, &idempotency.key);
-    Ok(Claim { key, fingerprint, claimant: random::octets()? })
+    let fingerprint: KeyedHash = index_key.fingerprint(&members);
+    let key = index_key.idempotency_key(&profile.tenant, ROUTE, &idempotency.key);
+    Ok(IdempotentRequest { key, fingerprint, token: random::octets()? })
 }
 
 /// The answer to a request that was served before, as things stand now. Charges nothing.
-async fn replay(parts: &Parts, account: &Account, id: VerificationId) -> Result<Snapshot, CreateError> {
-    show(parts, account, &id).await.map_err(|error| match error {
+async fn replay(parts: &Parts, profile: &TenantProfile, id: VerificationId) -> Result<Snapshot, CreateError> {
+    show(parts, profile, &id).await.map_err(|error| match error {
         ShowError::Unknown => CreateError::Forgotten,
         ShowError::Unavailable => StartError::Unavailable.into(),
         ShowError::Fault => StartError::Fault.into(),
@@ -140,49 +144,57 @@ async fn replay(parts: &Parts, account: &Account, id: VerificationId) -> Result<
 
 async fn create_anew(
     parts: &Parts,
-    account: &Account,
+    profile: &TenantProfile,
     creation: &Creation,
-) -> Metered<Result<Snapshot, CreateError>> {
+) -> WithLimitState<Result<Snapshot, CreateError>> {
     if let Err(error) = admit_address(parts, &creation.address) {
-        return Metered::not_at_all(Err(error.into()));
+        return WithLimitState::uncharged(Err(error.into()));
     }
     // 2. The network's sends.
-    let toll = match Toll::charge(parts, account, Action::Send, creation.client).await {
-        Ok(toll) => toll,
-        Err(error) => return Metered::refused(StartError::from(error).into()),
+    let ip_charge = match IpCharge::charge(parts, profile, Action::Send, creation.client).await {
+        Ok(ip_charge) => ip_charge,
+        Err(error) => return WithLimitState::refused(StartError::from(error).into()),
     };
-    Metered::after(&toll, from_room_on(parts, account, &toll, creation).await)
+    WithLimitState::after(&ip_charge, from_room_on(parts, profile, &ip_charge, creation).await)
 }
 
 async fn from_room_on(
     parts: &Parts,
-    account: &Account,
-    toll: &Toll,
+    profile: &TenantProfile,
+    ip_charge: &IpCharge,
     creation: &Creation,
 ) -> Result<Snapshot, CreateError> {
-    let place = room(parts, toll).await?;
+    let permit = room(parts, ip_charge).await?;
     let id = VerificationId::new(random::octets().map_err(StartError::from)?);
-    let slot = parts.secrets.index_key.id_slot(&account.tenant, &id);
+    let store_key = parts.secrets.index_key.id_key(&profile.tenant, &id);
     let reference = Reference::draw(&mut SysRng).map_err(StartError::from)?;
     let (address, purpose) = (creation.address.clone(), creation.purpose.clone());
     let locale = creation.locale.clone();
-    let particulars = Particulars { address, purpose, reference, locale };
+    let details = VerificationDetails { address, purpose, reference, locale };
     let pepper = parts.secrets.peppers.current();
-    let sealed = Sealed::new(&particulars, &slot.binding(), pepper).map_err(StartError::from)?;
-    let (address, languages) = (&particulars.address, particulars.locale.as_slice());
-    let errand = Errand { account, toll, slot: &slot, address, reference: Some(reference), languages };
-    let sent = send(parts, place, &errand, async |hash, entry| {
-        live(parts.store.open(&slot, hash, &parts.policy, entry, &sealed).await?)
+    let encrypted =
+        EncryptedDetails::new(&details, &store_key.associated_data(), pepper).map_err(StartError::from)?;
+    let (address, languages) = (&details.address, details.locale.as_slice());
+    let outgoing = OutgoingCode {
+        profile,
+        ip_charge,
+        store_key: &store_key,
+        address,
+        reference: Some(reference),
+        languages,
+    };
+    let sent = send(parts, permit, &outgoing, async |hash, entry| {
+        live(parts.store.open(&store_key, hash, &parts.rules, entry, &encrypted).await?)
     });
     let sent = sent.await.map_err(|error| match error {
         StartError::OutcomeUnknown => CreateError::OutcomeUnknown(id),
         error => CreateError::Send(error),
     })?;
-    Ok(Snapshot::sent(id, particulars, &sent, &parts.policy))
+    Ok(Snapshot::sent(id, details, &sent, &parts.rules))
 }
 
 impl Limited for CreateError {
-    fn limited(&self) -> Option<Standing> {
+    fn limited(&self) -> Option<LimitState> {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::proof::{Claims, METHOD, PROOF_LIFE, SigningError};
+use crate::domain::proof::{Claims, METHOD, PROOF_LIFETIME, SigningError};
 use crate::domain::tenant::Tenant;
 use crate::domain::verification::Millis;
 use crate::domain::verification_id::VerificationId;
@@ -33,7 +33,7 @@ pub(super) fn prove(parts: &Parts, proven: &Proven<'_>) -> Result<Option<String>
         method: METHOD,
         jti: &proven.id.to_string(),
         iat,
-        exp: iat + PROOF_LIFE.as_secs(),
+        exp: iat + PROOF_LIFETIME.as_secs(),
     };
     key.sign(&claims).map(Some)
 }

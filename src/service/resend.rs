@@ -4,17 +4,17 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::send::{Errand, StartError, admit_address, live, room, send};
+use super::ip_charge::IpCharge;
+use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::show::Snapshot;
-use super::toll::Toll;
-use super::{Limited, Metered, Parts};
-use crate::domain::ledger::Standing;
-use crate::domain::sealed::Particulars;
-use crate::domain::slot::Slot;
-use crate::domain::tenant::Account;
+use super::{Limited, Parts, WithLimitState};
+use crate::domain::details::VerificationDetails;
+use crate::domain::ledger::LimitState;
+use crate::domain::store_key::StoreKey;
+use crate::domain::tenant::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{Action, Recoded, StoreError};
+use crate::ports::{Action, ReplaceOutcome, StoreError};
 
 /// Why no code was mailed.
 #[derive(Debug, Error)]
@@ -35,56 +35,56 @@ pub enum ResendError {
 
 pub(super) async fn resend(
     parts: &Parts,
-    account: &Account,
+    profile: &TenantProfile,
     id: &VerificationId,
     client: Option<IpAddr>,
-) -> Metered<Result<Snapshot, ResendError>> {
+) -> WithLimitState<Result<Snapshot, ResendError>> {
     // 2. The network's sends.
-    let toll = match Toll::charge(parts, account, Action::Send, client).await {
-        Ok(toll) => toll,
-        Err(error) => return Metered::refused(StartError::from(error).into()),
+    let ip_charge = match IpCharge::charge(parts, profile, Action::Send, client).await {
+        Ok(ip_charge) => ip_charge,
+        Err(error) => return WithLimitState::refused(StartError::from(error).into()),
     };
-    Metered::after(&toll, from_id_on(parts, account, &toll, id).await)
+    WithLimitState::after(&ip_charge, from_id_on(parts, profile, &ip_charge, id).await)
 }
 
 async fn from_id_on(
     parts: &Parts,
-    account: &Account,
-    toll: &Toll,
+    profile: &TenantProfile,
+    ip_charge: &IpCharge,
     id: &VerificationId,
 ) -> Result<Snapshot, ResendError> {
-    let slot = parts.secrets.index_key.id_slot(&account.tenant, id);
-    let particulars = pending(parts, &slot).await?;
-    admit_address(parts, &particulars.address)?;
-    let place = room(parts, toll).await?;
-    let (address, reference) = (&particulars.address, Some(particulars.reference));
-    let languages = particulars.locale.as_slice();
-    let errand = Errand { account, toll, slot: &slot, address, reference, languages };
-    let sent = send(parts, place, &errand, async |hash, entry| {
-        match parts.store.recode(&slot, hash, &parts.policy, entry).await? {
-            Recoded::Opened(opened) => Ok(live(opened)?),
-            Recoded::Closed(status) => Err(ResendError::Closed(status)),
-            Recoded::Unknown => Err(ResendError::Unknown),
+    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
+    let details = pending(parts, &store_key).await?;
+    admit_address(parts, &details.address)?;
+    let permit = room(parts, ip_charge).await?;
+    let (address, reference) = (&details.address, Some(details.reference));
+    let languages = details.locale.as_slice();
+    let outgoing = OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
+    let sent = send(parts, permit, &outgoing, async |hash, entry| {
+        match parts.store.replace_code(&store_key, hash, &parts.rules, entry).await? {
+            ReplaceOutcome::OpenOutcome(opened) => Ok(live(opened)?),
+            ReplaceOutcome::Closed(status) => Err(ResendError::Closed(status)),
+            ReplaceOutcome::Unknown => Err(ResendError::Unknown),
         }
     });
     let sent = sent.await.map_err(|error| match error {
         ResendError::Send(StartError::OutcomeUnknown) => ResendError::OutcomeUnknown(*id),
         error => error,
     })?;
-    Ok(Snapshot::sent(*id, particulars, &sent, &parts.policy))
+    Ok(Snapshot::sent(*id, details, &sent, &parts.rules))
 }
 
 /// What a pending verification is about: the id names the subject.
-async fn pending(parts: &Parts, slot: &Slot) -> Result<Particulars, ResendError> {
-    let view = parts.store.look(slot, &parts.policy).await?.ok_or(ResendError::Unknown)?;
+async fn pending(parts: &Parts, store_key: &StoreKey) -> Result<VerificationDetails, ResendError> {
+    let view = parts.store.find(store_key, &parts.rules).await?.ok_or(ResendError::Unknown)?;
     if view.status != Status::Pending {
         return Err(ResendError::Closed(view.status));
     }
-    parts.unseal(slot, &view.sealed).ok_or(ResendError::Unknown)
+    parts.decrypt(store_key, &view.encrypted).ok_or(ResendError::Unknown)
 }
 
 impl Limited for ResendError {
-    fn limited(&self) -> Option<Standing> {
+    fn limited(&self) -> Option<LimitState> {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,

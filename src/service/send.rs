@@ -6,21 +6,22 @@ use std::sync::PoisonError;
 
 use thiserror::Error;
 
-use super::toll::{Toll, TollError};
+use super::ip_charge::{IpCharge, IpChargeError};
 use super::{Limited, Parts, log};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
+use crate::domain::details::DecryptionError;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::ledger::{Stamp, Standing};
+use crate::domain::ledger::{EntryId, LimitState};
 use crate::domain::limit::RelayMails;
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
-use crate::domain::sealed::Unsealable;
-use crate::domain::slot::{Slot, Subject};
-use crate::domain::tenant::Account;
+use crate::domain::store_key::{Recipient, StoreKey};
+use crate::domain::tenant::TenantProfile;
 use crate::domain::verification::{Millis, millis};
 use crate::ports::{
-    Charged, CodeMail, Delivery, HashWork, HasherError, Live, Opened, Place, StoreError, Urgency,
+    ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, HasherError, Live, OpenOutcome, Priority,
+    StoreError,
 };
 use crate::random::{self, SysError, SysRng};
 
@@ -32,7 +33,7 @@ pub enum StartError {
     NotAllowed,
     /// A ledger is full; no code was drawn.
     #[error("too many sends")]
-    Limited(Standing),
+    Limited(LimitState),
     /// Too much is being hashed, or the relay has had its day's mails; nothing was spent.
     #[error("there is no room")]
     Overloaded,
@@ -51,13 +52,13 @@ pub enum StartError {
 }
 
 /// One code to be sent.
-pub(super) struct Errand<'a> {
-    /// On whose account.
-    pub account: &'a Account,
+pub(super) struct OutgoingCode<'a> {
+    /// On whose profile.
+    pub profile: &'a TenantProfile,
     /// What its network was charged.
-    pub toll: &'a Toll,
+    pub ip_charge: &'a IpCharge,
     /// Where its code is kept.
-    pub slot: &'a Slot,
+    pub store_key: &'a StoreKey,
     /// Whom it goes to.
     pub address: &'a EmailAddress,
     /// What the mail says of the screen it belongs to.
@@ -81,38 +82,38 @@ pub(super) fn admit_address(parts: &Parts, address: &EmailAddress) -> Result<(),
 }
 
 /// 3. A place in the hash queue and room in the relay's day, before anything is spent; else step 2 is given back.
-pub(super) async fn room(parts: &Parts, toll: &Toll) -> Result<Place, StartError> {
-    let place = take_room(parts).await;
-    if let Err(StartError::Overloaded) = &place {
-        toll.give_back(parts).await;
+pub(super) async fn room(parts: &Parts, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
+    let permit = take_room(parts).await;
+    if let Err(StartError::Overloaded) = &permit {
+        ip_charge.give_back(parts).await;
     }
-    place
+    permit
 }
 
-async fn take_room(parts: &Parts) -> Result<Place, StartError> {
-    let place = parts.hasher.place(Urgency::Send).ok_or(StartError::Overloaded)?;
+async fn take_room(parts: &Parts) -> Result<HashPermit, StartError> {
+    let permit = parts.hasher.reserve(Priority::Send).ok_or(StartError::Overloaded)?;
     if let RelayMails::PerDay(most) = parts.relay_mails
         && !parts.store.relay_has_room(most.get()).await?
     {
-        tracing::warn!("the relay has had the mails of its day: OTP_LIMITS__RELAY_EMAILS_PER_DAY is reached");
+        tracing::warn!("the daily limit of the relay is reached");
         return Err(StartError::Overloaded);
     }
-    Ok(place)
+    Ok(permit)
 }
 
 /// Steps 4 to 7. `keep` is step 6: it makes the new code the live one.
 pub(super) async fn send<E: From<StartError>>(
     parts: &Parts,
-    place: Place,
-    errand: &Errand<'_>,
-    keep: impl AsyncFnOnce(&CodeHash, Stamp) -> Result<Live, E>,
+    permit: HashPermit,
+    outgoing: &OutgoingCode<'_>,
+    keep: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
 ) -> Result<Sent, E> {
-    let Errand { account, toll, slot, address, reference, languages } = errand;
-    let subject = parts.secrets.index_key.subject(account.tenant.clone(), address);
-    // 4. Subject's sends, the site's share, the address over all tenants.
-    let (entry, standing) = admit(parts, &subject, account, toll).await?;
+    let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
+    let subject = parts.secrets.index_key.subject(profile.tenant.clone(), address);
+    // 4. Recipient's sends, the site's share, the address over all tenants.
+    let (entry, limit_state) = admit(parts, &subject, profile, ip_charge).await?;
     // 5. Code drawn and hashed.
-    let (code, hash) = draw(parts, place, slot).await?;
+    let (code, hash) = generate(parts, permit, store_key).await?;
     // 6. Verification opened, or its code replaced.
     let live = keep(&hash, entry).await?;
     // 7. Mail handed over.
@@ -120,19 +121,19 @@ pub(super) async fn send<E: From<StartError>>(
         to: (*address).clone(),
         code,
         valid_for: live.valid_for,
-        sender: account.sender.clone(),
+        sender: profile.sender.clone(),
         reference: *reference,
-        tenant: account.tenant.clone(),
+        tenant: profile.tenant.clone(),
         languages: languages.to_vec(),
     };
     match deliver(parts, &mail).await {
         Delivery::Accepted => {
-            tracing::info!(tenant.name = account.tenant.name(), "a code was mailed");
-            Ok(Sent { live, resend_at: entry + millis(standing.wait) })
+            tracing::info!(tenant.name = profile.tenant.name(), "a code was mailed");
+            Ok(Sent { live, resend_at: entry + millis(limit_state.wait) })
         }
         Delivery::Refused(error) => {
             log(&error, "the mail was refused; its code is dead");
-            undo(parts, slot, &subject, hash.salt(), entry).await;
+            undo(parts, store_key, &subject, hash.salt(), entry).await;
             Err(StartError::Refused.into())
         }
         Delivery::Unknown(error) => {
@@ -144,31 +145,37 @@ pub(super) async fn send<E: From<StartError>>(
 
 async fn admit(
     parts: &Parts,
-    subject: &Subject,
-    account: &Account,
-    toll: &Toll,
-) -> Result<(Stamp, Standing), StartError> {
-    match parts.store.admit(subject, toll.site().as_ref(), &account.limits.sends).await? {
-        Charged::Admitted { entry, standing } => Ok((entry, standing)),
-        Charged::Refused(standing) => Err(StartError::Limited(toll.or_longer(standing))),
+    subject: &Recipient,
+    profile: &TenantProfile,
+    ip_charge: &IpCharge,
+) -> Result<(EntryId, LimitState), StartError> {
+    match parts.store.admit(subject, ip_charge.site().as_ref(), &profile.limits.sends).await? {
+        ChargeOutcome::Admitted { entry, limit_state } => Ok((entry, limit_state)),
+        ChargeOutcome::Refused(limit_state) => {
+            Err(StartError::Limited(ip_charge.or_longer_wait(limit_state)))
+        }
     }
 }
 
-async fn draw(parts: &Parts, place: Place, slot: &Slot) -> Result<(Code, CodeHash), StartError> {
-    let code = Code::draw(parts.code_length, &mut SysRng)?;
+async fn generate(
+    parts: &Parts,
+    permit: HashPermit,
+    store_key: &StoreKey,
+) -> Result<(Code, CodeHash), StartError> {
+    let code = Code::generate(parts.code_length, &mut SysRng)?;
     let salt = Salt::new(random::octets()?);
     let pepper = parts.secrets.peppers.current().clone();
     let kid = pepper.id().clone();
-    let work = HashWork { code: code.clone(), salt, binding: slot.binding(), pepper };
-    let digest = parts.hasher.digest(place, work).await?;
+    let work = HashWork { code: code.clone(), salt, associated_data: store_key.associated_data(), pepper };
+    let digest = parts.hasher.digest(permit, work).await?;
     Ok((code, CodeHash::new(kid, salt, digest)))
 }
 
 /// What an opening has made live.
-pub(super) fn live(opened: Opened) -> Result<Live, StartError> {
+pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
     match opened {
-        Opened::Live(live) => Ok(live),
-        Opened::Late => {
+        OpenOutcome::Live(live) => Ok(live),
+        OpenOutcome::Late => {
             tracing::warn!("it took too long to draw a code: none was opened");
             Err(StartError::Unavailable)
         }
@@ -188,8 +195,8 @@ async fn deliver(parts: &Parts, mail: &CodeMail) -> Delivery {
 
 /// Ends what a refused mail opened, and gives back what it was charged where it may be. Where this fails, the code
 /// stays live for its life, unknown to anybody, and what was charged stays charged.
-async fn undo(parts: &Parts, slot: &Slot, subject: &Subject, salt: &Salt, entry: Stamp) {
-    let undone = match parts.store.fail(slot, salt, entry).await {
+async fn undo(parts: &Parts, store_key: &StoreKey, subject: &Recipient, salt: &Salt, entry: EntryId) {
+    let undone = match parts.store.mark_failed(store_key, salt, entry).await {
         Ok(true) => parts.store.withdraw(subject, entry).await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
@@ -200,19 +207,19 @@ async fn undo(parts: &Parts, slot: &Slot, subject: &Subject, salt: &Salt, entry:
 }
 
 impl Limited for StartError {
-    fn limited(&self) -> Option<Standing> {
+    fn limited(&self) -> Option<LimitState> {
         match self {
-            Self::Limited(standing) => Some(*standing),
+            Self::Limited(limit_state) => Some(*limit_state),
             _ => None,
         }
     }
 }
 
-impl From<TollError> for StartError {
-    fn from(error: TollError) -> Self {
+impl From<IpChargeError> for StartError {
+    fn from(error: IpChargeError) -> Self {
         match error {
-            TollError::Refused(standing) => Self::Limited(standing),
-            TollError::Store(error) => error.into(),
+            IpChargeError::Refused(limit_state) => Self::Limited(limit_state),
+            IpChargeError::Store(error) => error.into(),
         }
     }
 }
@@ -238,8 +245,8 @@ impl From<SysError> for StartError {
     }
 }
 
-impl From<Unsealable> for StartError {
-    fn from(error: Unsealable) -> Self {
+impl From<DecryptionError> for StartError {
+    fn from(error: DecryptionError) -> Self {
         log(&error, "no code was mailed");
         Self::Fault
     }

@@ -7,10 +7,10 @@ use thiserror::Error;
 use super::prove::{Proven, prove};
 use super::send::Sent;
 use super::{Parts, log};
-use crate::domain::proof::{PROOF_LIFE, SigningError};
-use crate::domain::sealed::Particulars;
-use crate::domain::tenant::Account;
-use crate::domain::verification::{Millis, Policy, Status, View, millis};
+use crate::domain::details::VerificationDetails;
+use crate::domain::proof::{PROOF_LIFETIME, SigningError};
+use crate::domain::tenant::TenantProfile;
+use crate::domain::verification::{Millis, Status, VerificationRules, View, millis};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
 
@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// How it stands.
     pub status: Status,
     /// What it is about.
-    pub particulars: Particulars,
+    pub details: VerificationDetails,
     /// When its code dies, or did.
     pub expires_at: Millis,
     /// When the ledgers admit the next send to that person, while it is pending.
@@ -34,14 +34,19 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// A verification whose code was just mailed.
-    pub(super) fn sent(id: VerificationId, particulars: Particulars, sent: &Sent, policy: &Policy) -> Self {
+    pub(super) fn sent(
+        id: VerificationId,
+        details: VerificationDetails,
+        sent: &Sent,
+        rules: &VerificationRules,
+    ) -> Self {
         Self {
             id,
             status: Status::Pending,
-            particulars,
+            details,
             expires_at: sent.live.expires_at,
             resend_at: Some(sent.resend_at),
-            attempts_remaining: policy.left(sent.live.spent),
+            attempts_remaining: rules.left(sent.live.spent),
             proof: None,
         }
     }
@@ -63,52 +68,51 @@ pub enum ShowError {
 
 pub(super) async fn show(
     parts: &Parts,
-    account: &Account,
+    profile: &TenantProfile,
     id: &VerificationId,
 ) -> Result<Snapshot, ShowError> {
-    let slot = parts.secrets.index_key.id_slot(&account.tenant, id);
-    let view = parts.store.look(&slot, &parts.policy).await?.ok_or(ShowError::Unknown)?;
-    let particulars = parts.unseal(&slot, &view.sealed).ok_or(ShowError::Unknown)?;
+    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
+    let view = parts.store.find(&store_key, &parts.rules).await?.ok_or(ShowError::Unknown)?;
+    let details = parts.decrypt(&store_key, &view.encrypted).ok_or(ShowError::Unknown)?;
     let is_pending = view.status == Status::Pending;
-    let resend_at =
-        if is_pending { Some(resend_at(parts, account, &particulars, &view).await?) } else { None };
+    let resend_at = if is_pending { Some(resend_at(parts, profile, &details, &view).await?) } else { None };
     Ok(Snapshot {
         id: *id,
         status: view.status,
-        proof: proof(parts, account, id, &particulars, &view)?,
-        particulars,
+        proof: proof(parts, profile, id, &details, &view)?,
+        details,
         expires_at: view.expires_at,
         resend_at,
-        attempts_remaining: if is_pending { parts.policy.left(view.spent) } else { 0 },
+        attempts_remaining: if is_pending { parts.rules.left(view.spent) } else { 0 },
     })
 }
 
 async fn resend_at(
     parts: &Parts,
-    account: &Account,
-    particulars: &Particulars,
+    profile: &TenantProfile,
+    details: &VerificationDetails,
     view: &View,
 ) -> Result<Millis, StoreError> {
-    let subject = parts.secrets.index_key.subject(account.tenant.clone(), &particulars.address);
-    let standing = parts.store.outlook(&subject, &account.limits.sends).await?;
-    Ok(view.seen_at + millis(standing.wait))
+    let subject = parts.secrets.index_key.subject(profile.tenant.clone(), &details.address);
+    let limit_state = parts.store.outlook(&subject, &profile.limits.sends).await?;
+    Ok(view.seen_at + millis(limit_state.wait))
 }
 
-/// The proof that was given when it was approved: the same claims again, as long as they are good.
+/// The proof that was given when it was approved: the same idempotency keys again, as long as they are good.
 fn proof(
     parts: &Parts,
-    account: &Account,
+    profile: &TenantProfile,
     id: &VerificationId,
-    particulars: &Particulars,
+    details: &VerificationDetails,
     view: &View,
 ) -> Result<Option<String>, SigningError> {
-    match view.won_at {
-        Some(at) if view.seen_at < at + millis(PROOF_LIFE) => prove(
+    match view.approved_at {
+        Some(at) if view.seen_at < at + millis(PROOF_LIFETIME) => prove(
             parts,
             &Proven {
-                audience: &account.tenant,
-                address: &particulars.address,
-                purpose: particulars.purpose.as_str(),
+                audience: &profile.tenant,
+                address: &details.address,
+                purpose: details.purpose.as_str(),
                 id,
                 at,
             },

@@ -1,13 +1,13 @@
-//! The simple endpoints' send: one code an address, kept on its subject's slot.
+//! The simple endpoints' send: one code an address, kept on its subject's store key.
 
 use std::net::IpAddr;
 
-use super::send::{Errand, StartError, admit_address, live, room, send};
-use super::toll::Toll;
-use super::{Metered, Parts};
+use super::ip_charge::IpCharge;
+use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use super::{Parts, WithLimitState};
+use crate::domain::details::EncryptedDetails;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
-use crate::domain::sealed::Sealed;
 use crate::ports::Action;
 
 pub(super) async fn start(
@@ -15,30 +15,37 @@ pub(super) async fn start(
     address: &EmailAddress,
     client: IpAddr,
     languages: &[Locale],
-) -> Metered<Result<(), StartError>> {
+) -> WithLimitState<Result<(), StartError>> {
     if let Err(error) = admit_address(parts, address) {
-        return Metered::not_at_all(Err(error));
+        return WithLimitState::uncharged(Err(error));
     }
     // 2. The network's sends.
-    let toll = match Toll::charge(parts, &parts.simple, Action::Send, Some(client)).await {
-        Ok(toll) => toll,
-        Err(error) => return Metered::refused(StartError::from(error)),
+    let ip_charge = match IpCharge::charge(parts, &parts.simple, Action::Send, Some(client)).await {
+        Ok(ip_charge) => ip_charge,
+        Err(error) => return WithLimitState::refused(StartError::from(error)),
     };
-    Metered::after(&toll, from_room_on(parts, &toll, address, languages).await)
+    WithLimitState::after(&ip_charge, from_room_on(parts, &ip_charge, address, languages).await)
 }
 
 async fn from_room_on(
     parts: &Parts,
-    toll: &Toll,
+    ip_charge: &IpCharge,
     address: &EmailAddress,
     languages: &[Locale],
 ) -> Result<(), StartError> {
-    let place = room(parts, toll).await?;
+    let permit = room(parts, ip_charge).await?;
     let index_key = &parts.secrets.index_key;
-    let slot = index_key.address_slot(index_key.subject(parts.simple.tenant.clone(), address), address);
-    let errand = Errand { account: &parts.simple, toll, slot: &slot, address, reference: None, languages };
-    let sent = send(parts, place, &errand, async |hash, entry| {
-        live(parts.store.open(&slot, hash, &parts.policy, entry, &Sealed::default()).await?)
+    let store_key = index_key.email_key(index_key.subject(parts.simple.tenant.clone(), address), address);
+    let outgoing = OutgoingCode {
+        profile: &parts.simple,
+        ip_charge,
+        store_key: &store_key,
+        address,
+        reference: None,
+        languages,
+    };
+    let sent = send(parts, permit, &outgoing, async |hash, entry| {
+        live(parts.store.open(&store_key, hash, &parts.rules, entry, &EncryptedDetails::default()).await?)
     });
     sent.await.map(|_| ())
 }

@@ -336,7 +336,7 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
         (
             "OTP_SMTP__CA_FILE",
             "list",
-            "FAIL  relay: OTP_SMTP__CA_FILE: list: no certificates of authorities in PEM form",
+            "FAIL  relay: OTP_SMTP__CA_FILE: list: no trust anchors (certificates in PEM form)",
         ),
         (
             "OTP_DOMAINS__BLOCK_FILE",

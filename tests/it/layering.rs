@@ -151,7 +151,10 @@ fn the_scan_finds_each_way_to_name_a_layer() {
     assert_eq!(places("api/simple.rs", "//! x\nuse crate::adapters;\n"), ["src/api/simple.rs:2"]);
     assert_eq!(places("api.rs", "fn f() { crate::adapters::x() }"), ["src/api.rs:1"]);
     assert_eq!(
-        places("api.rs", "use crate::{\n    domain::{code, slot},\n    adapters::{redis,\n smtp}, app,\n};"),
+        places(
+            "api.rs",
+            "use crate::{\n    domain::{code, store_key},\n    adapters::{redis,\n smtp}, app,\n};"
+        ),
         ["src/api.rs:3", "src/api.rs:4"]
     );
     assert_eq!(places("domain/code.rs", "use super::super::api::x;"), ["src/domain/code.rs:1"]);

@@ -6,20 +6,20 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use otpd::domain::limit::{Limit, IpLimit, SendLimits};
-use otpd::domain::slot::{self, Slot, Subject, Tag};
+use otpd::domain::limit::{IpLimit, Limit, SendLimits};
+use otpd::domain::store_key::{self, KeyedHash, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
-use otpd::domain::verification::{Policy, Status};
-use otpd::ports::{Action, Charged, Guesser, NetworkAccount, SiteEntry};
+use otpd::domain::verification::{Status, VerificationRules};
+use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestCaseResult, TestRunner};
 use tokio::runtime::Runtime;
 
 use crate::store_model;
-use crate::support::ledgers::{Ledger, Ledgers, Network, Standing, Verdict, Windows};
+use crate::support::ledgers::{ClientNetwork, Ledger, Ledgers, LimitState, Verdict, Windows};
 use crate::support::model::{Answer, Code, Entry, Millis, Model, Place, Rules};
-use crate::support::store::{Bench, Spent, address, id, network, subject};
+use crate::support::store::{Bench, TakenAttempt, address, id, network, subject};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
@@ -73,7 +73,7 @@ enum Origin {
 enum Request {
     Charge(u8, Origin, Action),
     Admit(Place, Option<Origin>),
-    Spend(Place, Origin),
+    AttemptOutcome(Place, Origin),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ enum Op {
     /// A guess, up to what it is to be compared with.
     Guess(Place, Origin),
     /// The guess made so many guesses ago was right.
-    Win(usize),
+    ApproveOutcome(usize),
     /// What was just refused is asked again: after the wait, or a millisecond before.
     AskAgain {
         early: bool,
@@ -176,7 +176,7 @@ fn case() -> impl Strategy<Value = Case> {
 fn op(back: bool) -> impl Strategy<Value = Op> {
     let pause = || prop_oneof![6 => Just(0), 1 => select(&[SECOND, 10_000, 10_001, 11_000][..])];
     let from = || prop_oneof![4 => origin().prop_map(Some), 1 => Just(None)];
-    let action = select(&[Action::Send, Action::Guess][..]);
+    let action = select(&[Action::Send, Action::Attempt][..]);
     prop_oneof![
         3 => (origin(), action).prop_map(|(origin, action)| Op::Charge(origin, action)),
         2 => (0..4_usize).prop_map(Op::Refund),
@@ -184,7 +184,7 @@ fn op(back: bool) -> impl Strategy<Value = Op> {
         2 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Resend(place, from, pause)),
         3 => (0..3_usize).prop_map(Op::Refuse),
         10 => (place(), origin()).prop_map(|(place, origin)| Op::Guess(place, origin)),
-        3 => (0..3_usize).prop_map(Op::Win),
+        3 => (0..3_usize).prop_map(Op::ApproveOutcome),
         6 => any::<bool>().prop_map(|early| Op::AskAgain { early }),
         6 => step(back).prop_map(Op::Step),
         1 => Just(Op::Flush),
@@ -220,8 +220,8 @@ fn step(back: bool) -> impl Strategy<Value = Millis> {
 
 /// What stands for people, places and networks in a store; derived once.
 struct Names {
-    slots: HashMap<Place, (Slot, Subject)>,
-    networks: HashMap<Origin, slot::Network>,
+    store_keys: HashMap<Place, (StoreKey, Recipient)>,
+    networks: HashMap<Origin, store_key::ClientNetwork>,
 }
 
 impl Names {
@@ -239,23 +239,23 @@ impl Names {
         ];
         let many = (0..MANY).map(|number| (Origin::OneOf(number), format!("198.51.100.{number}")));
         let networks = networks.into_iter().chain(many).map(|(origin, ip)| (origin, network(&ip)));
-        Self { slots: addresses.chain(ids).collect(), networks: networks.collect() }
+        Self { store_keys: addresses.chain(ids).collect(), networks: networks.collect() }
     }
 
-    fn slot(&self, place: Place) -> &Slot {
-        &self.slots[&place].0
+    fn store_key(&self, place: Place) -> &StoreKey {
+        &self.store_keys[&place].0
     }
 
-    fn subject(&self, place: Place) -> &Subject {
-        &self.slots[&place].1
+    fn subject(&self, place: Place) -> &Recipient {
+        &self.store_keys[&place].1
     }
 
-    fn site(&self, origin: Origin) -> Tag {
+    fn site(&self, origin: Origin) -> KeyedHash {
         self.networks[&origin].site
     }
 
-    fn account(&self, of: u8, origin: Origin, action: Action) -> NetworkAccount {
-        NetworkAccount { tenant: tenant(of), network: self.networks[&origin], action }
+    fn profile(&self, of: u8, origin: Origin, action: Action) -> IpLedger {
+        IpLedger { tenant: tenant(of), network: self.networks[&origin], action }
     }
 }
 
@@ -288,21 +288,21 @@ impl Request {
     fn ledgers(self, limits: &Limits) -> Vec<(Ledger, Windows)> {
         match self {
             Self::Charge(tenant, origin, action) => {
-                let (of, windows): (fn(u8, Network) -> Ledger, _) = match action {
+                let (of, windows): (fn(u8, ClientNetwork) -> Ledger, _) = match action {
                     Action::Send => (Ledger::IpSends, &limits.ip_sends),
-                    Action::Guess => (Ledger::IpAttempts, &limits.ip_attempts),
+                    Action::Attempt => (Ledger::IpAttempts, &limits.ip_attempts),
                 };
                 let (site, link) = match origin {
                     Origin::Ipv4 | Origin::OneOf(_) => {
-                        return vec![(of(tenant, Network::Site(site_of(origin))), windows.clone())];
+                        return vec![(of(tenant, ClientNetwork::Site(site_of(origin))), windows.clone())];
                     }
                     Origin::LinkA | Origin::OtherSite => (site_of(origin), 0),
                     Origin::LinkB => (site_of(origin), 1),
                 };
                 let wider = windows.iter().map(|(most, span)| (most * 5, *span)).collect();
                 vec![
-                    (of(tenant, Network::Link(site, link)), windows.clone()),
-                    (of(tenant, Network::Site(site)), wider),
+                    (of(tenant, ClientNetwork::Link(site, link)), windows.clone()),
+                    (of(tenant, ClientNetwork::Site(site)), wider),
                 ]
             }
             Self::Admit(place, from) => {
@@ -315,7 +315,7 @@ impl Request {
                 ledgers.push((Ledger::EmailSendsTotal(person), limits.email_sends_total.clone()));
                 ledgers
             }
-            Self::Spend(place, origin) => {
+            Self::AttemptOutcome(place, origin) => {
                 let ledger = Ledger::IpEmailAttempts(tenant_of(place), person_of(place), site_of(origin));
                 vec![(ledger, limits.ip_email_attempts.clone())]
             }
@@ -325,9 +325,9 @@ impl Request {
     fn keep(self, limits: &Limits) -> Millis {
         let of: &[&Windows] = match self {
             Self::Charge(_, _, Action::Send) => &[&limits.ip_sends],
-            Self::Charge(_, _, Action::Guess) => &[&limits.ip_attempts],
+            Self::Charge(_, _, Action::Attempt) => &[&limits.ip_attempts],
             Self::Admit(..) => &[&limits.email_sends, &limits.ip_email_sends, &limits.email_sends_total],
-            Self::Spend(..) => &[&limits.ip_email_attempts],
+            Self::AttemptOutcome(..) => &[&limits.ip_email_attempts],
         };
         of.iter().flat_map(|windows| windows.iter()).map(|(_, span)| *span).max().expect("a window")
     }
@@ -395,7 +395,7 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn new(names: &'a Names, mut bench: Bench, limits: Limits, guesses: usize) -> Self {
         let life = Duration::from_millis(LIFE.unsigned_abs());
-        bench.policy = Policy { life, guesses: guesses.try_into().expect("a few") };
+        bench.rules = VerificationRules { life, guesses: guesses.try_into().expect("a few") };
         Self {
             names,
             model: Model::new(Rules { life: LIFE, guesses }, bench.clock.millis().cast_signed()),
@@ -452,7 +452,7 @@ impl<'a> Pair<'a> {
                 }
             }
             Op::Guess(place, origin) => self.guess(place, origin).await?,
-            Op::Win(back) => {
+            Op::ApproveOutcome(back) => {
                 if let Some(guess) = self.tally.open_guesses.remove(back) {
                     self.win(guess).await?;
                 }
@@ -475,28 +475,28 @@ impl<'a> Pair<'a> {
             Request::Charge(tenant, origin, action) => {
                 let limit = match action {
                     Action::Send => &self.ip_sends,
-                    Action::Guess => &self.ip_attempts,
+                    Action::Attempt => &self.ip_attempts,
                 };
-                self.bench.store.charge(&self.names.account(tenant, origin, action), limit).await
+                self.bench.store.charge(&self.names.profile(tenant, origin, action), limit).await
             }
             Request::Admit(place, from) => {
                 let site = from.map(|origin| self.names.site(origin));
                 self.bench.store.admit(self.names.subject(place), site.as_ref(), &self.sends).await
             }
-            Request::Spend(..) => panic!("a guess is charged as it is spent"),
+            Request::AttemptOutcome(..) => panic!("a guess is charged as it is spent"),
         };
         let store = verdict(charged.expect("an answer"));
         let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
         prop_assert_eq!(store, self.ledgers.charge(&step, keep, now), "{:?}", request);
-        self.settle(request, store)
+        self.complete(request, store)
     }
 
     /// Notes what the store admitted or refused.
-    fn settle(&mut self, request: Request, verdict: Verdict) -> Result<Option<Entered>, TestCaseError> {
+    fn complete(&mut self, request: Request, verdict: Verdict) -> Result<Option<Entered>, TestCaseError> {
         match verdict {
-            Verdict::Refused(standing) => {
-                self.tally.seen.insert(format!("refused by {}", standing.ledger));
-                self.tally.last_refusal = Some((request, standing.wait));
+            Verdict::Refused(limit_state) => {
+                self.tally.seen.insert(format!("refused by {}", limit_state.ledger));
+                self.tally.last_refusal = Some((request, limit_state.wait));
                 Ok(None)
             }
             Verdict::Admitted(entry, _) => Ok(Some(self.admitted(request, entry)?)),
@@ -528,8 +528,8 @@ impl<'a> Pair<'a> {
 
     async fn refund(&mut self, entered: &Entered) {
         let Request::Charge(tenant, origin, action) = entered.request else { panic!("a network's") };
-        let account = self.names.account(tenant, origin, action);
-        self.bench.store.refund(&account, entered.entry).await.expect("an answer");
+        let profile = self.names.profile(tenant, origin, action);
+        self.bench.store.refund(&profile, entered.entry).await.expect("an answer");
         self.given_back(entered);
     }
 
@@ -548,16 +548,16 @@ impl<'a> Pair<'a> {
         let Some(entered) = self.charge(Request::Admit(place, from)).await? else { return Ok(()) };
         self.step(pause);
         self.skip_the_last_seconds(place);
-        let (code, slot, entry) = (self.tally.codes, self.names.slot(place), entered.entry);
+        let (code, store_key, entry) = (self.tally.codes, self.names.store_key(place), entered.entry);
         self.tally.codes += 1;
         let (store, model) = if again {
             (
-                store_model::recoded(self.bench.recode_for(slot, code, entry).await),
-                self.model.recode(place, code, entry),
+                store_model::recoded(self.bench.recode_for(store_key, code, entry).await),
+                self.model.replace_code(place, code, entry),
             )
         } else {
             (
-                store_model::opened(self.bench.open_for(slot, code, entry).await),
+                store_model::opened(self.bench.open_for(store_key, code, entry).await),
                 self.model.open(place, code, entry),
             )
         };
@@ -572,7 +572,7 @@ impl<'a> Pair<'a> {
 
     async fn refuse(&mut self, Mail { place, code, entered }: Mail) -> TestCaseResult {
         self.skip_the_last_seconds(place);
-        let back = self.bench.fail_for(self.names.slot(place), code, entered.entry).await;
+        let back = self.bench.mark_failed_for(self.names.store_key(place), code, entered.entry).await;
         prop_assert_eq!(Answer::Failed(back), self.model.fail(place, code, entered.entry));
         if back {
             let subject = self.names.subject(place);
@@ -584,9 +584,9 @@ impl<'a> Pair<'a> {
     }
 
     async fn guess(&mut self, place: Place, origin: Origin) -> TestCaseResult {
-        let request = Request::Charge(tenant_of(place), origin, Action::Guess);
+        let request = Request::Charge(tenant_of(place), origin, Action::Attempt);
         let Some(network) = self.charge(request).await? else { return Ok(()) };
-        if let (Spent::Compare(code), site) = self.spend(place, origin).await? {
+        if let (TakenAttempt::Compare(code), site) = self.take_attempt(place, origin).await? {
             let number = self.tally.guesses;
             self.tally.guesses += 1;
             self.tally.open_guesses.push_front(Guess { place, code, number, network, site });
@@ -595,23 +595,23 @@ impl<'a> Pair<'a> {
     }
 
     /// Spends a guess; what its site was charged where it is one at an address.
-    async fn spend(
+    async fn take_attempt(
         &mut self,
         place: Place,
         origin: Origin,
-    ) -> Result<(Spent, Option<Entered>), TestCaseError> {
+    ) -> Result<(TakenAttempt, Option<Entered>), TestCaseError> {
         self.skip_the_last_seconds(place);
-        let guesser = Guesser { site: self.names.site(origin), limit: &self.ip_email_attempts };
-        let (spent, charged) = self.bench.spend_from(Some(&guesser), self.names.slot(place)).await;
+        let attempter = Attempter { site: self.names.site(origin), limit: &self.ip_email_attempts };
+        let (spent, charged) = self.bench.spend_from(Some(&attempter), self.names.store_key(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {
-            let request = Request::Spend(place, origin);
+            let request = Request::AttemptOutcome(place, origin);
             let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
             let model = self.ledgers.charge(&step, keep, now);
-            if let Spent::Limited(standing) = spent {
-                let verdict = Verdict::Refused(standing_of(&standing));
+            if let TakenAttempt::Limited(limit_state) = spent {
+                let verdict = Verdict::Refused(standing_of(&limit_state));
                 prop_assert_eq!(verdict, model);
-                self.settle(request, verdict)?;
+                self.complete(request, verdict)?;
                 return Ok((spent, None));
             }
             let Verdict::Admitted(entry, _) = model else {
@@ -620,13 +620,16 @@ impl<'a> Pair<'a> {
             prop_assert!(charged.is_none_or(|charged| charged.entry == entry));
             entered = Some(self.admitted(request, entry)?);
         }
-        if let Spent::Compare(_) = spent {
+        if let TakenAttempt::Compare(_) = spent {
             let subject = (tenant_of(place), person_of(place));
             let now = self.now();
             self.tally.compared.entry(subject).or_default().push(now);
         }
-        prop_assert_eq!(store_model::spent(spent), self.model.spend(place), "{:?}", place);
-        prop_assert_eq!(charged.is_some(), matches!((place, spent), (Place::Address(_), Spent::Compare(_))));
+        prop_assert_eq!(store_model::spent(spent), self.model.take_attempt(place), "{:?}", place);
+        prop_assert_eq!(
+            charged.is_some(),
+            matches!((place, spent), (Place::Address(_), TakenAttempt::Compare(_)))
+        );
         Ok((spent, entered))
     }
 
@@ -634,11 +637,11 @@ impl<'a> Pair<'a> {
         let Guess { place, code, number, network, site } = guess;
         self.skip_the_last_seconds(place);
         let charged = site.as_ref().map(|entered| {
-            let Request::Spend(_, origin) = entered.request else { panic!("a site's") };
-            SiteEntry { site: self.names.site(origin), entry: entered.entry }
+            let Request::AttemptOutcome(_, origin) = entered.request else { panic!("a site's") };
+            SiteCharge { site: self.names.site(origin), entry: entered.entry }
         });
-        let won = self.bench.consume_for(self.names.slot(place), code, number, charged.as_ref()).await;
-        prop_assert_eq!(won, matches!(self.model.consume(place, (code, number)), Answer::Won(Some(_))));
+        let won = self.bench.consume_for(self.names.store_key(place), code, number, charged.as_ref()).await;
+        prop_assert_eq!(won, matches!(self.model.approve(place, (code, number)), Answer::Won(Some(_))));
         if won {
             if let Some(site) = &site {
                 self.given_back(site);
@@ -653,14 +656,14 @@ impl<'a> Pair<'a> {
     async fn ask_again(&mut self, request: Request, wait: Millis, early: bool) -> TestCaseResult {
         self.step(if early { wait - 1 } else { wait });
         // With the last seconds of a code the moment would be skipped too.
-        if let Request::Spend(place, _) = request
+        if let Request::AttemptOutcome(place, _) = request
             && (1..LAST_SECONDS).contains(&self.model.left(place))
         {
             return Ok(());
         }
         let admitted = match request {
-            Request::Spend(place, origin) => {
-                !matches!(self.spend(place, origin).await?, (Spent::Limited(_), _))
+            Request::AttemptOutcome(place, origin) => {
+                !matches!(self.take_attempt(place, origin).await?, (TakenAttempt::Limited(_), _))
             }
             request => self.charge(request).await?.is_some(),
         };
@@ -670,21 +673,21 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn verdict(charged: Charged) -> Verdict {
+fn verdict(charged: ChargeOutcome) -> Verdict {
     match charged {
-        Charged::Admitted { entry, standing } => Verdict::Admitted(entry, standing_of(&standing)),
-        Charged::Refused(standing) => Verdict::Refused(standing_of(&standing)),
+        ChargeOutcome::Admitted { entry, limit_state } => Verdict::Admitted(entry, standing_of(&limit_state)),
+        ChargeOutcome::Refused(limit_state) => Verdict::Refused(standing_of(&limit_state)),
     }
 }
 
-fn standing_of(standing: &otpd::domain::ledger::Standing) -> Standing {
+fn standing_of(limit_state: &otpd::domain::ledger::LimitState) -> LimitState {
     let millis = |time: Duration| time.as_millis().try_into().expect("a short time");
-    Standing {
-        ledger: standing.ledger.name(),
-        window: (standing.window.most.get() as usize, millis(standing.window.span)),
-        remaining: standing.remaining as usize,
-        reset: millis(standing.reset),
-        wait: millis(standing.wait),
+    LimitState {
+        ledger: limit_state.ledger.name(),
+        window: (limit_state.window.most.get() as usize, millis(limit_state.window.span)),
+        remaining: limit_state.remaining as usize,
+        reset: millis(limit_state.reset),
+        wait: millis(limit_state.wait),
     }
 }
 
@@ -738,8 +741,8 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
             let mut pair = Pair::new(&names, empty_store().await, the_defaults(), 5);
             for Round { sender, place, guessers, pause } in rounds {
                 pair.send(place, Some(sender), 0, false).await?;
-                for guesser in guessers {
-                    pair.guess(place, guesser).await?;
+                for attempter in guessers {
+                    pair.guess(place, attempter).await?;
                 }
                 pair.step(pause);
             }
@@ -784,9 +787,12 @@ fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
                     pair.run(op).await?;
                     continue;
                 }
-                let (spent, _) = pair.spend(own, holder).await?;
-                let wanted =
-                    if made < guesses { Spent::Compare(0) } else { Spent::Closed(Status::Exhausted) };
+                let (spent, _) = pair.take_attempt(own, holder).await?;
+                let wanted = if made < guesses {
+                    TakenAttempt::Compare(0)
+                } else {
+                    TakenAttempt::Closed(Status::Exhausted)
+                };
                 prop_assert_eq!(spent, wanted, "after {} guesses of {}", made, guesses);
                 made += 1;
             }

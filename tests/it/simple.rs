@@ -39,9 +39,9 @@ async fn a_mailed_code_verifies_once() {
 #[tokio::test]
 async fn the_mail_is_what_the_contract_says() {
     let app = TestApp::builder().set("OTP_MAIL__BRAND", "Übersicht").spawn().await;
-    let code = app.code_for("Recipient@Example.com").await;
+    let code = app.code_for("Subject@Example.com").await;
     let mail = app.smtp.await_mail(1).await;
-    assert_eq!(mail.to, ["Recipient@example.com"]);
+    assert_eq!(mail.to, ["Subject@example.com"]);
     assert_eq!(mail.from, "codes@sender.example");
     assert_eq!(mail.header("Auto-Submitted").as_deref(), Some("auto-generated"));
     assert!(mail.header("Message-ID").expect("a Message-ID").ends_with("@sender.example>"));
@@ -274,7 +274,7 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
         let verified = app.verify_otp(checked, &mail.code()).await;
         assert_eq!(verified.message(), said(VERIFIED), "{sent} {checked}");
         let proof = verified.header("otp-proof").expect("a proof").to_owned();
-        assert_eq!(claims(&proof)["sub"], "john@ex.com", "one name for all spellings");
+        assert_eq!(idempotency(&proof)["sub"], "john@ex.com", "one name for all spellings");
     }
     // A second send under another spelling replaces the first code, as it does under the same one.
     let first = app.code_for("John@ex.com").await;
@@ -286,9 +286,9 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
 }
 
 /// What a proof says, unchecked.
-fn claims(proof: &str) -> serde_json::Value {
-    let claims = proof.split('.').nth(1).expect("claims");
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64")).expect("JSON")
+fn idempotency(proof: &str) -> serde_json::Value {
+    let idempotency = proof.split('.').nth(1).expect("idempotency");
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64")).expect("JSON")
 }
 
 #[tokio::test]

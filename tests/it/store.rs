@@ -5,14 +5,14 @@
 use std::iter;
 use std::time::Duration;
 
-use otpd::domain::slot::Slot;
+use otpd::domain::store_key::StoreKey;
 use otpd::domain::verification::Status;
-use otpd::ports::{Opened, Recoded};
+use otpd::ports::{OpenOutcome, ReplaceOutcome};
 use tokio::task::JoinSet;
 
-use crate::support::store::{Bench, POLICY, Spent, about, address, id};
+use crate::support::store::{Bench, RULES, TakenAttempt, about, address, id};
 
-const LIFE: Duration = POLICY.life;
+const LIFE: Duration = RULES.life;
 const HOUR: Duration = Duration::from_hours(1);
 const TICK: Duration = Duration::from_millis(1);
 
@@ -38,7 +38,7 @@ macro_rules! on_both_stores {
     };
 }
 
-mod claims;
+mod idempotency;
 mod ledgers;
 mod redis_only;
 
@@ -71,47 +71,47 @@ on_both_stores! {
     it_is_ready,
 }
 
-/// One slot of either kind.
-fn both_kinds(number: u8) -> [Slot; 2] {
+/// One store key of either kind.
+fn both_kinds(number: u8) -> [StoreKey; 2] {
     [address(&format!("a+{number}@example.com")), id(number)]
 }
 
 /// How long a resent code is valid, if it is.
-fn live(recoded: Recoded) -> Option<Duration> {
+fn live(recoded: ReplaceOutcome) -> Option<Duration> {
     match recoded {
-        Recoded::Opened(Opened::Live(live)) => Some(live.valid_for),
+        ReplaceOutcome::OpenOutcome(OpenOutcome::Live(live)) => Some(live.valid_for),
         _ => None,
     }
 }
 
 /// Opens a verification with this code, ends it, and leaves the clock at the end or on it.
-async fn end(bench: &Bench, slot: &Slot, code: u32, how: Status) {
-    bench.open(slot, code).await;
+async fn end(bench: &Bench, store_key: &StoreKey, code: u32, how: Status) {
+    bench.open(store_key, code).await;
     match how {
         Status::Pending => {}
-        Status::Approved => assert!(bench.consume(slot, code, 1).await),
+        Status::Approved => assert!(bench.approve(store_key, code, 1).await),
         Status::Expired => bench.clock.forward(LIFE),
-        Status::Exhausted => assert_eq!(guesses_left(bench, slot).await, 5),
-        Status::Failed => bench.fail(slot, code).await,
-        Status::Canceled => assert_eq!(bench.cancel(slot).await, Some(Status::Canceled)),
+        Status::Exhausted => assert_eq!(attempts_left(bench, store_key).await, 5),
+        Status::Failed => bench.mark_failed(store_key, code).await,
+        Status::Canceled => assert_eq!(bench.cancel(store_key).await, Some(Status::Canceled)),
     }
 }
 
 /// Spends all that is left, and says how much it was.
-async fn guesses_left(bench: &Bench, slot: &Slot) -> usize {
+async fn attempts_left(bench: &Bench, store_key: &StoreKey) -> usize {
     let mut spent = 0;
-    while matches!(bench.spend(slot).await, Spent::Compare(_)) {
+    while matches!(bench.take_attempt(store_key).await, TakenAttempt::Compare(_)) {
         spent += 1;
-        assert!(spent <= 255, "no policy allows so many");
+        assert!(spent <= 255, "no rules allows so many");
     }
     spent
 }
 
 /// An address cannot be asked about once its code has expired.
-fn ended(slot: &Slot, how: Status) -> Spent {
-    match (slot, how) {
-        (Slot::Address { .. }, Status::Expired) => Spent::Unknown,
-        _ => Spent::Closed(how),
+fn ended(store_key: &StoreKey, how: Status) -> TakenAttempt {
+    match (store_key, how) {
+        (StoreKey::Address { .. }, Status::Expired) => TakenAttempt::Unknown,
+        _ => TakenAttempt::Closed(how),
     }
 }
 
@@ -123,52 +123,56 @@ where
 }
 
 async fn a_code_is_live_for_the_policys_life(bench: &Bench) {
-    for slot in both_kinds(0) {
-        assert_eq!(bench.spend(&slot).await, Spent::Unknown);
-        assert_eq!(bench.open(&slot, 1).await, LIFE);
+    for store_key in both_kinds(0) {
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Unknown);
+        assert_eq!(bench.open(&store_key, 1).await, LIFE);
         bench.clock.forward(LIFE.saturating_sub(TICK));
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
     }
 }
 
 async fn opening_again_replaces_the_code_and_keeps_what_was_spent(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 1).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 1).await;
         for _ in 0..3 {
-            assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+            assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
         }
         bench.clock.forward(LIFE / 2);
-        assert_eq!(bench.open(&slot, 2).await, LIFE);
-        assert!(!bench.consume(&slot, 1, 1).await);
+        assert_eq!(bench.open(&store_key, 2).await, LIFE);
+        assert!(!bench.approve(&store_key, 1, 1).await);
         bench.clock.forward(LIFE / 2);
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(2));
-        assert_eq!(guesses_left(bench, &slot).await, 1);
-        assert!(bench.consume(&slot, 2, 1).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2));
+        assert_eq!(attempts_left(bench, &store_key).await, 1);
+        assert!(bench.approve(&store_key, 2, 1).await);
     }
 }
 
 async fn a_resend_replaces_the_code_and_keeps_what_was_spent(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 1).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 1).await;
         for _ in 0..3 {
-            assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+            assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
         }
         bench.clock.forward(LIFE / 2);
-        assert_eq!(live(bench.recode(&slot, 2).await), Some(LIFE));
-        assert!(!bench.consume(&slot, 1, 1).await);
+        assert_eq!(live(bench.replace_code(&store_key, 2).await), Some(LIFE));
+        assert!(!bench.approve(&store_key, 1, 1).await);
         bench.clock.forward(LIFE / 2);
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(2));
-        assert_eq!(guesses_left(bench, &slot).await, 1);
-        assert!(bench.consume(&slot, 2, 1).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2));
+        assert_eq!(attempts_left(bench, &store_key).await, 1);
+        assert!(bench.approve(&store_key, 2, 1).await);
     }
 }
 
 async fn a_resend_restarts_the_life_but_never_beyond_thirty_minutes(bench: &Bench) {
-    for (slot, opens) in both_kinds(0).into_iter().chain(both_kinds(1)).zip([true, true, false, false]) {
+    for (store_key, opens) in both_kinds(0).into_iter().chain(both_kinds(1)).zip([true, true, false, false]) {
         let again = async |code| {
-            if opens { Some(bench.open(&slot, code).await) } else { live(bench.recode(&slot, code).await) }
+            if opens {
+                Some(bench.open(&store_key, code).await)
+            } else {
+                live(bench.replace_code(&store_key, code).await)
+            }
         };
-        bench.open(&slot, 0).await;
+        bench.open(&store_key, 0).await;
         for minute in (4..=24).step_by(4) {
             bench.clock.forward(Duration::from_mins(4));
             assert_eq!(again(minute).await, Some(LIFE));
@@ -178,52 +182,54 @@ async fn a_resend_restarts_the_life_but_never_beyond_thirty_minutes(bench: &Benc
         bench.clock.forward(Duration::from_mins(2).saturating_sub(TICK));
         assert_eq!(again(29).await, Some(TICK));
         bench.clock.forward(TICK);
-        assert!(!bench.consume(&slot, 29, 1).await);
-        assert_eq!(bench.spend(&slot).await, ended(&slot, Status::Expired));
+        assert!(!bench.approve(&store_key, 29, 1).await);
+        assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, Status::Expired));
     }
 }
 
 async fn after_any_end_a_new_verification_begins(bench: &Bench) {
     for how in ENDS {
-        for slot in both_kinds(how as u8) {
-            end(bench, &slot, 1, how).await;
-            assert_eq!(bench.spend(&slot).await, ended(&slot, how));
-            assert_eq!(bench.open(&slot, 2).await, LIFE, "{how:?}");
-            assert!(!bench.consume(&slot, 1, 1).await, "{how:?}");
-            assert_eq!(guesses_left(bench, &slot).await, 5, "{how:?}");
-            assert!(bench.consume(&slot, 2, 1).await, "{how:?}");
+        for store_key in both_kinds(how as u8) {
+            end(bench, &store_key, 1, how).await;
+            assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, how));
+            assert_eq!(bench.open(&store_key, 2).await, LIFE, "{how:?}");
+            assert!(!bench.approve(&store_key, 1, 1).await, "{how:?}");
+            assert_eq!(attempts_left(bench, &store_key).await, 5, "{how:?}");
+            assert!(bench.approve(&store_key, 2, 1).await, "{how:?}");
         }
     }
 }
 
 async fn a_new_verification_has_thirty_minutes_of_its_own(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 0).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 0).await;
         for minute in (4..=28).step_by(4) {
             bench.clock.forward(Duration::from_mins(4));
-            bench.open(&slot, minute).await;
+            bench.open(&store_key, minute).await;
         }
-        bench.fail(&slot, 28).await;
-        assert_eq!(bench.open(&slot, 29).await, LIFE);
+        bench.mark_failed(&store_key, 28).await;
+        assert_eq!(bench.open(&store_key, 29).await, LIFE);
         bench.clock.forward(Duration::from_mins(4));
-        assert_eq!(live(bench.recode(&slot, 30).await), Some(LIFE));
+        assert_eq!(live(bench.replace_code(&store_key, 30).await), Some(LIFE));
     }
 }
 
 async fn a_resend_leaves_what_has_ended_as_it_is(bench: &Bench) {
     for how in ENDS {
-        for slot in both_kinds(how as u8) {
-            assert_eq!(bench.recode(&slot, 9).await, Recoded::Unknown);
-            assert_eq!(bench.spend(&slot).await, Spent::Unknown, "a resend opens nothing");
-            end(bench, &slot, 1, how).await;
-            match ended(&slot, how) {
-                Spent::Unknown => assert_eq!(bench.recode(&slot, 2).await, Recoded::Unknown),
-                _ => assert_eq!(bench.recode(&slot, 2).await, Recoded::Closed(how)),
+        for store_key in both_kinds(how as u8) {
+            assert_eq!(bench.replace_code(&store_key, 9).await, ReplaceOutcome::Unknown);
+            assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Unknown, "a resend opens nothing");
+            end(bench, &store_key, 1, how).await;
+            match ended(&store_key, how) {
+                TakenAttempt::Unknown => {
+                    assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Unknown);
+                }
+                _ => assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Closed(how)),
             }
-            assert_eq!(bench.spend(&slot).await, ended(&slot, how));
-            assert!(!bench.consume(&slot, 2, 1).await, "{how:?}");
+            assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, how));
+            assert!(!bench.approve(&store_key, 2, 1).await, "{how:?}");
             let still_wins = matches!(how, Status::Approved | Status::Exhausted);
-            assert_eq!(bench.consume(&slot, 1, 1).await, still_wins, "{how:?}");
+            assert_eq!(bench.approve(&store_key, 1, 1).await, still_wins, "{how:?}");
         }
     }
 }
@@ -231,129 +237,129 @@ async fn a_resend_leaves_what_has_ended_as_it_is(bench: &Bench) {
 async fn no_more_than_the_policys_guesses_are_handed_out(bench: &Bench) {
     for guesses in [1, 5, 255] {
         let mut bench = bench.clone();
-        bench.policy.guesses = guesses;
-        for slot in both_kinds(guesses) {
-            bench.open(&slot, 0).await;
+        bench.rules.guesses = guesses;
+        for store_key in both_kinds(guesses) {
+            bench.open(&store_key, 0).await;
             for guess in 1..=u32::from(guesses) {
-                assert_eq!(bench.spend(&slot).await, Spent::Compare(guess - 1));
+                assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(guess - 1));
                 if guess < u32::from(guesses) {
-                    assert_eq!(live(bench.recode(&slot, guess).await), Some(LIFE));
+                    assert_eq!(live(bench.replace_code(&store_key, guess).await), Some(LIFE));
                 }
             }
-            assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Exhausted));
-            assert_eq!(bench.recode(&slot, 1000).await, Recoded::Closed(Status::Exhausted));
-            assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Exhausted));
+            assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Exhausted));
+            assert_eq!(bench.replace_code(&store_key, 1000).await, ReplaceOutcome::Closed(Status::Exhausted));
+            assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Exhausted));
         }
     }
 }
 
 async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
     for how in ENDS {
-        for slot in both_kinds(how as u8) {
-            end(bench, &slot, 1, how).await;
+        for store_key in both_kinds(how as u8) {
+            end(bench, &store_key, 1, how).await;
             for _ in 0..6 {
-                assert_eq!(bench.spend(&slot).await, ended(&slot, how));
+                assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, how));
             }
         }
     }
     // A clock that steps back shows that the refused guesses were not counted.
-    let slot = id(9);
-    end(bench, &slot, 1, Status::Expired).await;
-    assert_eq!(guesses_left(bench, &slot).await, 0);
-    assert_eq!(guesses_left(bench, &slot).await, 0);
+    let store_key = id(9);
+    end(bench, &store_key, 1, Status::Expired).await;
+    assert_eq!(attempts_left(bench, &store_key).await, 0);
+    assert_eq!(attempts_left(bench, &store_key).await, 0);
     bench.clock.step(-1000);
-    assert_eq!(guesses_left(bench, &slot).await, 5);
+    assert_eq!(attempts_left(bench, &store_key).await, 5);
 }
 
 /// Opens a verification, spends one guess, and goes to its expiry, or to a little before.
-async fn expiring(bench: &Bench, slot: &Slot, early: Duration) {
-    bench.open(slot, 1).await;
-    bench.spend(slot).await;
+async fn expiring(bench: &Bench, store_key: &StoreKey, early: Duration) {
+    bench.open(store_key, 1).await;
+    bench.take_attempt(store_key).await;
     bench.clock.forward(LIFE.saturating_sub(early));
 }
 
-// A key that Redis was given with one millisecond to go is gone soon after, so each call has a slot of its own.
+// A key that Redis was given with one millisecond to go is gone soon after, so each call has a store key of its own.
 async fn to_its_last_moment_a_code_is_live(bench: &Bench) {
-    for slot in both_kinds(0) {
-        expiring(bench, &slot, TICK).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+    for store_key in both_kinds(0) {
+        expiring(bench, &store_key, TICK).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
     }
-    for slot in both_kinds(1) {
-        expiring(bench, &slot, TICK).await;
-        assert_eq!(live(bench.recode(&slot, 2).await), Some(LIFE));
-        assert_eq!(guesses_left(bench, &slot).await, 4);
+    for store_key in both_kinds(1) {
+        expiring(bench, &store_key, TICK).await;
+        assert_eq!(live(bench.replace_code(&store_key, 2).await), Some(LIFE));
+        assert_eq!(attempts_left(bench, &store_key).await, 4);
     }
-    for slot in both_kinds(2) {
-        expiring(bench, &slot, TICK).await;
-        assert_eq!(bench.open(&slot, 2).await, LIFE);
-        assert_eq!(guesses_left(bench, &slot).await, 4);
+    for store_key in both_kinds(2) {
+        expiring(bench, &store_key, TICK).await;
+        assert_eq!(bench.open(&store_key, 2).await, LIFE);
+        assert_eq!(attempts_left(bench, &store_key).await, 4);
     }
-    for slot in both_kinds(3) {
-        expiring(bench, &slot, TICK).await;
-        assert!(bench.consume(&slot, 1, 1).await);
+    for store_key in both_kinds(3) {
+        expiring(bench, &store_key, TICK).await;
+        assert!(bench.approve(&store_key, 1, 1).await);
     }
-    let slot = id(4);
-    expiring(bench, &slot, TICK).await;
-    bench.fail(&slot, 1).await;
+    let store_key = id(4);
+    expiring(bench, &store_key, TICK).await;
+    bench.mark_failed(&store_key, 1).await;
     bench.clock.forward(TICK);
-    assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
+    assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
 }
 
 async fn right_at_its_expiry_a_code_is_dead(bench: &Bench) {
-    for slot in both_kinds(0) {
-        expiring(bench, &slot, Duration::ZERO).await;
-        assert_eq!(bench.spend(&slot).await, ended(&slot, Status::Expired));
-        assert_ne!(live(bench.recode(&slot, 2).await), Some(LIFE));
-        assert!(!bench.consume(&slot, 1, 1).await);
-        bench.fail(&slot, 1).await;
-        assert_eq!(bench.spend(&slot).await, ended(&slot, Status::Expired));
-        assert_eq!(bench.open(&slot, 2).await, LIFE);
-        assert_eq!(guesses_left(bench, &slot).await, 5);
+    for store_key in both_kinds(0) {
+        expiring(bench, &store_key, Duration::ZERO).await;
+        assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, Status::Expired));
+        assert_ne!(live(bench.replace_code(&store_key, 2).await), Some(LIFE));
+        assert!(!bench.approve(&store_key, 1, 1).await);
+        bench.mark_failed(&store_key, 1).await;
+        assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, Status::Expired));
+        assert_eq!(bench.open(&store_key, 2).await, LIFE);
+        assert_eq!(attempts_left(bench, &store_key).await, 5);
     }
 }
 
 async fn one_token_wins_once_and_may_ask_again(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 1).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
-        assert!(bench.consume(&slot, 1, 1).await);
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 1).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
+        assert!(bench.approve(&store_key, 1, 1).await);
         for _ in 0..3 {
-            assert!(bench.consume(&slot, 1, 1).await, "the same token again");
-            assert!(!bench.consume(&slot, 1, 2).await, "another guess at the same code");
-            assert!(!bench.consume(&slot, 2, 1).await, "the same guess at another code");
-            assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Approved));
+            assert!(bench.approve(&store_key, 1, 1).await, "the same token again");
+            assert!(!bench.approve(&store_key, 1, 2).await, "another guess at the same code");
+            assert!(!bench.approve(&store_key, 2, 1).await, "the same guess at another code");
+            assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Approved));
         }
     }
     // It may ask for as long as the end is remembered.
     bench.clock.forward((LIFE + HOUR).saturating_sub(TICK));
-    assert!(bench.consume(&id(0), 1, 1).await);
-    assert!(!bench.consume(&id(0), 1, 2).await);
+    assert!(bench.approve(&id(0), 1, 1).await);
+    assert!(!bench.approve(&id(0), 1, 2).await);
     bench.clock.forward(TICK);
-    assert!(!bench.consume(&id(0), 1, 1).await);
+    assert!(!bench.approve(&id(0), 1, 1).await);
 }
 
 async fn a_token_of_another_code_never_wins(bench: &Bench) {
-    for (slot, other) in both_kinds(0).into_iter().zip(both_kinds(1)) {
-        bench.open(&slot, 1).await;
+    for (store_key, other) in both_kinds(0).into_iter().zip(both_kinds(1)) {
+        bench.open(&store_key, 1).await;
         bench.open(&other, 2).await;
-        assert!(!bench.consume(&slot, 2, 1).await, "of another slot");
-        assert!(!bench.consume(&slot, 3, 1).await, "of no slot");
-        bench.recode(&slot, 4).await;
-        assert!(!bench.consume(&slot, 1, 1).await, "of before the resend");
-        assert!(bench.consume(&slot, 4, 1).await);
-        bench.open(&slot, 5).await;
-        assert!(!bench.consume(&slot, 4, 1).await, "of the verification before");
-        assert!(bench.consume(&slot, 5, 2).await);
-        assert!(bench.consume(&other, 2, 1).await);
+        assert!(!bench.approve(&store_key, 2, 1).await, "of another store_key");
+        assert!(!bench.approve(&store_key, 3, 1).await, "of no store_key");
+        bench.replace_code(&store_key, 4).await;
+        assert!(!bench.approve(&store_key, 1, 1).await, "of before the resend");
+        assert!(bench.approve(&store_key, 4, 1).await);
+        bench.open(&store_key, 5).await;
+        assert!(!bench.approve(&store_key, 4, 1).await, "of the verification before");
+        assert!(bench.approve(&store_key, 5, 2).await);
+        assert!(bench.approve(&other, 2, 1).await);
     }
 }
 
 async fn nothing_wins_after_a_failure_or_where_there_is_nothing(bench: &Bench) {
-    for slot in both_kinds(0) {
-        assert!(!bench.consume(&slot, 1, 1).await);
-        end(bench, &slot, 1, Status::Failed).await;
-        assert!(!bench.consume(&slot, 1, 1).await);
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
+    for store_key in both_kinds(0) {
+        assert!(!bench.approve(&store_key, 1, 1).await);
+        end(bench, &store_key, 1, Status::Failed).await;
+        assert!(!bench.approve(&store_key, 1, 1).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
     }
 }
 
@@ -362,179 +368,186 @@ async fn the_last_guess_may_still_win_until_the_code_expires(bench: &Bench) {
         end(bench, &in_time, 1, Status::Exhausted).await;
         end(bench, &late, 2, Status::Exhausted).await;
         bench.clock.forward(LIFE.saturating_sub(TICK));
-        assert!(bench.consume(&in_time, 1, 5).await);
-        assert!(!bench.consume(&in_time, 1, 4).await);
+        assert!(bench.approve(&in_time, 1, 5).await);
+        assert!(!bench.approve(&in_time, 1, 4).await);
         bench.clock.forward(TICK);
-        assert!(!bench.consume(&late, 2, 5).await);
+        assert!(!bench.approve(&late, 2, 5).await);
     }
-    assert_eq!(bench.spend(&id(0)).await, Spent::Closed(Status::Approved));
-    assert_eq!(bench.spend(&id(1)).await, Spent::Closed(Status::Exhausted));
+    assert_eq!(bench.take_attempt(&id(0)).await, TakenAttempt::Closed(Status::Approved));
+    assert_eq!(bench.take_attempt(&id(1)).await, TakenAttempt::Closed(Status::Exhausted));
 }
 
 async fn what_is_pending_is_canceled_and_what_has_ended_is_not(bench: &Bench) {
     for (number, how) in (0..).zip(ENDS) {
-        let slot = id(number);
-        end(bench, &slot, 1, how).await;
-        assert_eq!(bench.cancel(&slot).await, Some(how));
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(how));
+        let store_key = id(number);
+        end(bench, &store_key, 1, how).await;
+        assert_eq!(bench.cancel(&store_key).await, Some(how));
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(how));
     }
-    let slot = id(100);
-    assert_eq!(bench.cancel(&slot).await, None);
-    bench.open(&slot, 1).await;
-    assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
-    assert_eq!(bench.cancel(&slot).await, Some(Status::Canceled));
-    assert!(!bench.consume(&slot, 1, 1).await, "a guess that was on its way");
-    assert_eq!(bench.recode(&slot, 2).await, Recoded::Closed(Status::Canceled));
+    let store_key = id(100);
+    assert_eq!(bench.cancel(&store_key).await, None);
+    bench.open(&store_key, 1).await;
+    assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
+    assert_eq!(bench.cancel(&store_key).await, Some(Status::Canceled));
+    assert!(!bench.approve(&store_key, 1, 1).await, "a guess that was on its way");
+    assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Closed(Status::Canceled));
     // The last guess is spent: it may still win, so that nothing is left to be canceled.
-    let slot = id(101);
-    bench.open(&slot, 1).await;
-    guesses_left(bench, &slot).await;
-    assert_eq!(bench.cancel(&slot).await, Some(Status::Exhausted));
-    assert!(bench.consume(&slot, 1, 5).await);
+    let store_key = id(101);
+    bench.open(&store_key, 1).await;
+    attempts_left(bench, &store_key).await;
+    assert_eq!(bench.cancel(&store_key).await, Some(Status::Exhausted));
+    assert!(bench.approve(&store_key, 1, 5).await);
 }
 
 async fn looking_changes_nothing_and_tells_what_was_sealed(bench: &Bench) {
-    let slot = id(1);
-    assert_eq!(bench.look(&slot).await, None);
-    bench.open(&slot, 1).await;
-    bench.spend(&slot).await;
-    bench.recode(&slot, 2).await;
-    let seen = bench.look(&slot).await.expect("it is there");
-    assert_eq!((seen.status, seen.spent, seen.won_at), (Status::Pending, 1, None));
-    assert_eq!(seen.sealed, about(&slot), "as it was opened");
+    let store_key = id(1);
+    assert_eq!(bench.find(&store_key).await, None);
+    bench.open(&store_key, 1).await;
+    bench.take_attempt(&store_key).await;
+    bench.replace_code(&store_key, 2).await;
+    let seen = bench.find(&store_key).await.expect("it is there");
+    assert_eq!((seen.status, seen.spent, seen.approved_at), (Status::Pending, 1, None));
+    assert_eq!(seen.encrypted, about(&store_key), "as it was opened");
     for _ in 0..10 {
-        assert_eq!(bench.look(&slot).await.as_ref(), Some(&seen));
+        assert_eq!(bench.find(&store_key).await.as_ref(), Some(&seen));
     }
     bench.clock.forward(TICK);
-    assert!(bench.consume(&slot, 2, 1).await);
+    assert!(bench.approve(&store_key, 2, 1).await);
     bench.clock.forward(TICK);
-    let seen = bench.look(&slot).await.expect("it is there");
-    assert_eq!((seen.status, seen.won_at), (Status::Approved, Some(bench.clock.millis() - 1)));
-    assert_eq!(bench.won_at(&slot, 2, 1, None).await, seen.won_at, "the same to who asks again");
+    let seen = bench.find(&store_key).await.expect("it is there");
+    assert_eq!((seen.status, seen.approved_at), (Status::Approved, Some(bench.clock.millis() - 1)));
+    assert_eq!(
+        bench.approved_at(&store_key, 2, 1, None).await,
+        seen.approved_at,
+        "the same to who asks again"
+    );
 }
 
 async fn a_failed_send_ends_its_own_code_only(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.fail(&slot, 1).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Unknown);
-        bench.open(&slot, 1).await;
-        bench.recode(&slot, 2).await;
-        bench.fail(&slot, 1).await;
-        bench.fail(&slot, 7).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(2));
-        bench.fail(&slot, 2).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
+    for store_key in both_kinds(0) {
+        bench.mark_failed(&store_key, 1).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Unknown);
+        bench.open(&store_key, 1).await;
+        bench.replace_code(&store_key, 2).await;
+        bench.mark_failed(&store_key, 1).await;
+        bench.mark_failed(&store_key, 7).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2));
+        bench.mark_failed(&store_key, 2).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
         // The next verification is none of its business either.
-        bench.open(&slot, 3).await;
-        bench.fail(&slot, 2).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(3));
-        assert!(bench.consume(&slot, 3, 1).await);
+        bench.open(&store_key, 3).await;
+        bench.mark_failed(&store_key, 2).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(3));
+        assert!(bench.approve(&store_key, 3, 1).await);
     }
 }
 
 async fn a_failed_send_changes_nothing_once_it_has_ended(bench: &Bench) {
     for how in [Status::Approved, Status::Expired, Status::Failed] {
-        for slot in both_kinds(how as u8) {
-            end(bench, &slot, 1, how).await;
-            bench.fail(&slot, 1).await;
-            assert_eq!(bench.spend(&slot).await, ended(&slot, how));
-            assert_eq!(bench.consume(&slot, 1, 1).await, how == Status::Approved);
+        for store_key in both_kinds(how as u8) {
+            end(bench, &store_key, 1, how).await;
+            bench.mark_failed(&store_key, 1).await;
+            assert_eq!(bench.take_attempt(&store_key).await, ended(&store_key, how));
+            assert_eq!(bench.approve(&store_key, 1, 1).await, how == Status::Approved);
         }
     }
     // A code whose guesses are all spent is live for the last of them, and so can fail.
-    for slot in both_kinds(9) {
-        end(bench, &slot, 1, Status::Exhausted).await;
-        bench.fail(&slot, 1).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
-        assert!(!bench.consume(&slot, 1, 5).await);
+    for store_key in both_kinds(9) {
+        end(bench, &store_key, 1, Status::Exhausted).await;
+        bench.mark_failed(&store_key, 1).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
+        assert!(!bench.approve(&store_key, 1, 5).await);
     }
 }
 
 async fn an_id_is_remembered_with_its_end_for_an_hour(bench: &Bench) {
     for how in ENDS {
-        let slot = id(how as u8);
-        end(bench, &slot, 1, how).await;
+        let store_key = id(how as u8);
+        end(bench, &store_key, 1, how).await;
         let to_expiry = if how == Status::Expired { Duration::ZERO } else { LIFE };
         bench.clock.forward((to_expiry + HOUR).saturating_sub(TICK));
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(how));
-        assert_eq!(bench.recode(&slot, 2).await, Recoded::Closed(how));
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(how));
+        assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Closed(how));
         bench.clock.forward(TICK);
-        assert_eq!(bench.spend(&slot).await, Spent::Unknown);
-        assert_eq!(bench.recode(&slot, 2).await, Recoded::Unknown);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Unknown);
+        assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Unknown);
     }
 }
 
 async fn an_address_is_not_remembered(bench: &Bench) {
-    let slot = address("a@example.com");
+    let store_key = address("a@example.com");
     for how in [Status::Approved, Status::Exhausted, Status::Failed] {
-        end(bench, &slot, 1, how).await;
+        end(bench, &store_key, 1, how).await;
         bench.clock.forward(LIFE.saturating_sub(TICK));
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(how));
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(how));
         bench.clock.forward(TICK);
-        assert_eq!(bench.spend(&slot).await, Spent::Unknown);
-        assert_eq!(bench.recode(&slot, 2).await, Recoded::Unknown);
-        assert!(!bench.consume(&slot, 1, 1).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Unknown);
+        assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Unknown);
+        assert!(!bench.approve(&store_key, 1, 1).await);
     }
 }
 
 async fn slots_know_nothing_of_each_other(bench: &Bench) {
     // One person's addresses among them, which share all but the last part of a key.
-    let slots = [address("a+x@example.com"), address("a+y@example.com"), id(1), id(2)];
-    for (code, slot) in (0..).zip(&slots) {
-        assert_eq!(bench.spend(slot).await, Spent::Unknown);
-        bench.open(slot, code).await;
+    let store_keys = [address("a+x@example.com"), address("a+y@example.com"), id(1), id(2)];
+    for (code, store_key) in (0..).zip(&store_keys) {
+        assert_eq!(bench.take_attempt(store_key).await, TakenAttempt::Unknown);
+        bench.open(store_key, code).await;
     }
-    assert_eq!(guesses_left(bench, &slots[0]).await, 5);
-    assert!(bench.consume(&slots[2], 2, 1).await);
-    for (code, slot) in [(1, &slots[1]), (3, &slots[3])] {
-        bench.fail(slot, code - 1).await;
-        assert_eq!(bench.spend(slot).await, Spent::Compare(code));
-        assert_eq!(guesses_left(bench, slot).await, 4);
-        assert!(bench.consume(slot, code, 1).await);
+    assert_eq!(attempts_left(bench, &store_keys[0]).await, 5);
+    assert!(bench.approve(&store_keys[2], 2, 1).await);
+    for (code, store_key) in [(1, &store_keys[1]), (3, &store_keys[3])] {
+        bench.mark_failed(store_key, code - 1).await;
+        assert_eq!(bench.take_attempt(store_key).await, TakenAttempt::Compare(code));
+        assert_eq!(attempts_left(bench, store_key).await, 4);
+        assert!(bench.approve(store_key, code, 1).await);
     }
 }
 
 async fn of_a_hundred_tokens_at_once_one_wins(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 1).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 1).await;
         let winners = at_once((0..100).map(|guess| {
-            let (bench, slot) = (bench.clone(), slot.clone());
-            async move { bench.consume(&slot, 1, guess).await.then_some(guess) }
+            let (bench, store_key) = (bench.clone(), store_key.clone());
+            async move { bench.approve(&store_key, 1, guess).await.then_some(guess) }
         }));
         let winners: Vec<u32> = winners.await.into_iter().flatten().collect();
         assert_eq!(winners.len(), 1, "{winners:?}");
         let again = at_once(iter::repeat_n(winners[0], 100).map(|guess| {
-            let (bench, slot) = (bench.clone(), slot.clone());
-            async move { bench.consume(&slot, 1, guess).await }
+            let (bench, store_key) = (bench.clone(), store_key.clone());
+            async move { bench.approve(&store_key, 1, guess).await }
         }));
         assert_eq!(again.await, vec![true; 100]);
     }
 }
 
 async fn of_a_thousand_guesses_at_once_five_are_handed_out(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 1).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 1).await;
         let guesses = at_once((0..1000).map(|_| {
-            let (bench, slot) = (bench.clone(), slot.clone());
-            async move { bench.spend(&slot).await }
+            let (bench, store_key) = (bench.clone(), store_key.clone());
+            async move { bench.take_attempt(&store_key).await }
         }));
         let guesses = guesses.await;
         let count = |wanted| guesses.iter().filter(|guess| **guess == wanted).count();
-        assert_eq!((count(Spent::Compare(1)), count(Spent::Closed(Status::Exhausted))), (5, 995));
+        assert_eq!(
+            (count(TakenAttempt::Compare(1)), count(TakenAttempt::Closed(Status::Exhausted))),
+            (5, 995)
+        );
     }
 }
 
 async fn resends_at_the_same_time_bring_no_guess_back(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 0).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 0).await;
         let handed_out = at_once((1..=300).map(|call| {
-            let (bench, slot) = (bench.clone(), slot.clone());
+            let (bench, store_key) = (bench.clone(), store_key.clone());
             async move {
                 if call % 3 == 0 {
-                    bench.recode(&slot, call).await;
+                    bench.replace_code(&store_key, call).await;
                     return false;
                 }
-                matches!(bench.spend(&slot).await, Spent::Compare(_))
+                matches!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(_))
             }
         }));
         let handed_out = handed_out.await.into_iter().filter(|compared| *compared).count();
@@ -555,6 +568,6 @@ async fn sweeping_the_memory_forgets_only_what_nobody_can_ask_about() {
     for number in 0..3000 {
         bench.open(&address(&format!("{number}@example.com")), number).await;
     }
-    assert_eq!(bench.spend(&id(1)).await, Spent::Closed(Status::Failed));
-    assert_eq!(bench.spend(&address("live@example.com")).await, Spent::Compare(2));
+    assert_eq!(bench.take_attempt(&id(1)).await, TakenAttempt::Closed(Status::Failed));
+    assert_eq!(bench.take_attempt(&address("live@example.com")).await, TakenAttempt::Compare(2));
 }

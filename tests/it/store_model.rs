@@ -4,22 +4,22 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use otpd::domain::slot::Slot;
-use otpd::domain::verification::{Policy, Status};
-use otpd::ports::{Opened, Recoded};
+use otpd::domain::store_key::StoreKey;
+use otpd::domain::verification::{Status, VerificationRules};
+use otpd::ports::{OpenOutcome, ReplaceOutcome};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use tokio::runtime::{self, Runtime};
 
 use crate::support::model::{Answer, Code, End, Entry, Millis, Model, Op, Place, Rules, Seen, Token, Which};
-use crate::support::store::{Bench, Spent, address, id};
+use crate::support::store::{Bench, TakenAttempt, address, id};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
 /// What must have been answered at least once, or the sequences prove nothing.
-const NEVER_WON: Seen = Seen { end: None, spent: 0, expires_at: 0, won_at: None };
+const NEVER_WON: Seen = Seen { end: None, spent: 0, expires_at: 0, approved_at: None };
 const ALL_KINDS: [Answer; 18] = [
     Answer::Live(0),
     Answer::Compare(0),
@@ -34,7 +34,7 @@ const ALL_KINDS: [Answer; 18] = [
     Answer::Canceled(Some(End::Canceled)),
     Answer::Canceled(Some(End::Approved)),
     Answer::Seen(NEVER_WON),
-    Answer::Seen(Seen { end: Some(End::Approved), won_at: Some(0), ..NEVER_WON }),
+    Answer::Seen(Seen { end: Some(End::Approved), approved_at: Some(0), ..NEVER_WON }),
     Answer::Seen(Seen { end: Some(End::Canceled), ..NEVER_WON }),
     Answer::Failed(true),
     Answer::Failed(false),
@@ -57,7 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => place().prop_map(Op::Open),
         4 => place().prop_map(Op::Recode),
-        8 => place().prop_map(Op::Spend),
+        8 => place().prop_map(Op::AttemptOutcome),
         3 => (place(), which(), 0..3_u32).prop_map(|(place, which, guess)| Op::Consume(place, which, guess)),
         1 => (place(), which()).prop_map(|(place, which)| Op::Fail(place, which)),
         1 => place().prop_map(Op::Cancel),
@@ -102,7 +102,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn draw(&mut self, place: Place, entry: Entry) -> Code {
+    fn generate(&mut self, place: Place, entry: Entry) -> Code {
         let code = self.drawn.len().try_into().expect("a short case");
         self.drawn.push((place, code, entry));
         code
@@ -137,7 +137,7 @@ struct Pair {
 impl Pair {
     fn new(mut bench: Bench, rules: Rules) -> Self {
         let life = Duration::from_millis(rules.life.unsigned_abs());
-        bench.policy = Policy { life, guesses: rules.guesses.try_into().expect("a few") };
+        bench.rules = VerificationRules { life, guesses: rules.guesses.try_into().expect("a few") };
         let now = bench.clock.millis().cast_signed();
         Self { bench, model: Model::new(rules, now), tally: Tally::default() }
     }
@@ -148,52 +148,55 @@ impl Pair {
         match op {
             Op::Open(place) => {
                 let entry = bench.fresh_entry();
-                let code = tally.draw(place, entry);
-                (opened(bench.open_for(&slot(place), code, entry).await), model.open(place, code, entry))
+                let code = tally.generate(place, entry);
+                (opened(bench.open_for(&store_key(place), code, entry).await), model.open(place, code, entry))
             }
             Op::Recode(place) => {
                 let entry = bench.fresh_entry();
-                let code = tally.draw(place, entry);
-                (recoded(bench.recode_for(&slot(place), code, entry).await), model.recode(place, code, entry))
+                let code = tally.generate(place, entry);
+                (
+                    recoded(bench.recode_for(&store_key(place), code, entry).await),
+                    model.replace_code(place, code, entry),
+                )
             }
-            Op::Spend(place) => {
-                let answer = spent(bench.spend(&slot(place)).await);
+            Op::AttemptOutcome(place) => {
+                let answer = spent(bench.take_attempt(&store_key(place)).await);
                 if let Answer::Compare(_) = answer {
                     *tally.handed_out.entry((place, model.count(place))).or_default() += 1;
                 }
-                (answer, model.spend(place))
+                (answer, model.take_attempt(place))
             }
             Op::Consume(place, which, guess) => {
                 let (code, _) = tally.find(place, which);
-                let won = bench.won_at(&slot(place), code, guess, None).await.map(u64::cast_signed);
+                let won = bench.approved_at(&store_key(place), code, guess, None).await.map(u64::cast_signed);
                 if won.is_some() {
                     tally.winners.entry((place, model.count(place))).or_default().insert((code, guess));
                 }
-                (Answer::Won(won), model.consume(place, (code, guess)))
+                (Answer::Won(won), model.approve(place, (code, guess)))
             }
             Op::Fail(place, which) => {
                 let (code, entry) = tally.find(place, which);
-                let back = bench.fail_for(&slot(place), code, entry).await;
+                let back = bench.mark_failed_for(&store_key(place), code, entry).await;
                 (Answer::Failed(back), model.fail(place, code, entry))
             }
             Op::Cancel(place) => {
-                let answer = match bench.cancel(&slot(place)).await {
+                let answer = match bench.cancel(&store_key(place)).await {
                     None => Answer::Unknown,
                     Some(status) => Answer::Canceled(end(status)),
                 };
                 (answer, model.cancel(place))
             }
             Op::Look(place) => {
-                let answer = match bench.look(&slot(place)).await {
+                let answer = match bench.find(&store_key(place)).await {
                     None => Answer::Unknown,
                     Some(view) => Answer::Seen(Seen {
                         end: end(view.status),
                         spent: view.spent.into(),
                         expires_at: view.expires_at.cast_signed(),
-                        won_at: view.won_at.map(u64::cast_signed),
+                        approved_at: view.approved_at.map(u64::cast_signed),
                     }),
                 };
-                (answer, model.look(place))
+                (answer, model.find(place))
             }
             Op::Step(time) => {
                 bench.clock.step(time);
@@ -208,34 +211,34 @@ impl Pair {
     }
 }
 
-fn slot(place: Place) -> Slot {
+fn store_key(place: Place) -> StoreKey {
     match place {
         Place::Address(number) => address(&format!("a+{number}@example.com")),
         Place::Id(number) => id(number),
     }
 }
 
-pub fn opened(answer: Opened) -> Answer {
+pub fn opened(answer: OpenOutcome) -> Answer {
     match answer {
-        Opened::Live(live) => Answer::Live(live.valid_for.as_millis().try_into().expect("a short time")),
-        Opened::Late => Answer::Late,
+        OpenOutcome::Live(live) => Answer::Live(live.valid_for.as_millis().try_into().expect("a short time")),
+        OpenOutcome::Late => Answer::Late,
     }
 }
 
-pub fn recoded(answer: Recoded) -> Answer {
+pub fn recoded(answer: ReplaceOutcome) -> Answer {
     match answer {
-        Recoded::Opened(answer) => opened(answer),
-        Recoded::Closed(status) => closed(status),
-        Recoded::Unknown => Answer::Unknown,
+        ReplaceOutcome::OpenOutcome(answer) => opened(answer),
+        ReplaceOutcome::Closed(status) => closed(status),
+        ReplaceOutcome::Unknown => Answer::Unknown,
     }
 }
 
-pub fn spent(answer: Spent) -> Answer {
+pub fn spent(answer: TakenAttempt) -> Answer {
     match answer {
-        Spent::Compare(code) => Answer::Compare(code),
-        Spent::Limited(standing) => panic!("nobody is charged: {standing:?}"),
-        Spent::Closed(status) => closed(status),
-        Spent::Unknown => Answer::Unknown,
+        TakenAttempt::Compare(code) => Answer::Compare(code),
+        TakenAttempt::Limited(limit_state) => panic!("nobody is charged: {limit_state:?}"),
+        TakenAttempt::Closed(status) => closed(status),
+        TakenAttempt::Unknown => Answer::Unknown,
     }
 }
 
@@ -262,9 +265,9 @@ fn kind(answer: Answer) -> Answer {
         // Of what has not ended well, all ends are alike here but one.
         Answer::Canceled(Some(End::Canceled)) => answer,
         Answer::Canceled(_) => Answer::Canceled(Some(End::Approved)),
-        Answer::Seen(Seen { end, won_at, .. }) => {
+        Answer::Seen(Seen { end, approved_at, .. }) => {
             let end = end.filter(|end| [End::Approved, End::Canceled].contains(end));
-            Answer::Seen(Seen { end, won_at: won_at.map(|_| 0), ..NEVER_WON })
+            Answer::Seen(Seen { end, approved_at: approved_at.map(|_| 0), ..NEVER_WON })
         }
         other => other,
     }

@@ -67,9 +67,9 @@ fn without_resend_at(answer: &Answer) -> Value {
 fn audience(approved: &Answer) -> String {
     use base64::Engine as _;
     let proof = approved.json()["proof"].as_str().expect("a proof").to_owned();
-    let claims = proof.split('.').nth(1).expect("claims");
-    let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64");
-    serde_json::from_slice::<Value>(&claims).expect("JSON")["aud"].as_str().expect("a tenant").to_owned()
+    let idempotency = proof.split('.').nth(1).expect("idempotency");
+    let idempotency = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64");
+    serde_json::from_slice::<Value>(&idempotency).expect("JSON")["aud"].as_str().expect("a tenant").to_owned()
 }
 
 #[tokio::test]

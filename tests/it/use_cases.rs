@@ -7,31 +7,31 @@ use std::time::Duration;
 
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
-use otpd::adapters::message::{Composer, Prospects};
+use otpd::adapters::message::{Composer, SampleValues};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
-use otpd::domain::limit::{Limit, Limits, IpLimit, RelayMails, SendLimits};
+use otpd::domain::limit::{IpLimit, Limit, Limits, RelayMails, SendLimits};
 use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::proof::ProofKey;
 use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
-use otpd::domain::tenant::{Account, Tenant};
+use otpd::domain::tenant::{Tenant, TenantProfile};
 use otpd::domain::verification::Status;
 use otpd::ports::Mailbox as _;
 use otpd::service::{CheckError, CreateError, Creation, Parts, ResendError, Secrets, Service, ShowError};
 
-use crate::support::store::{Bench, POLICY, index_key, tenant};
+use crate::support::store::{Bench, RULES, index_key, tenant};
 
 /// The use cases, the clock below them, and what was mailed.
 struct World {
     service: Service,
     bench: Bench,
     mailbox: Arc<MemoryMailbox>,
-    account: Arc<Account>,
+    profile: Arc<TenantProfile>,
 }
 
 fn world() -> World {
@@ -41,12 +41,12 @@ fn world() -> World {
 fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
     let bench = Bench::memory();
     let mailbox = Arc::new(MemoryMailbox::new(
-        Composer::load(None, &Prospects::default()).expect("whole templates"),
+        Composer::load(None, &SampleValues::default()).expect("whole templates"),
         bench.clock.clone(),
     ));
     let name = KeyName::parse("k1").expect("a name");
     let capacity = Capacity { threads: NonZeroUsize::MIN, queue: HashQueue::Places(NonZeroUsize::MIN) };
-    let account = |tenant| Account {
+    let profile = |tenant| TenantProfile {
         tenant,
         sender: Sender { address: address(), brand: "Shop".to_owned(), locale: Locale::english() },
         purposes: Purposes::Any,
@@ -54,7 +54,7 @@ fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
     };
     let service = Service::new(Parts {
         store: bench.store.clone(),
-        claims: bench.claims.clone(),
+        idempotency: bench.idempotency.clone(),
         mailer: mailbox.clone(),
         hasher: Arc::new(
             HashThreads::start(HashCost::new(64, 1).expect("a cost"), capacity).expect("a thread"),
@@ -65,15 +65,15 @@ fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
             proof_keys: vec![ProofKey::new(name, [2; 32])],
         },
         code_length: CodeLength::new(6).expect("a length"),
-        policy: POLICY,
-        simple: account(Tenant::Simple),
+        rules: RULES,
+        simple: profile(Tenant::Simple),
         exempt,
         relay_mails: RelayMails::Unlimited,
         at_once: 8,
         issuer: "otpd".to_owned(),
         recipients: RwLock::default(),
     });
-    World { service, bench, mailbox, account: Arc::new(account(tenant("shop"))) }
+    World { service, bench, mailbox, profile: Arc::new(profile(tenant("shop"))) }
 }
 
 fn address() -> EmailAddress {
@@ -99,7 +99,7 @@ impl World {
     async fn create_for(&self, client: Option<IpAddr>) -> Result<otpd::service::Snapshot, CreateError> {
         let purpose = Purpose::parse("login").expect("a purpose");
         let creation = Creation { address: address(), purpose, locale: None, client, idempotency: None };
-        self.service.create(self.account.clone(), creation).await.outcome
+        self.service.create(self.profile.clone(), creation).await.outcome
     }
 
     /// The code in the newest mail.
@@ -115,11 +115,11 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
     let world = world();
     let id = world.create().await.expect("created").id;
     world.bench.clock.forward(Duration::from_secs(200));
-    let checked = world.service.check_by_id(world.account.clone(), id, world.code(), None).await;
+    let checked = world.service.check_by_id(world.profile.clone(), id, world.code(), None).await;
     let proof = checked.outcome.unwrap_or_else(|error| panic!("{error}")).proof;
     assert!(proof.is_some());
     let shown =
-        async || world.service.show(&world.account, &id).await.unwrap_or_else(|error| panic!("{error}"));
+        async || world.service.show(&world.profile, &id).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(shown().await.proof, proof);
     world.bench.clock.forward(Duration::from_millis(299_999));
     assert_eq!(
@@ -158,7 +158,7 @@ async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_
             let wrong = if world.code() == "000000" { "000001" } else { "000000" };
             for _ in 0..6 {
                 let check = world.service.check_by_id(
-                    world.account.clone(),
+                    world.profile.clone(),
                     created.id,
                     wrong.to_owned(),
                     Some(client.into()),
@@ -181,19 +181,19 @@ async fn an_expired_one_is_told_for_an_hour_and_then_unknown() {
     let world = world();
     let id = world.create().await.expect("created").id;
     let code = world.code();
-    world.bench.clock.forward(POLICY.life);
-    let check = || world.service.check_by_id(world.account.clone(), id, code.clone(), None);
-    let resend = || world.service.resend(world.account.clone(), id, None);
+    world.bench.clock.forward(RULES.life);
+    let check = || world.service.check_by_id(world.profile.clone(), id, code.clone(), None);
+    let resend = || world.service.resend(world.profile.clone(), id, None);
     for _ in 0..2 {
         assert!(matches!(check().await.outcome, Err(CheckError::Closed(Status::Expired))));
         assert!(matches!(resend().await.outcome, Err(ResendError::Closed(Status::Expired))));
-        let shown = world.service.show(&world.account, &id).await.unwrap_or_else(|error| panic!("{error}"));
+        let shown = world.service.show(&world.profile, &id).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((shown.status, shown.attempts_remaining, shown.resend_at), (Status::Expired, 0, None));
         world.bench.clock.forward(Duration::from_mins(59));
     }
     world.bench.clock.forward(Duration::from_mins(1));
     assert!(matches!(check().await.outcome, Err(CheckError::Unknown)));
-    assert!(matches!(world.service.show(&world.account, &id).await, Err(ShowError::Unknown)));
+    assert!(matches!(world.service.show(&world.profile, &id).await, Err(ShowError::Unknown)));
 }
 
 #[tokio::test]
@@ -202,13 +202,13 @@ async fn a_resend_restarts_the_life_and_the_old_code_stays_dead() {
     let created = world.create().await.expect("created");
     let first = world.code();
     world.bench.clock.forward(Duration::from_secs(200));
-    let resent = world.service.resend(world.account.clone(), created.id, None).await.outcome;
+    let resent = world.service.resend(world.profile.clone(), created.id, None).await.outcome;
     let resent = resent.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(resent.expires_at, created.expires_at + 200_000);
     world.bench.clock.forward(Duration::from_secs(200));
     let second = world.code();
     let check =
-        |code: &str| world.service.check_by_id(world.account.clone(), created.id, code.to_owned(), None);
+        |code: &str| world.service.check_by_id(world.profile.clone(), created.id, code.to_owned(), None);
     if first != second {
         assert!(matches!(check(&first).await.outcome, Err(CheckError::Invalid { left: 4 })));
     }

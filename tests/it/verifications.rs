@@ -28,8 +28,8 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
     let (signed, signature) = proof.rsplit_once('.').expect("three parts");
     let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64");
     let part = |text: &str| serde_json::from_slice::<Value>(&decode(text)).expect("JSON");
-    let (header, claims) = signed.split_once('.').expect("two parts");
-    let (header, claims) = (part(header), part(claims));
+    let (header, idempotency) = signed.split_once('.').expect("two parts");
+    let (header, idempotency) = (part(header), part(idempotency));
     let key = keys["keys"].as_array().expect("keys").iter().find(|key| key["kid"] == header["kid"]);
     let key = key.expect("the key is published");
     assert_eq!(key["alg"], header["alg"]);
@@ -46,7 +46,7 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
         other => panic!("{other:?} is no algorithm of proofs"),
     };
     verified.expect("a good signature");
-    (header, claims)
+    (header, idempotency)
 }
 
 #[tokio::test]
@@ -66,27 +66,27 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
 
     let mail = app.smtp.await_mail(1).await;
     let reference = body["reference"].as_str().expect("a reference");
-    assert_eq!((mail.to.clone(), reference.len()), (vec!["Recipient@example.com".to_owned()], 3));
+    assert_eq!((mail.to.clone(), reference.len()), (vec!["Subject@example.com".to_owned()], 3));
     for part in [mail.text(), mail.html()] {
         assert_eq!(part.matches(reference).count(), 1, "{part}");
         assert!(part.contains("Shop"), "{part}");
     }
 
-    let code = app.smtp.last_code_to("Recipient@example.com");
+    let code = app.smtp.last_code_to("Subject@example.com");
     let in_arabic: String =
         code[3..].chars().map(|digit| char::from_u32(u32::from(digit) + 0x630).expect("a digit")).collect();
     let approved = caller.check(id, &format!("\u{200e} {}-{in_arabic} ", &code[..3])).await;
     assert_eq!(approved.status, 200, "{approved:?}");
     let approved = approved.json();
     assert_eq!((&approved["id"], &approved["status"]), (&json!(id), &json!("approved")));
-    let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+    let (header, idempotency) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
     assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p2" }));
-    let iat = claims["iat"].as_u64().expect("a time");
+    let iat = idempotency["iat"].as_u64().expect("a time");
     let expected = json!({
-        "iss": "otpd", "aud": "default", "sub": "Recipient@example.com", "purpose": "login",
+        "iss": "otpd", "aud": "default", "sub": "Subject@example.com", "purpose": "login",
         "method": "mail_code", "jti": id, "iat": iat, "exp": iat + 300,
     });
-    assert_eq!(claims, expected);
+    assert_eq!(idempotency, expected);
 
     let again = caller.check(id, &code).await;
     assert_eq!(again.problem(), problem(410, "verification_closed"));
@@ -111,9 +111,9 @@ async fn keys_of_both_algorithms_are_published_and_the_first_signs() {
         let caller = app.caller(1);
         let id = caller.start(EMAIL).await;
         let approved = caller.check(&id, &app.smtp.last_code_to(EMAIL)).await.json();
-        let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+        let (header, idempotency) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
         assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": algorithm, "kid": kid }));
-        assert_eq!(claims["method"], "mail_code");
+        assert_eq!(idempotency["method"], "mail_code");
         let published = app.get("/.well-known/jwks.json").await.json();
         assert_eq!(published["keys"].as_array().map(Vec::len), Some(2));
         assert!(!published.to_string().contains("\"d\""), "public halves only");
@@ -558,7 +558,7 @@ async fn what_could_not_be_told_afterwards_is_not_won() {
     let rotated = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::rotated_peppers()).await;
     assert_eq!(rotated.caller(1).resend(&id).await.status, 200);
     let code = app.smtp.last_code_to(EMAIL);
-    // The code is the new pepper's, what it is about is sealed under the old one.
+    // The code is the new pepper's, what it is about is encrypted under the old one.
     let dropped = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::new_pepper()).await;
     assert_eq!(dropped.caller(1).check(&id, &code).await.problem(), problem(404, "verification_not_found"));
     assert_eq!(rotated.caller(1).show(&id).await.json()["status"], "pending");

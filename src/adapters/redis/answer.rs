@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::domain::code_hash::{CodeHash, SALT_OCTETS, Salt};
-use crate::domain::sealed::Sealed;
+use crate::domain::code_hash::{CodeHash, SALT_BYTES, Salt};
+use crate::domain::details::EncryptedDetails;
 use crate::domain::verification::{Status, View};
-use crate::ports::{Live, Opened, StoreError};
+use crate::ports::{Live, OpenOutcome, StoreError};
 
-pub(super) fn opened(answer: &Value) -> Result<Opened, StoreError> {
+pub(super) fn opened(answer: &Value) -> Result<OpenOutcome, StoreError> {
     match answer {
-        Value::BulkString(name) if name == b"late" => Ok(Opened::Late),
+        Value::BulkString(name) if name == b"late" => Ok(OpenOutcome::Late),
         Value::Array(parts) => match parts.as_slice() {
-            [valid_for, expires_at, spent] => Ok(Opened::Live(Live {
+            [valid_for, expires_at, spent] => Ok(OpenOutcome::Live(Live {
                 valid_for: Duration::from_millis(number(valid_for)?),
                 expires_at: number(expires_at)?,
                 spent: count(spent)?,
@@ -41,22 +41,22 @@ pub(super) fn moment(answer: &Value) -> Result<Option<u64>, StoreError> {
     number(answer).map(|moment| Some(moment).filter(|moment| *moment > 0))
 }
 
-pub(super) fn sealed(answer: &Value) -> Result<Sealed, StoreError> {
+pub(super) fn encrypted(answer: &Value) -> Result<EncryptedDetails, StoreError> {
     match answer {
-        Value::BulkString(octets) => Ok(Sealed::from_bytes(octets.clone())),
+        Value::BulkString(octets) => Ok(EncryptedDetails::from_bytes(octets.clone())),
         _ => Err(unexpected()),
     }
 }
 
 pub(super) fn view(parts: &[Value]) -> Result<View, StoreError> {
-    let [status, spent, expires_at, won_at, seen_at, about] = parts else { return Err(unexpected()) };
+    let [status, spent, expires_at, approved_at, seen_at, about] = parts else { return Err(unexpected()) };
     Ok(View {
         status: self::status(status)?,
         spent: count(spent)?,
         expires_at: number(expires_at)?,
-        won_at: moment(won_at)?,
+        approved_at: moment(approved_at)?,
         seen_at: number(seen_at)?,
-        sealed: sealed(about)?,
+        encrypted: encrypted(about)?,
     })
 }
 
@@ -77,7 +77,7 @@ pub(super) fn status(answer: &Value) -> Result<Status, StoreError> {
 
 pub(super) fn hash(parts: &[Value]) -> Result<CodeHash, StoreError> {
     let [Value::BulkString(salt), Value::BulkString(hash)] = parts else { return Err(unexpected()) };
-    let salt: [u8; SALT_OCTETS] = salt.as_slice().try_into().map_err(StoreError::new)?;
+    let salt: [u8; SALT_BYTES] = salt.as_slice().try_into().map_err(StoreError::new)?;
     CodeHash::from_bytes(Salt::new(salt), hash).ok_or_else(unexpected)
 }
 

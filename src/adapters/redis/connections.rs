@@ -20,7 +20,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// After how long without acknowledgement a connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
-const VANISHED: Duration = Duration::from_secs(2);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The connections of one store.
 pub(super) struct Connections(Pool<Manager>);
@@ -60,7 +60,7 @@ impl Connections {
         // RESP3 lets the server's hang-up be noticed at once, not at the next call.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         // A server that vanished without a word is noticed by what it does not acknowledge.
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(VANISHED);
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(TCP_USER_TIMEOUT);
         let client =
             Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(refused)?;
         let pool = Pool::builder()

@@ -1,39 +1,39 @@
 //! The one place where keys are built.
 //!
-//! The tag in braces is such that all that one script touches shares a hash slot. Must not put anything into a key
+//! The tag in braces is such that all that one script touches shares a hash store key. Must not put anything into a key
 //! that says whom it is about.
 
-use crate::domain::slot::{Network, Slot, Subject, Tag};
-use crate::ports::{Action, NetworkAccount};
+use crate::domain::store_key::{ClientNetwork, KeyedHash, Recipient, StoreKey};
+use crate::ports::{Action, IpLedger};
 
 /// A person's tag, or that of tenant and id.
-pub(super) fn verification(slot: &Slot) -> String {
-    match slot {
-        Slot::Address { subject, address } => {
+pub(super) fn verification(store_key: &StoreKey) -> String {
+    match store_key {
+        StoreKey::Address { subject, address } => {
             format!("otp:{{s:{}}}:{}:{address}", subject.person, subject.tenant.name())
         }
-        Slot::Id(id) => format!("otp:{{v:{id}}}"),
+        StoreKey::Id(id) => format!("otp:{{v:{id}}}"),
     }
 }
 
 /// The log of the sends to a person, for all tenants.
-pub(super) fn sends(person: &Tag) -> String {
+pub(super) fn sends(person: &KeyedHash) -> String {
     format!("otp:{{s:{person}}}:sends")
 }
 
 /// The log of a site's guesses at a subject.
-pub(super) fn ip_email_attempts(subject: &Subject, site: &Tag) -> String {
+pub(super) fn ip_email_attempts(subject: &Recipient, site: &KeyedHash) -> String {
     format!("otp:{{s:{}}}:{}:guesses:{site}", subject.person, subject.tenant.name())
 }
 
 /// The logs of a network: that of the IPv4 address, or those of the IPv6 /64 and /48.
-pub(super) fn network(account: &NetworkAccount) -> Vec<String> {
-    let Network { site, link } = account.network;
-    let action = match account.action {
+pub(super) fn network(profile: &IpLedger) -> Vec<String> {
+    let ClientNetwork { site, link } = profile.network;
+    let action = match profile.action {
         Action::Send => "sends",
-        Action::Guess => "guesses",
+        Action::Attempt => "guesses",
     };
-    let of_site = format!("otp:{{n:{site}}}:{}:{action}", account.tenant.name());
+    let of_site = format!("otp:{{n:{site}}}:{}:{action}", profile.tenant.name());
     match link {
         Some(link) => vec![format!("{of_site}:{link}"), of_site],
         None => vec![of_site],
@@ -41,7 +41,7 @@ pub(super) fn network(account: &NetworkAccount) -> Vec<String> {
 }
 
 /// An idempotency key.
-pub(super) fn claim(key: &Tag) -> String {
+pub(super) fn idempotency(key: &KeyedHash) -> String {
     format!("otp:{{i:{key}}}")
 }
 

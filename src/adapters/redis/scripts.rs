@@ -12,7 +12,9 @@ use crate::domain::verification::millis;
 use crate::ports::Clock;
 
 /// How often a script that Redis forgot is loaded for one call: a flush can come between loading and calling.
-const LOADS: usize = 3;
+const MAX_LOADS: usize = 3;
+/// Lets a script run when Redis has no memory left (Redis 7, script flags).
+const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 
 /// Whose time the scripts go by.
 pub enum ScriptClock {
@@ -34,17 +36,17 @@ pub enum Fence {
 pub(super) struct Scripts {
     pub charge: Script,
     pub refund: Script,
-    pub outlook: Script,
+    pub peek: Script,
     pub open: Script,
-    pub recode: Script,
-    pub spend: Script,
-    pub consume: Script,
-    pub fail: Script,
-    pub look: Script,
+    pub replace_code: Script,
+    pub take_attempt: Script,
+    pub approve: Script,
+    pub mark_failed: Script,
+    pub find: Script,
     pub cancel: Script,
-    pub claim: Script,
-    pub settle: Script,
-    pub release: Script,
+    pub begin: Script,
+    pub complete: Script,
+    pub abandon: Script,
     pub relay_day: Script,
     pub ready: Script,
 }
@@ -88,30 +90,32 @@ impl Fence {
 impl Scripts {
     pub fn with(clock: &ScriptClock, fence: Fence) -> Self {
         let prologue = format!("{}{}", clock.prologue(), fence.prologue());
-        let (ledger, record) = (include_str!("ledger.lua"), include_str!("record.lua"));
-        let counting = format!("{prologue}{ledger}{record}");
-        let claiming = format!("{}{}", clock.prologue(), include_str!("claims.lua"));
-        let script = |body| Script::new(&format!("{counting}{body}"));
-        let claims = |body| Script::new(&format!("{claiming}{body}"));
-        // These give back, or put no more than what is there already, and must work where memory is full.
-        let relief = |body| Script::new(&format!("#!lua flags=allow-oom\n{counting}{body}"));
-        let relief_of_claims = |body| Script::new(&format!("#!lua flags=allow-oom\n{claiming}{body}"));
+        let sliding_log = include_str!("lua/lib/sliding_log.lua");
+        let verification = include_str!("lua/lib/verification.lua");
+        let library = format!("{prologue}{sliding_log}{verification}");
+        let idempotency_library = format!("{}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
+        let script = |body| Script::new(&format!("{library}{body}"));
+        let idempotency = |body| Script::new(&format!("{idempotency_library}{body}"));
+        // These free memory, or write no more than is stored already, so they must run when memory is full.
+        let script_without_memory = |body| Script::new(&format!("{ALLOW_OOM}{library}{body}"));
+        let idempotency_without_memory =
+            |body| Script::new(&format!("{ALLOW_OOM}{idempotency_library}{body}"));
         Self {
-            charge: script(include_str!("charge.lua")),
-            refund: relief(include_str!("refund.lua")),
-            outlook: script(include_str!("outlook.lua")),
-            open: script(include_str!("open.lua")),
-            recode: script(include_str!("recode.lua")),
-            spend: script(include_str!("spend.lua")),
-            consume: relief(include_str!("consume.lua")),
-            fail: relief(include_str!("fail.lua")),
-            look: script(include_str!("look.lua")),
-            cancel: relief(include_str!("cancel.lua")),
-            claim: claims(include_str!("claim.lua")),
-            settle: relief_of_claims(include_str!("settle.lua")),
-            release: relief_of_claims(include_str!("release.lua")),
-            relay_day: script(include_str!("relay_day.lua")),
-            ready: script(include_str!("ready.lua")),
+            charge: script(include_str!("lua/charge.lua")),
+            refund: script_without_memory(include_str!("lua/refund.lua")),
+            peek: script(include_str!("lua/peek.lua")),
+            open: script(include_str!("lua/open.lua")),
+            replace_code: script(include_str!("lua/replace_code.lua")),
+            take_attempt: script(include_str!("lua/take_attempt.lua")),
+            approve: script_without_memory(include_str!("lua/approve.lua")),
+            mark_failed: script_without_memory(include_str!("lua/mark_failed.lua")),
+            find: script(include_str!("lua/find.lua")),
+            cancel: script_without_memory(include_str!("lua/cancel.lua")),
+            begin: idempotency(include_str!("lua/begin.lua")),
+            complete: idempotency_without_memory(include_str!("lua/complete.lua")),
+            abandon: idempotency_without_memory(include_str!("lua/abandon.lua")),
+            relay_day: script(include_str!("lua/relay_day.lua")),
+            ready: script(include_str!("lua/ready.lua")),
         }
     }
 }
@@ -139,7 +143,7 @@ impl ScriptClock {
         loop {
             let answer: RedisResult<Value> = invocation.invoke_async(&mut connection.manager).await;
             match answer {
-                Err(error) if is_unknown_script(&error) && loads < LOADS => loads += 1,
+                Err(error) if is_unknown_script(&error) && loads < MAX_LOADS => loads += 1,
                 answer => {
                     return answer.inspect_err(|error| connection.judge(error));
                 }

@@ -5,35 +5,35 @@ use std::time::Duration;
 use redis::Value;
 
 use super::answer::{number, unexpected};
-use crate::domain::ledger::{Quota, Standing};
-use crate::domain::limit::{Ledger, Window};
+use crate::domain::ledger::{LimitRule, LimitState};
+use crate::domain::limit::{Policy, Window};
 use crate::domain::verification::millis;
-use crate::ports::{Charged, StoreError};
+use crate::ports::{ChargeOutcome, StoreError};
 
 /// Windows as a script takes them, and what the answer about one of them means.
 #[derive(Default)]
 pub(super) struct Windows {
     /// Four for each window: its log, the octets of the mark that must be shared, its most, its span.
     pub numbers: Vec<u64>,
-    of: Vec<(Ledger, Window)>,
+    of: Vec<(Policy, Window)>,
 }
 
 impl Windows {
     /// The windows of ledgers over one log.
-    pub fn of(quotas: &[Quota<'_>]) -> Self {
+    pub fn of(rules: &[LimitRule<'_>]) -> Self {
         let mut windows = Self::default();
-        for quota in quotas {
-            windows.add(1, quota);
+        for rule in rules {
+            windows.add(1, rule);
         }
         windows
     }
 
     /// Adds the windows of a ledger over the `log`-th log, the first being 1.
-    pub fn add(&mut self, log: u64, quota: &Quota<'_>) {
-        for window in quota.limit.windows() {
-            let numbers = [log, quota.shared as u64, window.most.get().into(), millis(window.span)];
+    pub fn add(&mut self, log: u64, rule: &LimitRule<'_>) {
+        for window in rule.limit.windows() {
+            let numbers = [log, rule.partition_bytes as u64, window.most.get().into(), millis(window.span)];
             self.numbers.extend(numbers);
-            self.of.push((quota.ledger, *window));
+            self.of.push((rule.ledger, *window));
         }
     }
 
@@ -42,20 +42,20 @@ impl Windows {
     }
 
     /// Reads what `charge` answers.
-    pub fn charged(&self, parts: &[Value]) -> Result<Charged, StoreError> {
-        let standing = self.standing(parts)?;
+    pub fn charged(&self, parts: &[Value]) -> Result<ChargeOutcome, StoreError> {
+        let limit_state = self.limit_state(parts)?;
         Ok(match parts.first().map(number).transpose()? {
-            None | Some(0) => Charged::Refused(standing),
-            Some(entry) => Charged::Admitted { entry, standing },
+            None | Some(0) => ChargeOutcome::Refused(limit_state),
+            Some(entry) => ChargeOutcome::Admitted { entry, limit_state },
         })
     }
 
     /// Reads how the window that decides stands, in what `charge` and `outlook` answer.
-    pub fn standing(&self, parts: &[Value]) -> Result<Standing, StoreError> {
+    pub fn limit_state(&self, parts: &[Value]) -> Result<LimitState, StoreError> {
         let [_, window, room, reset, wait] = parts else { return Err(unexpected()) };
         let (ledger, window) =
             usize::try_from(number(window)?).ok().and_then(|at| self.of.get(at)).ok_or_else(unexpected)?;
-        Ok(Standing {
+        Ok(LimitState {
             ledger: *ledger,
             window: *window,
             remaining: u32::try_from(number(room)?).map_err(StoreError::new)?,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// So many attempts in a row that were not answered say that the relay is down.
-const FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 /// How long it is left alone then, before one attempt is let through.
-const REST: Duration = Duration::from_secs(5);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of a relay.
 #[derive(Debug, Default)]
@@ -19,19 +19,19 @@ pub struct Breaker(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
-    rests_until: Option<Instant>,
+    open_until: Option<Instant>,
     /// When it was last known to be well.
-    well_at: Option<Instant>,
+    last_success: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether the relay may be spoken to now. While it rests, one caller in each [`REST`] may.
+    /// Whether the relay may be spoken to now. While it rests, one caller in each [`OPEN_TIMEOUT`] may.
     pub fn admits(&self, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.rests_until {
+        match state.open_until {
             Some(until) if now < until => false,
             Some(_) => {
-                state.rests_until = Some(now + REST);
+                state.open_until = Some(now + OPEN_TIMEOUT);
                 true
             }
             None => true,
@@ -41,21 +41,21 @@ impl Breaker {
     /// The relay has answered.
     pub fn succeeded(&self, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { well_at: Some(now), ..State::default() };
+        *state = State { last_success: Some(now), ..State::default() };
     }
 
     /// It did not answer who tried since `begun`. Gives whether that begins a rest.
     pub fn failed(&self, begun: Instant, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.well_at.is_some_and(|well_at| begun < well_at) {
+        if state.last_success.is_some_and(|last_success| begun < last_success) {
             // It has answered others since.
             return false;
         }
         state.failures = state.failures.saturating_add(1);
-        if state.failures < FAILURES {
+        if state.failures < MAX_FAILURES {
             return false;
         }
-        state.rests_until.replace(now + REST).is_none()
+        state.open_until.replace(now + OPEN_TIMEOUT).is_none()
     }
 }
 
@@ -67,19 +67,19 @@ mod tests {
     fn a_relay_rests_after_failures_in_a_row_and_is_tried_by_one_at_a_time() {
         let breaker = Breaker::default();
         let start = Instant::now();
-        for _ in 1..FAILURES {
+        for _ in 1..MAX_FAILURES {
             assert!(breaker.admits(start) && !breaker.failed(start, start));
         }
         assert!(breaker.failed(start, start), "the last failure begins the rest");
-        assert!(!breaker.admits(start + REST - Duration::from_millis(1)));
-        let later = start + REST;
+        assert!(!breaker.admits(start + OPEN_TIMEOUT - Duration::from_millis(1)));
+        let later = start + OPEN_TIMEOUT;
         assert_eq!([breaker.admits(later), breaker.admits(later)], [true, false], "one attempt alone");
         assert!(!breaker.failed(later, later), "it rests already");
-        assert!(!breaker.admits(later + REST / 2));
-        assert!(breaker.admits(later + REST));
+        assert!(!breaker.admits(later + OPEN_TIMEOUT / 2));
+        assert!(breaker.admits(later + OPEN_TIMEOUT));
         breaker.succeeded(later);
         assert_eq!([breaker.admits(later), breaker.admits(later)], [true, true]);
-        for _ in 0..FAILURES {
+        for _ in 0..MAX_FAILURES {
             assert!(!breaker.failed(start, later), "who began before knows nothing");
         }
         assert!(breaker.admits(later));
@@ -89,7 +89,7 @@ mod tests {
     fn a_success_between_failures_keeps_it_awake() {
         let breaker = Breaker::default();
         let now = Instant::now();
-        for _ in 0..3 * FAILURES {
+        for _ in 0..3 * MAX_FAILURES {
             breaker.failed(now, now);
             breaker.succeeded(now);
         }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::fault::{Cause, Fault, Offer, Step};
+use super::error::{Cause, Offer, SendError, Stage};
 use super::replies::Replies;
 use super::reply::Reply;
 use super::secure::{self, Security, reach};
@@ -59,11 +59,11 @@ pub enum Login {
 
 /// How handing over a message ended, where it was not accepted.
 #[derive(Debug)]
-pub enum Handover {
+pub enum HandoverError {
     /// The relay did not take it, for sure.
-    Refused(Fault),
+    Refused(SendError),
     /// The message was under way when the conversation broke off.
-    Unknown(Fault),
+    Unknown(SendError),
 }
 
 /// One rendered mail and its ends.
@@ -94,61 +94,61 @@ impl Relay {
     /// Opens a conversation by `deadline`; `hello` is the name given in EHLO.
     ///
     /// # Errors
-    /// [`Fault`]: no connection, no TLS, or a refusal on the way to the login.
-    pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, Fault> {
-        let (stream, peer) = within(deadline, Step::Connect, reach(&self.host, self.port)).await?;
+    /// [`SendError`]: no connection, no TLS, or a refusal on the way to the login.
+    pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, SendError> {
+        let (stream, peer) = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
         let stream: Box<dyn AsyncTokioStream> = match &self.tls {
             Tls::Plaintext => Box::new(greeted(Replies::new(stream, peer), deadline).await?),
             Tls::Implicit(security) => {
-                let secured = within(deadline, Step::Tls, security.wrap(stream)).await?;
+                let secured = within(deadline, Stage::Tls, security.wrap(stream)).await?;
                 Box::new(greeted(Replies::new(secured, peer), deadline).await?)
             }
             Tls::StartTls(security) => {
                 let mut replies = Replies::new(stream, peer);
-                within(deadline, Step::Greeting, secure::greeting(&mut replies)).await?;
-                let offers = within(deadline, Step::Hello, secure::hello(&mut replies, hello)).await?;
-                let stream = within(deadline, Step::StartTls, secure::start_tls(replies, &offers)).await?;
-                let secured = within(deadline, Step::Tls, security.wrap(stream)).await?;
+                within(deadline, Stage::Greeting, secure::greeting(&mut replies)).await?;
+                let offers = within(deadline, Stage::Hello, secure::hello(&mut replies, hello)).await?;
+                let stream = within(deadline, Stage::StartTls, secure::start_tls(replies, &offers)).await?;
+                let secured = within(deadline, Stage::Tls, security.wrap(stream)).await?;
                 // It greets no second time.
                 Box::new(Replies::new(secured, peer).greeted())
             }
         };
         let name = ClientId::Domain(hello.to_owned());
         let connecting = AsyncSmtpConnection::connect_with_transport(stream, &name);
-        let connection = within(deadline, Step::Hello, async {
-            connecting.await.map_err(|error| Fault::from_smtp(Step::Hello, &error))
+        let connection = within(deadline, Stage::Hello, async {
+            connecting.await.map_err(|error| SendError::from_smtp(Stage::Hello, &error))
         });
         let mut session = Session(connection.await?);
         if let Login::Password { username, password } = &self.login {
             let login = session.log_in(hello, username, password.expose_secret());
-            within(deadline, Step::Login, login).await?;
+            within(deadline, Stage::Login, login).await?;
         }
         Ok(session)
     }
 }
 
 /// The same replies, once the relay has greeted.
-async fn greeted<S>(mut replies: Replies<S>, deadline: Instant) -> Result<Replies<S>, Fault>
+async fn greeted<S>(mut replies: Replies<S>, deadline: Instant) -> Result<Replies<S>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    within(deadline, Step::Greeting, secure::greeting(&mut replies)).await?;
+    within(deadline, Stage::Greeting, secure::greeting(&mut replies)).await?;
     Ok(replies.greeted())
 }
 
 /// What comes of it, unless it takes too long.
 async fn within<T>(
     deadline: Instant,
-    step: Step,
-    work: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    timeout_at(deadline, work).await.unwrap_or(Err(Fault::timeout(step)))
+    stage: Stage,
+    work: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
+    timeout_at(deadline, work).await.unwrap_or(Err(SendError::timeout(stage)))
 }
 
 impl Session {
     /// By PLAIN (RFC 4616) where it is offered, else by LOGIN, whose prompts are not looked at: programs word them as they
     /// please.
-    async fn log_in(&mut self, hello: &str, username: &str, password: &str) -> Result<(), Fault> {
+    async fn log_in(&mut self, hello: &str, username: &str, password: &str) -> Result<(), SendError> {
         let info = self.0.server_info();
         let [plain, login] = [Mechanism::Plain, Mechanism::Login].map(|it| info.supports_auth_mechanism(it));
         if plain {
@@ -158,13 +158,13 @@ impl Session {
                 Ok(235) => return Ok(()),
                 Ok(334) => return self.end_login(&secret).await,
                 // It is offered and not known: so it is with some that know LOGIN.
-                Err(Fault { cause: Cause::Reply(reply), .. }) if login && reply.code() == 504 => {}
+                Err(SendError { cause: Cause::Reply(reply), .. }) if login && reply.code() == 504 => {}
                 answer => return Err(unexpected(answer)),
             }
         }
         if !login {
             let cause = Cause::NoMechanism(self.offer(hello).await);
-            return Err(Fault { step: Step::Login, cause });
+            return Err(SendError { stage: Stage::Login, cause });
         }
         for prompted in ["AUTH LOGIN", &STANDARD.encode(username)] {
             match self.say(prompted).await {
@@ -192,7 +192,7 @@ impl Session {
         }
     }
 
-    async fn end_login(&mut self, secret: &str) -> Result<(), Fault> {
+    async fn end_login(&mut self, secret: &str) -> Result<(), SendError> {
         match self.say(secret).await {
             Ok(235) => Ok(()),
             answer => Err(unexpected(answer)),
@@ -200,32 +200,36 @@ impl Session {
     }
 
     /// Says a line of the login; gives the code of a reply that is no refusal.
-    async fn say(&mut self, line: &str) -> Result<u16, Fault> {
+    async fn say(&mut self, line: &str) -> Result<u16, SendError> {
         let line = Zeroizing::new(format!("{line}\r\n"));
         let reply = self.0.command(&*line).await;
-        reply.map(|reply| reply.code().into()).map_err(|error| Fault::from_smtp(Step::Login, &error))
+        reply.map(|reply| reply.code().into()).map_err(|error| SendError::from_smtp(Stage::Login, &error))
     }
 
     /// Hands one message over. Unless this ends well, the session must be dropped.
-    pub async fn hand_over(&mut self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
+    pub async fn hand_over(
+        &mut self,
+        mail: &Envelope<'_>,
+        deadlines: Deadlines,
+    ) -> Result<(), HandoverError> {
         let Envelope { from, to, message } = *mail;
         let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
-            return Err(Handover::Refused(Fault { step: Step::Sender, cause: Cause::Address }));
+            return Err(HandoverError::Refused(SendError { stage: Stage::Sender, cause: Cause::Address }));
         };
-        self.command(Step::Sender, Mail::new(Some(from), Vec::new()), 250, deadlines.first).await?;
-        self.command(Step::Recipient, Rcpt::new(to, Vec::new()), 250, deadlines.begin).await?;
-        self.command(Step::Data, Data, 354, deadlines.begin).await?;
+        self.command(Stage::Sender, Mail::new(Some(from), Vec::new()), 250, deadlines.first).await?;
+        self.command(Stage::Recipient, Rcpt::new(to, Vec::new()), 250, deadlines.begin).await?;
+        self.command(Stage::Data, Data, 354, deadlines.begin).await?;
 
-        let step = Step::Message;
+        let stage = Stage::Message;
         match timeout_at(deadlines.end, self.0.message(message)).await {
             Ok(Ok(reply)) if reply.has_code(250) => Ok(()),
-            Ok(Ok(reply)) => Err(Handover::Unknown(Fault::unexpected(step, &reply))),
+            Ok(Ok(reply)) => Err(HandoverError::Unknown(SendError::unexpected(stage, &reply))),
             // A reply that refuses is an outcome like any other; a broken connection is none.
             Ok(Err(error)) if error.status().is_some() => {
-                Err(Handover::Refused(Fault::from_smtp(step, &error)))
+                Err(HandoverError::Refused(SendError::from_smtp(stage, &error)))
             }
-            Ok(Err(error)) => Err(Handover::Unknown(Fault::from_smtp(step, &error))),
-            Err(_) => Err(Handover::Unknown(Fault::timeout(step))),
+            Ok(Err(error)) => Err(HandoverError::Unknown(SendError::from_smtp(stage, &error))),
+            Err(_) => Err(HandoverError::Unknown(SendError::timeout(stage))),
         }
     }
 
@@ -236,29 +240,29 @@ impl Session {
 
     async fn command(
         &mut self,
-        step: Step,
+        stage: Stage,
         command: impl fmt::Display,
         expected: u16,
         deadline: Instant,
-    ) -> Result<(), Handover> {
-        let fault = match timeout_at(deadline, self.0.command(command)).await {
+    ) -> Result<(), HandoverError> {
+        let error = match timeout_at(deadline, self.0.command(command)).await {
             // 251 is 250 for a recipient that the relay will forward to (RFC 5321 section 3.4).
             Ok(Ok(reply)) if reply.has_code(expected) || (expected == 250 && reply.has_code(251)) => {
                 return Ok(());
             }
-            Ok(Ok(reply)) => Fault::unexpected(step, &reply),
-            Ok(Err(error)) => Fault::from_smtp(step, &error),
-            Err(_) => Fault::timeout(step),
+            Ok(Ok(reply)) => SendError::unexpected(stage, &reply),
+            Ok(Err(error)) => SendError::from_smtp(stage, &error),
+            Err(_) => SendError::timeout(stage),
         };
-        Err(Handover::Refused(fault))
+        Err(HandoverError::Refused(error))
     }
 }
 
-/// The fault of a login that did not end in 235.
-fn unexpected(answer: Result<u16, Fault>) -> Fault {
+/// The error of a login that did not end in 235.
+fn unexpected(answer: Result<u16, SendError>) -> SendError {
     answer.map_or_else(
-        |fault| fault,
-        |code| Fault { step: Step::Login, cause: Cause::Unexpected(Reply::new(code, "")) },
+        |error| error,
+        |code| SendError { stage: Stage::Login, cause: Cause::Unexpected(Reply::new(code, "")) },
     )
 }
 

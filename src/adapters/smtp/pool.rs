@@ -10,17 +10,17 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
-use super::connection::{Deadlines, Envelope, Handover, Relay, Session};
-use super::fault::{Cause, Fault, Step};
+use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
+use super::error::{Cause, SendError, Stage};
 
 /// A connection idle for longer is not used again: relays hang up after a minute or a few.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection that was idle may take for its first answer before it counts as dead.
-const WAKES: Duration = Duration::from_secs(2);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An attempt that had less time to connect says nothing of the relay.
-const FAIR: Duration = Duration::from_secs(3);
+const MIN_CONNECT_TIME: Duration = Duration::from_secs(3);
 /// How long to wait for a connection of ours to be free at a relay that takes no more of them.
-const ANOTHER_LOOK: Duration = Duration::from_secs(1);
+const POOL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// One relay and the connections to it.
 pub struct Pool {
@@ -63,54 +63,59 @@ impl Pool {
     }
 
     /// Connects and logs in.
-    pub async fn connect(&self, by: Instant) -> Result<Session, Fault> {
+    pub async fn connect(&self, by: Instant) -> Result<Session, SendError> {
         self.relay.connect(&self.hello, by).await
     }
 
     /// Tries to hand a mail over, until a connection that is not old has been asked.
-    pub async fn attempt(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
-        let _permit = timeout_at(deadlines.begin, self.connections.acquire())
-            .await
-            .map_err(|_| Handover::Refused(Fault { step: Step::Connect, cause: Cause::NoneFree }))?;
-        let outcome = self.over_some_connection(mail, deadlines).await;
+    pub async fn attempt(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), HandoverError> {
+        let _permit = timeout_at(deadlines.begin, self.connections.acquire()).await.map_err(|_| {
+            HandoverError::Refused(SendError { stage: Stage::Connect, cause: Cause::NoneFree })
+        })?;
+        let outcome = self.send_over_a_connection(mail, deadlines).await;
         self.ended.notify_one();
         outcome
     }
 
-    async fn over_some_connection(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), Handover> {
+    async fn send_over_a_connection(
+        &self,
+        mail: &Envelope<'_>,
+        deadlines: Deadlines,
+    ) -> Result<(), HandoverError> {
         loop {
-            if let Some(outcome) = self.over_an_idle_one(mail, deadlines).await {
+            if let Some(outcome) = self.send_over_an_idle_connection(mail, deadlines).await {
                 return outcome;
             }
-            let fault = match self.connect_unless_down(deadlines.begin).await {
+            let error = match self.connect_unless_down(deadlines.begin).await {
                 Ok(connection) => return self.hand_over(connection, mail, deadlines).await,
-                Err(fault) => fault,
+                Err(error) => error,
             };
             // A relay that puts us off while others of ours are open takes no more of them: one will soon be free.
-            if !(fault.puts_a_connection_off() && self.has_open_ones()) {
-                return Err(Handover::Refused(fault));
+            if !(error.refuses_connections() && self.has_open_connections()) {
+                return Err(HandoverError::Refused(error));
             }
-            let soon = deadlines.begin.min(Instant::now() + ANOTHER_LOOK);
+            let soon = deadlines.begin.min(Instant::now() + POOL_RETRY_DELAY);
             let _ = timeout_at(soon, self.ended.notified()).await;
             if Instant::now() >= deadlines.begin {
-                return Err(Handover::Refused(fault));
+                return Err(HandoverError::Refused(error));
             }
         }
     }
 
     /// `None` where no idle connection says anything that can be believed. What an old one says may be about the
     /// connection; as long as nothing was taken for sure, another may be asked.
-    async fn over_an_idle_one(
+    async fn send_over_an_idle_connection(
         &self,
         mail: &Envelope<'_>,
         deadlines: Deadlines,
-    ) -> Option<Result<(), Handover>> {
+    ) -> Option<Result<(), HandoverError>> {
         while let Some(connection) = self.take_idle() {
-            let first = deadlines.first.min(Instant::now() + WAKES);
+            let first = deadlines.first.min(Instant::now() + WAKE_TIMEOUT);
             match self.hand_over(connection, mail, Deadlines { first, ..deadlines }).await {
                 // What ended before the message was said costs nothing to say on the next.
-                Err(Handover::Refused(fault)) if fault.is_hang_up() && fault.step() != Step::Message => {}
-                Err(Handover::Refused(fault)) if fault.may_be_about_the_connection() => return None,
+                Err(HandoverError::Refused(error))
+                    if error.is_hang_up() && error.stage() != Stage::Message => {}
+                Err(HandoverError::Refused(error)) if error.may_be_about_the_connection() => return None,
                 outcome => return Some(outcome),
             }
         }
@@ -123,27 +128,27 @@ impl Pool {
         mut connection: Connection,
         mail: &Envelope<'_>,
         deadlines: Deadlines,
-    ) -> Result<(), Handover> {
+    ) -> Result<(), HandoverError> {
         connection.session.hand_over(mail, deadlines).await?;
         let mut idle = self.idle();
-        idle.retain(|(_, since)| since.elapsed() <= IDLE);
+        idle.retain(|(_, since)| since.elapsed() <= IDLE_TIMEOUT);
         idle.push((connection, Instant::now()));
         Ok(())
     }
 
-    async fn connect_unless_down(&self, by: Instant) -> Result<Connection, Fault> {
+    async fn connect_unless_down(&self, by: Instant) -> Result<Connection, SendError> {
         if !self.breaker.admits(Instant::now()) {
-            return Err(Fault { step: Step::Connect, cause: Cause::Rests });
+            return Err(SendError { stage: Stage::Connect, cause: Cause::BreakerOpen });
         }
         let begun = Instant::now();
         let connected = self.connect(by).await;
         match &connected {
-            Err(fault) if !fault.is_an_answer() => {
+            Err(error) if !error.is_an_answer() => {
                 // Who had no time left to try knows nothing.
-                let is_fair = by.saturating_duration_since(begun) >= FAIR;
+                let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;
                 if is_fair && self.breaker.failed(begun, Instant::now()) {
-                    let (relay, fault) = (self.host(), fault.to_string());
-                    tracing::error!(relay, fault, "a relay is down: it is left alone for a while");
+                    let (relay, error) = (self.host(), error.to_string());
+                    tracing::error!(relay, error, "a relay is down: it is left alone for a while");
                 }
             }
             _ => self.breaker.succeeded(Instant::now()),
@@ -151,13 +156,13 @@ impl Pool {
         Ok(Connection { session: connected?, _open: Arc::clone(&self.open) })
     }
 
-    fn has_open_ones(&self) -> bool {
+    fn has_open_connections(&self) -> bool {
         Arc::strong_count(&self.open) > 1
     }
 
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        idle.retain(|(_, since)| since.elapsed() <= IDLE);
+        idle.retain(|(_, since)| since.elapsed() <= IDLE_TIMEOUT);
         idle.pop().map(|(connection, _)| connection)
     }
 

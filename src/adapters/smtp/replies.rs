@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The most octets, and the most lines, that a relay may send before it is spoken to again. Replies take a few hundred;
 /// what the library spends on one grows with the square of its lines.
-const MOST_OCTETS: usize = 16 * 1024;
-const MOST_LINES: usize = 128;
+const MAX_BYTES: usize = 16 * 1024;
+const MAX_LINES: usize = 128;
 /// The most of a line's text that is handed on.
 const TEXT_MAX: usize = 500;
 
@@ -71,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
     /// Makes the next whole line ready to be handed on; `false` at the end of the connection.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
-            if self.octets > MOST_OCTETS || self.lines > MOST_LINES {
+            if self.octets > MAX_BYTES || self.lines > MAX_LINES {
                 return Poll::Ready(Err(io::Error::other("the relay says too much")));
             }
             if let Some(end) = self.raw.iter().position(|octet| *octet == b'\n') {
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_that_does_not_end_is_not_listened_to() {
-        for said in [vec![b'2'; 2 * MOST_OCTETS], b"250-\r\n".repeat(2 * MOST_LINES)] {
+        for said in [vec![b'2'; 2 * MAX_BYTES], b"250-\r\n".repeat(2 * MAX_LINES)] {
             let (mut replies, relay) = after(&said).await;
             drop(relay);
             while let Ok(line) = read(&mut replies).await {

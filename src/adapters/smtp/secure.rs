@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::fault::{Cause, Fault, Step};
+use super::error::{Cause, SendError, Stage};
 use super::replies::Replies;
 use super::reply::Reply;
 
@@ -26,7 +26,7 @@ use super::reply::Reply;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whose certificates are believed.
-pub enum Authorities {
+pub enum TrustAnchors {
     /// Those that this machine believes.
     System,
     /// These, and no others.
@@ -44,7 +44,7 @@ pub struct Security {
 #[derive(Debug, Error)]
 pub enum NoSecurity {
     /// There is nobody to vouch for the relay.
-    #[error("no certificates of authorities in PEM form")]
+    #[error("no trust anchors (certificates in PEM form)")]
     NoCertificates,
     /// A certificate is none.
     #[error("a certificate cannot be used")]
@@ -57,12 +57,12 @@ pub enum NoSecurity {
     Library(#[source] rustls::Error),
 }
 
-impl Authorities {
+impl TrustAnchors {
     /// TLS to that host, for which these must vouch.
     ///
     /// # Errors
     /// [`NoSecurity`] says why there is none.
-    pub fn vouch_for(&self, host: &str) -> Result<Security, NoSecurity> {
+    pub fn tls_config(&self, host: &str) -> Result<Security, NoSecurity> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::System => {
@@ -93,72 +93,72 @@ impl Security {
     /// TLS over that connection, from its first octet.
     ///
     /// # Errors
-    /// [`Fault`]: the relay speaks no TLS, or its certificate is not believed.
-    pub async fn wrap(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
+    /// [`SendError`]: the relay speaks no TLS, or its certificate is not believed.
+    pub async fn wrap(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, SendError> {
         let secured = self.connector.connect(self.name.clone(), stream).await;
-        secured.map_err(|error| Fault::from_io(Step::Tls, &error))
+        secured.map_err(|error| SendError::from_io(Stage::Tls, &error))
     }
 }
 
 /// A connection to the first of the relay's addresses that can be reached.
-pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Fault> {
-    let mut fault = Fault { step: Step::Resolve, cause: Cause::NoSuchHost };
-    let Ok(addresses) = lookup_host((host, port)).await else { return Err(fault) };
+pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), SendError> {
+    let mut last = SendError { stage: Stage::Resolve, cause: Cause::NoSuchHost };
+    let Ok(addresses) = lookup_host((host, port)).await else { return Err(last) };
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(|error| Fault::from_io(Step::Connect, &error))?;
+                stream.set_nodelay(true).map_err(|error| SendError::from_io(Stage::Connect, &error))?;
                 return Ok((stream, address));
             }
-            Ok(Err(error)) => fault = Fault::from_io(Step::Connect, &error),
-            Err(_) => fault = Fault::timeout(Step::Connect),
+            Ok(Err(error)) => last = SendError::from_io(Stage::Connect, &error),
+            Err(_) => last = SendError::timeout(Stage::Connect),
         }
     }
-    Err(fault)
+    Err(last)
 }
 
 /// Waits for the relay's greeting.
-pub async fn greeting<S>(replies: &mut Replies<S>) -> Result<(), Fault>
+pub async fn greeting<S>(replies: &mut Replies<S>) -> Result<(), SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    expect(replies, Step::Greeting, 220).await.map(|_| ())
+    expect(replies, Stage::Greeting, 220).await.map(|_| ())
 }
 
 /// Says EHLO and gives what the relay offers.
-pub async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, Fault>
+pub async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    ask(replies, Step::Hello, &format!("EHLO {name}"), 250).await
+    ask(replies, Stage::Hello, &format!("EHLO {name}"), 250).await
 }
 
 /// Asks a relay that has greeted for STARTTLS, and gives the connection back, ready for TLS: nothing may have been said
 /// behind the go-ahead (RFC 3207 section 4.2).
-pub async fn start_tls(mut replies: Replies<TcpStream>, offers: &[String]) -> Result<TcpStream, Fault> {
+pub async fn start_tls(mut replies: Replies<TcpStream>, offers: &[String]) -> Result<TcpStream, SendError> {
     if !offers.iter().any(|offer| offer.split(' ').next() == Some("STARTTLS")) {
-        return Err(Fault { step: Step::StartTls, cause: Cause::NoStartTls });
+        return Err(SendError { stage: Stage::StartTls, cause: Cause::NoStartTls });
     }
-    ask(&mut replies, Step::StartTls, "STARTTLS", 220).await?;
-    replies.into_inner().map_err(|error| Fault::from_io(Step::StartTls, &error))
+    ask(&mut replies, Stage::StartTls, "STARTTLS", 220).await?;
+    replies.into_inner().map_err(|error| SendError::from_io(Stage::StartTls, &error))
 }
 
 async fn ask<S>(
     replies: &mut Replies<S>,
-    step: Step,
+    stage: Stage,
     command: &str,
     expected: u16,
-) -> Result<Vec<String>, Fault>
+) -> Result<Vec<String>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let written = replies.write_all(format!("{command}\r\n").as_bytes()).await;
-    written.map_err(|error| Fault::from_io(step, &error))?;
-    expect(replies, step, expected).await
+    written.map_err(|error| SendError::from_io(stage, &error))?;
+    expect(replies, stage, expected).await
 }
 
 /// The texts of a reply that has the expected code.
-async fn expect<S>(replies: &mut Replies<S>, step: Step, expected: u16) -> Result<Vec<String>, Fault>
+async fn expect<S>(replies: &mut Replies<S>, stage: Stage, expected: u16) -> Result<Vec<String>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -168,10 +168,10 @@ where
     loop {
         let mut line = String::new();
         let read = reader.read_line(&mut line).await;
-        if read.map_err(|error| Fault::from_io(step, &error))? == 0 {
-            return Err(Fault { step, cause: Cause::Lost });
+        if read.map_err(|error| SendError::from_io(stage, &error))? == 0 {
+            return Err(SendError { stage, cause: Cause::Lost });
         }
-        let (code, rest) = line.split_at_checked(3).ok_or(Fault { step, cause: Cause::Lost })?;
+        let (code, rest) = line.split_at_checked(3).ok_or(SendError { stage, cause: Cause::Lost })?;
         texts.push(rest.get(1..).unwrap_or_default().trim_end().to_owned());
         if rest.starts_with('-') {
             continue;
@@ -180,9 +180,9 @@ where
             Ok(code) if code == expected => Ok(texts),
             Ok(code) => {
                 let text = texts.first().map(String::as_str).unwrap_or_default();
-                Err(Fault::reply(step, Reply::new(code, text)))
+                Err(SendError::reply(stage, Reply::new(code, text)))
             }
-            Err(_) => Err(Fault { step, cause: Cause::Lost }),
+            Err(_) => Err(SendError { stage, cause: Cause::Lost }),
         };
     }
 }

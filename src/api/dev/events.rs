@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mails::Mail;
 use super::{elsewhere, origin};
-use crate::api::refusal::{Form, Refusal};
+use crate::api::rejection::{ErrorFormat, Rejection};
 use crate::ports::{CapturedMail, Mailbox};
 
 /// The most streams at a time.
@@ -55,7 +55,7 @@ impl Events {
             return elsewhere(request);
         }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return Refusal::Unavailable.response(Form::Message);
+            return Rejection::Unavailable.response(ErrorFormat::Message);
         };
         let (reader, writer) = duplex(AHEAD);
         let (mailbox, stopping) = (Arc::clone(&self.mailbox), self.stopping.clone());

@@ -5,7 +5,7 @@ const left = new Map();
 /** When a send is possible again, in milliseconds: by address, and under ANYBODY for all of them. */
 const waits = new Map();
 const ANYBODY = "";
-const UNTOLD = -1;
+const UNKNOWN = -1;
 const FREE = "A code can be sent to this address now.";
 const SILENT = "The simple endpoint tells of a wait only where it refuses.";
 /** Waits that are shorter need no words. */
@@ -55,9 +55,9 @@ function noteWait(address, answer) {
   const after = Number(answer.headers.get("Retry-After")) * 1000;
   if (answer.status === 429) {
     const policy = answer.body.policy ?? /"(\w+)";r=0;/.exec(answer.headers.get("RateLimit"))?.[1];
-    waits.set(/^(subject|address|site)_/.test(policy) ? address : ANYBODY, Date.now() + after);
+    waits.set(/email_/.test(policy) ? address : ANYBODY, Date.now() + after);
   } else if (answer.isOk) {
-    waits.set(address, answer.body.resend_at ? Date.parse(answer.body.resend_at) : UNTOLD);
+    waits.set(address, answer.body.resend_at ? Date.parse(answer.body.resend_at) : UNKNOWN);
   }
   if (waits.size > WAITS) waits.delete(waits.keys().next().value);
   tick();
@@ -72,7 +72,7 @@ function tick() {
   const address = typedAddress();
   const own = waits.get(address) ?? 0;
   const wait = Math.max(own, waits.get(ANYBODY) ?? 0) - Date.now();
-  const isTold = wait > 0 || own !== UNTOLD;
+  const isTold = wait > 0 || own !== UNKNOWN;
   byId("wait").textContent = wait > 0 ? `Next send to this address in ${clock(Math.ceil(wait / 1000))}` : isTold ? FREE : SILENT;
   byId("wait").hidden = address === "";
   byId("wait").classList.toggle("waits", wait > 0);

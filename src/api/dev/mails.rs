@@ -10,7 +10,7 @@ use poem::{IntoResponse as _, Request, Response};
 use serde::{Deserialize, Serialize};
 
 use super::{docs, elsewhere, origin};
-use crate::api::refusal::{Flaw, Form, Refusal};
+use crate::api::rejection::{ErrorFormat, MalformedReason, Rejection};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::typed;
 use crate::ports::{CapturedMail, Mailbox};
@@ -43,7 +43,7 @@ pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     if origin::own_host(request).is_none() {
         return elsewhere(request);
     }
-    let malformed = || Refusal::Malformed(Flaw::Unreadable).response(Form::Message);
+    let malformed = || Rejection::Malformed(MalformedReason::Unreadable).response(ErrorFormat::Message);
     let Ok(filter) = request.params::<Filter>() else { return malformed() };
     // A plus sign that was not escaped has become a space, which no address has inside.
     let Ok(to) = filter.to.map(|to| EmailAddress::parse(&typed::trim(&to).replace(' ', "+"))).transpose()

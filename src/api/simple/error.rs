@@ -5,8 +5,8 @@ use poem_openapi::payload::Json;
 
 use super::Message;
 use crate::api::rate_limit;
-use crate::api::refusal::{Flaw, RETRY_SECONDS, Refusal, TOO_MANY_REQUESTS};
-use crate::domain::ledger::Standing;
+use crate::api::rejection::{MalformedReason, RETRY_SECONDS, Rejection, TOO_MANY_REQUESTS};
+use crate::domain::ledger::LimitState;
 use crate::service::{CheckError, StartError};
 
 /// What is said of an address that is not mailed to, whatever the reason.
@@ -58,24 +58,24 @@ impl SimpleError {
     }
 
     pub fn malformed() -> Self {
-        Self::bad_request(Refusal::Malformed(Flaw::Unreadable).message())
+        Self::bad_request(Rejection::Malformed(MalformedReason::Unreadable).message())
     }
 
     fn server_error(message: &str) -> Self {
         Self::ServerError(Json(Message::new(message)))
     }
 
-    fn too_many(standing: &Standing) -> Self {
+    fn too_many(limit_state: &LimitState) -> Self {
         let message = Message::new(TOO_MANY_REQUESTS);
-        Self::TooManyRequests(Json(message), rate_limit::seconds(standing.wait))
+        Self::TooManyRequests(Json(message), rate_limit::seconds(limit_state.wait))
     }
 
     fn unavailable() -> Self {
-        Self::Unavailable(Json(Message::new(Refusal::Unavailable.message())), RETRY_SECONDS)
+        Self::Unavailable(Json(Message::new(Rejection::Unavailable.message())), RETRY_SECONDS)
     }
 
     fn internal() -> Self {
-        Self::server_error(Refusal::Internal.message())
+        Self::server_error(Rejection::Internal.message())
     }
 }
 
@@ -84,7 +84,7 @@ impl From<StartError> for SimpleError {
         match error {
             StartError::NotAllowed => Self::bad_request(NO_ADDRESS),
             StartError::Refused | StartError::OutcomeUnknown => Self::server_error("Failed to send OTP"),
-            StartError::Limited(standing) => Self::too_many(&standing),
+            StartError::Limited(limit_state) => Self::too_many(&limit_state),
             StartError::Overloaded | StartError::Unavailable => Self::unavailable(),
             StartError::Fault => Self::internal(),
         }
@@ -97,7 +97,7 @@ impl From<CheckError> for SimpleError {
             CheckError::Invalid { .. } | CheckError::Unknown | CheckError::Closed(_) => {
                 Self::bad_request("Invalid or expired OTP")
             }
-            CheckError::Limited(standing) => Self::too_many(&standing),
+            CheckError::Limited(limit_state) => Self::too_many(&limit_state),
             CheckError::Overloaded | CheckError::Unavailable => Self::unavailable(),
             CheckError::Fault => Self::internal(),
         }

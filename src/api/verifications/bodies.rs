@@ -7,7 +7,7 @@ use poem_openapi::{Enum, Object};
 
 use crate::api::json::{Body, Members};
 use crate::api::problem::{Problem, ProblemCode};
-use crate::api::refusal::Refusal;
+use crate::api::rejection::Rejection;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::Purpose;
@@ -147,7 +147,7 @@ impl CreateBody {
 impl Body for CreateBody {
     type Schema = CreateSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+    fn read(octets: &[u8]) -> Result<Self, Rejection> {
         let mut members = Members::read(octets)?;
         let email = members.required_text("email")?;
         let form = "1 to 64 characters of a-z 0-9 _ . -, the first a letter or a digit";
@@ -168,7 +168,7 @@ impl Body for CreateBody {
 impl Body for CheckBody {
     type Schema = CheckSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+    fn read(octets: &[u8]) -> Result<Self, Rejection> {
         let mut members = Members::read(octets)?;
         let code = members.required_text("code")?;
         let end_user_ip = members.parsed("end_user_ip", IP_FORM, parse_ip)?;
@@ -181,7 +181,7 @@ impl Body for ResendBody {
     type Schema = ResendSchema;
     const IS_REQUIRED: bool = false;
 
-    fn read(octets: &[u8]) -> Result<Self, Refusal> {
+    fn read(octets: &[u8]) -> Result<Self, Rejection> {
         let mut members = Members::read(octets)?;
         let end_user_ip = members.parsed("end_user_ip", IP_FORM, parse_ip)?;
         members.finish(&["end_user_ip"])?;
@@ -208,7 +208,7 @@ impl From<Status> for VerificationStatus {
 
 impl From<Snapshot> for VerificationBody {
     fn from(snapshot: Snapshot) -> Self {
-        let about = snapshot.particulars;
+        let about = snapshot.details;
         Self {
             id: snapshot.id.to_string(),
             status: snapshot.status.into(),

@@ -1,9 +1,11 @@
 //! What the use cases' outcomes are called in the v1 API.
 
-use super::{Meter, Problem, ProblemCode, VerificationId};
-use crate::api::problem::More;
+use super::{LimitReport, Problem, ProblemCode, VerificationId};
+use crate::api::problem::Extensions;
 use crate::domain::verification::Status;
-use crate::service::{CancelError, CheckError, CreateError, Metered, ResendError, ShowError, StartError};
+use crate::service::{
+    CancelError, CheckError, CreateError, ResendError, ShowError, StartError, WithLimitState,
+};
 
 /// What is said where the mail may still arrive.
 const MAY_ARRIVE: &str = "The relay fell silent while the mail was under way: it may still arrive.";
@@ -11,13 +13,13 @@ const MAY_ARRIVE: &str = "The relay fell silent while the mail was under way: it
 const FORGOTTEN: &str =
     "What this Idempotency-Key created has ended more than an hour ago, and is forgotten.";
 
-/// The outcome; what the caller is to be told of its limits goes to the meter.
-pub fn told<T, E>(metered: Metered<Result<T, E>>, meter: &Meter) -> Result<T, Problem>
+/// The outcome; what the caller is to be told of its limits goes to the report.
+pub fn report_limits<T, E>(metered: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, Problem>
 where
     Problem: From<E>,
 {
-    if let Some(standing) = metered.standing {
-        meter.show(standing);
+    if let Some(limit_state) = metered.limit_state {
+        report.show(limit_state);
     }
     Ok(metered.outcome?)
 }
@@ -25,12 +27,13 @@ where
 impl Problem {
     /// The verification is over.
     fn closed(status: Status) -> Self {
-        Self::with(ProblemCode::VerificationClosed, More::Closed(status.into()))
+        Self::with(ProblemCode::VerificationClosed, Extensions::Closed(status.into()))
     }
 
     /// The mail of that verification may still arrive.
     fn may_arrive(id: &VerificationId) -> Self {
-        Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned()).and(More::Id(id.to_string()))
+        Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned())
+            .and(Extensions::Id(id.to_string()))
     }
 }
 
@@ -38,7 +41,7 @@ impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         match error {
             StartError::NotAllowed => Self::new(ProblemCode::EmailNotAllowed),
-            StartError::Limited(standing) => Self::limited(&standing),
+            StartError::Limited(limit_state) => Self::limited(&limit_state),
             StartError::Overloaded => Self::new(ProblemCode::Overloaded),
             StartError::Unavailable => Self::new(ProblemCode::Unavailable),
             StartError::Refused => Self::new(ProblemCode::DeliveryFailed),
@@ -78,10 +81,10 @@ impl From<ResendError> for Problem {
 impl From<CheckError> for Problem {
     fn from(error: CheckError) -> Self {
         match error {
-            CheckError::Invalid { left } => Self::with(ProblemCode::InvalidCode, More::Attempts(left)),
+            CheckError::Invalid { left } => Self::with(ProblemCode::InvalidCode, Extensions::Attempts(left)),
             CheckError::Unknown => Self::new(ProblemCode::VerificationNotFound),
             CheckError::Closed(status) => Self::closed(status),
-            CheckError::Limited(standing) => Self::limited(&standing),
+            CheckError::Limited(limit_state) => Self::limited(&limit_state),
             CheckError::Overloaded => Self::new(ProblemCode::Overloaded),
             CheckError::Unavailable => Self::new(ProblemCode::Unavailable),
             CheckError::Fault => Self::new(ProblemCode::InternalError),

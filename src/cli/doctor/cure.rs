@@ -1,16 +1,16 @@
-//! What usually helps where a relay fails: advice on the step that failed, by what failed there.
+//! What usually helps where a relay fails: advice on the stage that failed, by what failed there.
 //!
 //! Must only advise. The advice names the settings of the first relay.
 
 use super::provider::Provider;
-use crate::adapters::smtp::{Cause, CertificateFault, Fault, Offer, Reply, Step};
+use crate::adapters::smtp::{Cause, CertificateFault, Offer, Reply, SendError, Stage};
 use crate::config::smtp::{Auth, Relay, Tls};
 
 /// What usually helps.
-pub fn cure(fault: &Fault, relay: &Relay, provider: Option<&Provider>) -> String {
-    let theirs = provider.and_then(|provider| in_their_terms(fault, provider));
-    let general = match fault.cause() {
-        Cause::Certificate(fault) => about_the_certificate(fault),
+pub fn cure(error: &SendError, relay: &Relay, provider: Option<&Provider>) -> String {
+    let theirs = provider.and_then(|provider| in_their_terms(error, provider));
+    let general = match error.cause() {
+        Cause::Certificate(error) => about_the_certificate(error),
         Cause::TlsVersion => {
             "the relay must speak TLS 1.2 or 1.3; older versions are not safe (RFC 8996). Whoever runs it must turn one of them on; \
              else use another relay"
@@ -35,22 +35,22 @@ pub fn cure(fault: &Fault, relay: &Relay, provider: Option<&Provider>) -> String
              takes mail from this machine without a login set OTP_SMTP__AUTH=none"
         }
         Cause::NoMechanism(offer) => about_mechanisms(*offer),
-        Cause::Reply(reply) if reply.is_transient() => for_now(fault.step()),
-        Cause::Reply(reply) => about_the_reply(fault.step(), *reply, relay),
-        Cause::Rests | Cause::NoneFree => "the relay is slow or down: try again",
-        _ => about_the_step(fault.step(), relay),
+        Cause::Reply(reply) if reply.is_transient() => for_now(error.stage()),
+        Cause::Reply(reply) => about_the_reply(error.stage(), *reply, relay),
+        Cause::BreakerOpen | Cause::NoneFree => "the relay is slow or down: try again",
+        _ => about_the_step(error.stage(), relay),
     };
-    match (theirs, provider, fault.step()) {
+    match (theirs, provider, error.stage()) {
         (Some(theirs), ..) => theirs,
         // What a provider asks of senders and recipients may be the reason, unless the reply says that the address is.
-        (None, Some(provider), Step::Sender | Step::Recipient | Step::Data | Step::Message)
-            if matches!(fault.cause(), Cause::Reply(reply)
-                if reply.is_permanent() && (fault.step() == Step::Sender || !reply.has_address_status())) =>
+        (None, Some(provider), Stage::Sender | Stage::Recipient | Stage::Data | Stage::Message)
+            if matches!(error.cause(), Cause::Reply(reply)
+                if reply.is_permanent() && (error.stage() == Stage::Sender || !reply.has_address_status())) =>
         {
             format!("{general}\n      {}: {}", provider.name, provider.mail)
         }
-        (None, Some(provider), Step::Connect | Step::Tls | Step::Greeting | Step::StartTls)
-            if !matches!(fault.cause(), Cause::Certificate(_)) =>
+        (None, Some(provider), Stage::Connect | Stage::Tls | Stage::Greeting | Stage::StartTls)
+            if !matches!(error.cause(), Cause::Certificate(_)) =>
         {
             format!("{general}\n      {} has {}", provider.name, provider.ports)
         }
@@ -58,31 +58,31 @@ pub fn cure(fault: &Fault, relay: &Relay, provider: Option<&Provider>) -> String
     }
 }
 
-/// A provider's own advice on a reply: that for its enhanced code, else that for the step.
-fn in_their_terms(fault: &Fault, provider: &Provider) -> Option<String> {
-    if matches!(fault.cause(), Cause::Certificate(_)) {
+/// A provider's own advice on a reply: that for its enhanced code, else that for the stage.
+fn in_their_terms(error: &SendError, provider: &Provider) -> Option<String> {
+    if matches!(error.cause(), Cause::Certificate(_)) {
         return None;
     }
-    if let Cause::Reply(reply) = fault.cause()
+    if let Cause::Reply(reply) = error.cause()
         && let Some((_, advice)) = provider.replies.iter().find(|(code, _)| reply.is_enhanced(code))
     {
         return Some((*advice).to_owned());
     }
-    let advice = match (fault.step(), fault.cause()) {
+    let advice = match (error.stage(), error.cause()) {
         // A relay that is busy says nothing of the login.
         (_, Cause::Reply(reply)) if reply.is_transient() => return None,
-        (Step::Login, Cause::NoMechanism(offer @ Offer::OAuth)) => {
+        (Stage::Login, Cause::NoMechanism(offer @ Offer::OAuth)) => {
             return Some(format!("{}\n      {}", about_mechanisms(*offer), provider.login));
         }
         (_, Cause::Reply(reply)) if [530, 538].contains(&reply.code()) => return None,
-        (Step::Login, _) => provider.login,
+        (Stage::Login, _) => provider.login,
         _ => return None,
     };
     Some(advice.to_owned())
 }
 
-fn about_the_certificate(fault: &CertificateFault) -> &'static str {
-    match fault {
+fn about_the_certificate(error: &CertificateFault) -> &'static str {
+    match error {
         CertificateFault::Expired => {
             "whoever runs the relay must renew its certificate; check that the clock of this machine is right"
         }
@@ -119,13 +119,13 @@ fn about_mechanisms(offer: Offer) -> &'static str {
 }
 
 /// 4yz.
-fn for_now(step: Step) -> &'static str {
-    match step {
-        Step::Login => {
+fn for_now(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Login => {
             "the relay cannot check logins now, or has seen too many of them: wait some minutes and try again; if it goes on, ask whoever \
              runs it"
         }
-        Step::Greeting | Step::Hello | Step::StartTls => {
+        Stage::Greeting | Stage::Hello | Stage::StartTls => {
             "the relay is busy, or takes no more connections from this machine for now: wait some minutes; if it goes on, ask whoever \
              runs it"
         }
@@ -137,8 +137,8 @@ fn for_now(step: Step) -> &'static str {
 }
 
 /// 5yz.
-fn about_the_reply(step: Step, reply: Reply, relay: &Relay) -> &'static str {
-    match (step, reply.code()) {
+fn about_the_reply(stage: Stage, reply: Reply, relay: &Relay) -> &'static str {
+    match (stage, reply.code()) {
         (_, 530 | 538) if relay.tls == Tls::Plaintext => {
             "the relay asks for TLS or a login first: set OTP_SMTP__TLS=starttls (implicit for port 465), and, for a login, \
              OTP_SMTP__AUTH=password with EMAIL_PASSWORD"
@@ -147,55 +147,55 @@ fn about_the_reply(step: Step, reply: Reply, relay: &Relay) -> &'static str {
             "the relay asks for a login: set OTP_SMTP__AUTH=password, with EMAIL_PASSWORD and, where it is not EMAIL_SENDER, \
              OTP_SMTP__USERNAME"
         }
-        (Step::Login, 534) => {
+        (Stage::Login, 534) => {
             "the relay refuses this kind of password: make an app password, or whatever the provider calls one for programs, and set it as \
              EMAIL_PASSWORD"
         }
-        (Step::Login, _) => {
+        (Stage::Login, _) => {
             "check EMAIL_PASSWORD, and OTP_SMTP__USERNAME where the login is not EMAIL_SENDER"
         }
-        (Step::Greeting | Step::Hello, _) => {
+        (Stage::Greeting | Stage::Hello, _) => {
             "the relay answers and turns this machine away: whoever runs it must let this address in, or it takes mail \
              on another port"
         }
-        (Step::Data | Step::Message, _) if reply.is_enhanced("5.7.60") => {
+        (Stage::Data | Stage::Message, _) if reply.is_enhanced("5.7.60") => {
             "the relay refuses the sender: check EMAIL_SENDER, and what the login may send as"
         }
-        (Step::Sender, _) if reply.has_policy_status() => {
+        (Stage::Sender, _) if reply.has_policy_status() => {
             "the relay's policy refuses what comes from this machine or login: check EMAIL_SENDER, what the login may send as, \
              and whether the relay blocks this machine's address"
         }
-        _ => about_the_step(step, relay),
+        _ => about_the_step(stage, relay),
     }
 }
 
-fn about_the_step(step: Step, relay: &Relay) -> &'static str {
-    match step {
-        Step::Resolve => "check the spelling of SMTP_SERVER, and that this machine (or container) has DNS",
-        Step::Connect => {
+fn about_the_step(stage: Stage, relay: &Relay) -> &'static str {
+    match stage {
+        Stage::Resolve => "check the spelling of SMTP_SERVER, and that this machine (or container) has DNS",
+        Stage::Connect => {
             "check SMTP_SERVER and SMTP_PORT (587 for STARTTLS, 465 for implicit TLS), and that no firewall is between: \
              many hosts close port 25, some all of them"
         }
-        Step::Tls if relay.tls == Tls::Implicit => {
+        Stage::Tls if relay.tls == Tls::Implicit => {
             "the relay takes the connection and no TLS: where the port is for STARTTLS, set OTP_SMTP__TLS=starttls"
         }
-        Step::Greeting if relay.tls == Tls::Implicit => {
+        Stage::Greeting if relay.tls == Tls::Implicit => {
             "the relay takes the connection and does not greet: it may turn this machine away, or be too busy"
         }
-        Step::Greeting => {
+        Stage::Greeting => {
             "the relay takes the connection and does not greet: where the port is for TLS from the first byte, as 465 is, set \
              OTP_SMTP__TLS=implicit; else it may turn this machine away, or be too busy"
         }
-        Step::Hello => "the relay does not answer EHLO as SMTP has it: check that SMTP_PORT is a relay's",
-        Step::Tls | Step::StartTls => {
+        Stage::Hello => "the relay does not answer EHLO as SMTP has it: check that SMTP_PORT is a relay's",
+        Stage::Tls | Stage::StartTls => {
             "the relay must do STARTTLS on this port; for port 465 or implicit TLS set OTP_SMTP__TLS=implicit"
         }
-        Step::Login => "check EMAIL_PASSWORD, and OTP_SMTP__USERNAME where the login is not EMAIL_SENDER",
-        Step::Sender => "the relay refuses the sender: check EMAIL_SENDER, and what the login may send as",
-        Step::Recipient => {
+        Stage::Login => "check EMAIL_PASSWORD, and OTP_SMTP__USERNAME where the login is not EMAIL_SENDER",
+        Stage::Sender => "the relay refuses the sender: check EMAIL_SENDER, and what the login may send as",
+        Stage::Recipient => {
             "the relay refuses the recipient: check the address, and whether the login may send to it"
         }
-        Step::Data | Step::Message => {
+        Stage::Data | Stage::Message => {
             "the relay refuses the mail itself: its reply's code says why. Often SPF, DKIM or DMARC are not set for the domain \
              of EMAIL_SENDER, or the relay takes the mail for spam"
         }

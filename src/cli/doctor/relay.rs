@@ -7,8 +7,8 @@ use std::iter;
 
 use super::cure::cure;
 use super::provider::{self, Provider};
-use crate::adapters::message::{Composer, Prospects};
-use crate::adapters::smtp::{Fault, SmtpMailer};
+use crate::adapters::message::{Composer, SampleValues};
+use crate::adapters::smtp::{SendError, SmtpMailer};
 use crate::app;
 use crate::config::{Settings, smtp};
 use crate::domain::code::Code;
@@ -33,7 +33,7 @@ pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec
         Err(error) => Err(format!("words and layouts of mails: {error:#}")),
     };
     // The relays are worth a look all the same.
-    let composer = composer.or_else(|_| Ok(Composer::load(None, &Prospects::default())?));
+    let composer = composer.or_else(|_| Ok(Composer::load(None, &SampleValues::default())?));
     let mut findings = match composer.and_then(|composer| app::mailer(settings, composer)) {
         Ok(mailer) => {
             let mut findings = vec![words];
@@ -63,13 +63,13 @@ async fn check_relays(mailer: &SmtpMailer, settings: &Settings) -> Vec<Finding> 
         .collect()
 }
 
-fn report(name: &str, relay: &smtp::Relay, outcome: Result<(), Fault>, day: RelayMails) -> Finding {
+fn report(name: &str, relay: &smtp::Relay, outcome: Result<(), SendError>, day: RelayMails) -> Finding {
     let provider = provider::of(&relay.server);
-    outcome.map_err(|fault| {
-        let cure = cure(&fault, relay, provider);
+    outcome.map_err(|error| {
+        let cure = cure(&error, relay, provider);
         // Advice names the settings of the first relay.
         let cure = if name == NAMES[0] { cure } else { for_fallback(&cure) };
-        format!("{name}: {fault}\n      {cure}")
+        format!("{name}: {error}\n      {cure}")
     })?;
     let login = match relay.auth {
         smtp::Auth::None => "",
@@ -96,11 +96,11 @@ fn for_fallback(advice: &str) -> String {
 
 /// Sends a mail as people get it.
 async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Finding {
-    let code = Code::draw(settings.common.codes.length, &mut SysRng);
+    let code = Code::generate(settings.common.codes.length, &mut SysRng);
     let mail = CodeMail {
         to: to.clone(),
         code: code.map_err(|error| format!("test mail: {error}"))?,
-        valid_for: settings.common.codes.policy.life,
+        valid_for: settings.common.codes.rules.life,
         sender: app::sender(settings),
         reference: None,
         tenant: Tenant::Simple,
@@ -114,8 +114,8 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
             // Where there are two, it is not known whose refusal it is.
             let relay = &settings.smtp.relay;
             let provider = provider::of(&relay.server).filter(|_| settings.smtp.fallbacks.is_empty());
-            let fault = error.source().and_then(|source| source.downcast_ref::<Fault>());
-            let advice = fault.map(|fault| format!("\n      {}", cure(fault, relay, provider)));
+            let of_relay = error.source().and_then(|source| source.downcast_ref::<SendError>());
+            let advice = of_relay.map(|error| format!("\n      {}", cure(error, relay, provider)));
             Err(format!("test mail: {}{}", causes(&error), advice.unwrap_or_default()))
         }
         Delivery::Unknown(error) => Err(format!("test mail: {}; it may arrive all the same", causes(&error))),
@@ -125,68 +125,68 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::smtp::{Reply, Step};
+    use crate::adapters::smtp::{Reply, Stage};
 
     fn relay(server: &str) -> smtp::Relay {
         smtp::Relay {
             server: server.to_owned(),
             port: 587,
             tls: smtp::Tls::StartTls,
-            authorities: smtp::Authorities::System,
+            trust_anchors: smtp::TrustAnchors::System,
             auth: smtp::Auth::None,
         }
     }
 
-    fn said_of(name: &str, server: &str, step: Step) -> String {
-        report(name, &relay(server), Err(Fault::timeout(step)), RelayMails::Unlimited).unwrap_err()
+    fn said_of(name: &str, server: &str, stage: Stage) -> String {
+        report(name, &relay(server), Err(SendError::timeout(stage)), RelayMails::Unlimited).unwrap_err()
     }
 
-    fn refused(server: &str, step: Step, code: u16, text: &str) -> String {
-        let fault = Fault::reply(step, Reply::new(code, text));
-        report(NAMES[0], &relay(server), Err(fault), RelayMails::Unlimited).unwrap_err()
+    fn refused(server: &str, stage: Stage, code: u16, text: &str) -> String {
+        let error = SendError::reply(stage, Reply::new(code, text));
+        report(NAMES[0], &relay(server), Err(error), RelayMails::Unlimited).unwrap_err()
     }
 
     #[test]
     fn a_refusal_of_the_recipient_or_the_content_is_no_advice_on_the_sender() {
         for server in ["smtp.gmail.com", "smtp.example.com"] {
-            let said = refused(server, Step::Recipient, 550, "5.1.1 x");
+            let said = refused(server, Stage::Recipient, 550, "5.1.1 x");
             assert!(said.contains("check the address") && !said.contains("EMAIL_SENDER"), "{said}");
         }
-        let said = refused("smtp.office365.com", Step::Sender, 550, "5.7.708 x");
+        let said = refused("smtp.office365.com", Stage::Sender, 550, "5.7.708 x");
         assert!(said.contains("whether the relay blocks this machine's address"), "{said}");
         // Where it can be either, both are told.
-        let said = refused("email-smtp.us-east-1.amazonaws.com", Step::Message, 554, "Message rejected");
+        let said = refused("email-smtp.us-east-1.amazonaws.com", Stage::Message, 554, "Message rejected");
         assert!(
             said.contains("SPF") && said.contains("in the sandbox each recipient must be verified"),
             "{said}"
         );
     }
 
-    fn said(server: &str, step: Step) -> String {
-        said_of(NAMES[0], server, step)
+    fn said(server: &str, stage: Stage) -> String {
+        said_of(NAMES[0], server, stage)
     }
 
     #[test]
     fn the_second_relays_cure_names_its_own_settings() {
-        let said = said_of(NAMES[1], "smtp.sendgrid.net", Step::Login);
+        let said = said_of(NAMES[1], "smtp.sendgrid.net", Stage::Login);
         assert!(said.contains("OTP_SMTP_FALLBACK__USERNAME=apikey"), "{said}");
-        let said = said_of(NAMES[1], "smtp.example.com", Step::Login);
+        let said = said_of(NAMES[1], "smtp.example.com", Stage::Login);
         assert!(
             said.contains("check OTP_SMTP_FALLBACK__PASSWORD, and OTP_SMTP_FALLBACK__USERNAME"),
             "{said}"
         );
-        let said = said_of(NAMES[1], "smtp.example.com", Step::Connect);
+        let said = said_of(NAMES[1], "smtp.example.com", Stage::Connect);
         assert!(said.contains("OTP_SMTP_FALLBACK__SERVER and OTP_SMTP_FALLBACK__PORT"), "{said}");
     }
 
     #[test]
     fn the_cure_is_in_the_providers_own_terms() {
-        assert!(said("smtp.gmail.com", Step::Login).contains("app password"));
-        assert!(said("email-smtp.us-east-1.amazonaws.com", Step::Login).contains("SMTP credentials"));
-        assert!(said("smtp.sendgrid.net", Step::Login).contains("OTP_SMTP__USERNAME=apikey"));
-        assert!(said("smtp.postmarkapp.com", Step::Connect).contains("there is no 465"));
-        assert!(refused("smtp.postmarkapp.com", Step::Sender, 550, "x").contains("Sender Signature"));
-        assert!(said("smtp.example.com", Step::Login).contains("EMAIL_PASSWORD"));
+        assert!(said("smtp.gmail.com", Stage::Login).contains("app password"));
+        assert!(said("email-smtp.us-east-1.amazonaws.com", Stage::Login).contains("SMTP credentials"));
+        assert!(said("smtp.sendgrid.net", Stage::Login).contains("OTP_SMTP__USERNAME=apikey"));
+        assert!(said("smtp.postmarkapp.com", Stage::Connect).contains("there is no 465"));
+        assert!(refused("smtp.postmarkapp.com", Stage::Sender, 550, "x").contains("Sender Signature"));
+        assert!(said("smtp.example.com", Stage::Login).contains("EMAIL_PASSWORD"));
     }
 
     #[test]

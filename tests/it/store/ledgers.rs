@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use otpd::domain::ledger::{Stamp, Standing};
-use otpd::domain::limit::{Ledger, Limit, IpLimit, SendLimits};
-use otpd::domain::slot::{Slot, Subject, Tag};
+use otpd::domain::ledger::{EntryId, LimitState};
+use otpd::domain::limit::{IpLimit, Limit, Policy, SendLimits};
+use otpd::domain::store_key::{KeyedHash, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::verification::Status;
-use otpd::ports::{Action, Charged, Guesser, NetworkAccount, Opened, Recoded};
+use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome};
 
-use super::{HOUR, LIFE, TICK, at_once, both_kinds, end, guesses_left, live};
-use crate::support::store::{Bench, Spent, address, id, network, subject};
+use super::{HOUR, LIFE, TICK, at_once, attempts_left, both_kinds, end, live};
+use crate::support::store::{Bench, TakenAttempt, address, id, network, subject};
 
 mod redis_only;
 
@@ -22,13 +22,13 @@ fn another_tenant() -> Tenant {
 }
 
 /// Every ledger, in the order of the document's table.
-const LEDGERS: [Ledger; 6] = [
-    Ledger::IpSends,
-    Ledger::IpAttempts,
-    Ledger::EmailSends,
-    Ledger::IpEmailSends,
-    Ledger::IpEmailAttempts,
-    Ledger::EmailSendsTotal,
+const LEDGERS: [Policy; 6] = [
+    Policy::IpSends,
+    Policy::IpAttempts,
+    Policy::EmailSends,
+    Policy::IpEmailSends,
+    Policy::IpEmailAttempts,
+    Policy::EmailSendsTotal,
 ];
 
 on_both_stores! {
@@ -69,15 +69,15 @@ fn limit(text: &str) -> Limit {
     text.parse().expect("a limit")
 }
 
-fn account(ip: &str, action: Action) -> NetworkAccount {
-    NetworkAccount { tenant: Tenant::Simple, network: network(ip), action }
+fn profile(ip: &str, action: Action) -> IpLedger {
+    IpLedger { tenant: Tenant::Simple, network: network(ip), action }
 }
 
-fn site(ip: &str) -> Tag {
+fn site(ip: &str) -> KeyedHash {
     network(ip).site
 }
 
-fn person(text: &str) -> Subject {
+fn person(text: &str) -> Recipient {
     subject(Tenant::Simple, text)
 }
 
@@ -85,90 +85,98 @@ fn sends(subject: &str, site: &str, address: &str) -> SendLimits {
     SendLimits::new(limit(subject), limit(site), limit(address))
 }
 
-async fn charge(bench: &Bench, account: &NetworkAccount, text: &str) -> Charged {
-    bench.store.charge(account, &IpLimit::new(limit(text))).await.expect("an answer")
+async fn charge(bench: &Bench, profile: &IpLedger, text: &str) -> ChargeOutcome {
+    bench.store.charge(profile, &IpLimit::new(limit(text))).await.expect("an answer")
 }
 
 /// A send of that address.
-async fn send_from(bench: &Bench, ip: &str, text: &str) -> Charged {
-    charge(bench, &account(ip, Action::Send), text).await
+async fn send_from(bench: &Bench, ip: &str, text: &str) -> ChargeOutcome {
+    charge(bench, &profile(ip, Action::Send), text).await
 }
 
-async fn admit(bench: &Bench, subject: &Subject, site: Option<&Tag>, limits: &SendLimits) -> Charged {
+async fn admit(
+    bench: &Bench,
+    subject: &Recipient,
+    site: Option<&KeyedHash>,
+    limits: &SendLimits,
+) -> ChargeOutcome {
     bench.store.admit(subject, site, limits).await.expect("an answer")
 }
 
-async fn refund(bench: &Bench, account: &NetworkAccount, entry: Stamp) {
-    bench.store.refund(account, entry).await.expect("an answer");
+async fn refund(bench: &Bench, profile: &IpLedger, entry: EntryId) {
+    bench.store.refund(profile, entry).await.expect("an answer");
 }
 
-async fn withdraw(bench: &Bench, subject: &Subject, entry: Stamp) {
+async fn withdraw(bench: &Bench, subject: &Recipient, entry: EntryId) {
     bench.store.withdraw(subject, entry).await.expect("an answer");
 }
 
 /// An action of which this ledger alone has a limit that matters; a person and a network for each ledger.
-async fn enter(bench: &Bench, ledger: Ledger, text: &str) -> Result<(), Standing> {
+async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitState> {
     let email = format!("{}@example.com", ledger.name());
-    let limits = |of: Ledger| limit(if of == ledger { text } else { ROOMY });
+    let limits = |of: Policy| limit(if of == ledger { text } else { ROOMY });
     let charged = match ledger {
-        Ledger::IpSends => charge(bench, &account("192.0.2.1", Action::Send), text).await,
-        Ledger::IpAttempts => charge(bench, &account("192.0.2.1", Action::Guess), text).await,
-        Ledger::EmailSends | Ledger::IpEmailSends | Ledger::EmailSendsTotal => {
+        Policy::IpSends => charge(bench, &profile("192.0.2.1", Action::Send), text).await,
+        Policy::IpAttempts => charge(bench, &profile("192.0.2.1", Action::Attempt), text).await,
+        Policy::EmailSends | Policy::IpEmailSends | Policy::EmailSendsTotal => {
             let limits = SendLimits::new(
-                limits(Ledger::EmailSends),
-                limits(Ledger::IpEmailSends),
-                limits(Ledger::EmailSendsTotal),
+                limits(Policy::EmailSends),
+                limits(Policy::IpEmailSends),
+                limits(Policy::EmailSendsTotal),
             );
             admit(bench, &person(&email), Some(&site("192.0.2.1")), &limits).await
         }
-        Ledger::IpEmailAttempts => {
+        Policy::IpEmailAttempts => {
             return match guess(bench, &address(&email), "192.0.2.1", text).await {
-                Spent::Limited(standing) => Err(standing),
+                TakenAttempt::Limited(limit_state) => Err(limit_state),
                 _ => Ok(()),
             };
         }
     };
     match charged {
-        Charged::Admitted { .. } => Ok(()),
-        Charged::Refused(standing) => Err(standing),
+        ChargeOutcome::Admitted { .. } => Ok(()),
+        ChargeOutcome::Refused(limit_state) => Err(limit_state),
     }
 }
 
 /// A guess at an address from a site that may make so many.
-async fn guess(bench: &Bench, slot: &Slot, ip: &str, text: &str) -> Spent {
-    bench.spend_from(Some(&Guesser { site: site(ip), limit: &limit(text) }), slot).await.0
+async fn guess(bench: &Bench, store_key: &StoreKey, ip: &str, text: &str) -> TakenAttempt {
+    bench.spend_from(Some(&Attempter { site: site(ip), limit: &limit(text) }), store_key).await.0
 }
 
-fn entry(charged: Charged) -> Stamp {
+fn entry(charged: ChargeOutcome) -> EntryId {
     match charged {
-        Charged::Admitted { entry, .. } => entry,
-        Charged::Refused(standing) => panic!("refused: {standing:?}"),
+        ChargeOutcome::Admitted { entry, .. } => entry,
+        ChargeOutcome::Refused(limit_state) => panic!("refused: {limit_state:?}"),
     }
 }
 
-fn refused(charged: Charged) -> Standing {
+fn refused(charged: ChargeOutcome) -> LimitState {
     match charged {
-        Charged::Admitted { .. } => panic!("admitted: {charged:?}"),
-        Charged::Refused(standing) => standing,
+        ChargeOutcome::Admitted { .. } => panic!("admitted: {charged:?}"),
+        ChargeOutcome::Refused(limit_state) => limit_state,
     }
 }
 
-fn is_admitted(charged: Charged) -> bool {
-    matches!(charged, Charged::Admitted { .. })
+fn is_admitted(charged: ChargeOutcome) -> bool {
+    matches!(charged, ChargeOutcome::Admitted { .. })
 }
 
 async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench) {
     for ledger in LEDGERS {
-        let wait = async || enter(bench, ledger, "3/60s").await.err().map(|standing| standing.wait);
+        let wait = async || enter(bench, ledger, "3/60s").await.err().map(|limit_state| limit_state.wait);
         let step = Duration::from_secs(10);
         for _ in 0..3 {
             assert_eq!(wait().await, None, "{ledger:?}");
             bench.clock.forward(step);
         }
         for _ in 0..5 {
-            let standing = enter(bench, ledger, "3/60s").await.expect_err("three fit");
-            assert_eq!((standing.ledger, standing.window.most.get(), standing.remaining), (ledger, 3, 0));
-            assert_eq!((standing.wait, standing.reset), (MINUTE / 2, MINUTE / 2), "{ledger:?}");
+            let limit_state = enter(bench, ledger, "3/60s").await.expect_err("three fit");
+            assert_eq!(
+                (limit_state.ledger, limit_state.window.most.get(), limit_state.remaining),
+                (ledger, 3, 0)
+            );
+            assert_eq!((limit_state.wait, limit_state.reset), (MINUTE / 2, MINUTE / 2), "{ledger:?}");
         }
         bench.clock.forward((MINUTE / 2).saturating_sub(TICK));
         assert_eq!(wait().await, Some(TICK), "{ledger:?}: a millisecond early");
@@ -188,10 +196,14 @@ async fn of_several_windows_the_one_with_the_longest_wait_is_named(bench: &Bench
     for ledger in LEDGERS {
         for span in [60, 60, 480] {
             assert_eq!(enter(bench, ledger, "1/60s 3/10m").await, Ok(()), "{ledger:?}");
-            let standing = enter(bench, ledger, "1/60s 3/10m").await.expect_err("it is full");
+            let limit_state = enter(bench, ledger, "1/60s 3/10m").await.expect_err("it is full");
             let most = if span == 60 { 1 } else { 3 };
-            assert_eq!((standing.wait.as_secs(), standing.window.most.get()), (span, most), "{ledger:?}");
-            bench.clock.forward(standing.wait);
+            assert_eq!(
+                (limit_state.wait.as_secs(), limit_state.window.most.get()),
+                (span, most),
+                "{ledger:?}"
+            );
+            bench.clock.forward(limit_state.wait);
         }
         assert_eq!(enter(bench, ledger, "1/60s 3/10m").await, Ok(()), "{ledger:?}");
     }
@@ -201,9 +213,9 @@ async fn a_days_window_is_half_an_hour_and_ten_seconds_longer(bench: &Bench) {
     for ledger in LEDGERS {
         let day = Duration::from_secs(24 * 3600 + 30 * 60 + 10);
         assert_eq!(enter(bench, ledger, "1/day").await, Ok(()));
-        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|standing| standing.wait), Err(day));
+        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|limit_state| limit_state.wait), Err(day));
         bench.clock.forward(day.saturating_sub(TICK));
-        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|standing| standing.wait), Err(TICK));
+        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|limit_state| limit_state.wait), Err(TICK));
         bench.clock.forward(TICK);
         assert_eq!(enter(bench, ledger, "1/day").await, Ok(()));
     }
@@ -217,7 +229,7 @@ async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench)
         let wait = enter(bench, ledger, "2/60s").await.expect_err("both count").wait;
         assert_eq!(wait, Duration::from_secs(90), "{ledger:?}");
         bench.clock.forward(wait.saturating_sub(TICK));
-        assert_eq!(enter(bench, ledger, "2/60s").await.map_err(|standing| standing.wait), Err(TICK));
+        assert_eq!(enter(bench, ledger, "2/60s").await.map_err(|limit_state| limit_state.wait), Err(TICK));
         bench.clock.forward(TICK);
         assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()), "{ledger:?}");
     }
@@ -228,25 +240,29 @@ async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &B
     for (sent, remaining) in [4, 3, 2, 1, 0].into_iter().enumerate() {
         let by_network = send_from(bench, "192.0.2.1", "5/1h").await;
         let by_person = admit(bench, &subject, None, &limits).await;
-        for (charged, ledger) in [(by_network, Ledger::IpSends), (by_person, Ledger::EmailSends)] {
-            let Charged::Admitted { standing, .. } = charged else { panic!("refused: {charged:?}") };
+        for (charged, ledger) in [(by_network, Policy::IpSends), (by_person, Policy::EmailSends)] {
+            let ChargeOutcome::Admitted { limit_state, .. } = charged else { panic!("refused: {charged:?}") };
             let minutes = 10 * u64::try_from(sent).expect("a few");
             let reset = HOUR.saturating_sub(Duration::from_mins(minutes));
             let wait = if remaining == 0 { reset } else { Duration::ZERO };
-            assert_eq!((standing.ledger, standing.remaining), (ledger, remaining));
-            assert_eq!((standing.reset, standing.wait), (reset, wait));
+            assert_eq!((limit_state.ledger, limit_state.remaining), (ledger, remaining));
+            assert_eq!((limit_state.reset, limit_state.wait), (reset, wait));
         }
         bench.clock.forward(MINUTE * 10);
     }
     bench.clock.forward(MINUTE * 10);
-    let Charged::Admitted { standing, .. } = send_from(bench, "192.0.2.1", "5/1h").await else {
+    let ChargeOutcome::Admitted { limit_state, .. } = send_from(bench, "192.0.2.1", "5/1h").await else {
         panic!("one has left")
     };
-    assert_eq!((standing.remaining, standing.reset), (0, MINUTE * 10), "the second is the oldest now");
+    assert_eq!((limit_state.remaining, limit_state.reset), (0, MINUTE * 10), "the second is the oldest now");
     // With no entry of one's own there is nothing to reset.
     let first = send_from(bench, "192.0.2.2", "1/60s 5/1h").await;
-    let Charged::Admitted { standing, .. } = first else { panic!("refused: {first:?}") };
-    assert_eq!((standing.remaining, standing.reset, standing.wait), (0, MINUTE, MINUTE), "the wait decides");
+    let ChargeOutcome::Admitted { limit_state, .. } = first else { panic!("refused: {first:?}") };
+    assert_eq!(
+        (limit_state.remaining, limit_state.reset, limit_state.wait),
+        (0, MINUTE, MINUTE),
+        "the wait decides"
+    );
 }
 
 async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
@@ -266,19 +282,19 @@ async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
 
 async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) {
     let cases = [
-        ("1/60s", "1/1h", "1/60s", Ledger::IpEmailSends),
-        ("1/60s", "1/60s", "1/1h", Ledger::EmailSendsTotal),
-        ("1/1h", "1/60s", "1/60s", Ledger::EmailSends),
-        ("1/60s", "1/60s", "1/60s", Ledger::EmailSends),
-        ("2/1h", "1/60s", "1/60s", Ledger::IpEmailSends),
-        ("2/1h", "2/1h", "1/60s", Ledger::EmailSendsTotal),
+        ("1/60s", "1/1h", "1/60s", Policy::IpEmailSends),
+        ("1/60s", "1/60s", "1/1h", Policy::EmailSendsTotal),
+        ("1/1h", "1/60s", "1/60s", Policy::EmailSends),
+        ("1/60s", "1/60s", "1/60s", Policy::EmailSends),
+        ("2/1h", "1/60s", "1/60s", Policy::IpEmailSends),
+        ("2/1h", "2/1h", "1/60s", Policy::EmailSendsTotal),
     ];
     for (number, (subject, of_site, address, named)) in cases.into_iter().enumerate() {
         let (subject, limits) = (person(&format!("{number}@example.com")), sends(subject, of_site, address));
         let site = site("192.0.2.1");
         assert!(is_admitted(admit(bench, &subject, Some(&site), &limits).await));
-        let standing = refused(admit(bench, &subject, Some(&site), &limits).await);
-        assert_eq!(standing.ledger, named, "{limits:?}");
+        let limit_state = refused(admit(bench, &subject, Some(&site), &limits).await);
+        assert_eq!(limit_state.ledger, named, "{limits:?}");
     }
 }
 
@@ -289,7 +305,7 @@ async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(benc
     assert!(is_admitted(admit(bench, &subject, Some(&site("192.0.2.1")), &limits).await));
     for _ in 0..3 {
         let seen = outlook().await;
-        assert_eq!((seen.ledger, seen.wait), (Ledger::EmailSends, Duration::from_mins(1)));
+        assert_eq!((seen.ledger, seen.wait), (Policy::EmailSends, Duration::from_mins(1)));
     }
     // The share of one site is no part of it, since nobody says from where the next one comes.
     assert_eq!(outlook().await, refused(admit(bench, &subject, None, &limits).await));
@@ -307,12 +323,12 @@ async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench
     let short = SendLimits { kept: Duration::from_hours(2), ..sends("9/60s", "9/60s", "9/60s") };
     let long = SendLimits { kept: Duration::from_hours(2), ..sends("9/60s", "9/60s", "1/2h") };
     let subject = person("a@example.com");
-    let another = Subject { tenant: another_tenant(), ..subject.clone() };
+    let another = Recipient { tenant: another_tenant(), ..subject.clone() };
     assert!(is_admitted(admit(bench, &subject, None, &short).await));
     bench.clock.forward(HOUR);
     assert!(is_admitted(admit(bench, &subject, None, &short).await), "this one forgets nothing");
     let told = refused(admit(bench, &another, None, &long).await);
-    assert_eq!((told.ledger, told.wait), (Ledger::EmailSendsTotal, Duration::from_hours(2)));
+    assert_eq!((told.ledger, told.wait), (Policy::EmailSendsTotal, Duration::from_hours(2)));
     bench.clock.forward(HOUR + HOUR);
     assert!(is_admitted(admit(bench, &another, None, &long).await));
 }
@@ -322,19 +338,19 @@ async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
     let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
     assert!(is_admitted(from("192.0.2.1").await));
     for _ in 0..5 {
-        assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::IpEmailSends);
+        assert_eq!(refused(from("192.0.2.1").await).ledger, Policy::IpEmailSends);
     }
     assert!(is_admitted(from("192.0.2.2").await));
     assert!(is_admitted(from("192.0.2.3").await));
     for _ in 0..5 {
-        assert_eq!(refused(from("192.0.2.4").await).ledger, Ledger::EmailSends);
+        assert_eq!(refused(from("192.0.2.4").await).ledger, Policy::EmailSends);
     }
     // The share of the refused site is whole, and so is what the address has left for others.
-    let another = Subject { tenant: another_tenant(), ..subject.clone() };
+    let another = Recipient { tenant: another_tenant(), ..subject.clone() };
     assert!(is_admitted(admit(bench, &another, Some(&site("192.0.2.4")), &limits).await));
     assert_eq!(
         refused(admit(bench, &another, Some(&site("192.0.2.5")), &limits).await).ledger,
-        Ledger::EmailSendsTotal
+        Policy::EmailSendsTotal
     );
     bench.clock.forward(HOUR);
     assert!(is_admitted(from("192.0.2.4").await));
@@ -354,7 +370,7 @@ async fn a_refused_network_is_entered_nowhere(bench: &Bench) {
         // A full site takes nothing of its networks'.
         assert_eq!(refused(send_from(bench, "2001:db8:1:6::1", "1/1h").await).window.most.get(), 5);
     }
-    refund(bench, &account("2001:db8:1:1::1", Action::Send), entries[0]).await;
+    refund(bench, &profile("2001:db8:1:1::1", Action::Send), entries[0]).await;
     assert!(is_admitted(send_from(bench, "2001:db8:1:6::1", "1/1h").await));
 }
 
@@ -363,8 +379,8 @@ async fn an_ipv4_address_has_a_ledger_of_its_own(bench: &Bench) {
         assert!(is_admitted(send_from(bench, "192.0.2.1", "2/1h").await));
     }
     for same in ["192.0.2.1", "::ffff:192.0.2.1"] {
-        let standing = refused(send_from(bench, same, "2/1h").await);
-        assert_eq!(standing.window.most.get(), 2, "no wider network is counted");
+        let limit_state = refused(send_from(bench, same, "2/1h").await);
+        assert_eq!(limit_state.window.most.get(), 2, "no wider network is counted");
     }
     for neighbour in 2..200 {
         assert!(is_admitted(send_from(bench, &format!("192.0.2.{neighbour}"), "2/1h").await));
@@ -382,9 +398,9 @@ async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(ben
             assert_eq!(is_admitted(charged), host <= 2, "address {host} of /64 number {link}");
         }
     }
-    let standing = refused(send_from(bench, "2001:db8:1:6::1", "2/1h").await);
-    assert_eq!((standing.ledger, standing.window.most.get()), (Ledger::IpSends, 10));
-    assert_eq!(standing.wait, HOUR);
+    let limit_state = refused(send_from(bench, "2001:db8:1:6::1", "2/1h").await);
+    assert_eq!((limit_state.ledger, limit_state.window.most.get()), (Policy::IpSends, 10));
+    assert_eq!(limit_state.wait, HOUR);
     assert!(is_admitted(send_from(bench, "2001:db8:2:1::1", "2/1h").await), "another /48");
     bench.clock.forward(HOUR);
     assert!(is_admitted(send_from(bench, "2001:db8:1:6::1", "2/1h").await));
@@ -393,24 +409,32 @@ async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(ben
 async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
     for ip in ["192.0.2.1", "2001:db8::1"] {
         for tenant in [Tenant::Simple, another_tenant()] {
-            for action in [Action::Send, Action::Guess] {
-                let account = NetworkAccount { tenant: tenant.clone(), ..account(ip, action) };
-                assert!(is_admitted(charge(bench, &account, "1/1h").await), "{account:?}");
+            for action in [Action::Send, Action::Attempt] {
+                let profile = IpLedger { tenant: tenant.clone(), ..profile(ip, action) };
+                assert!(is_admitted(charge(bench, &profile, "1/1h").await), "{profile:?}");
                 let named = match action {
-                    Action::Send => Ledger::IpSends,
-                    Action::Guess => Ledger::IpAttempts,
+                    Action::Send => Policy::IpSends,
+                    Action::Attempt => Policy::IpAttempts,
                 };
-                assert_eq!(refused(charge(bench, &account, "1/1h").await).ledger, named);
+                assert_eq!(refused(charge(bench, &profile, "1/1h").await).ledger, named);
             }
         }
     }
-    let slot = |tenant| match address("a@example.com") {
-        Slot::Address { address, .. } => Slot::Address { subject: subject(tenant, "a@example.com"), address },
-        Slot::Id(_) => panic!("a slot of an address"),
+    let store_key = |tenant| match address("a@example.com") {
+        StoreKey::Address { address, .. } => {
+            StoreKey::Address { subject: subject(tenant, "a@example.com"), address }
+        }
+        StoreKey::Id(_) => panic!("a store_key of an address"),
     };
     for tenant in [Tenant::Simple, another_tenant()] {
-        assert_eq!(guess(bench, &slot(tenant.clone()), "192.0.2.1", "1/1h").await, Spent::Unknown);
-        assert!(matches!(guess(bench, &slot(tenant), "192.0.2.1", "1/1h").await, Spent::Limited(_)));
+        assert_eq!(
+            guess(bench, &store_key(tenant.clone()), "192.0.2.1", "1/1h").await,
+            TakenAttempt::Unknown
+        );
+        assert!(matches!(
+            guess(bench, &store_key(tenant), "192.0.2.1", "1/1h").await,
+            TakenAttempt::Limited(_)
+        ));
     }
 }
 
@@ -422,9 +446,9 @@ async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
     assert!(is_admitted(by(Tenant::Simple, "a@example.com").await));
     // Spellings of one mailbox are one person.
     assert!(is_admitted(by(Tenant::Simple, "A+x@EXAMPLE.com").await));
-    assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).ledger, Ledger::EmailSends);
+    assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).ledger, Policy::EmailSends);
     assert!(is_admitted(by(another_tenant(), "a@example.com").await));
-    assert_eq!(refused(by(another_tenant(), "a+y@example.com").await).ledger, Ledger::EmailSendsTotal);
+    assert_eq!(refused(by(another_tenant(), "a+y@example.com").await).ledger, Policy::EmailSendsTotal);
     assert!(is_admitted(by(another_tenant(), "b@example.com").await), "another person");
 }
 
@@ -432,14 +456,14 @@ async fn a_sites_share_counts_that_site_only(bench: &Bench) {
     let (subject, limits) = (person("a@example.com"), sends("5/1h", "1/1h", ROOMY));
     let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
     assert!(is_admitted(from("2001:db8:1:1::1").await));
-    assert_eq!(refused(from("2001:db8:1:2::1").await).ledger, Ledger::IpEmailSends, "one /48 is one site");
+    assert_eq!(refused(from("2001:db8:1:2::1").await).ledger, Policy::IpEmailSends, "one /48 is one site");
     assert!(is_admitted(from("2001:db8:2:1::1").await));
     assert!(is_admitted(from("192.0.2.1").await));
     assert!(is_admitted(from("192.0.2.2").await));
-    assert_eq!(refused(from("192.0.2.1").await).ledger, Ledger::IpEmailSends);
+    assert_eq!(refused(from("192.0.2.1").await).ledger, Policy::IpEmailSends);
     let nowhere = async || admit(bench, &subject, None, &limits).await;
     assert!(is_admitted(nowhere().await));
-    assert_eq!(refused(nowhere().await).ledger, Ledger::EmailSends, "nowhere has no share");
+    assert_eq!(refused(nowhere().await).ledger, Policy::EmailSends, "nowhere has no share");
 }
 
 async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
@@ -448,19 +472,19 @@ async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
     assert!(is_admitted(admit(bench, &subject, Some(&site), &limits).await));
     bench.clock.forward(HOUR);
     assert!(is_admitted(admit(bench, &subject, None, &limits).await));
-    let standing = refused(admit(bench, &subject, Some(&site), &limits).await);
-    assert_eq!((standing.ledger, standing.wait), (Ledger::IpEmailSends, HOUR * 23));
+    let limit_state = refused(admit(bench, &subject, Some(&site), &limits).await);
+    assert_eq!((limit_state.ledger, limit_state.wait), (Policy::IpEmailSends, HOUR * 23));
 }
 
 async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
     for (ip, neighbour) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:1::1", "2001:db8:1:2::1")] {
-        let own = account(ip, Action::Send);
+        let own = profile(ip, Action::Send);
         let [first, second] =
             [charge(bench, &own, "3/1h").await, charge(bench, &own, "3/1h").await].map(entry);
         bench.clock.forward(MINUTE);
         let third = entry(charge(bench, &own, "3/1h").await);
         // What is no entry of that network, or of that action, is nobody's to give back.
-        for other in [account(neighbour, Action::Send), account(ip, Action::Guess)] {
+        for other in [profile(neighbour, Action::Send), profile(ip, Action::Attempt)] {
             refund(bench, &other, first).await;
         }
         refund(bench, &own, third + 1).await;
@@ -488,7 +512,7 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
         entries.push(entry(send_from(bench, &format!("2001:db8:2:{link}::1"), "1/1h").await));
     }
     assert!(!is_admitted(send_from(bench, "2001:db8:2:6::1", "1/1h").await));
-    refund(bench, &account("2001:db8:2:3::1", Action::Send), entries[2]).await;
+    refund(bench, &profile("2001:db8:2:3::1", Action::Send), entries[2]).await;
     assert!(is_admitted(send_from(bench, "2001:db8:2:6::1", "1/1h").await));
     assert!(!is_admitted(send_from(bench, "2001:db8:2:7::1", "1/1h").await));
 }
@@ -496,7 +520,7 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
 async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
     let limits = sends("2/1h", "1/1h", "3/1h");
     let subject = person("a@example.com");
-    let another = Subject { tenant: another_tenant(), ..subject.clone() };
+    let another = Recipient { tenant: another_tenant(), ..subject.clone() };
     let from = async |subject, ip: &str| admit(bench, subject, Some(&site(ip)), &limits).await;
     let first = entry(from(&subject, "192.0.2.1").await);
     entry(from(&subject, "192.0.2.2").await);
@@ -507,174 +531,199 @@ async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
         withdraw(bench, &subject, first).await;
     }
     // It left all three ledgers, and the others' entries left none.
-    assert_eq!(refused(from(&subject, "192.0.2.2").await).ledger, Ledger::IpEmailSends);
-    assert_eq!(refused(from(&another, "192.0.2.1").await).ledger, Ledger::IpEmailSends);
+    assert_eq!(refused(from(&subject, "192.0.2.2").await).ledger, Policy::IpEmailSends);
+    assert_eq!(refused(from(&another, "192.0.2.1").await).ledger, Policy::IpEmailSends);
     assert!(is_admitted(from(&subject, "192.0.2.1").await));
-    assert_eq!(refused(from(&subject, "192.0.2.3").await).ledger, Ledger::EmailSends);
-    assert_eq!(refused(from(&another, "192.0.2.3").await).ledger, Ledger::EmailSendsTotal);
+    assert_eq!(refused(from(&subject, "192.0.2.3").await).ledger, Policy::EmailSends);
+    assert_eq!(refused(from(&another, "192.0.2.3").await).ledger, Policy::EmailSendsTotal);
 }
 
 async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
     let slowest = Duration::from_secs(10);
-    for slot in both_kinds(1) {
+    for store_key in both_kinds(1) {
         let entry = bench.clock.millis();
         bench.clock.forward(slowest + TICK);
-        assert_eq!(bench.open_for(&slot, 1, entry).await, Opened::Late);
-        assert_eq!(bench.spend(&slot).await, Spent::Unknown, "nothing is opened");
+        assert_eq!(bench.open_for(&store_key, 1, entry).await, OpenOutcome::Late);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Unknown, "nothing is opened");
     }
-    for slot in both_kinds(2) {
+    for store_key in both_kinds(2) {
         let entry = bench.clock.millis();
         bench.clock.forward(slowest);
-        assert_eq!(live(Recoded::Opened(bench.open_for(&slot, 1, entry).await)), Some(LIFE), "just in time");
-        assert_eq!(live(bench.recode_for(&slot, 2, entry).await), Some(LIFE), "just in time");
+        assert_eq!(
+            live(ReplaceOutcome::OpenOutcome(bench.open_for(&store_key, 1, entry).await)),
+            Some(LIFE),
+            "just in time"
+        );
+        assert_eq!(live(bench.recode_for(&store_key, 2, entry).await), Some(LIFE), "just in time");
         bench.clock.forward(TICK);
-        assert_eq!(bench.open_for(&slot, 3, entry).await, Opened::Late);
-        assert_eq!(bench.recode_for(&slot, 3, entry).await, Recoded::Opened(Opened::Late));
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(2), "the code before is live");
+        assert_eq!(bench.open_for(&store_key, 3, entry).await, OpenOutcome::Late);
+        assert_eq!(
+            bench.recode_for(&store_key, 3, entry).await,
+            ReplaceOutcome::OpenOutcome(OpenOutcome::Late)
+        );
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2), "the code before is live");
         bench.clock.forward(LIFE.saturating_sub(TICK * 2));
-        assert!(!bench.consume(&slot, 3, 1).await);
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(2), "for its own life");
+        assert!(!bench.approve(&store_key, 3, 1).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2), "for its own life");
         bench.clock.forward(TICK);
-        assert!(!bench.consume(&slot, 2, 1).await, "and no longer");
+        assert!(!bench.approve(&store_key, 2, 1).await, "and no longer");
     }
 }
 
 async fn a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at(bench: &Bench) {
-    for slot in both_kinds(0) {
+    for store_key in both_kinds(0) {
         let entry = bench.fresh_entry();
-        assert!(!bench.fail_for(&slot, 1, entry).await, "nothing is known of it");
-        bench.open_for(&slot, 1, entry).await;
-        assert!(bench.fail_for(&slot, 1, entry).await);
-        assert!(bench.fail_for(&slot, 1, entry).await, "asked again");
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
-        assert!(bench.fail_for(&slot, 1, entry).await, "that guess was none");
+        assert!(!bench.mark_failed_for(&store_key, 1, entry).await, "nothing is known of it");
+        bench.open_for(&store_key, 1, entry).await;
+        assert!(bench.mark_failed_for(&store_key, 1, entry).await);
+        assert!(bench.mark_failed_for(&store_key, 1, entry).await, "asked again");
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
+        assert!(bench.mark_failed_for(&store_key, 1, entry).await, "that guess was none");
     }
     for how in [Status::Approved, Status::Expired, Status::Failed] {
-        for slot in both_kinds(how as u8) {
-            end(bench, &slot, 1, how).await;
+        for store_key in both_kinds(how as u8) {
+            end(bench, &store_key, 1, how).await;
             let entry = bench.fresh_entry();
-            bench.open_for(&slot, 2, entry).await;
-            assert!(bench.fail_for(&slot, 2, entry).await, "after one that was {how:?}");
+            bench.open_for(&store_key, 2, entry).await;
+            assert!(bench.mark_failed_for(&store_key, 2, entry).await, "after one that was {how:?}");
         }
     }
 }
 
 async fn a_refused_mail_that_replaced_a_live_code_is_not_given_back(bench: &Bench) {
-    for slot in both_kinds(0) {
-        bench.open(&slot, 1).await;
+    for store_key in both_kinds(0) {
+        bench.open(&store_key, 1).await;
         let second = bench.fresh_entry();
-        bench.open_for(&slot, 2, second).await;
-        assert!(!bench.fail_for(&slot, 2, second).await);
-        assert_eq!(bench.spend(&slot).await, Spent::Closed(Status::Failed));
+        bench.open_for(&store_key, 2, second).await;
+        assert!(!bench.mark_failed_for(&store_key, 2, second).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
     }
-    for slot in both_kinds(1) {
-        bench.open(&slot, 1).await;
+    for store_key in both_kinds(1) {
+        bench.open(&store_key, 1).await;
         let second = bench.fresh_entry();
-        bench.recode_for(&slot, 2, second).await;
-        assert!(!bench.fail_for(&slot, 2, second).await);
+        bench.recode_for(&store_key, 2, second).await;
+        assert!(!bench.mark_failed_for(&store_key, 2, second).await);
     }
 }
 
 async fn a_refused_mail_is_not_given_back_once_a_guess_was_spent(bench: &Bench) {
-    for slot in both_kinds(0) {
+    for store_key in both_kinds(0) {
         let entry = bench.fresh_entry();
-        bench.open_for(&slot, 1, entry).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
-        assert!(!bench.fail_for(&slot, 1, entry).await);
+        bench.open_for(&store_key, 1, entry).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
+        assert!(!bench.mark_failed_for(&store_key, 1, entry).await);
     }
     // A guess at the code that replaced it is one all the same.
-    for slot in both_kinds(1) {
+    for store_key in both_kinds(1) {
         let entry = bench.fresh_entry();
-        bench.open_for(&slot, 1, entry).await;
-        bench.recode(&slot, 2).await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(2));
-        assert!(!bench.fail_for(&slot, 1, entry).await);
+        bench.open_for(&store_key, 1, entry).await;
+        bench.replace_code(&store_key, 2).await;
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2));
+        assert!(!bench.mark_failed_for(&store_key, 1, entry).await);
     }
 }
 
 async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
-    for slot in both_kinds(0) {
+    for store_key in both_kinds(0) {
         let (first, second) = (bench.fresh_entry(), bench.fresh_entry());
-        bench.open_for(&slot, 1, first).await;
-        bench.open_for(&slot, 2, second).await;
-        assert!(bench.fail_for(&slot, 1, first).await, "it replaced nothing");
-        assert_eq!(guesses_left(bench, &slot).await, 5);
-        assert!(bench.consume(&slot, 2, 1).await);
+        bench.open_for(&store_key, 1, first).await;
+        bench.open_for(&store_key, 2, second).await;
+        assert!(bench.mark_failed_for(&store_key, 1, first).await, "it replaced nothing");
+        assert_eq!(attempts_left(bench, &store_key).await, 5);
+        assert!(bench.approve(&store_key, 2, 1).await);
         // Nor does it know a verification that began after its own.
         let third = bench.fresh_entry();
-        bench.open_for(&slot, 3, third).await;
-        assert!(!bench.fail_for(&slot, 1, first).await);
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(3));
+        bench.open_for(&store_key, 3, third).await;
+        assert!(!bench.mark_failed_for(&store_key, 1, first).await);
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(3));
     }
 }
 
 async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Bench) {
-    let (slot, alike) = (address("a+x@example.com"), address("a+y@example.com"));
-    assert_eq!(guess(bench, &slot, "2001:db8:1:1::1", "5/1h").await, Spent::Unknown);
-    bench.open(&slot, 1).await;
-    assert_eq!(guess(bench, &slot, "2001:db8:1:2::1", "5/1h").await, Spent::Compare(1));
+    let (store_key, alike) = (address("a+x@example.com"), address("a+y@example.com"));
+    assert_eq!(guess(bench, &store_key, "2001:db8:1:1::1", "5/1h").await, TakenAttempt::Unknown);
+    bench.open(&store_key, 1).await;
+    assert_eq!(guess(bench, &store_key, "2001:db8:1:2::1", "5/1h").await, TakenAttempt::Compare(1));
     // All addresses of one person are one subject.
-    assert_eq!(guess(bench, &alike, "2001:db8:1:3::1", "5/1h").await, Spent::Unknown);
-    end(bench, &slot, 2, Status::Failed).await;
-    assert_eq!(guess(bench, &slot, "2001:db8:1:4::1", "5/1h").await, Spent::Closed(Status::Failed));
+    assert_eq!(guess(bench, &alike, "2001:db8:1:3::1", "5/1h").await, TakenAttempt::Unknown);
+    end(bench, &store_key, 2, Status::Failed).await;
+    assert_eq!(
+        guess(bench, &store_key, "2001:db8:1:4::1", "5/1h").await,
+        TakenAttempt::Closed(Status::Failed)
+    );
     bench.clock.forward(LIFE);
-    assert_eq!(guess(bench, &slot, "2001:db8:1:5::1", "5/1h").await, Spent::Unknown);
-    for slot in [slot, alike] {
-        let Spent::Limited(standing) = guess(bench, &slot, "2001:db8:1:6::1", "5/1h").await else {
+    assert_eq!(guess(bench, &store_key, "2001:db8:1:5::1", "5/1h").await, TakenAttempt::Unknown);
+    for store_key in [store_key, alike] {
+        let TakenAttempt::Limited(limit_state) = guess(bench, &store_key, "2001:db8:1:6::1", "5/1h").await
+        else {
             panic!("five guesses were made")
         };
-        assert_eq!((standing.ledger, standing.wait), (Ledger::IpEmailAttempts, HOUR.saturating_sub(LIFE)));
+        assert_eq!(
+            (limit_state.ledger, limit_state.wait),
+            (Policy::IpEmailAttempts, HOUR.saturating_sub(LIFE))
+        );
     }
-    assert_eq!(guess(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await, Spent::Unknown);
+    assert_eq!(guess(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await, TakenAttempt::Unknown);
     // Whoever holds an id is not counted.
     bench.open(&id(1), 3).await;
-    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, Spent::Compare(3));
-    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, Spent::Compare(3));
+    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
+    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
 }
 
 async fn a_refused_site_spends_nothing(bench: &Bench) {
-    let slot = address("a@example.com");
-    bench.open(&slot, 1).await;
-    assert_eq!(guess(bench, &slot, "192.0.2.1", "1/1h").await, Spent::Compare(1));
+    let store_key = address("a@example.com");
+    bench.open(&store_key, 1).await;
+    assert_eq!(guess(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Compare(1));
     for _ in 0..10 {
-        assert!(matches!(guess(bench, &slot, "192.0.2.1", "1/1h").await, Spent::Limited(_)));
+        assert!(matches!(guess(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Limited(_)));
     }
     for _ in 0..4 {
-        assert_eq!(guess(bench, &slot, "192.0.2.2", "9/1h").await, Spent::Compare(1), "another site");
+        assert_eq!(
+            guess(bench, &store_key, "192.0.2.2", "9/1h").await,
+            TakenAttempt::Compare(1),
+            "another site"
+        );
     }
-    assert_eq!(guess(bench, &slot, "192.0.2.2", "9/1h").await, Spent::Closed(Status::Exhausted));
+    assert_eq!(guess(bench, &store_key, "192.0.2.2", "9/1h").await, TakenAttempt::Closed(Status::Exhausted));
 }
 
 async fn a_right_guess_is_given_back_to_its_site_and_no_other_is(bench: &Bench) {
-    let slot = address("a@example.com");
+    let store_key = address("a@example.com");
     let limit = limit("3/1h");
-    let [near, far] = ["192.0.2.1", "192.0.2.2"].map(|ip| Guesser { site: site(ip), limit: &limit });
-    let spend = async |guesser| bench.spend_from(Some(guesser), &slot).await.1.expect("it is charged");
-    bench.open(&slot, 1).await;
+    let [near, far] = ["192.0.2.1", "192.0.2.2"].map(|ip| Attempter { site: site(ip), limit: &limit });
+    let spend =
+        async |attempter| bench.spend_from(Some(attempter), &store_key).await.1.expect("it is charged");
+    bench.open(&store_key, 1).await;
     let (wrong, right, elsewhere) = (spend(&near).await, spend(&near).await, spend(&far).await);
-    assert!(!bench.consume_for(&slot, 9, 1, Some(&wrong)).await, "a code that is not live");
-    assert!(bench.consume_for(&slot, 1, 2, Some(&right)).await);
-    assert!(!bench.consume_for(&slot, 1, 3, Some(&elsewhere)).await, "it has been won");
-    for (guesser, left) in [(&near, 2), (&far, 2)] {
+    assert!(!bench.consume_for(&store_key, 9, 1, Some(&wrong)).await, "a code that is not live");
+    assert!(bench.consume_for(&store_key, 1, 2, Some(&right)).await);
+    assert!(!bench.consume_for(&store_key, 1, 3, Some(&elsewhere)).await, "it has been won");
+    for (attempter, left) in [(&near, 2), (&far, 2)] {
         bench.clock.forward(TICK);
         for _ in 0..left {
-            assert_eq!(bench.spend_from(Some(guesser), &slot).await.0, Spent::Closed(Status::Approved));
+            assert_eq!(
+                bench.spend_from(Some(attempter), &store_key).await.0,
+                TakenAttempt::Closed(Status::Approved)
+            );
         }
-        assert!(matches!(bench.spend_from(Some(guesser), &slot).await.0, Spent::Limited(_)));
+        assert!(matches!(bench.spend_from(Some(attempter), &store_key).await.0, TakenAttempt::Limited(_)));
     }
 }
 
 async fn a_win_that_is_asked_for_again_gives_nothing_back(bench: &Bench) {
-    let slot = address("a@example.com");
+    let store_key = address("a@example.com");
     let limit = limit("1/1h");
-    let guesser = Guesser { site: site("192.0.2.1"), limit: &limit };
-    bench.open(&slot, 1).await;
-    let (_, right) = bench.spend_from(Some(&guesser), &slot).await;
-    assert!(bench.consume_for(&slot, 1, 1, right.as_ref()).await);
+    let attempter = Attempter { site: site("192.0.2.1"), limit: &limit };
+    bench.open(&store_key, 1).await;
+    let (_, right) = bench.spend_from(Some(&attempter), &store_key).await;
+    assert!(bench.consume_for(&store_key, 1, 1, right.as_ref()).await);
     // A guess of the same moment may bear the name that the right one had.
-    assert_eq!(bench.spend_from(Some(&guesser), &slot).await.0, Spent::Closed(Status::Approved));
-    assert!(bench.consume_for(&slot, 1, 1, right.as_ref()).await);
-    assert!(matches!(bench.spend_from(Some(&guesser), &slot).await.0, Spent::Limited(_)));
+    assert_eq!(
+        bench.spend_from(Some(&attempter), &store_key).await.0,
+        TakenAttempt::Closed(Status::Approved)
+    );
+    assert!(bench.consume_for(&store_key, 1, 1, right.as_ref()).await);
+    assert!(matches!(bench.spend_from(Some(&attempter), &store_key).await.0, TakenAttempt::Limited(_)));
 }
 
 async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench) {
@@ -747,6 +796,6 @@ async fn sweeping_the_memory_forgets_no_entry_that_counts() {
         assert!(is_admitted(send_from(&bench, &ip, "1/60s").await));
     }
     for ledger in LEDGERS {
-        assert_eq!(enter(&bench, ledger, "1/1h").await.map_err(|standing| standing.wait), Err(TICK));
+        assert_eq!(enter(&bench, ledger, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(TICK));
     }
 }

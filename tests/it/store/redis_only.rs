@@ -4,31 +4,33 @@
 use std::time::{Duration, Instant};
 
 use otpd::adapters::redis::ScriptClock;
-use otpd::domain::idempotency::Claimed;
-use otpd::domain::ledger::Stamp;
-use otpd::domain::slot::Slot;
-use otpd::domain::verification::{Policy, Status};
-use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
-use otpd::ports::{Spend, Store, StoreError};
+use otpd::domain::idempotency::BeginOutcome;
+use otpd::domain::ledger::EntryId;
+use otpd::domain::store_key::StoreKey;
+use otpd::domain::verification::{Status, VerificationRules};
+use otpd::domain::verification_id::{ID_BYTES, VerificationId};
+use otpd::ports::{AttemptOutcome, Store, StoreError};
 
-use super::{HOUR, LIFE, at_once, both_kinds, claims, end, guesses_left, live};
+use super::{HOUR, LIFE, at_once, attempts_left, both_kinds, end, idempotency, live};
 use crate::support::redis::RedisServer;
-use crate::support::store::{Bench, POLICY, Spent, about, address, digest, hash, id, salt, store_on, token};
+use crate::support::store::{
+    Bench, RULES, TakenAttempt, about, address, digest, hash, id, salt, store_on, token,
+};
 
 /// No call may take longer, whatever Redis does.
 const LONGEST_CALL: Duration = Duration::from_millis(1500);
 /// How long a test may be held up between two steps.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// An entry that no opening is too late for, on whichever clock.
-const IN_TIME: Stamp = 4_000_000_000_000;
+const IN_TIME: EntryId = 4_000_000_000_000;
 
-/// The key that a slot must have.
-fn key(slot: &Slot) -> String {
-    match slot {
-        Slot::Address { subject, address } => {
+/// The key that a store key must have.
+fn key(store_key: &StoreKey) -> String {
+    match store_key {
+        StoreKey::Address { subject, address } => {
             format!("otp:{{s:{}}}:{}:{address}", subject.person, subject.tenant.name())
         }
-        Slot::Id(tag) => format!("otp:{{v:{tag}}}"),
+        StoreKey::Id(tag) => format!("otp:{{v:{tag}}}"),
     }
 }
 
@@ -50,32 +52,32 @@ pub(super) fn words(line: &str) -> Vec<&str> {
     command.trim_end_matches('"').split("\" \"").collect()
 }
 
-/// Each call once, on a slot that is fresh.
-async fn each_call(bench: &Bench, slot: &Slot) {
-    bench.open(slot, 1).await;
-    bench.open(slot, 2).await;
-    bench.recode(slot, 3).await;
-    bench.spend(slot).await;
-    bench.consume(slot, 3, 1).await;
-    bench.consume(slot, 3, 1).await;
-    bench.open(slot, 4).await;
-    bench.look(slot).await;
-    bench.cancel(slot).await;
-    bench.open(slot, 5).await;
-    bench.fail(slot, 5).await;
+/// Each call once, on a store key that is fresh.
+async fn each_call(bench: &Bench, store_key: &StoreKey) {
+    bench.open(store_key, 1).await;
+    bench.open(store_key, 2).await;
+    bench.replace_code(store_key, 3).await;
+    bench.take_attempt(store_key).await;
+    bench.approve(store_key, 3, 1).await;
+    bench.approve(store_key, 3, 1).await;
+    bench.open(store_key, 4).await;
+    bench.find(store_key).await;
+    bench.cancel(store_key).await;
+    bench.open(store_key, 5).await;
+    bench.mark_failed(store_key, 5).await;
 }
 
 /// Each call at once, and whether it was answered.
-async fn answers(store: &dyn Store, slot: &Slot) -> [Result<(), StoreError>; 7] {
-    let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(slot));
+async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreError>; 7] {
+    let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(store_key));
     let (opened, recoded, spent, consumed, failed, seen, canceled) = tokio::join!(
-        store.open(slot, &hash, &POLICY, IN_TIME, &about),
-        store.recode(slot, &hash, &POLICY, IN_TIME),
-        store.spend(slot, &POLICY, None),
-        store.consume(slot, &token, None),
-        store.fail(slot, &salt, IN_TIME),
-        store.look(slot, &POLICY),
-        store.cancel(slot, &POLICY),
+        store.open(store_key, &hash, &RULES, IN_TIME, &about),
+        store.replace_code(store_key, &hash, &RULES, IN_TIME),
+        store.take_attempt(store_key, &RULES, None),
+        store.approve(store_key, &token, None),
+        store.mark_failed(store_key, &salt, IN_TIME),
+        store.find(store_key, &RULES),
+        store.cancel(store_key, &RULES),
     );
     [
         opened.map(drop),
@@ -89,8 +91,8 @@ async fn answers(store: &dyn Store, slot: &Slot) -> [Result<(), StoreError>; 7] 
 }
 
 async fn assert_no_answer_in_time(store: &dyn Store) {
-    let (slot, begun) = (id(1), Instant::now());
-    let (answers, ready) = tokio::join!(answers(store, &slot), store.ready());
+    let (store_key, begun) = (id(1), Instant::now());
+    let (answers, ready) = tokio::join!(answers(store, &store_key), store.ready());
     assert!(begun.elapsed() < LONGEST_CALL, "{:?}", begun.elapsed());
     assert!(ready.is_err() && answers.iter().all(Result::is_err), "{answers:?}");
 }
@@ -109,17 +111,17 @@ async fn pause(server: &RedisServer, time: Duration) {
     ask::<()>(server, &[b"CLIENT", b"PAUSE", millis.as_bytes(), b"ALL"]).await;
 }
 
-async fn record(bench: &Bench, slot: &Slot) -> Vec<u8> {
-    ask(bench.server(), &[b"GET", key(slot).as_bytes()]).await
+async fn record(bench: &Bench, store_key: &StoreKey) -> Vec<u8> {
+    ask(bench.server(), &[b"GET", key(store_key).as_bytes()]).await
 }
 
 /// Values that never were a whole record: short ones, text, and records that were cut, grown or renumbered.
 async fn no_records(bench: &Bench) -> Vec<Vec<u8>> {
     let mut values =
         vec![vec![], b"x".to_vec(), b"123456".to_vec(), b"{\"code\":1}".repeat(9), vec![0xff; 64]];
-    for (slot, how) in (100..).map(id).zip([Status::Pending, Status::Approved, Status::Failed]) {
-        end(bench, &slot, 1, how).await;
-        let record = record(bench, &slot).await;
+    for (store_key, how) in (100..).map(id).zip([Status::Pending, Status::Approved, Status::Failed]) {
+        end(bench, &store_key, 1, how).await;
+        let record = record(bench, &store_key).await;
         // The end of an open record is the pepper's name, of which a part may be a name too.
         let whole = if how == Status::Pending { record.len() - 1 } else { record.len() };
         values.extend((0..whole).map(|cut| record[..cut].to_vec()));
@@ -131,10 +133,11 @@ async fn no_records(bench: &Bench) -> Vec<Vec<u8>> {
     values
 }
 
-async fn assert_untouched(bench: &Bench, slot: &Slot) {
-    let stored = async || -> Option<Vec<u8>> { ask(bench.server(), &[b"DUMP", key(slot).as_bytes()]).await };
+async fn assert_untouched(bench: &Bench, store_key: &StoreKey) {
+    let stored =
+        async || -> Option<Vec<u8>> { ask(bench.server(), &[b"DUMP", key(store_key).as_bytes()]).await };
     let before = stored().await;
-    let answers = answers(&*bench.store, slot).await;
+    let answers = answers(&*bench.store, store_key).await;
     assert!(answers.iter().all(Result::is_err), "{answers:?} to {before:?}");
     assert!(before.is_some() && stored().await == before, "it was changed: {before:?}");
 }
@@ -142,30 +145,30 @@ async fn assert_untouched(bench: &Bench, slot: &Slot) {
 #[tokio::test]
 async fn a_key_goes_by_itself_as_soon_as_nobody_can_ask_about_it() {
     let bench = Bench::redis().await;
-    for (slot, remembered) in both_kinds(1).iter().zip([Duration::ZERO, HOUR]) {
+    for (store_key, remembered) in both_kinds(1).iter().zip([Duration::ZERO, HOUR]) {
         let assert_ttl = async |to_expiry| {
-            let ttl: u64 = ask(bench.server(), &[b"PTTL", key(slot).as_bytes()]).await;
+            let ttl: u64 = ask(bench.server(), &[b"PTTL", key(store_key).as_bytes()]).await;
             let (ttl, wanted) = (Duration::from_millis(ttl), to_expiry + remembered);
             assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{ttl:?} instead of {wanted:?}");
         };
         let step = LIFE / 3;
-        bench.open(slot, 1).await;
+        bench.open(store_key, 1).await;
         assert_ttl(LIFE).await;
         bench.clock.forward(step);
-        bench.spend(slot).await;
+        bench.take_attempt(store_key).await;
         assert_ttl(LIFE.saturating_sub(step)).await;
-        bench.recode(slot, 2).await;
+        bench.replace_code(store_key, 2).await;
         assert_ttl(LIFE).await;
         bench.clock.forward(step);
-        assert!(bench.consume(slot, 2, 1).await);
+        assert!(bench.approve(store_key, 2, 1).await);
         assert_ttl(LIFE.saturating_sub(step)).await;
-        bench.open(slot, 3).await;
+        bench.open(store_key, 3).await;
         assert_ttl(LIFE).await;
         bench.clock.forward(step);
-        bench.open(slot, 4).await;
+        bench.open(store_key, 4).await;
         assert_ttl(LIFE).await;
         bench.clock.forward(step);
-        bench.fail(slot, 4).await;
+        bench.mark_failed(store_key, 4).await;
         assert_ttl(LIFE.saturating_sub(step)).await;
     }
 }
@@ -173,9 +176,9 @@ async fn a_key_goes_by_itself_as_soon_as_nobody_can_ask_about_it() {
 #[tokio::test]
 async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
     let bench = Bench::redis().await;
-    for slot in both_kinds(1) {
-        let key = key(&slot);
-        let seen = bench.server().monitored(each_call(&bench, &slot)).await;
+    for store_key in both_kinds(1) {
+        let key = key(&store_key);
+        let seen = bench.server().monitored(each_call(&bench, &store_key)).await;
         let calls: Vec<_> =
             seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
         assert!(calls.len() >= 8, "{seen:?}");
@@ -220,19 +223,19 @@ async fn all_keys_of_one_person_share_a_hash_slot_and_name_nobody() {
 #[tokio::test]
 async fn a_code_that_was_replaced_or_used_or_never_mailed_is_gone() {
     let bench = Bench::redis().await;
-    for slot in both_kinds(1) {
+    for store_key in both_kinds(1) {
         let stored = async |code| {
-            let value: Vec<u8> = ask(bench.server(), &[b"GET", key(&slot).as_bytes()]).await;
+            let value: Vec<u8> = ask(bench.server(), &[b"GET", key(&store_key).as_bytes()]).await;
             contains(&value, &digest(code))
         };
-        bench.open(&slot, 1).await;
+        bench.open(&store_key, 1).await;
         assert!(stored(1).await);
-        bench.recode(&slot, 2).await;
+        bench.replace_code(&store_key, 2).await;
         assert_eq!((stored(1).await, stored(2).await), (false, true));
-        assert!(bench.consume(&slot, 2, 1).await);
+        assert!(bench.approve(&store_key, 2, 1).await);
         assert!(!stored(2).await);
-        bench.open(&slot, 3).await;
-        bench.fail(&slot, 3).await;
+        bench.open(&store_key, 3).await;
+        bench.mark_failed(&store_key, 3).await;
         assert!(!stored(3).await);
     }
 }
@@ -241,30 +244,30 @@ async fn a_code_that_was_replaced_or_used_or_never_mailed_is_gone() {
 async fn scripts_may_be_forgotten_at_any_point() {
     let bench = Bench::redis().await;
     let server = bench.server();
-    for slot in both_kinds(1) {
+    for store_key in both_kinds(1) {
         server.script_flush().await;
-        assert_eq!(bench.open(&slot, 1).await, LIFE);
+        assert_eq!(bench.open(&store_key, 1).await, LIFE);
         server.script_flush().await;
-        assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+        assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
         server.script_flush().await;
-        assert_eq!(live(bench.recode(&slot, 2).await), Some(LIFE));
+        assert_eq!(live(bench.replace_code(&store_key, 2).await), Some(LIFE));
         server.script_flush().await;
-        bench.fail(&slot, 1).await;
+        bench.mark_failed(&store_key, 1).await;
         server.script_flush().await;
-        assert!(bench.consume(&slot, 2, 1).await);
+        assert!(bench.approve(&store_key, 2, 1).await);
         server.script_flush().await;
-        assert!(!bench.consume(&slot, 2, 2).await);
+        assert!(!bench.approve(&store_key, 2, 2).await);
     }
     // While many calls are under way, none is lost and none runs twice.
     for trial in 10..30 {
-        let slot = id(trial);
-        bench.open(&slot, 1).await;
+        let store_key = id(trial);
+        bench.open(&store_key, 1).await;
         let guesses = at_once((0..50).map(|_| {
-            let (bench, slot) = (bench.clone(), slot.clone());
-            async move { bench.spend(&slot).await }
+            let (bench, store_key) = (bench.clone(), store_key.clone());
+            async move { bench.take_attempt(&store_key).await }
         }));
         let (guesses, ()) = tokio::join!(guesses, server.script_flush());
-        assert_eq!(guesses.iter().filter(|guess| **guess == Spent::Compare(1)).count(), 5);
+        assert_eq!(guesses.iter().filter(|guess| **guess == TakenAttempt::Compare(1)).count(), 5);
     }
 }
 
@@ -298,20 +301,21 @@ async fn in_production_the_time_is_redis_own() {
 async fn in_production_a_code_expires_by_itself() {
     let server = RedisServer::start().await;
     let store = store_on(&server, ScriptClock::Server).await;
-    let short = Policy { life: Duration::from_millis(50), ..POLICY };
+    let short = VerificationRules { life: Duration::from_millis(50), ..RULES };
     store.open(&id(1), &hash(1), &short, IN_TIME, &about(&id(1))).await.expect("an answer");
-    store.open(&id(2), &hash(2), &POLICY, IN_TIME, &about(&id(2))).await.expect("an answer");
+    store.open(&id(2), &hash(2), &RULES, IN_TIME, &about(&id(2))).await.expect("an answer");
     pause(&server, Duration::from_millis(60)).await;
-    let (dead, live) = (store.spend(&id(1), &POLICY, None).await, store.spend(&id(2), &POLICY, None).await);
-    assert!(matches!(dead, Ok(Spend::Closed(Status::Expired))), "{dead:?}");
-    assert!(matches!(live, Ok(Spend::Compare { .. })), "{live:?}");
+    let (dead, live) =
+        (store.take_attempt(&id(1), &RULES, None).await, store.take_attempt(&id(2), &RULES, None).await);
+    assert!(matches!(dead, Ok(AttemptOutcome::Closed(Status::Expired))), "{dead:?}");
+    assert!(matches!(live, Ok(AttemptOutcome::Compare { .. })), "{live:?}");
 }
 
 #[tokio::test]
 async fn a_key_of_another_type_is_an_error_and_left_alone() {
     let bench = Bench::redis().await;
-    for slot in both_kinds(1) {
-        let key = key(&slot);
+    for store_key in both_kinds(1) {
+        let key = key(&store_key);
         let foreign: [&[&[u8]]; 5] = [
             &[b"RPUSH", key.as_bytes(), b"x"],
             &[b"SADD", key.as_bytes(), b"x"],
@@ -321,7 +325,7 @@ async fn a_key_of_another_type_is_an_error_and_left_alone() {
         ];
         for command in foreign {
             ask::<redis::Value>(bench.server(), command).await;
-            assert_untouched(&bench, &slot).await;
+            assert_untouched(&bench, &store_key).await;
             ask::<()>(bench.server(), &[b"DEL", key.as_bytes()]).await;
         }
     }
@@ -330,11 +334,11 @@ async fn a_key_of_another_type_is_an_error_and_left_alone() {
 #[tokio::test]
 async fn a_value_that_is_no_record_is_an_error_and_left_alone() {
     let bench = Bench::redis().await;
-    for slot in both_kinds(1) {
+    for store_key in both_kinds(1) {
         for value in no_records(&bench).await {
-            let key = key(&slot);
+            let key = key(&store_key);
             ask::<()>(bench.server(), &[b"SET", key.as_bytes(), &value]).await;
-            assert_untouched(&bench, &slot).await;
+            assert_untouched(&bench, &store_key).await;
         }
     }
 }
@@ -342,13 +346,13 @@ async fn a_value_that_is_no_record_is_an_error_and_left_alone() {
 #[tokio::test]
 async fn a_record_with_no_hash_of_ours_is_an_error() {
     let bench = Bench::redis().await;
-    let slot = id(1);
-    bench.open(&slot, 1).await;
-    let mut record = record(&bench, &slot).await;
+    let store_key = id(1);
+    bench.open(&store_key, 1).await;
+    let mut record = record(&bench, &store_key).await;
     let last = record.last_mut().expect("a record is never empty");
     *last = 0xff;
-    ask::<()>(bench.server(), &[b"SET", key(&slot).as_bytes(), &record]).await;
-    let spent = bench.store.spend(&slot, &POLICY, None).await;
+    ask::<()>(bench.server(), &[b"SET", key(&store_key).as_bytes(), &record]).await;
+    let spent = bench.store.take_attempt(&store_key, &RULES, None).await;
     assert!(spent.is_err(), "{spent:?}");
 }
 
@@ -365,8 +369,8 @@ async fn a_redis_that_hangs_is_an_error_in_time_and_it_recovers() {
     bench.server().resume();
     until_ready(&*bench.store).await;
     until_ready(&stranger).await;
-    assert_eq!(guesses_left(&bench, &id(2)).await, 5);
-    assert!(bench.consume(&id(2), 2, 1).await);
+    assert_eq!(attempts_left(&bench, &id(2)).await, 5);
+    assert!(bench.approve(&id(2), 2, 1).await);
 }
 
 #[tokio::test]
@@ -378,50 +382,53 @@ async fn a_redis_that_was_killed_is_an_error_in_time_and_it_recovers() {
     assert_no_answer_in_time(&*bench.store).await;
     bench.server().start_again().await;
     until_ready(&*bench.store).await;
-    assert_eq!(bench.spend(&id(2)).await, Spent::Unknown);
+    assert_eq!(bench.take_attempt(&id(2)).await, TakenAttempt::Unknown);
     assert_eq!(bench.open(&id(2), 3).await, LIFE);
-    assert!(bench.consume(&id(2), 3, 1).await);
+    assert!(bench.approve(&id(2), 3, 1).await);
 }
 
 #[tokio::test]
 async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
     let bench = Bench::redis().await;
-    let slot = address("a@example.com");
-    bench.open(&slot, 1).await;
-    assert_eq!(bench.spend(&slot).await, Spent::Compare(1));
+    let store_key = address("a@example.com");
+    bench.open(&store_key, 1).await;
+    assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
     bench.server().configure("maxmemory", "1").await;
-    bench.store.spend(&slot, &bench.policy, None).await.expect_err("nothing can be written");
-    assert!(bench.consume(&slot, 1, 1).await);
+    bench.store.take_attempt(&store_key, &bench.rules, None).await.expect_err("nothing can be written");
+    assert!(bench.approve(&store_key, 1, 1).await);
 }
 
 #[tokio::test]
 async fn where_memory_is_full_what_is_there_can_still_be_ended_and_settled() {
     let bench = Bench::redis().await;
-    let claims = [1, 2].map(|key| claims::claim(key, "a", 1));
+    let idempotency = [1, 2].map(|key| idempotency::request(key, "a", 1));
     bench.open(&id(1), 1).await;
-    for claim in &claims {
-        assert_eq!(bench.claims.claim(claim).await.expect("an answer"), Claimed::Begun);
+    for request in &idempotency {
+        assert_eq!(bench.idempotency.begin(request).await.expect("an answer"), BeginOutcome::Begun);
     }
     bench.server().configure("maxmemory", "1").await;
-    bench.claims.claim(&claims::claim(3, "a", 1)).await.expect_err("nothing can be written");
+    bench.idempotency.begin(&idempotency::request(3, "a", 1)).await.expect_err("nothing can be written");
     assert_eq!(bench.cancel(&id(1)).await, Some(Status::Canceled));
-    let settled = VerificationId::new([7; ID_OCTETS]);
-    bench.claims.settle(&claims[0], &settled).await.expect("an answer");
-    bench.claims.release(&claims[1]).await.expect("an answer");
+    let settled = VerificationId::new([7; ID_BYTES]);
+    bench.idempotency.complete(&idempotency[0], &settled).await.expect("an answer");
+    bench.idempotency.abandon(&idempotency[1]).await.expect("an answer");
     bench.server().configure("maxmemory", "0").await;
-    assert_eq!(bench.claims.claim(&claims[0]).await.expect("an answer"), Claimed::Done(settled));
-    assert_eq!(bench.claims.claim(&claims[1]).await.expect("an answer"), Claimed::Begun);
+    assert_eq!(
+        bench.idempotency.begin(&idempotency[0]).await.expect("an answer"),
+        BeginOutcome::Done(settled)
+    );
+    assert_eq!(bench.idempotency.begin(&idempotency[1]).await.expect("an answer"), BeginOutcome::Begun);
 }
 
 #[tokio::test]
 async fn an_idempotency_key_is_one_key_that_goes_by_itself() {
     let bench = Bench::redis().await;
-    let claim = claims::claim(1, "a", 1);
-    let own = format!("otp:{{i:{}}}", claim.key);
+    let request = idempotency::request(1, "a", 1);
+    let own = format!("otp:{{i:{}}}", request.key);
     let seen = bench.server().monitored(async {
-        bench.claims.claim(&claim).await.expect("an answer");
-        bench.claims.settle(&claim, &VerificationId::new([7; ID_OCTETS])).await.expect("an answer");
-        bench.claims.release(&claim).await.expect("an answer");
+        bench.idempotency.begin(&request).await.expect("an answer");
+        bench.idempotency.complete(&request, &VerificationId::new([7; ID_BYTES])).await.expect("an answer");
+        bench.idempotency.abandon(&request).await.expect("an answer");
     });
     let seen = seen.await;
     let all = || seen.iter().map(|line| words(line));

@@ -132,7 +132,7 @@ impl Builder {
         self
     }
 
-    /// A Redis in cluster mode, which refuses a call that touches more than one hash slot.
+    /// A Redis in cluster mode, which refuses a call that touches more than one hash store key.
     pub fn clustered(mut self) -> Self {
         self.clustered = true;
         self

@@ -12,8 +12,8 @@ pub type Windows = Vec<(usize, Millis)>;
 /// One ledger: what is counted, and for whom. Tenants, persons and sites go by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ledger {
-    IpSends(u8, Network),
-    IpAttempts(u8, Network),
+    IpSends(u8, ClientNetwork),
+    IpAttempts(u8, ClientNetwork),
     EmailSends(u8, u8),
     IpEmailSends(u8, u8, u8),
     IpEmailAttempts(u8, u8, u8),
@@ -22,14 +22,14 @@ pub enum Ledger {
 
 /// Whose network it is: a site as a whole, or one of its links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Network {
+pub enum ClientNetwork {
     Site(u8),
     Link(u8, u8),
 }
 
 /// How a ledger stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct LimitState {
     pub ledger: &'static str,
     pub window: (usize, Millis),
     pub remaining: usize,
@@ -40,8 +40,8 @@ pub struct Standing {
 /// What became of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    Admitted(Entry, Standing),
-    Refused(Standing),
+    Admitted(Entry, LimitState),
+    Refused(LimitState),
 }
 
 /// Every entry that was made and not given back.
@@ -63,9 +63,9 @@ impl Ledger {
     /// Whether the entries of both are kept and forgotten together: all sends to one person are.
     fn shares_its_log_with(self, other: Self) -> bool {
         let person = |ledger| match ledger {
-            Self::EmailSends(_, person) | Self::IpEmailSends(_, person, _) | Self::EmailSendsTotal(person) => {
-                Some(person)
-            }
+            Self::EmailSends(_, person)
+            | Self::IpEmailSends(_, person, _)
+            | Self::EmailSendsTotal(person) => Some(person),
             _ => None,
         };
         self == other || (person(self).is_some() && person(self) == person(other))
@@ -107,18 +107,21 @@ impl Ledgers {
     }
 
     /// The longest wait, then the least room, then the first.
-    fn tightest(&self, step: &[(Ledger, Windows)], now: Millis) -> Standing {
-        let standings: Vec<_> = step
+    fn tightest(&self, step: &[(Ledger, Windows)], now: Millis) -> LimitState {
+        let limit_states: Vec<_> = step
             .iter()
-            .flat_map(|(ledger, windows)| windows.iter().map(|window| self.standing(*ledger, *window, now)))
+            .flat_map(|(ledger, windows)| {
+                windows.iter().map(|window| self.limit_state(*ledger, *window, now))
+            })
             .collect();
-        let longest = standings.iter().map(|standing| standing.wait).max().expect("a ledger has windows");
-        let waiting = || standings.iter().filter(|standing| standing.wait == longest);
-        let least = waiting().map(|standing| standing.remaining).min().expect("one waits longest");
-        *waiting().find(|standing| standing.remaining == least).expect("one has least room")
+        let longest =
+            limit_states.iter().map(|limit_state| limit_state.wait).max().expect("a ledger has windows");
+        let waiting = || limit_states.iter().filter(|limit_state| limit_state.wait == longest);
+        let least = waiting().map(|limit_state| limit_state.remaining).min().expect("one waits longest");
+        *waiting().find(|limit_state| limit_state.remaining == least).expect("one has least room")
     }
 
-    fn standing(&self, ledger: Ledger, window @ (most, span): (usize, Millis), now: Millis) -> Standing {
+    fn limit_state(&self, ledger: Ledger, window @ (most, span): (usize, Millis), now: Millis) -> LimitState {
         let counted = |now| self.entries(ledger).filter(move |entry| *entry > now - span);
         let is_free = |now: &Millis| counted(*now).count() < most;
         // Room comes when an entry leaves.
@@ -126,6 +129,6 @@ impl Ledgers {
         let free = [now].into_iter().chain(leaves.clone()).filter(is_free).min().expect("all entries leave");
         let remaining = most.saturating_sub(counted(now).count());
         let reset = leaves.min().map_or(0, |first| first - now);
-        Standing { ledger: ledger.name(), window, remaining, reset, wait: free - now }
+        LimitState { ledger: ledger.name(), window, remaining, reset, wait: free - now }
     }
 }

@@ -13,11 +13,11 @@ pub type Entry = u64;
 pub type Token = (Code, u32);
 
 /// However often it is sent again, a verification ends this long after its opening.
-const LONGEST_LIFE: Millis = 30 * 60 * 1000;
+const MAX_LIFETIME: Millis = 30 * 60 * 1000;
 /// The longest time from a send's entry to its opening.
-const SLOWEST_OPENING: Millis = 10 * 1000;
+const MAX_OPEN_DELAY: Millis = 10 * 1000;
 /// How long the holder of an id can ask how it ended.
-const REMEMBRANCE: Millis = 60 * 60 * 1000;
+const RETENTION: Millis = 60 * 60 * 1000;
 
 /// Where a verification is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub struct Rules {
 pub enum Op {
     Open(Place),
     Recode(Place),
-    Spend(Place),
+    AttemptOutcome(Place),
     Consume(Place, Which, u32),
     Fail(Place, Which),
     Cancel(Place),
@@ -99,7 +99,7 @@ pub struct Seen {
     pub end: Option<End>,
     pub spent: usize,
     pub expires_at: Millis,
-    pub won_at: Option<Millis>,
+    pub approved_at: Option<Millis>,
 }
 
 pub struct Model {
@@ -140,7 +140,7 @@ impl Model {
     }
 
     pub fn open(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
-        if let done @ (Answer::Live(_) | Answer::Late) = self.recode(place, code, entry) {
+        if let done @ (Answer::Live(_) | Answer::Late) = self.replace_code(place, code, entry) {
             return done;
         }
         let begun = Verification {
@@ -156,9 +156,9 @@ impl Model {
         Answer::Live(valid_for)
     }
 
-    pub fn recode(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
+    pub fn replace_code(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
         let (rules, now) = (self.rules, self.now);
-        if now - entry.cast_signed() > SLOWEST_OPENING {
+        if now - entry.cast_signed() > MAX_OPEN_DELAY {
             return Answer::Late;
         }
         let Some(verification) = self.present(place) else { return Answer::Unknown };
@@ -169,7 +169,7 @@ impl Model {
         Answer::Live(verification.expires_at(&rules) - now)
     }
 
-    pub fn spend(&mut self, place: Place) -> Answer {
+    pub fn take_attempt(&mut self, place: Place) -> Answer {
         let (rules, now) = (self.rules, self.now);
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         if let Some(end) = verification.end(&rules, now) {
@@ -179,7 +179,7 @@ impl Model {
         Answer::Compare(verification.live_code())
     }
 
-    pub fn consume(&mut self, place: Place, token: Token) -> Answer {
+    pub fn approve(&mut self, place: Place, token: Token) -> Answer {
         let (rules, now) = (self.rules, self.now);
         let Some(verification) = self.present(place) else { return Answer::Won(None) };
         if verification.winner.is_none() && verification.may_still_win(token.0, &rules, now) {
@@ -197,14 +197,14 @@ impl Model {
         Answer::Canceled(verification.end(&rules, now))
     }
 
-    pub fn look(&mut self, place: Place) -> Answer {
+    pub fn find(&mut self, place: Place) -> Answer {
         let (rules, now) = (self.rules, self.now);
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         Answer::Seen(Seen {
             end: verification.end(&rules, now),
             spent: verification.handed_out,
             expires_at: verification.expires_at(&rules),
-            won_at: verification.winner.map(|(_, at)| at),
+            approved_at: verification.winner.map(|(_, at)| at),
         })
     }
 
@@ -223,7 +223,7 @@ impl Model {
     fn present(&mut self, place: Place) -> Option<&mut Verification> {
         let remembered = match place {
             Place::Address(_) => 0,
-            Place::Id(_) => REMEMBRANCE,
+            Place::Id(_) => RETENTION,
         };
         let newest = self.verifications.get_mut(&place)?.last_mut()?;
         (self.now < newest.expires_at(&self.rules) + remembered).then_some(newest)
@@ -237,7 +237,7 @@ impl Verification {
 
     fn expires_at(&self, rules: &Rules) -> Millis {
         let (sent_at, ..) = self.codes[self.codes.len() - 1];
-        (sent_at + rules.life).min(self.opened_at + LONGEST_LIFE)
+        (sent_at + rules.life).min(self.opened_at + MAX_LIFETIME)
     }
 
     fn end(&self, rules: &Rules, now: Millis) -> Option<End> {

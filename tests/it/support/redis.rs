@@ -52,13 +52,13 @@ impl RedisServer {
         Self::start_with(&[]).await
     }
 
-    /// Starts a cluster of one, which serves every slot and refuses what touches two.
+    /// Starts a cluster of one, which serves every store key and refuses what touches two.
     pub async fn start_clustered() -> Self {
         let bus = free_port().expect("a free port exists").to_string();
         let server = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
         let mut connection = server.connection().await;
-        let slots = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).clone();
-        slots.exec_async(&mut connection).await.expect("the slots are free");
+        let store_keys = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).clone();
+        store_keys.exec_async(&mut connection).await.expect("the store_keys are free");
         let is_up = time::timeout(PATIENCE, async {
             loop {
                 let info: RedisResult<String> =
@@ -69,7 +69,7 @@ impl RedisServer {
                 time::sleep(POLL_INTERVAL).await;
             }
         });
-        is_up.await.expect("a cluster with all slots is up");
+        is_up.await.expect("a cluster with all store_keys is up");
         server
     }
 

@@ -8,15 +8,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use otpd::adapters::memory::MemoryStore;
 use otpd::adapters::redis::{Fence, RedisStore, ScriptClock};
-use otpd::domain::code_hash::{CodeHash, DIGEST_OCTETS, SALT_OCTETS, Salt};
+use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
+use otpd::domain::details::EncryptedDetails;
 use otpd::domain::email_address::EmailAddress;
-use otpd::domain::ledger::{Stamp, Standing};
-use otpd::domain::sealed::Sealed;
-use otpd::domain::slot::{INDEX_KEY_OCTETS, IndexKey, Network, Slot, Subject};
+use otpd::domain::ledger::{EntryId, LimitState};
+use otpd::domain::store_key::{ClientNetwork, INDEX_KEY_BYTES, IndexKey, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
-use otpd::domain::verification::{GuessToken, Millis, NONCE_OCTETS, Policy, Status, View};
-use otpd::domain::verification_id::{ID_OCTETS, VerificationId};
-use otpd::ports::{Claims, Clock, Guesser, Live, Opened, Recoded, SiteEntry, Spend, Store};
+use otpd::domain::verification::{AttemptToken, Millis, NONCE_BYTES, Status, VerificationRules, View};
+use otpd::domain::verification_id::{ID_BYTES, VerificationId};
+use otpd::ports::{
+    AttemptOutcome, Attempter, Clock, IdempotencyStore, Live, OpenOutcome, ReplaceOutcome, SiteCharge, Store,
+};
 
 use super::redis::RedisServer;
 
@@ -24,15 +26,15 @@ use super::redis::RedisServer;
 const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
 
 /// The service's own policy, unless a bench is given another.
-pub const POLICY: Policy = Policy { life: Duration::from_mins(5), guesses: 5 };
+pub const RULES: VerificationRules = VerificationRules { life: Duration::from_mins(5), guesses: 5 };
 
 /// A store that must answer, its clock, and its server where it has one. Codes and guesses go by number.
 #[derive(Clone)]
 pub struct Bench {
     pub store: Arc<dyn Store>,
-    pub claims: Arc<dyn Claims>,
+    pub idempotency: Arc<dyn IdempotencyStore>,
     pub clock: Arc<SettableClock>,
-    pub policy: Policy,
+    pub rules: VerificationRules,
     redis: Option<Arc<RedisServer>>,
     /// The newest entry that was made up for a code that no ledger was charged for.
     entries: Arc<AtomicU64>,
@@ -40,9 +42,9 @@ pub struct Bench {
 
 /// What became of a guess, with the number of the code to compare it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spent {
+pub enum TakenAttempt {
     Compare(u32),
-    Limited(Standing),
+    Limited(LimitState),
     Closed(Status),
     Unknown,
 }
@@ -65,18 +67,18 @@ impl Bench {
     }
 
     fn of(
-        store: impl Store + Claims + 'static,
+        store: impl Store + IdempotencyStore + 'static,
         clock: Arc<SettableClock>,
         redis: Option<Arc<RedisServer>>,
     ) -> Self {
         let store = Arc::new(store);
-        Self { claims: store.clone(), store, clock, policy: POLICY, redis, entries: Arc::default() }
+        Self { idempotency: store.clone(), store, clock, rules: RULES, redis, entries: Arc::default() }
     }
 
     /// The same with another store.
-    pub fn with(&self, store: impl Store + Claims + 'static) -> Self {
+    pub fn with(&self, store: impl Store + IdempotencyStore + 'static) -> Self {
         let store = Arc::new(store);
-        Self { claims: store.clone(), store, ..self.clone() }
+        Self { idempotency: store.clone(), store, ..self.clone() }
     }
 
     /// What a process sees that is started anew: another one's Redis, or, as memory ends with its process, the same.
@@ -105,87 +107,99 @@ impl Bench {
     }
 
     /// An entry of now that pays for one code and no other.
-    pub fn fresh_entry(&self) -> Stamp {
+    pub fn fresh_entry(&self) -> EntryId {
         let next = |newest: u64| self.clock.millis().max(newest + 1);
         let (all, order) = (|newest| Some(next(newest)), Ordering::SeqCst);
         next(self.entries.fetch_update(order, order, all).expect("there is always a next"))
     }
 
     /// Opens, and says how long the code is valid.
-    pub async fn open(&self, slot: &Slot, code: u32) -> Duration {
-        match self.open_for(slot, code, self.fresh_entry()).await {
-            Opened::Live(live) => live.valid_for,
-            Opened::Late => panic!("a fresh entry was late"),
+    pub async fn open(&self, store_key: &StoreKey, code: u32) -> Duration {
+        match self.open_for(store_key, code, self.fresh_entry()).await {
+            OpenOutcome::Live(live) => live.valid_for,
+            OpenOutcome::Late => panic!("a fresh entry was late"),
         }
     }
 
-    pub async fn open_for(&self, slot: &Slot, code: u32, entry: Stamp) -> Opened {
-        let opened = self.store.open(slot, &hash(code), &self.policy, entry, &about(slot)).await;
+    pub async fn open_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> OpenOutcome {
+        let opened = self.store.open(store_key, &hash(code), &self.rules, entry, &about(store_key)).await;
         self.fits(opened.expect("an answer"))
     }
 
-    pub async fn recode(&self, slot: &Slot, code: u32) -> Recoded {
-        self.recode_for(slot, code, self.fresh_entry()).await
+    pub async fn replace_code(&self, store_key: &StoreKey, code: u32) -> ReplaceOutcome {
+        self.recode_for(store_key, code, self.fresh_entry()).await
     }
 
-    pub async fn recode_for(&self, slot: &Slot, code: u32, entry: Stamp) -> Recoded {
-        match self.store.recode(slot, &hash(code), &self.policy, entry).await.expect("an answer") {
-            Recoded::Opened(opened) => Recoded::Opened(self.fits(opened)),
+    pub async fn recode_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> ReplaceOutcome {
+        match self.store.replace_code(store_key, &hash(code), &self.rules, entry).await.expect("an answer") {
+            ReplaceOutcome::OpenOutcome(opened) => ReplaceOutcome::OpenOutcome(self.fits(opened)),
             other => other,
         }
     }
 
     /// A guess from nowhere: no site is charged.
-    pub async fn spend(&self, slot: &Slot) -> Spent {
-        self.spend_from(None, slot).await.0
+    pub async fn take_attempt(&self, store_key: &StoreKey) -> TakenAttempt {
+        self.spend_from(None, store_key).await.0
     }
 
     /// A guess, and what its site was charged.
-    pub async fn spend_from(&self, guesser: Option<&Guesser<'_>>, slot: &Slot) -> (Spent, Option<SiteEntry>) {
-        match self.store.spend(slot, &self.policy, guesser).await.expect("an answer") {
-            Spend::Compare { hash, spent, sealed, charged } => {
-                assert_eq!(sealed, about(slot));
-                assert!((1..=self.policy.guesses).contains(&spent), "{spent}");
-                (Spent::Compare(code_in(&hash).expect("the hash as it was stored")), charged)
+    pub async fn spend_from(
+        &self,
+        attempter: Option<&Attempter<'_>>,
+        store_key: &StoreKey,
+    ) -> (TakenAttempt, Option<SiteCharge>) {
+        match self.store.take_attempt(store_key, &self.rules, attempter).await.expect("an answer") {
+            AttemptOutcome::Compare { hash, spent, encrypted, charged } => {
+                assert_eq!(encrypted, about(store_key));
+                assert!((1..=self.rules.guesses).contains(&spent), "{spent}");
+                (TakenAttempt::Compare(code_in(&hash).expect("the hash as it was stored")), charged)
             }
-            Spend::Limited(standing) => (Spent::Limited(standing), None),
-            Spend::Closed(status) => (Spent::Closed(status), None),
-            Spend::Unknown => (Spent::Unknown, None),
+            AttemptOutcome::Limited(limit_state) => (TakenAttempt::Limited(limit_state), None),
+            AttemptOutcome::Closed(status) => (TakenAttempt::Closed(status), None),
+            AttemptOutcome::Unknown => (TakenAttempt::Unknown, None),
         }
     }
 
-    pub async fn consume(&self, slot: &Slot, code: u32, guess: u32) -> bool {
-        self.consume_for(slot, code, guess, None).await
+    pub async fn approve(&self, store_key: &StoreKey, code: u32, guess: u32) -> bool {
+        self.consume_for(store_key, code, guess, None).await
     }
 
-    pub async fn consume_for(&self, slot: &Slot, code: u32, guess: u32, charged: Option<&SiteEntry>) -> bool {
-        self.won_at(slot, code, guess, charged).await.is_some()
+    pub async fn consume_for(
+        &self,
+        store_key: &StoreKey,
+        code: u32,
+        guess: u32,
+        charged: Option<&SiteCharge>,
+    ) -> bool {
+        self.approved_at(store_key, code, guess, charged).await.is_some()
     }
 
     /// When that guess won, if it did.
-    pub async fn won_at(
+    pub async fn approved_at(
         &self,
-        slot: &Slot,
+        store_key: &StoreKey,
         code: u32,
         guess: u32,
-        charged: Option<&SiteEntry>,
+        charged: Option<&SiteCharge>,
     ) -> Option<Millis> {
-        self.store.consume(slot, &token(code, guess), charged).await.expect("an answer")
+        self.store.approve(store_key, &token(code, guess), charged).await.expect("an answer")
     }
 
-    /// What can be seen; what it is about is as it was sealed.
-    pub async fn look(&self, slot: &Slot) -> Option<View> {
-        let view = self.store.look(slot, &self.policy).await.expect("an answer");
-        view.inspect(|view| assert_eq!((&view.sealed, view.seen_at), (&about(slot), self.clock.millis())))
+    /// What can be seen; what it is about is as it was encrypted.
+    pub async fn find(&self, store_key: &StoreKey) -> Option<View> {
+        let view = self.store.find(store_key, &self.rules).await.expect("an answer");
+        view.inspect(|view| {
+            assert_eq!((&view.encrypted, view.seen_at), (&about(store_key), self.clock.millis()));
+        })
     }
 
-    pub async fn cancel(&self, slot: &Slot) -> Option<Status> {
-        self.store.cancel(slot, &self.policy).await.expect("an answer")
+    pub async fn cancel(&self, store_key: &StoreKey) -> Option<Status> {
+        self.store.cancel(store_key, &self.rules).await.expect("an answer")
     }
 
     /// The two times of a live code say the same.
-    fn fits(&self, opened: Opened) -> Opened {
-        if let Opened::Live(Live { valid_for, expires_at, .. }) = opened {
+    fn fits(&self, opened: OpenOutcome) -> OpenOutcome {
+        if let OpenOutcome::Live(Live { valid_for, expires_at, .. }) = opened {
             let millis = u64::try_from(valid_for.as_millis()).expect("a short time");
             assert_eq!(expires_at, self.clock.millis() + millis);
         }
@@ -193,12 +207,12 @@ impl Bench {
     }
 
     /// A refused mail that no ledger was charged for.
-    pub async fn fail(&self, slot: &Slot, code: u32) {
-        self.fail_for(slot, code, self.fresh_entry()).await;
+    pub async fn mark_failed(&self, store_key: &StoreKey, code: u32) {
+        self.mark_failed_for(store_key, code, self.fresh_entry()).await;
     }
 
-    pub async fn fail_for(&self, slot: &Slot, code: u32, entry: Stamp) -> bool {
-        self.store.fail(slot, &salt(code), entry).await.expect("an answer")
+    pub async fn mark_failed_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> bool {
+        self.store.mark_failed(store_key, &salt(code), entry).await.expect("an answer")
     }
 }
 
@@ -235,32 +249,32 @@ pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
     RedisStore::new(&server.url().into(), clock, Fence::Down).await.expect("a Redis URL")
 }
 
-/// The slot of an address on the simple endpoints.
-pub fn address(text: &str) -> Slot {
-    index_key().address_slot(subject(Tenant::Simple, text), &parse(text))
+/// The store key of an address on the simple endpoints.
+pub fn address(text: &str) -> StoreKey {
+    index_key().email_key(subject(Tenant::Simple, text), &parse(text))
 }
 
 /// The person behind an address.
-pub fn subject(tenant: Tenant, text: &str) -> Subject {
+pub fn subject(tenant: Tenant, text: &str) -> Recipient {
     index_key().subject(tenant, &parse(text))
 }
 
 /// The network of an IP address.
-pub fn network(ip: &str) -> Network {
+pub fn network(ip: &str) -> ClientNetwork {
     index_key().network(ip.parse().expect("an IP address"))
 }
 
 pub fn index_key() -> IndexKey {
-    IndexKey::new([7; INDEX_KEY_OCTETS])
+    IndexKey::new([7; INDEX_KEY_BYTES])
 }
 
 fn parse(text: &str) -> EmailAddress {
     EmailAddress::parse(text).expect("an address")
 }
 
-/// The slot of a verification with an id.
-pub fn id(number: u8) -> Slot {
-    index_key().id_slot(&tenant("keyed"), &VerificationId::new([number; ID_OCTETS]))
+/// The store key of a verification with an id.
+pub fn id(number: u8) -> StoreKey {
+    index_key().id_key(&tenant("keyed"), &VerificationId::new([number; ID_BYTES]))
 }
 
 /// A tenant with a name.
@@ -268,25 +282,25 @@ pub fn tenant(name: &str) -> Tenant {
     Tenant::parse(name).expect("a name")
 }
 
-/// What the verification of a slot is about; those of the simple endpoints say nothing. The store never looks into it.
-pub fn about(slot: &Slot) -> Sealed {
-    match slot {
-        Slot::Address { .. } => Sealed::default(),
-        Slot::Id(tag) => Sealed::from_bytes(format!("about\0{tag}").into_bytes()),
+/// What the verification of a store key is about; those of the simple endpoints say nothing. The store never looks into it.
+pub fn about(store_key: &StoreKey) -> EncryptedDetails {
+    match store_key {
+        StoreKey::Address { .. } => EncryptedDetails::default(),
+        StoreKey::Id(tag) => EncryptedDetails::from_bytes(format!("about\0{tag}").into_bytes()),
     }
 }
 
 /// The name of the code with this number.
 pub fn salt(code: u32) -> Salt {
-    let mut octets = [0x5a; SALT_OCTETS];
+    let mut octets = [0x5a; SALT_BYTES];
     octets[..4].copy_from_slice(&code.to_be_bytes());
     Salt::new(octets)
 }
 
 /// The digest of the code with this number.
-pub fn digest(code: u32) -> [u8; DIGEST_OCTETS] {
-    let mut octets = [0xd1; DIGEST_OCTETS];
-    octets[DIGEST_OCTETS - 4..].copy_from_slice(&code.to_be_bytes());
+pub fn digest(code: u32) -> [u8; DIGEST_BYTES] {
+    let mut octets = [0xd1; DIGEST_BYTES];
+    octets[DIGEST_BYTES - 4..].copy_from_slice(&code.to_be_bytes());
     octets
 }
 
@@ -296,10 +310,10 @@ pub fn hash(code: u32) -> CodeHash {
 }
 
 /// A guess at the code with this number.
-pub fn token(code: u32, guess: u32) -> GuessToken {
-    let mut nonce = [0x6e; NONCE_OCTETS];
+pub fn token(code: u32, guess: u32) -> AttemptToken {
+    let mut nonce = [0x6e; NONCE_BYTES];
     nonce[..4].copy_from_slice(&guess.to_be_bytes());
-    GuessToken { code: salt(code), nonce }
+    AttemptToken { code: salt(code), nonce }
 }
 
 /// The number of the code that was handed out, if salt, digest and pepper are all that code's own.

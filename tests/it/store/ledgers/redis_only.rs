@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use otpd::adapters::redis::ScriptClock;
 use otpd::domain::limit::IpLimit;
-use otpd::domain::slot::Slot;
-use otpd::ports::{Action, Charged, Guesser, NetworkAccount, SiteEntry, StoreError};
+use otpd::domain::store_key::StoreKey;
+use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge, StoreError};
 
 use super::{
-    HOUR, LEDGERS, ROOMY, account, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit,
-    person, refund, refused, send_from, sends, site, withdraw,
+    HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit, person,
+    profile, refund, refused, send_from, sends, site, withdraw,
 };
 use crate::store::redis_only::{PATIENCE, ask, contains, words};
 use crate::support::redis::RedisServer;
-use crate::support::store::{Bench, Spent, address, store_on, subject};
+use crate::support::store::{Bench, TakenAttempt, address, store_on, subject};
 
 /// Octets of an entry: a stamp, and where sends to a person are counted a mark.
 const ENTRY: usize = 6;
@@ -28,19 +28,24 @@ fn guesses_key(email: &str, ip: &str) -> String {
     format!("otp:{{s:{}}}:simple:guesses:{}", person(email).person, site(ip))
 }
 
-fn network_keys(account: &NetworkAccount) -> Vec<String> {
-    let what = match account.action {
+fn network_keys(profile: &IpLedger) -> Vec<String> {
+    let what = match profile.action {
         Action::Send => "sends",
-        Action::Guess => "guesses",
+        Action::Attempt => "guesses",
     };
-    let of_site = format!("otp:{{n:{}}}:{}:{what}", account.network.site, account.tenant.name());
-    let of_link = account.network.link.map(|link| format!("{of_site}:{link}"));
+    let of_site = format!("otp:{{n:{}}}:{}:{what}", profile.network.site, profile.tenant.name());
+    let of_link = profile.network.link.map(|link| format!("{of_site}:{link}"));
     of_link.into_iter().chain([of_site]).collect()
 }
 
 /// A guess and what became of it.
-async fn guess(bench: &Bench, slot: &Slot, ip: &str, text: &str) -> (Spent, Option<SiteEntry>) {
-    bench.spend_from(Some(&Guesser { site: site(ip), limit: &limit(text) }), slot).await
+async fn guess(
+    bench: &Bench,
+    store_key: &StoreKey,
+    ip: &str,
+    text: &str,
+) -> (TakenAttempt, Option<SiteCharge>) {
+    bench.spend_from(Some(&Attempter { site: site(ip), limit: &limit(text) }), store_key).await
 }
 
 async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
@@ -49,19 +54,21 @@ async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
     assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{key}: {ttl:?} instead of {wanted:?}");
 }
 
-/// Each call on a ledger once; the person's slot sees a whole send and a whole guess.
+/// Each call on a ledger once; the person's store key sees a whole send and a whole guess.
 async fn each_call(bench: &Bench, email: &str, ip: &str) {
-    let (slot, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
-    let (sender, guesser) = (account(ip, Action::Send), account(ip, Action::Guess));
+    let (store_key, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
+    let (sender, attempter) = (profile(ip, Action::Send), profile(ip, Action::Attempt));
     charge(bench, &sender, "9/1h").await;
-    let [network, of_person] =
-        [charge(bench, &guesser, "9/1h").await, admit(bench, &person(email), Some(&site(ip)), &limits).await]
-            .map(entry);
-    bench.open_for(&slot, 1, of_person).await;
-    let (_, charged) = guess(bench, &slot, ip, "9/1h").await;
-    assert!(bench.consume_for(&slot, 1, 1, charged.as_ref()).await);
-    refund(bench, &guesser, network).await;
-    bench.fail_for(&slot, 1, of_person).await;
+    let [network, of_person] = [
+        charge(bench, &attempter, "9/1h").await,
+        admit(bench, &person(email), Some(&site(ip)), &limits).await,
+    ]
+    .map(entry);
+    bench.open_for(&store_key, 1, of_person).await;
+    let (_, charged) = guess(bench, &store_key, ip, "9/1h").await;
+    assert!(bench.consume_for(&store_key, 1, 1, charged.as_ref()).await);
+    refund(bench, &attempter, network).await;
+    bench.mark_failed_for(&store_key, 1, of_person).await;
     withdraw(bench, &person(email), of_person).await;
 }
 
@@ -69,7 +76,7 @@ async fn each_call(bench: &Bench, email: &str, ip: &str) {
 async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
     let bench = Bench::redis().await;
     let (email, limits) = ("a@example.com", sends("9/1h", "9/3h", "9/2h"));
-    let keys_of = |ip| network_keys(&account(ip, Action::Send));
+    let keys_of = |ip| network_keys(&profile(ip, Action::Send));
     for _ in 0..3 {
         for ip in ["192.0.2.1", "2001:db8::1"] {
             send_from(&bench, ip, "9/1h 9/2h").await;
@@ -91,7 +98,7 @@ async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
     admit(&bench, &person(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
     // What is given back shortens no other entry's time, and leaves no empty key.
-    let own = account("192.0.2.2", Action::Send);
+    let own = profile("192.0.2.2", Action::Send);
     let [first, second] = [charge(&bench, &own, "9/1h").await, charge(&bench, &own, "9/1h").await].map(entry);
     refund(&bench, &own, first).await;
     assert_ttl(&bench, &network_keys(&own)[0], HOUR + Duration::from_millis(1)).await;
@@ -103,7 +110,7 @@ async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
 #[tokio::test]
 async fn a_ledgers_key_forgets_entries_that_no_window_holds() {
     let bench = Bench::redis().await;
-    let own = account("192.0.2.1", Action::Send);
+    let own = profile("192.0.2.1", Action::Send);
     for _ in 0..50 {
         charge(&bench, &own, "9/60s").await;
         bench.clock.forward(Duration::from_secs(10));
@@ -140,7 +147,7 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
         }
         // What was given back is gone; so all are charged once more for the look at what is stored.
         send_from(&bench, ip, "9/1h").await;
-        charge(&bench, &account(ip, Action::Guess), "9/1h").await;
+        charge(&bench, &profile(ip, Action::Attempt), "9/1h").await;
         admit(&bench, &person(email), Some(&site(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
         guess(&bench, &address(email), ip, "9/1h").await;
     }
@@ -162,29 +169,29 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
 
 /// Each call on a ledger at once, and whether it was answered.
 async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
-    let (store, slot, roomy) = (&bench.store, address(email), limit(ROOMY));
+    let (store, store_key, roomy) = (&bench.store, address(email), limit(ROOMY));
     let network_limit = IpLimit::new(roomy.clone());
-    let (guesser, limits) = (Guesser { site: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
+    let (attempter, limits) = (Attempter { site: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
     let mut answers = Vec::new();
-    for action in [Action::Send, Action::Guess] {
-        answers.push(store.charge(&account(ip, action), &network_limit).await.map(drop));
-        answers.push(store.refund(&account(ip, action), 1).await);
+    for action in [Action::Send, Action::Attempt] {
+        answers.push(store.charge(&profile(ip, action), &network_limit).await.map(drop));
+        answers.push(store.refund(&profile(ip, action), 1).await);
     }
     for subject in [person(email), subject(another_tenant(), email)] {
-        for site in [Some(&guesser.site), None] {
+        for site in [Some(&attempter.site), None] {
             answers.push(store.admit(&subject, site, &limits).await.map(drop));
         }
         answers.push(store.withdraw(&subject, 1).await);
     }
-    answers.push(store.spend(&slot, &bench.policy, Some(&guesser)).await.map(drop));
+    answers.push(store.take_attempt(&store_key, &bench.rules, Some(&attempter)).await.map(drop));
     answers
 }
 
 /// All ledgers of one person and one network, with the octets of their entries.
 fn ledger_keys(email: &str, ip: &str) -> Vec<(String, usize)> {
-    let of_networks = [Action::Send, Action::Guess]
+    let of_networks = [Action::Send, Action::Attempt]
         .into_iter()
-        .flat_map(|action| network_keys(&account(ip, action)))
+        .flat_map(|action| network_keys(&profile(ip, action)))
         .map(|key| (key, ENTRY));
     let of_person = [(sends_key(email), MARKED_ENTRY), (guesses_key(email, ip), ENTRY)];
     of_networks.chain(of_person).collect()
@@ -231,7 +238,7 @@ async fn a_value_that_is_no_ledger_is_an_error_and_admits_nobody() {
 #[tokio::test]
 async fn an_ipv6_site_that_is_no_ledger_charges_its_link_nothing() {
     let bench = Bench::redis().await;
-    let own = account("2001:db8:1:1::1", Action::Send);
+    let own = profile("2001:db8:1:1::1", Action::Send);
     let keys = network_keys(&own);
     ask::<()>(bench.server(), &[b"SET", keys[1].as_bytes(), b"1234567"]).await;
     let charged = bench.store.charge(&own, &IpLimit::new(limit("9/1h"))).await;
@@ -261,7 +268,7 @@ async fn entries_outlive_the_process_that_made_them() {
     }
     let another = bench.restarted().await;
     for ledger in LEDGERS {
-        assert_eq!(enter(&another, ledger, "1/1h").await.map_err(|standing| standing.wait), Err(HOUR));
+        assert_eq!(enter(&another, ledger, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(HOUR));
     }
 }
 
@@ -276,7 +283,7 @@ async fn in_production_entries_bear_redis_own_time() {
     let bench = Bench::memory().with(store);
     let before = now().await;
     let charged = send_from(&bench, "192.0.2.1", "1/1h").await;
-    let Charged::Admitted { entry, .. } = charged else { panic!("refused: {charged:?}") };
+    let ChargeOutcome::Admitted { entry, .. } = charged else { panic!("refused: {charged:?}") };
     assert!((before..=now().await).contains(&entry), "{before} {entry}");
     assert!(refused(send_from(&bench, "192.0.2.1", "1/1h").await).wait <= HOUR);
 }

@@ -1,0 +1,53 @@
+//! Idempotency keys in Redis: one script a call, as for everything else.
+
+use async_trait::async_trait;
+use redis::Value;
+
+use super::answer::unexpected;
+use super::{RedisStore, key};
+use crate::domain::idempotency::{BeginOutcome, IN_PROGRESS_TIMEOUT, IdempotentRequest, RETENTION};
+use crate::domain::verification::millis;
+use crate::domain::verification_id::VerificationId;
+use crate::ports::{IdempotencyStore, StoreError};
+
+/// What every script asks by.
+fn words(request: &IdempotentRequest) -> [&[u8]; 2] {
+    [request.fingerprint.as_bytes(), &request.token]
+}
+
+#[async_trait]
+impl IdempotencyStore for RedisStore {
+    async fn begin(&self, request: &IdempotentRequest) -> Result<BeginOutcome, StoreError> {
+        let [fingerprint, token] = words(request);
+        let (keys, life) = ([key::idempotency(&request.key)], millis(IN_PROGRESS_TIMEOUT));
+        match self.call(&self.scripts.begin, &keys, &[&fingerprint, &token, &life]).await? {
+            Value::BulkString(word) => match word.as_slice() {
+                b"begun" => Ok(BeginOutcome::Begun),
+                b"in progress" => Ok(BeginOutcome::InProgress),
+                b"mismatch" => Ok(BeginOutcome::Mismatch),
+                _ => Err(unexpected()),
+            },
+            Value::Array(parts) => match parts.as_slice() {
+                [Value::BulkString(id)] => {
+                    let id = id.as_slice().try_into().map_err(StoreError::new)?;
+                    Ok(BeginOutcome::Done(VerificationId::new(id)))
+                }
+                _ => Err(unexpected()),
+            },
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn complete(&self, request: &IdempotentRequest, id: &VerificationId) -> Result<(), StoreError> {
+        let [fingerprint, token] = words(request);
+        let (keys, id, kept) =
+            ([key::idempotency(&request.key)], id.as_bytes().as_slice(), millis(RETENTION));
+        self.call(&self.scripts.complete, &keys, &[&fingerprint, &token, &id, &kept]).await.map(|_| ())
+    }
+
+    async fn abandon(&self, request: &IdempotentRequest) -> Result<(), StoreError> {
+        let [fingerprint, token] = words(request);
+        let keys = [key::idempotency(&request.key)];
+        self.call(&self.scripts.abandon, &keys, &[&fingerprint, &token]).await.map(|_| ())
+    }
+}

@@ -1,0 +1,258 @@
+//! What a stranger learns when a request is refused that no use case saw, worded in one place.
+//!
+//! Maps the framework's own refusals too, so that no parser's words and no type of ours show.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
+use poem::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use poem::http::{HeaderValue, StatusCode};
+use poem::middleware::PanicHandler;
+use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
+use poem_openapi::error::AuthorizationError;
+
+use super::problem::{Problem, ProblemCode};
+use super::routes::RouteTable;
+use super::simple::Message;
+
+/// After how many seconds a caller may try again when the service was unavailable or overloaded.
+pub const RETRY_SECONDS: u64 = 2;
+
+/// What the simple endpoints say where a limit is full.
+pub const TOO_MANY_REQUESTS: &str = "Too many requests";
+
+/// A request that no use case saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Not what the operation takes.
+    Malformed(MalformedReason),
+    /// There is no API key in it, or none that opens anything.
+    Unauthenticated,
+    /// No such route.
+    NotFound,
+    /// The route has other methods.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The body is over 8 KiB.
+    PayloadTooLarge,
+    /// The body is not declared as JSON.
+    UnsupportedMediaType,
+    /// The body is compressed or otherwise encoded.
+    UnsupportedContentCoding,
+    /// The service took too long.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+/// What is wrong with a malformed request. Names nothing but members of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MalformedReason {
+    /// It cannot be read at all.
+    Unreadable,
+    /// The body is no JSON object, or has a member twice.
+    NoObject,
+    /// A member that must be there is not.
+    Missing(&'static str),
+    /// A member, or a header, has another form than this.
+    Format(&'static str, &'static str),
+    /// There is a member that is none of these.
+    Unknown(&'static [&'static str]),
+}
+
+/// In which words a refusal comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// `{"message": …}`, as the simple endpoints have it, and all that is not v1.
+    Message,
+    /// `application/problem+json` (RFC 9457).
+    Problem,
+}
+
+impl ErrorFormat {
+    /// The form for what is at that path.
+    pub fn of(path: &str) -> Self {
+        if path == "/v1" || path.starts_with("/v1/") { Self::Problem } else { Self::Message }
+    }
+}
+
+impl Rejection {
+    fn status(self) -> StatusCode {
+        self.code().status()
+    }
+
+    /// What v1 calls it.
+    fn code(self) -> ProblemCode {
+        match self {
+            Self::Malformed(_) => ProblemCode::MalformedRequest,
+            Self::Unauthenticated => ProblemCode::Unauthenticated,
+            Self::NotFound => ProblemCode::NotFound,
+            Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
+            Self::RequestTimeout => ProblemCode::RequestTimeout,
+            Self::PayloadTooLarge => ProblemCode::PayloadTooLarge,
+            Self::UnsupportedMediaType | Self::UnsupportedContentCoding => ProblemCode::UnsupportedMediaType,
+            Self::Unavailable => ProblemCode::Unavailable,
+            Self::Internal => ProblemCode::InternalError,
+        }
+    }
+
+    /// What the simple endpoints say.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "Malformed request",
+            Self::Unauthenticated => "Unauthorized",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request timeout",
+            Self::PayloadTooLarge => "Payload too large",
+            Self::UnsupportedMediaType | Self::UnsupportedContentCoding => "Unsupported media type",
+            Self::Unavailable => "Service unavailable",
+            Self::Internal => "Internal error",
+        }
+    }
+
+    /// The answer.
+    pub fn response(self, form: ErrorFormat) -> Response {
+        let mut response = match (form, self) {
+            (ErrorFormat::Message, _) => message(self.status(), self.message()),
+            (ErrorFormat::Problem, Self::Malformed(reason)) => {
+                Problem::with_detail(ProblemCode::MalformedRequest, reason.to_string()).into_response()
+            }
+            (ErrorFormat::Problem, _) => Problem::new(self.code()).into_response(),
+        };
+        let headers = response.headers_mut();
+        if (form, self) == (ErrorFormat::Message, Self::Unavailable) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+        // Tells a coding that is not supported from a media type that is not (RFC 9110 section 15.5.16).
+        if self == Self::UnsupportedContentCoding {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if self == Self::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The answer where a limit of load is full.
+pub fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Response {
+    let mut response = match form {
+        ErrorFormat::Message => message(ProblemCode::RateLimited.status(), TOO_MANY_REQUESTS),
+        ErrorFormat::Problem => Problem::rate_limited(policy, wait).into_response(),
+    };
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+    response
+}
+
+/// An answer in the simple endpoints' form.
+pub fn message(status: StatusCode, message: &str) -> Response {
+    let mut response = poem_openapi::payload::Json(Message::new(message)).into_response();
+    response.set_status(status);
+    response
+}
+
+impl fmt::Display for MalformedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("The request cannot be read."),
+            Self::NoObject => f.write_str("The body must be a JSON object in UTF-8 with no member twice."),
+            Self::Missing(name) => write!(f, "`{name}` is missing."),
+            Self::Format(name, form) => write!(f, "`{name}` must be {form}."),
+            Self::Unknown(known) => {
+                write!(f, "The body has a member that is none of: {}.", known.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl From<Rejection> for Error {
+    fn from(refusal: Rejection) -> Self {
+        Self::new(refusal, refusal.status())
+    }
+}
+
+/// Turns every error on the way out into one of our answers.
+pub struct FrameworkErrors {
+    /// For `Allow`.
+    pub routes: Arc<RouteTable>,
+}
+
+/// The endpoint inside [`FrameworkErrors`].
+pub struct FrameworkErrorsEndpoint<E> {
+    inner: E,
+    routes: Arc<RouteTable>,
+}
+
+impl<E: Endpoint> Middleware<E> for FrameworkErrors {
+    type Output = FrameworkErrorsEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        FrameworkErrorsEndpoint { inner, routes: Arc::clone(&self.routes) }
+    }
+}
+
+impl<E: Endpoint> Endpoint for FrameworkErrorsEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let path = request.uri().path().to_owned();
+        let refusal = match self.inner.call(request).await.map(IntoResponse::into_response) {
+            Ok(response) => match response.extensions().get::<Rejection>() {
+                Some(refusal) => *refusal,
+                None => return Ok(response),
+            },
+            Err(error) if error.is_from_response() => return Ok(error.into_response()),
+            Err(error) => refusal_of(&error),
+        };
+        let mut response = refusal.response(ErrorFormat::of(&path));
+        if refusal == Rejection::MethodNotAllowed
+            && let Some(allow) = self.routes.allow(&path)
+        {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        Ok(response)
+    }
+}
+
+fn refusal_of(error: &Error) -> Rejection {
+    if let Some(refusal) = error.downcast_ref::<Rejection>() {
+        *refusal
+    } else if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
+        Rejection::NotFound
+    } else if error.is::<MethodNotAllowedError>() {
+        Rejection::MethodNotAllowed
+    } else if error.is::<AuthorizationError>() {
+        Rejection::Unauthenticated
+    } else if error.status().is_client_error() {
+        Rejection::Malformed(MalformedReason::Unreadable)
+    } else {
+        tracing::error!(status = error.status().as_u16(), "the framework failed");
+        Rejection::Internal
+    }
+}
+
+/// Marks the answer for a handler that panicked; [`FrameworkErrors`] words it.
+#[derive(Clone)]
+pub struct Panicked;
+
+impl PanicHandler for Panicked {
+    type Response = Response;
+
+    fn get_response(&self, _: Box<dyn Any + Send + 'static>) -> Response {
+        let mut response = Response::default();
+        response.extensions_mut().insert(Rejection::Internal);
+        response
+    }
+}

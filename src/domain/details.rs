@@ -1,0 +1,201 @@
+//! What is encrypted into a verification that must show, mail or prove an address again: nobody who has the store alone can
+//! read it, or move it to another verification.
+//!
+//! AES-256-GCM (NIST SP 800-38D). The key is derived from a pepper for one store key, and a store key is encrypted once, so that the
+//! nonce may be fixed. Must not decide what is shown of it.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use sha2::Sha256;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::code_hash::AssociatedData;
+use super::email_address::EmailAddress;
+use super::key_name::KeyName;
+use super::locale::Locale;
+use super::pepper::{Pepper, Peppers};
+use super::purpose::Purpose;
+use super::reference::{REFERENCE_LETTERS, Reference};
+
+/// Octets of a nonce.
+const NONCE_BYTES: usize = 12;
+
+/// What a verification is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerificationDetails {
+    /// The address to confirm.
+    pub address: EmailAddress,
+    /// What for.
+    pub purpose: Purpose,
+    /// Which mail belongs to it.
+    pub reference: Reference,
+    /// The language that was asked for.
+    pub locale: Option<Locale>,
+}
+
+/// `EncryptedDetails` [`VerificationDetails`], with the name of the pepper in front. Nothing at all where nothing has to be known again.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct EncryptedDetails(Vec<u8>);
+
+/// They were encrypted under a pepper that is gone, or not for this store key.
+#[derive(Debug, Error)]
+#[error("what was encrypted cannot be opened")]
+pub struct DecryptionError;
+
+impl EncryptedDetails {
+    /// Seals them for one store key. Must be called once for a store key: the nonce is fixed.
+    ///
+    /// # Errors
+    /// [`DecryptionError`], never for details that were parsed.
+    pub fn new(
+        details: &VerificationDetails,
+        associated_data: &AssociatedData,
+        pepper: &Pepper,
+    ) -> Result<Self, DecryptionError> {
+        let VerificationDetails { address, purpose, reference, locale } = details;
+        let mut text = [reference.as_str(), purpose.as_str(), "\0", address.as_str()].concat().into_bytes();
+        if let Some(locale) = locale {
+            text.extend([b"\0", locale.as_str().as_bytes()].concat());
+        }
+        let kid = pepper.id().as_str().as_bytes();
+        let encrypted =
+            key(associated_data, pepper)?.seal_in_place_append_tag(nonce(), Aad::empty(), &mut text);
+        encrypted.map_err(|_| DecryptionError)?;
+        let kid_length = u8::try_from(kid.len()).map_err(|_| DecryptionError)?;
+        Ok(Self([&[kid_length], kid, &text].concat()))
+    }
+
+    /// Wraps what a store kept.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// What a store keeps.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Opens them.
+    ///
+    /// # Errors
+    /// [`DecryptionError`] where they are not this store key's, or their pepper is gone.
+    pub fn open(
+        &self,
+        associated_data: &AssociatedData,
+        peppers: &Peppers,
+    ) -> Result<VerificationDetails, DecryptionError> {
+        let details = || {
+            let (kid_length, rest) = self.0.split_first()?;
+            let (kid, encrypted) = rest.split_at_checked(usize::from(*kid_length))?;
+            let pepper = peppers.find(&KeyName::parse(str::from_utf8(kid).ok()?)?)?;
+            let mut text = Zeroizing::new(encrypted.to_vec());
+            let text =
+                key(associated_data, pepper).ok()?.open_in_place(nonce(), Aad::empty(), &mut text).ok()?;
+            parse(text)
+        };
+        details().ok_or(DecryptionError)
+    }
+}
+
+fn parse(text: &[u8]) -> Option<VerificationDetails> {
+    let (reference, rest) = text.split_at_checked(REFERENCE_LETTERS)?;
+    let mut parts = str::from_utf8(rest).ok()?.split('\0');
+    Some(VerificationDetails {
+        purpose: Purpose::parse(parts.next()?)?,
+        address: EmailAddress::parse(parts.next()?).ok()?,
+        locale: parts.next().map_or(Some(None), |tag| Locale::parse(tag).map(Some))?,
+        reference: Reference::parse(reference)?,
+    })
+}
+
+/// HMAC-SHA-256 under the pepper over a label and the store key.
+fn key(associated_data: &AssociatedData, pepper: &Pepper) -> Result<LessSafeKey, DecryptionError> {
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(pepper.expose()).map_err(|_| DecryptionError)?;
+    let mut secret =
+        mac.chain_update(b"otpd details\0").chain_update(associated_data.as_bytes()).finalize().into_bytes();
+    let key = UnboundKey::new(&AES_256_GCM, &secret).map_err(|_| DecryptionError);
+    secret.as_mut_slice().zeroize();
+    key.map(LessSafeKey::new)
+}
+
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_BYTES])
+}
+
+impl fmt::Debug for EncryptedDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EncryptedDetails({} octets)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::pepper::PEPPER_BYTES;
+
+    fn pepper(name: &str, secret: u8) -> Pepper {
+        Pepper::new(KeyName::parse(name).unwrap(), [secret; PEPPER_BYTES])
+    }
+
+    fn store_key(number: u8) -> AssociatedData {
+        AssociatedData::new([number; 32])
+    }
+
+    fn details() -> VerificationDetails {
+        VerificationDetails {
+            address: EmailAddress::parse("somebody@private.example").unwrap(),
+            purpose: Purpose::parse("login").unwrap(),
+            reference: Reference::parse(b"BCD").unwrap(),
+            locale: Locale::parse("pt-br"),
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_at_its_own_slot_under_its_own_pepper() {
+        let without = VerificationDetails { locale: None, ..details() };
+        let encrypted = EncryptedDetails::new(&without, &store_key(3), &pepper("k1", 1)).unwrap();
+        let peppers = Peppers::new(pepper("k1", 1), vec![]).unwrap();
+        assert_eq!(encrypted.open(&store_key(3), &peppers).unwrap(), without);
+        let encrypted = EncryptedDetails::new(&details(), &store_key(1), &pepper("k1", 1)).unwrap();
+        let rotated = Peppers::new(pepper("k2", 2), vec![pepper("k1", 1)]).unwrap();
+        assert_eq!(encrypted.open(&store_key(1), &rotated).unwrap(), details());
+        encrypted.open(&store_key(2), &rotated).unwrap_err();
+        for others in [pepper("k1", 3), pepper("k2", 1)] {
+            encrypted.open(&store_key(1), &Peppers::new(others, vec![]).unwrap()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn nothing_of_it_can_be_read() {
+        let encrypted = EncryptedDetails::new(&details(), &store_key(1), &pepper("k1", 1)).unwrap();
+        for text in ["somebody", "private", "login", "BCD"] {
+            let bytes = encrypted.as_bytes();
+            assert!(!bytes.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+        }
+        assert!(!format!("{encrypted:?}").contains("BCD"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_changed_does_not_open(at in 0_usize..64, bit in 0_u8..8) {
+            let peppers = Peppers::new(pepper("k1", 1), vec![]).unwrap();
+            let mut bytes = EncryptedDetails::new(&details(), &store_key(1), &pepper("k1", 1)).unwrap().0;
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            prop_assert!(EncryptedDetails::from_bytes(bytes).open(&store_key(1), &peppers).is_err());
+        }
+
+        #[test]
+        fn any_octets_open_or_do_not(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let peppers = Peppers::new(pepper("k1", 1), vec![]).unwrap();
+            prop_assert!(EncryptedDetails::from_bytes(bytes).open(&store_key(1), &peppers).is_err());
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Where verifications and ledgers live in a store: keyed hashes instead of what they stand for.
+//!
+//! Derives the names that stores and logs see in place of addresses, of mail and of IP. Must not hold one itself.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::code_hash::AssociatedData;
+use super::email_address::EmailAddress;
+use super::idempotency::IdempotencyKey;
+use super::ledger::{PARTITION_BYTES, Partition};
+use super::tenant::Tenant;
+use super::verification_id::VerificationId;
+
+/// Octets of the index key.
+pub const INDEX_KEY_BYTES: usize = 32;
+/// Octets kept of a keyed hash: 128 bits, so that two addresses never meet in one store key.
+const KEYED_HASH_BYTES: usize = 16;
+/// Octets of a mark that stand for the tenant; the others stand for the site.
+pub const TENANT_BYTES: usize = PARTITION_BYTES / 2;
+/// How long a closed verification is remembered for the holder of its id.
+const RETENTION: Duration = Duration::from_hours(1);
+
+/// The key of the hashes that stand for addresses. It is not rotated with the peppers: changing it empties
+/// every ledger and closes every verification.
+#[derive(Clone)]
+pub struct IndexKey(Zeroizing<[u8; INDEX_KEY_BYTES]>);
+
+/// Where one verification lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum StoreKey {
+    /// The one verification that a tenant keeps for an address (the two simple endpoints).
+    Address {
+        /// Whose it is.
+        subject: Recipient,
+        /// Stands for the address with its local part in ASCII lower case.
+        address: KeyedHash,
+    },
+    /// A verification under an id of its own, independent of all others. Stands for tenant and id, so that another
+    /// tenant finds nothing there.
+    Id(KeyedHash),
+}
+
+/// A person, as one tenant knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Recipient {
+    /// Stands for the limit key of the address, whatever the tenant.
+    pub person: KeyedHash,
+    /// Whose verifications and ledgers.
+    pub tenant: Tenant,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientNetwork {
+    /// Stands for the IPv4 address, or the IPv6 /48 (RFC 6177: what one site is given).
+    pub site: KeyedHash,
+    /// Stands for the IPv6 /64 (RFC 4291 section 2.5.4: one link).
+    pub link: Option<KeyedHash>,
+}
+
+/// 128 bits of a keyed hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyedHash([u8; KEYED_HASH_BYTES]);
+
+impl IndexKey {
+    /// Wraps a secret of 256 bits.
+    #[must_use]
+    pub fn new(secret: [u8; INDEX_KEY_BYTES]) -> Self {
+        Self(Zeroizing::new(secret))
+    }
+
+    /// The person behind an address, as `tenant` knows them: spellings that reach one mailbox are one subject.
+    #[must_use]
+    pub fn subject(&self, tenant: Tenant, address: &EmailAddress) -> Recipient {
+        Recipient { person: self.keyed_hash(b"limit-key", address.limit_key().expose()), tenant }
+    }
+
+    /// The store key of the verification that the subject's tenant keeps for this address, in whatever case its local part is
+    /// written: a phone's keyboard writes a capital where the application's database has none.
+    #[must_use]
+    pub fn email_key(&self, subject: Recipient, address: &EmailAddress) -> StoreKey {
+        StoreKey::Address { subject, address: self.keyed_hash(b"address", address.folded().as_str()) }
+    }
+
+    /// The store key of the tenant's verification with that id.
+    #[must_use]
+    pub fn id_key(&self, tenant: &Tenant, id: &VerificationId) -> StoreKey {
+        // No name has a NUL, so that no two pairs meet in one text.
+        StoreKey::Id(self.keyed_hash(b"verification", format!("{}\0{id}", tenant.name())))
+    }
+
+    /// Stands for an idempotency key of that tenant at that route.
+    #[must_use]
+    pub fn idempotency_key(&self, tenant: &Tenant, route: &str, key: &IdempotencyKey) -> KeyedHash {
+        self.keyed_hash(b"idempotency", format!("{}\0{route}\0{}", tenant.name(), key.expose()))
+    }
+
+    /// Stands for the members of a body, in an order that is always the same.
+    #[must_use]
+    pub fn fingerprint(&self, members: &[Option<&str>]) -> KeyedHash {
+        // Each with its length in front, so that no two lists meet in one text.
+        let framed = members.iter().map(|member| match member {
+            Some(text) => format!("{}:{text}", text.len()),
+            None => "-".to_owned(),
+        });
+        self.keyed_hash(b"fingerprint", framed.collect::<String>())
+    }
+
+    /// The network of an IP address. An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is that IPv4 address.
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> ClientNetwork {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                ClientNetwork { site: self.keyed_hash(b"ipv4", address.octets()), link: None }
+            }
+            IpAddr::V6(address) => {
+                let [site @ .., link_high, link_low, _, _, _, _, _, _, _, _] = address.octets();
+                let link = self.keyed_hash(b"ipv6/64", [site.as_slice(), &[link_high, link_low]].concat());
+                ClientNetwork { site: self.keyed_hash(b"ipv6/48", site), link: Some(link) }
+            }
+        }
+    }
+
+    /// HMAC-SHA-256 over a purpose and what is to be hidden, cut to 128 bits; a NUL ends the purpose.
+    #[expect(clippy::unreachable, reason = "HMAC takes a key of any length")]
+    fn keyed_hash(&self, purpose: &[u8], text: impl AsRef<[u8]>) -> KeyedHash {
+        let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()) else {
+            unreachable!();
+        };
+        let full = mac.chain_update(purpose).chain_update([0]).chain_update(text).finalize().into_bytes();
+        let mut hash = [0; KEYED_HASH_BYTES];
+        hash.iter_mut().zip(full).for_each(|(to, from)| *to = from);
+        KeyedHash(hash)
+    }
+}
+
+impl ClientNetwork {
+    /// The site, whatever the link.
+    #[must_use]
+    pub fn site_alone(self) -> Self {
+        Self { link: None, ..self }
+    }
+}
+
+impl Recipient {
+    /// Who sent to this person: the tenant, and where it is known the site, by the start of their hashes.
+    #[must_use]
+    pub fn mark(&self, site: Option<&KeyedHash>) -> Partition {
+        let tenant = Sha256::digest(self.tenant.name());
+        let site = site.map_or([0; KEYED_HASH_BYTES], |site| site.0);
+        let mut mark = [0; PARTITION_BYTES];
+        let (of_tenant, of_site) = mark.split_at_mut(TENANT_BYTES);
+        of_tenant.iter_mut().zip(tenant).for_each(|(to, from)| *to = from);
+        of_site.iter_mut().zip(site).for_each(|(to, from)| *to = from);
+        Partition(mark)
+    }
+}
+
+impl StoreKey {
+    /// The place that digests of codes kept here are bound to.
+    #[must_use]
+    pub fn associated_data(&self) -> AssociatedData {
+        let mut hash = Sha256::new();
+        match self {
+            Self::Address { subject, address } => {
+                hash.update(b"address\0");
+                hash.update(subject.person.0);
+                hash.update(address.0);
+                hash.update(subject.tenant.name());
+            }
+            Self::Id(id) => {
+                hash.update(b"id\0");
+                hash.update(id.0);
+            }
+        }
+        AssociatedData::new(hash.finalize().into())
+    }
+
+    /// How long a closed verification can still be asked about: only those with an id can be asked about at all.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        match self {
+            Self::Address { .. } => Duration::ZERO,
+            Self::Id(_) => RETENTION,
+        }
+    }
+}
+
+impl KeyedHash {
+    /// Its octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; KEYED_HASH_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyedHash {
+    /// 22 characters of URL-safe base64, no padding.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyedHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for IndexKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IndexKey(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store_key(key: u8, address: &str) -> StoreKey {
+        let address = EmailAddress::parse(address).unwrap();
+        let key = IndexKey::new([key; INDEX_KEY_BYTES]);
+        key.email_key(key.subject(Tenant::Simple, &address), &address)
+    }
+
+    fn person(store_key: &StoreKey) -> KeyedHash {
+        match store_key {
+            StoreKey::Address { subject, .. } => subject.person,
+            StoreKey::Id(_) => panic!("a key of an address"),
+        }
+    }
+
+    fn network(address: &str) -> ClientNetwork {
+        IndexKey::new([1; INDEX_KEY_BYTES]).network(address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_ipv6_site_is_a_48_and_its_links_are_64s() {
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
+        let (a, b) = (network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(a.site, b.site);
+        assert_ne!(a.link, b.link);
+        assert_ne!(a.site, network("2001:db8:2:2::1").site);
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_form_is_that_address() {
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+        assert_eq!(network("192.0.2.1").link, None);
+    }
+
+    #[test]
+    fn marks_tell_tenants_and_sites_apart() {
+        let tenant = |name| Tenant::parse(name).unwrap();
+        let subject = |name| Recipient { person: network("192.0.2.1").site, tenant: tenant(name) };
+        let (one, other) = (network("192.0.2.1").site, network("192.0.2.2").site);
+        let mark = subject("a").mark(Some(&one)).0;
+        assert_eq!(mark[..TENANT_BYTES], subject("a").mark(Some(&other)).0[..TENANT_BYTES]);
+        assert_ne!(mark, subject("a").mark(Some(&other)).0);
+        assert_ne!(mark[..TENANT_BYTES], subject("b").mark(Some(&one)).0[..TENANT_BYTES]);
+        assert_eq!(mark[TENANT_BYTES..], subject("b").mark(Some(&one)).0[TENANT_BYTES..]);
+    }
+
+    #[test]
+    fn addresses_of_one_person_have_slots_of_their_own_on_one_tag() {
+        let (a, b) = (store_key(1, "a+x@example.com"), store_key(1, "a+y@example.com"));
+        assert_ne!(a, b);
+        assert_ne!(a.associated_data(), b.associated_data());
+        assert_eq!(person(&a), person(&b));
+        assert_eq!(a, store_key(1, "a+x@EXAMPLE.com"));
+        assert_eq!(a, store_key(1, "A+X@example.com"));
+        assert_eq!(a.associated_data(), store_key(1, "A+X@example.com").associated_data());
+    }
+
+    #[test]
+    fn nothing_can_be_told_without_the_key() {
+        assert_ne!(person(&store_key(1, "a@example.com")), person(&store_key(2, "a@example.com")));
+        let shown = format!("{:?}", store_key(1, "somebody@private.example"));
+        assert!(!shown.contains("somebody") && !shown.contains("private"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_one_tenants_is_nowhere_for_another() {
+        let key = IndexKey::new([1; INDEX_KEY_BYTES]);
+        let (a, b) = (Tenant::parse("a").unwrap(), Tenant::parse("b").unwrap());
+        let id = VerificationId::new([7; 16]);
+        assert_eq!(key.id_key(&a, &id), key.id_key(&a, &id));
+        assert_ne!(key.id_key(&a, &id), key.id_key(&b, &id));
+        let of = |text| IdempotencyKey::parse(text).unwrap();
+        assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&b, "r", &of("k")));
+        assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&a, "s", &of("k")));
+    }
+
+    #[test]
+    fn bodies_that_differ_have_other_fingerprints() {
+        let key = IndexKey::new([1; INDEX_KEY_BYTES]);
+        let print = |members: &[Option<&str>]| key.fingerprint(members);
+        assert_eq!(print(&[Some("a"), None]), print(&[Some("a"), None]));
+        for other in [[Some("a"), Some("")], [None, Some("a")], [Some("a-"), None], [Some(""), Some("a")]] {
+            assert_ne!(print(&[Some("a"), None]), print(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_tag_is_no_limit_key_tag() {
+        // Where canonical address and limit key are the same text, their tags still differ.
+        let StoreKey::Address { subject, address } = store_key(1, "a@example.com") else {
+            panic!("a key of an address")
+        };
+        assert_ne!(subject.person, address);
+    }
+}

@@ -1,0 +1,221 @@
+//! The steps that every guess has in common: spend it, compare it, and only then win.
+//!
+//! The numbers are the steps of a guess in the ledgers' document. On the simple endpoints wrong, expired, used,
+//! exhausted and unknown take the same work and give the same answer (SEC-13). Whoever holds an id is told which it is.
+
+use thiserror::Error;
+
+use super::ip_charge::{IpCharge, IpChargeError};
+use super::{Limited, Parts, log};
+use crate::domain::code::Code;
+use crate::domain::code_hash::{CodeHash, SALT_BYTES, Salt};
+use crate::domain::details::{EncryptedDetails, VerificationDetails};
+use crate::domain::ledger::LimitState;
+use crate::domain::proof::SigningError;
+use crate::domain::store_key::StoreKey;
+use crate::domain::verification::{AttemptToken, Millis, Status};
+use crate::ports::{
+    AttemptOutcome, Attempter, HashPermit, HashWork, HasherError, Priority, SiteCharge, StoreError,
+};
+use crate::random::{self, SysError};
+
+/// The address is confirmed.
+pub struct Approved {
+    /// A signed statement of it, where a proof key is set.
+    pub proof: Option<String>,
+}
+
+/// Why the address is not confirmed.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The code is wrong, or came too late to win. On the simple endpoints also: it is expired, used, or there is none,
+    /// and which of them is not said.
+    #[error("invalid or expired code")]
+    Invalid {
+        /// Guesses that are left.
+        left: u8,
+    },
+    /// The tenant has no verification of that id.
+    #[error("there is no such verification")]
+    Unknown,
+    /// The verification of that id is over.
+    #[error("the verification is over")]
+    Closed(Status),
+    /// A ledger is full; the guess was not compared.
+    #[error("too many guesses")]
+    Limited(LimitState),
+    /// Too much is being hashed, and there was no place to wait; nothing was spent.
+    #[error("the hash queue is full")]
+    Overloaded,
+    /// The store or the hasher did not do its part.
+    #[error("a part of the service is unavailable")]
+    Unavailable,
+    /// A fault of ours.
+    #[error("internal fault")]
+    Fault,
+}
+
+/// One guess.
+pub(super) struct Attempt<'a> {
+    /// What its network was charged.
+    pub ip_charge: &'a IpCharge,
+    /// At which code.
+    pub store_key: &'a StoreKey,
+    /// Whose share of the subject's guesses it is, on the simple endpoints.
+    pub attempter: Option<Attempter<'a>>,
+}
+
+/// A right guess.
+pub(super) struct Won {
+    /// When it won, on the store's clock.
+    pub at: Millis,
+    /// What its verification is about, where it has an id.
+    pub about: Option<VerificationDetails>,
+}
+
+/// A guess that was spent, or a decoy that costs the same.
+#[derive(Default)]
+struct TakenAttempt {
+    stored: Option<CodeHash>,
+    left: u8,
+    encrypted: EncryptedDetails,
+    charged: Option<SiteCharge>,
+}
+
+/// Steps 3 to 6. What was charged for a guess that was not made, or that was right, is given back.
+pub(super) async fn guess(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
+    let outcome = from_place_on(parts, attempt, code).await;
+    if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
+        attempt.ip_charge.give_back(parts).await;
+    }
+    outcome
+}
+
+async fn from_place_on(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
+    // 3. A place in the hash queue, before anything is spent.
+    let permit = parts.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
+    // 4. AttemptOutcome.
+    let spent = take_attempt(parts, attempt).await?;
+    let invalid = CheckError::Invalid { left: spent.left };
+    // 5. Compare.
+    let store_key = attempt.store_key;
+    let Some(code) = compare(parts, permit, store_key, code, spent.stored).await? else {
+        return Err(invalid);
+    };
+    // What could not be said afterwards is not won: its pepper is gone.
+    let about = match store_key {
+        StoreKey::Address { .. } => None,
+        StoreKey::Id(_) => Some(parts.decrypt(store_key, &spent.encrypted).ok_or(CheckError::Unknown)?),
+    };
+    // 6. ApproveOutcome.
+    let token = AttemptToken { code, nonce: random::octets()? };
+    match win(parts, store_key, &token, spent.charged.as_ref()).await? {
+        Some(at) => Ok(Won { at, about }),
+        None => Err(invalid),
+    }
+}
+
+async fn take_attempt(parts: &Parts, attempt: &Attempt<'_>) -> Result<TakenAttempt, CheckError> {
+    let Attempt { ip_charge, store_key, attempter } = attempt;
+    match (parts.store.take_attempt(store_key, &parts.rules, attempter.as_ref()).await?, store_key) {
+        (AttemptOutcome::Compare { hash, spent, encrypted, charged }, _) => {
+            Ok(TakenAttempt { stored: Some(hash), left: parts.rules.left(spent), encrypted, charged })
+        }
+        (AttemptOutcome::Limited(limit_state), _) => {
+            Err(CheckError::Limited(ip_charge.or_longer_wait(limit_state)))
+        }
+        (AttemptOutcome::Closed(_) | AttemptOutcome::Unknown, StoreKey::Address { .. }) => {
+            Ok(TakenAttempt::default())
+        }
+        (AttemptOutcome::Closed(status), StoreKey::Id(_)) => Err(CheckError::Closed(status)),
+        (AttemptOutcome::Unknown, StoreKey::Id(_)) => Err(CheckError::Unknown),
+    }
+}
+
+/// Derives the digest of the typed code and says which stored code it is, if any. Without a stored code, or
+/// with one whose pepper is gone, the same work is done on a decoy.
+async fn compare(
+    parts: &Parts,
+    permit: HashPermit,
+    store_key: &StoreKey,
+    code: Code,
+    stored: Option<CodeHash>,
+) -> Result<Option<Salt>, CheckError> {
+    let peppers = &parts.secrets.peppers;
+    let known = stored.and_then(|hash| peppers.find(hash.kid()).cloned().map(|pepper| (hash, pepper)));
+    let (salt, pepper) = match &known {
+        Some((hash, pepper)) => (*hash.salt(), pepper.clone()),
+        None => (Salt::new([0; SALT_BYTES]), peppers.current().clone()),
+    };
+    let digest = parts
+        .hasher
+        .digest(permit, HashWork { code, salt, associated_data: store_key.associated_data(), pepper })
+        .await?;
+    tracing::debug!(live = known.is_some(), "a guess was compared");
+    Ok(known.filter(|(hash, _)| hash.matches(&digest)).map(|(hash, _)| *hash.salt()))
+}
+
+/// Takes the win. Asked once more where no answer came: the token makes that safe, and the guess was right.
+async fn win(
+    parts: &Parts,
+    store_key: &StoreKey,
+    token: &AttemptToken,
+    charged: Option<&SiteCharge>,
+) -> Result<Option<Millis>, StoreError> {
+    match parts.store.approve(store_key, token, charged).await {
+        Err(error) => {
+            log(&error, "a right guess is taken to the store once more");
+            parts.store.approve(store_key, token, charged).await
+        }
+        answer => answer,
+    }
+}
+
+impl Limited for CheckError {
+    fn limited(&self) -> Option<LimitState> {
+        match self {
+            Self::Limited(limit_state) => Some(*limit_state),
+            _ => None,
+        }
+    }
+}
+
+impl From<IpChargeError> for CheckError {
+    fn from(error: IpChargeError) -> Self {
+        match error {
+            IpChargeError::Refused(limit_state) => Self::Limited(limit_state),
+            IpChargeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for CheckError {
+    fn from(error: StoreError) -> Self {
+        log(&error, "a guess was not checked");
+        Self::Unavailable
+    }
+}
+
+impl From<HasherError> for CheckError {
+    fn from(error: HasherError) -> Self {
+        log(&error, "a guess was not checked");
+        match error {
+            HasherError::Late => Self::Unavailable,
+            HasherError::Failed(_) => Self::Fault,
+        }
+    }
+}
+
+impl From<SysError> for CheckError {
+    fn from(error: SysError) -> Self {
+        log(&error, "a guess was not checked");
+        Self::Fault
+    }
+}
+
+impl From<SigningError> for CheckError {
+    fn from(error: SigningError) -> Self {
+        log(&error, "an address was confirmed but its proof could not be signed");
+        Self::Fault
+    }
+}
