@@ -21,7 +21,7 @@ use support::app::TestApp;
 
 /// Calls of each kind.
 const CALLS: usize = 1000;
-/// Guesses that a code can take.
+/// Attempts that a code can take.
 const GUESSES: usize = 5;
 /// One of the codes that a service may draw; whether it is the live one is known from the mail.
 const GUESS: &str = "000000";

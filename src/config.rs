@@ -202,16 +202,20 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
 impl Common {
     /// Keeps a person's sends, which are in one log, for as long as they matter to any tenant.
     fn keep_sends_for_all(&mut self) {
-        let all = self.tenants.iter().map(|tenant| tenant.limits.sends.kept).chain([self.limits.sends.kept]);
+        let all = self
+            .tenants
+            .iter()
+            .map(|tenant| tenant.limits.sends.retention)
+            .chain([self.limits.sends.retention]);
         let longest = all.max().unwrap_or_default();
         self.keep_sends_for(longest);
     }
 
     /// Keeps a person's sends for so long, whoever they are for.
-    pub fn keep_sends_for(&mut self, kept: Duration) {
-        self.limits.sends.kept = kept;
+    pub fn keep_sends_for(&mut self, retention: Duration) {
+        self.limits.sends.retention = retention;
         for tenant in &mut self.tenants {
-            tenant.limits.sends.kept = kept;
+            tenant.limits.sends.retention = retention;
         }
     }
 }
@@ -258,7 +262,7 @@ mod tests {
         assert!(loaded.warnings.is_empty());
         assert_eq!(common.http.listen.to_string(), "127.0.0.1:5000");
         assert_eq!(common.codes.length.digits(), 6);
-        assert_eq!((common.codes.rules.life.as_secs(), common.codes.rules.guesses), (300, 5));
+        assert_eq!((common.codes.rules.life.as_secs(), common.codes.rules.attempts), (300, 5));
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
         assert_eq!(common.hash.queue, HashQueue::Measured);
         assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
@@ -676,10 +680,10 @@ mod tests {
         let [memory, passes] = weak_hash;
         let off = [("OTP_DANGEROUS__WEAK_HASH", "true"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")];
         let loaded = with(&[memory, passes, ("OTP_LIMITS__ATTEMPTS", "100"), off[0], off[1]]).unwrap();
-        assert_eq!(loaded.settings.common.codes.rules.guesses, 100);
+        assert_eq!(loaded.settings.common.codes.rules.attempts, 100);
         assert_eq!(loaded.settings.common.hash.cost, HashCost::new(7168, 4).unwrap());
         assert_eq!(loaded.warnings.len(), 2);
-        assert_eq!(settings(&[("OTP_LIMITS__ATTEMPTS", "10")]).common.codes.rules.guesses, 10);
+        assert_eq!(settings(&[("OTP_LIMITS__ATTEMPTS", "10")]).common.codes.rules.attempts, 10);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl MailError {
 /// The threads that derive digests. Their memory and their queue are bounded.
 #[async_trait]
 pub trait Hasher: Send + Sync {
-    /// Takes a place in the queue, before anything is spent; `None` at once where it is full.
+    /// Takes a place in the queue, before anything is taken; `None` at once where it is full.
     fn reserve(&self, priority: Priority) -> Option<HashPermit>;
 
     /// Derives a digest in the place taken.

@@ -1,4 +1,4 @@
-//! The use cases: send a code and check a guess, on the simple endpoints and under ids.
+//! The use cases: send a code and check an attempt, on the simple endpoints and under ids.
 //!
 //! Decides in which order things happen and what each outcome means. Must not know HTTP, Redis or SMTP. Each use
 //! case that changes something runs in a task of its own, so that a caller who hangs up cannot stop it halfway.
@@ -140,7 +140,7 @@ impl Service {
         self.with_permit(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
-    /// Checks a typed code against the live one of the address, at the price of a guess.
+    /// Checks a typed code against the live one of the address, at the price of an attempt.
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
@@ -186,7 +186,7 @@ impl Service {
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
 
-    /// Checks a typed code against that of a verification, at the price of a guess.
+    /// Checks a typed code against that of a verification, at the price of an attempt.
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.

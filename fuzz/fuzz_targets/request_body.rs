@@ -136,7 +136,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         },
         code_length,
         // So short that the store forgets about as fast as the fuzzer finds addresses.
-        rules: VerificationRules { life: Duration::from_secs(1), guesses: 5 },
+        rules: VerificationRules { life: Duration::from_secs(1), attempts: 5 },
         simple: TenantProfile { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
         relay_mails: RelayMails::Unlimited,
         at_once: 1,

@@ -14,7 +14,7 @@ use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, 
 use crate::random;
 
 /// The most mails that are kept; older ones go.
-const KEPT: usize = 200;
+const MAX_EMAILS: usize = 200;
 
 /// Captured mails, newest first.
 pub struct MemoryMailbox {
@@ -48,7 +48,7 @@ impl MemoryMailbox {
         let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *self.newest.borrow() + 1;
         mails.push_front(CapturedMail { number, ..captured });
-        mails.truncate(KEPT);
+        mails.truncate(MAX_EMAILS);
         // Under the lock: numbers are told in their order.
         self.newest.send_replace(number);
         Ok(())

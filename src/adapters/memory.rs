@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use self::ledgers::{Kept, LogName, logs_of};
+use self::ledgers::{LedgerName, Retained, logs_of};
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::ledger::{EntryId, LimitRule, LimitState, PARTITION_BYTES, Partition};
@@ -38,7 +38,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     verifications: HashMap<StoreKey, Verification>,
-    logs: HashMap<LogName, Kept>,
+    logs: HashMap<LedgerName, Retained>,
     relay_day: RelayDay,
     held: HashMap<KeyedHash, idempotency::Held>,
     additions: usize,
@@ -94,7 +94,7 @@ fn is_late(entry: EntryId, now: Millis) -> bool {
 fn live(verification: &Verification, now: Millis) -> OpenOutcome {
     let expires_at = verification.expires_at();
     let valid_for = Duration::from_millis(expires_at.saturating_sub(now));
-    OpenOutcome::Live(Live { valid_for, expires_at, spent: verification.spent() })
+    OpenOutcome::Live(Live { valid_for, expires_at, attempts: verification.attempts() })
 }
 
 /// A step over no ledger at all has nothing to answer.
@@ -113,32 +113,32 @@ impl Store for MemoryStore {
 
     async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
-        let site = IpLedger { network: profile.network.site_alone(), ..profile.clone() };
-        state.remove(&LogName::Link(profile.clone()), entry);
-        state.remove(&LogName::Site(site), entry);
+        let site = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
+        state.remove(&LedgerName::Prefix64(profile.clone()), entry);
+        state.remove(&LedgerName::Prefix48(site), entry);
         Ok(())
     }
 
     async fn admit(
         &self,
-        subject: &Recipient,
-        site: Option<&KeyedHash>,
+        recipient: &Recipient,
+        client: Option<&KeyedHash>,
         limits: &SendLimits,
     ) -> Result<ChargeOutcome, StoreError> {
         let (mut state, now) = self.lock();
-        let logs = [(LogName::Person(subject.person), limits.rules(site.is_some()))];
-        state.charge(&logs, subject.mark(site), limits.kept, now).ok_or_else(no_ledger)
+        let logs = [(LedgerName::EmailSends(recipient.email), limits.rules(client.is_some()))];
+        state.charge(&logs, recipient.partition(client), limits.retention, now).ok_or_else(no_ledger)
     }
 
-    async fn outlook(&self, subject: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
+    async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
         let (state, now) = self.lock();
-        let logs = [(LogName::Person(subject.person), limits.rules(false))];
-        state.tightest(&logs, subject.mark(None), now).ok_or_else(no_ledger)
+        let logs = [(LedgerName::EmailSends(recipient.email), limits.rules(false))];
+        state.tightest(&logs, recipient.partition(None), now).ok_or_else(no_ledger)
     }
 
-    async fn withdraw(&self, subject: &Recipient, entry: EntryId) -> Result<(), StoreError> {
+    async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
-        state.remove(&LogName::Person(subject.person), entry);
+        state.remove(&LedgerName::EmailSends(recipient.email), entry);
         Ok(())
     }
 
@@ -194,20 +194,24 @@ impl Store for MemoryStore {
     ) -> Result<AttemptOutcome, StoreError> {
         let (mut state, now) = self.lock();
         let mut charged = None;
-        if let (StoreKey::Address { subject, .. }, Some(Attempter { site, limit })) = (store_key, attempter) {
-            let rule = LimitRule { ledger: Policy::IpEmailAttempts, limit, partition_bytes: PARTITION_BYTES };
-            let logs = [(LogName::Guesses(subject.clone(), *site), vec![rule])];
+        if let (StoreKey::Address { recipient, .. }, Some(Attempter { client, limit })) =
+            (store_key, attempter)
+        {
+            let rule = LimitRule { policy: Policy::IpEmailAttempts, limit, partition_bytes: PARTITION_BYTES };
+            let logs = [(LedgerName::IpEmailAttempts(recipient.clone(), *client), vec![rule])];
             match state.charge(&logs, Partition::default(), limit.longest(), now).ok_or_else(no_ledger)? {
-                ChargeOutcome::Admitted { entry, .. } => charged = Some(SiteCharge { site: *site, entry }),
+                ChargeOutcome::Admitted { entry, .. } => {
+                    charged = Some(SiteCharge { client: *client, entry });
+                }
                 ChargeOutcome::Refused(limit_state) => return Ok(AttemptOutcome::Limited(limit_state)),
             }
         }
         Ok(match state.find(store_key, now) {
             None => AttemptOutcome::Unknown,
-            Some(verification) => match verification.take_attempt(rules.guesses, now) {
+            Some(verification) => match verification.take_attempt(rules.attempts, now) {
                 Ok(hash) => AttemptOutcome::Compare {
                     hash,
-                    spent: verification.spent(),
+                    attempts: verification.attempts(),
                     encrypted: verification.encrypted().clone(),
                     charged,
                 },
@@ -226,14 +230,14 @@ impl Store for MemoryStore {
         let win = state
             .find(store_key, now)
             .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
-        // Only once: by then another guess may bear the entry's name.
+        // Only once: by then another attempt may bear the entry's name.
         if let (
             ApproveOutcome::Taken(_),
-            StoreKey::Address { subject, .. },
-            Some(SiteCharge { site, entry }),
+            StoreKey::Address { recipient, .. },
+            Some(SiteCharge { client, entry }),
         ) = (win, store_key, charged)
         {
-            state.remove(&LogName::Guesses(subject.clone(), *site), *entry);
+            state.remove(&LedgerName::IpEmailAttempts(recipient.clone(), *client), *entry);
         }
         Ok(match win {
             ApproveOutcome::Taken(at) | ApproveOutcome::Repeated(at) => Some(at),
@@ -247,7 +251,7 @@ impl Store for MemoryStore {
         rules: &VerificationRules,
     ) -> Result<Option<View>, StoreError> {
         let (mut state, now) = self.lock();
-        Ok(state.find(store_key, now).map(|verification| verification.view(rules.guesses, now)))
+        Ok(state.find(store_key, now).map(|verification| verification.view(rules.attempts, now)))
     }
 
     async fn cancel(
@@ -256,7 +260,7 @@ impl Store for MemoryStore {
         rules: &VerificationRules,
     ) -> Result<Option<Status>, StoreError> {
         let (mut state, now) = self.lock();
-        Ok(state.find(store_key, now).map(|verification| verification.cancel(rules.guesses, now)))
+        Ok(state.find(store_key, now).map(|verification| verification.cancel(rules.attempts, now)))
     }
 
     async fn mark_failed(

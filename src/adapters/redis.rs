@@ -82,11 +82,11 @@ impl RedisStore {
     async fn enter(
         &self,
         keys: &[String],
-        mark: &[u8],
+        partition: &[u8],
         keep: Duration,
         windows: &Windows,
     ) -> Result<ChargeOutcome, StoreError> {
-        let args: [&dyn Argument; 4] = [&mark, &millis(keep), &windows.count(), &windows.numbers];
+        let args: [&dyn Argument; 4] = [&partition, &millis(keep), &windows.count(), &windows.numbers];
         match self.call(&self.scripts.charge, keys, &args).await? {
             Value::Array(parts) => windows.charged(&parts),
             _ => Err(unexpected()),
@@ -99,8 +99,8 @@ impl RedisStore {
         store_key: &StoreKey,
         rules: &VerificationRules,
     ) -> Result<Value, StoreError> {
-        let (retention, guesses) = (millis(store_key.retention()), u64::from(rules.guesses));
-        self.call(script, &[key::verification(store_key)], &[&retention, &guesses]).await
+        let (retention, attempts) = (millis(store_key.retention()), u64::from(rules.attempts));
+        self.call(script, &[key::verification(store_key)], &[&retention, &attempts]).await
     }
 
     async fn write(
@@ -113,11 +113,11 @@ impl RedisStore {
         about: &EncryptedDetails,
     ) -> Result<Value, StoreError> {
         let (life, longest, slowest) = (millis(rules.life), millis(MAX_LIFETIME), millis(MAX_OPEN_DELAY));
-        let (guesses, salt) = (u64::from(rules.guesses), hash.salt().as_bytes().as_slice());
+        let (attempts, salt) = (u64::from(rules.attempts), hash.salt().as_bytes().as_slice());
         let retention = millis(store_key.retention());
         let (hash, about) = (hash.to_bytes(), about.as_bytes());
         let args: [&dyn Argument; 9] =
-            [&retention, &guesses, &life, &longest, &salt, &hash, &entry, &slowest, &about];
+            [&retention, &attempts, &life, &longest, &salt, &hash, &entry, &slowest, &about];
         self.call(script, &[key::verification(store_key)], &args).await
     }
 }
@@ -125,11 +125,11 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError> {
-        let ledger = profile.action.ledger();
+        let policy = profile.action.policy();
         let mut windows = Windows::default();
-        windows.add(1, &LimitRule { ledger, limit: &limit.network, partition_bytes: 0 });
-        if profile.network.link.is_some() {
-            windows.add(2, &LimitRule { ledger, limit: &limit.site, partition_bytes: 0 });
+        windows.add(1, &LimitRule { policy, limit: &limit.prefix64, partition_bytes: 0 });
+        if profile.network.prefix64.is_some() {
+            windows.add(2, &LimitRule { policy, limit: &limit.prefix48, partition_bytes: 0 });
         }
         self.enter(&key::network(profile), &[], limit.longest(), &windows).await
     }
@@ -140,26 +140,32 @@ impl Store for RedisStore {
 
     async fn admit(
         &self,
-        subject: &Recipient,
-        site: Option<&KeyedHash>,
+        recipient: &Recipient,
+        client: Option<&KeyedHash>,
         limits: &SendLimits,
     ) -> Result<ChargeOutcome, StoreError> {
-        let windows = Windows::of(&limits.rules(site.is_some()));
-        self.enter(&[key::sends(&subject.person)], &subject.mark(site).0, limits.kept, &windows).await
+        let windows = Windows::of(&limits.rules(client.is_some()));
+        self.enter(
+            &[key::sends(&recipient.email)],
+            &recipient.partition(client).0,
+            limits.retention,
+            &windows,
+        )
+        .await
     }
 
-    async fn outlook(&self, subject: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
+    async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
         let windows = Windows::of(&limits.rules(false));
-        let (keys, mark) = ([key::sends(&subject.person)], subject.mark(None).0);
-        let args: [&dyn Argument; 3] = [&mark.as_slice(), &windows.count(), &windows.numbers];
+        let (keys, partition) = ([key::sends(&recipient.email)], recipient.partition(None).0);
+        let args: [&dyn Argument; 3] = [&partition.as_slice(), &windows.count(), &windows.numbers];
         match self.call(&self.scripts.peek, &keys, &args).await? {
             Value::Array(parts) => windows.limit_state(&parts),
             _ => Err(unexpected()),
         }
     }
 
-    async fn withdraw(&self, subject: &Recipient, entry: EntryId) -> Result<(), StoreError> {
-        let keys = [key::sends(&subject.person)];
+    async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
+        let keys = [key::sends(&recipient.email)];
         self.call(&self.scripts.refund, &keys, &[&(PARTITION_BYTES as u64), &entry]).await.map(|_| ())
     }
 
@@ -199,16 +205,16 @@ impl Store for RedisStore {
         attempter: Option<&Attempter<'_>>,
     ) -> Result<AttemptOutcome, StoreError> {
         let (mut keys, mut windows) = (vec![key::verification(store_key)], Windows::default());
-        let (mut site, mut keep) = (None, 0);
-        if let (StoreKey::Address { subject, .. }, Some(attempter)) = (store_key, attempter) {
-            keys.push(key::ip_email_attempts(subject, &attempter.site));
+        let (mut client, mut keep) = (None, 0);
+        if let (StoreKey::Address { recipient, .. }, Some(attempter)) = (store_key, attempter) {
+            keys.push(key::ip_email_attempts(recipient, &attempter.client));
             windows.add(
                 1,
-                &LimitRule { ledger: Policy::IpEmailAttempts, limit: attempter.limit, partition_bytes: 0 },
+                &LimitRule { policy: Policy::IpEmailAttempts, limit: attempter.limit, partition_bytes: 0 },
             );
-            (site, keep) = (Some(attempter.site), millis(attempter.limit.longest()));
+            (client, keep) = (Some(attempter.client), millis(attempter.limit.longest()));
         }
-        let (retention, most) = (millis(store_key.retention()), u64::from(rules.guesses));
+        let (retention, most) = (millis(store_key.retention()), u64::from(rules.attempts));
         let args: [&dyn Argument; 5] = [&retention, &most, &keep, &windows.count(), &windows.numbers];
         match self.call(&self.scripts.take_attempt, &keys, &args).await? {
             Value::Nil => Ok(AttemptOutcome::Unknown),
@@ -219,11 +225,11 @@ impl Store for RedisStore {
                         ChargeOutcome::Admitted { .. } => Err(unexpected()),
                     }
                 }
-                [Value::BulkString(what), entry, spent, about, stored @ ..] if what == b"taken" => {
+                [Value::BulkString(what), entry, attempts, about, stored @ ..] if what == b"taken" => {
                     let entry = number(entry)?;
-                    let charged = site.map(|site| SiteCharge { site, entry });
-                    let (spent, encrypted) = (count(spent)?, encrypted(about)?);
-                    Ok(AttemptOutcome::Compare { hash: hash(stored)?, spent, encrypted, charged })
+                    let charged = client.map(|client| SiteCharge { client, entry });
+                    let (attempts, encrypted) = (count(attempts)?, encrypted(about)?);
+                    Ok(AttemptOutcome::Compare { hash: hash(stored)?, attempts, encrypted, charged })
                 }
                 _ => Err(unexpected()),
             },
@@ -238,8 +244,8 @@ impl Store for RedisStore {
         charged: Option<&SiteCharge>,
     ) -> Result<Option<Millis>, StoreError> {
         let (mut keys, mut entry) = (vec![key::verification(store_key)], 0);
-        if let (StoreKey::Address { subject, .. }, Some(charged)) = (store_key, charged) {
-            keys.push(key::ip_email_attempts(subject, &charged.site));
+        if let (StoreKey::Address { recipient, .. }, Some(charged)) = (store_key, charged) {
+            keys.push(key::ip_email_attempts(recipient, &charged.client));
             entry = charged.entry;
         }
         let retention = millis(store_key.retention());

@@ -102,7 +102,7 @@ impl Problem {
 
     /// A ledger is full.
     pub fn limited(limit_state: &LimitState) -> Self {
-        Self::rate_limited(limit_state.ledger.name(), rate_limit::seconds(limit_state.wait))
+        Self::rate_limited(limit_state.policy.name(), rate_limit::seconds(limit_state.wait))
     }
 
     /// A limit is full.

@@ -28,7 +28,7 @@ struct Items {
 impl LimitReport {
     /// Leaves how a ledger stands.
     pub fn show(&self, limit_state: LimitState) {
-        let (name, window) = (limit_state.ledger.name(), limit_state.window);
+        let (name, window) = (limit_state.policy.name(), limit_state.window);
         let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
         let reset = seconds(limit_state.reset.max(limit_state.wait));
         self.add(policy, format!("\"{name}\";r={};t={reset}", limit_state.remaining));

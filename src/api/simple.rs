@@ -188,7 +188,7 @@ where
 {
     if let Some(limit_state) = metered.limit_state {
         report.show(limit_state);
-        if metered.outcome.is_err() && limit_state.ledger.is_per_ip() && !limit_state.wait.is_zero() {
+        if metered.outcome.is_err() && limit_state.policy.is_per_ip() && !limit_state.wait.is_zero() {
             client.warn_once();
         }
     }

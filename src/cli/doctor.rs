@@ -94,14 +94,14 @@ fn risk(common: &Common) -> String {
     let others: Vec<String> = tenants
         .filter(|(_, of_tenant)| of_tenant.attempts_per_day != risk.attempts_per_day)
         .map(|(name, of_tenant)| {
-            let (guesses, chance) = (of_tenant.attempts_per_day, of_tenant.chance_per_day());
-            format!("\nrisk  at tenant {name}: {guesses}, a chance of {chance:.1e}")
+            let (attempts, chance) = (of_tenant.attempts_per_day, of_tenant.chance_per_day());
+            format!("\nrisk  at tenant {name}: {attempts}, a chance of {chance:.1e}")
         })
         .collect();
     let others = others.concat();
     let spray = |networks: u64| format!("{:.1e} by {networks}", risk.hits_of_a_spray(networks));
     format!(
-        "risk  guesses at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
+        "risk  attempts at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
          risk  hits to be expected in a day of guessing at any addresses: {} networks{others}",
         risk.attempts_per_day,
         risk.chance_per_day(),

@@ -63,7 +63,7 @@ fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let (mut settings, kept) = (loaded.settings, first.common.limits.sends.kept);
+    let (mut settings, retention) = (loaded.settings, first.common.limits.sends.retention);
     // The floors were held against these, and the process goes on with those that it began with.
     let [before, now] = [&first.common, &settings.common].map(|common| (common.codes, common.weak_limits));
     if before != now {
@@ -71,10 +71,10 @@ fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>
         return Err(format!("{which} has changed, which limits depend on: that takes a restart"));
     }
     // All keep the sends of a person in one log, and the simple endpoints go on as they began.
-    if settings.common.limits.sends.kept > kept {
+    if settings.common.limits.sends.retention > retention {
         return Err("a limit has a longer window than any before: that takes a restart".to_owned());
     }
-    settings.common.keep_sends_for(kept);
+    settings.common.keep_sends_for(retention);
     // What a start would refuse is refused here as well; templates are not read anew.
     let recipients = app::composer(&settings.common).and_then(|_| app::recipients(&settings.common));
     let recipients = recipients.map_err(|error| format!("{error:#}"))?;

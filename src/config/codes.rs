@@ -13,7 +13,7 @@ use crate::domain::verification::VerificationRules;
 
 /// How long a code may live.
 const LIFE: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_mins(10);
-/// The most guesses at one verification that are safe.
+/// The most attempts at one verification that are safe.
 const MAX_SAFE_ATTEMPTS: u8 = 10;
 
 /// What codes look like and what a verification may cost.
@@ -36,20 +36,20 @@ pub struct Hash {
     pub queue: HashQueue,
 }
 
-/// Reads the section `codes`, and the guesses at a verification.
+/// Reads the section `codes`, and the attempts at a verification.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Codes> {
     let length = reader.parse("codes.digits", "a whole number from 6 to 10", |text| {
         text.parse().ok().and_then(CodeLength::new)
     });
     let life = reader.duration("codes.life", LIFE);
-    let guesses = match reader.number("limits.attempts", 1..=100) {
-        Some(guesses) if guesses > MAX_SAFE_ATTEMPTS && !dangerous.weak_limits => {
+    let attempts = match reader.number("limits.attempts", 1..=100) {
+        Some(attempts) if attempts > MAX_SAFE_ATTEMPTS && !dangerous.weak_limits => {
             let what = "must be at most 10, or OTP_DANGEROUS__WEAK_LIMITS be true";
             reader.refuse("limits.attempts", what)
         }
-        guesses => guesses,
+        attempts => attempts,
     };
-    Some(Codes { length: length?, rules: VerificationRules { life: life?, guesses: guesses? } })
+    Some(Codes { length: length?, rules: VerificationRules { life: life?, attempts: attempts? } })
 }
 
 /// Reads the section `hash`.

@@ -82,9 +82,9 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<
         ip_sends: ip_sends?.map_or_else(|| usual.ip_sends.clone(), IpLimit::new),
         ip_attempts: ip_attempts?.map_or_else(|| usual.ip_attempts.clone(), IpLimit::new),
         sends: SendLimits::new(
-            subject?.unwrap_or_else(|| sends.subject.clone()),
-            site?.unwrap_or_else(|| sends.site.clone()),
-            sends.address.clone(),
+            subject?.unwrap_or_else(|| sends.email.clone()),
+            site?.unwrap_or_else(|| sends.ip_email.clone()),
+            sends.email_total.clone(),
         ),
         ..usual.clone()
     };
@@ -143,7 +143,7 @@ fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) ->
         );
         return reader.refuse(key, &what);
     }
-    if limits.sends.subject.cooldown() < MIN_SAFE_COOLDOWN {
+    if limits.sends.email.cooldown() < MIN_SAFE_COOLDOWN {
         let what = format!("must leave 30 s between two mails, as 1/30s does, {alternative}");
         return reader.refuse(key, &what);
     }

@@ -388,12 +388,12 @@ mod tests {
         let [shop, bank] = <[Tenant; 2]>::try_from(common.tenants).unwrap();
         assert_eq!((shop.brand, bank.brand), (Brand::Name("Shop".into()), Brand::Name("All".into())));
         assert_eq!((shop.sender.unwrap().as_str(), bank.sender), ("a@shop.example", None));
-        assert_eq!(shop.limits.sends.subject.to_string(), "1/60s 3/700h");
-        assert_eq!(shop.limits.sends.site.to_string(), "2/1h");
+        assert_eq!(shop.limits.sends.email.to_string(), "1/60s 3/700h");
+        assert_eq!(shop.limits.sends.ip_email.to_string(), "2/1h");
         assert_eq!((shop.rates.checks_per_minute.get(), bank.rates.checks_per_minute.get()), (7, 1200));
         // One log keeps the sends of all, so for as long as the longest window of any.
         let kept = std::time::Duration::from_hours(700);
-        assert_eq!([shop.limits, bank.limits, common.limits].map(|limits| limits.sends.kept), [kept; 3]);
+        assert_eq!([shop.limits, bank.limits, common.limits].map(|limits| limits.sends.retention), [kept; 3]);
     }
 
     #[test]

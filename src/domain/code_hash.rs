@@ -1,7 +1,7 @@
 //! What is stored of a code: an argon2id digest under a pepper, bound to one place in the store.
 //!
 //! Derives and compares digests. Must not run on an async thread (a digest is meant to take milliseconds) and
-//! must not decide what a guess costs or wins.
+//! must not decide what an attempt costs or wins.
 
 use std::fmt;
 use std::num::NonZeroUsize;

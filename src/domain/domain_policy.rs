@@ -1,6 +1,6 @@
 //! Which domains are mailed to, where the operator keeps a list of them.
 //!
-//! Must not guess at what a domain is used for: it is on a list or it is not.
+//! Must not attempt at what a domain is used for: it is on a list or it is not.
 
 use std::collections::HashSet;
 

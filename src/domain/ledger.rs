@@ -13,7 +13,7 @@ use super::verification::{Millis, millis};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
     /// Whose window it is.
-    pub ledger: Policy,
+    pub policy: Policy,
     /// Which window.
     pub window: Window,
     /// How many more entries it would take now.
@@ -35,7 +35,7 @@ pub struct SlidingLog {
 /// names the entry.
 pub type EntryId = Millis;
 
-/// Octets of a mark.
+/// Octets of a partition.
 pub const PARTITION_BYTES: usize = 8;
 
 /// On whose account an entry stands: for sends to a person, tenant and site (four octets of a hash each).
@@ -52,7 +52,7 @@ impl fmt::Debug for Partition {
 #[derive(Debug, Clone, Copy)]
 pub struct LimitRule<'a> {
     /// Which ledger.
-    pub ledger: Policy,
+    pub policy: Policy,
     /// How it is limited.
     pub limit: &'a Limit,
     /// How many octets of the mark an entry must share to count; none: all entries count.
@@ -60,22 +60,27 @@ pub struct LimitRule<'a> {
 }
 
 impl SlidingLog {
-    /// How the tightest window of these rules stands for an entry with this mark: the one with the longest
+    /// How the tightest window of these rules stands for an entry with this partition: the one with the longest
     /// wait, then the one with the least room, then the first.
     #[must_use]
-    pub fn limit_state(&self, rules: &[LimitRule<'_>], mark: Partition, now: Millis) -> Option<LimitState> {
+    pub fn limit_state(
+        &self,
+        rules: &[LimitRule<'_>],
+        partition: Partition,
+        now: Millis,
+    ) -> Option<LimitState> {
         let limit_states = rules.iter().flat_map(|rule| {
-            rule.limit.windows().iter().map(move |window| self.window(rule, *window, mark, now))
+            rule.limit.windows().iter().map(move |window| self.window(rule, *window, partition, now))
         });
         tightest(limit_states)
     }
 
-    fn window(&self, rule: &LimitRule<'_>, window: Window, mark: Partition, now: Millis) -> LimitState {
+    fn window(&self, rule: &LimitRule<'_>, window: Window, partition: Partition, now: Millis) -> LimitState {
         let span = millis(window.span);
         // Written so that a clock before the first span does not wrap.
         let counts = |(stamp, of): &&(EntryId, Partition)| {
             stamp.saturating_add(span) > now
-                && of.0.iter().zip(mark.0).take(rule.partition_bytes).all(|(a, b)| *a == b)
+                && of.0.iter().zip(partition.0).take(rule.partition_bytes).all(|(a, b)| *a == b)
         };
         let counted: Vec<EntryId> = self.entries.iter().filter(counts).map(|(stamp, _)| *stamp).collect();
         let until_left = |stamp: EntryId| Duration::from_millis((stamp + span).saturating_sub(now));
@@ -85,7 +90,7 @@ impl SlidingLog {
         let in_the_way = counted.len().checked_sub(most).and_then(|at| counted.get(at));
         let wait = in_the_way.map_or(Duration::ZERO, |stamp| until_left(*stamp));
         let remaining = u32::try_from(room).unwrap_or(u32::MAX);
-        LimitState { ledger: rule.ledger, window, remaining, reset, wait }
+        LimitState { policy: rule.policy, window, remaining, reset, wait }
     }
 
     /// The stamp of the newest entry.
@@ -95,9 +100,9 @@ impl SlidingLog {
     }
 
     /// Adds an entry that is newer than all others, and forgets those that `keep` has passed.
-    pub fn add(&mut self, stamp: EntryId, mark: Partition, keep: Duration, now: Millis) {
+    pub fn add(&mut self, stamp: EntryId, partition: Partition, keep: Duration, now: Millis) {
         self.entries.retain(|(stamp, _)| stamp.saturating_add(millis(keep)) > now);
-        self.entries.push((stamp, mark));
+        self.entries.push((stamp, partition));
     }
 
     /// Takes one entry out, if it is still there.
@@ -132,7 +137,7 @@ mod tests {
     }
 
     fn rule(limit: &Limit) -> LimitRule<'_> {
-        LimitRule { ledger: Policy::IpSends, limit, partition_bytes: 0 }
+        LimitRule { policy: Policy::IpSends, limit, partition_bytes: 0 }
     }
 
     fn log(stamps: &[EntryId]) -> SlidingLog {
@@ -167,9 +172,9 @@ mod tests {
         assert_eq!(decides("9/60s 4/1h"), 4);
         assert_eq!(decides("4/60s 5/1h"), 4);
         let (first, second) = (limit("2/1h"), limit("2/1h"));
-        let tied = [rule(&first), LimitRule { ledger: Policy::EmailSendsTotal, ..rule(&second) }];
+        let tied = [rule(&first), LimitRule { policy: Policy::EmailSendsTotal, ..rule(&second) }];
         let tied = entries.limit_state(&tied, Partition::default(), 1_010_000).unwrap();
-        assert_eq!(tied.ledger, Policy::IpSends);
+        assert_eq!(tied.policy, Policy::IpSends);
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use super::verification::{MAX_LIFETIME, millis};
 /// The longest way from a send's entry to its code being live (step 4 to step 6 of a send).
 pub const MAX_OPEN_DELAY: Duration = Duration::from_secs(10);
 /// What a limit calls a day: 24 hours, the longest life of a verification and the slowest opening, so that
-/// guesses made late on early openings stay inside what a day of 24 hours may hold.
+/// attempts made late on early openings stay inside what a day of 24 hours may hold.
 pub const DAY: Duration =
     Duration::from_secs(24 * 60 * 60 + MAX_LIFETIME.as_secs() + MAX_OPEN_DELAY.as_secs());
 /// How many networks of one /48 it takes to meet its wider limit.
@@ -39,7 +39,7 @@ pub enum Policy {
     EmailSends,
     /// One site's share of those.
     IpEmailSends,
-    /// One site's guesses at a person.
+    /// One site's attempts at a person.
     IpEmailAttempts,
     /// Sends to a person for all tenants.
     EmailSendsTotal,
@@ -195,22 +195,22 @@ impl fmt::Display for Window {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpLimit {
     /// An IPv4 address, or an IPv6 /64.
-    pub network: Limit,
+    pub prefix64: Limit,
     /// An IPv6 /48.
-    pub site: Limit,
+    pub prefix48: Limit,
 }
 
-/// How sends to one person are limited.
+/// Limits of sends to one email address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendLimits {
     /// For one tenant.
-    pub subject: Limit,
-    /// For one tenant, from one site.
-    pub site: Limit,
+    pub email: Limit,
+    /// For one tenant, from one IPv4 address or IPv6 /48.
+    pub ip_email: Limit,
     /// For all tenants.
-    pub address: Limit,
-    /// How long entries matter to any tenant: they share one log, and some may have longer windows than others.
-    pub kept: Duration,
+    pub email_total: Limit,
+    /// How long entries are kept: tenants share the log, and some may have longer windows than others.
+    pub retention: Duration,
 }
 
 /// Every limit that the store keeps.
@@ -222,7 +222,7 @@ pub struct Limits {
     pub ip_attempts: IpLimit,
     /// Sends to a person.
     pub sends: SendLimits,
-    /// Guesses of one site at a subject.
+    /// Guesses of one site at a recipient.
     pub ip_email_attempts: Limit,
     /// Mails that the relay takes.
     pub relay_mails: RelayMails,
@@ -241,34 +241,34 @@ impl IpLimit {
     /// A limit of networks, and what follows from it for a site.
     #[must_use]
     pub fn new(network: Limit) -> Self {
-        let site = network.times(PREFIX48_FACTOR);
-        Self { network, site }
+        let prefix48 = network.times(PREFIX48_FACTOR);
+        Self { prefix64: network, prefix48 }
     }
 
     /// The longest time that an entry matters to one of them.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.network.longest().max(self.site.longest())
+        self.prefix64.longest().max(self.prefix48.longest())
     }
 }
 
 impl SendLimits {
-    /// The ledgers over the log of a person's sends, in the order in which they are named to callers.
+    /// Returns the limits of one tenant alone.
     #[must_use]
-    pub fn rules(&self, has_site: bool) -> Vec<LimitRule<'_>> {
-        let subject =
-            LimitRule { ledger: Policy::EmailSends, limit: &self.subject, partition_bytes: TENANT_BYTES };
-        let site =
-            LimitRule { ledger: Policy::IpEmailSends, limit: &self.site, partition_bytes: PARTITION_BYTES };
-        let address = LimitRule { ledger: Policy::EmailSendsTotal, limit: &self.address, partition_bytes: 0 };
-        if has_site { vec![subject, site, address] } else { vec![subject, address] }
+    pub fn new(email: Limit, ip_email: Limit, email_total: Limit) -> Self {
+        let retention = email.longest().max(ip_email.longest()).max(email_total.longest());
+        Self { email, ip_email, email_total, retention }
     }
 
-    /// Limits of one tenant alone.
+    /// Returns the rules over the log of sends to one email address, in the order in which callers see them. That for one
+    /// IP's share applies only if the client is known.
     #[must_use]
-    pub fn new(subject: Limit, site: Limit, address: Limit) -> Self {
-        let kept = subject.longest().max(site.longest()).max(address.longest());
-        Self { subject, site, address, kept }
+    pub fn rules(&self, has_client: bool) -> Vec<LimitRule<'_>> {
+        let rule = |policy, limit, partition_bytes| LimitRule { policy, limit, partition_bytes };
+        let email = rule(Policy::EmailSends, &self.email, TENANT_BYTES);
+        let ip_email = rule(Policy::IpEmailSends, &self.ip_email, PARTITION_BYTES);
+        let email_total = rule(Policy::EmailSendsTotal, &self.email_total, 0);
+        if has_client { vec![email, ip_email, email_total] } else { vec![email, email_total] }
     }
 }
 

@@ -15,10 +15,10 @@ const TWENTY_FOUR_HOURS: Duration = Duration::from_hours(24);
 /// What can be won by guessing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RiskEstimate {
-    /// The most guesses that are compared for one subject in any 24 hours.
+    /// The most attempts that are compared for one subject in any 24 hours.
     pub attempts_per_day: u64,
     /// The most that one network can make in any 24 hours.
-    pub network_guesses_per_day: u64,
+    pub ip_attempts_per_day: u64,
     /// How many codes there are.
     pub codes: u64,
 }
@@ -27,10 +27,10 @@ impl RiskEstimate {
     /// The risk of these settings. Guesses of 24 hours are made on codes that were opened in a [`DAY`].
     #[must_use]
     pub fn of(limits: &Limits, rules: &VerificationRules, length: CodeLength) -> Self {
-        let openings = limits.sends.subject.most_in(DAY);
+        let openings = limits.sends.email.most_in(DAY);
         Self {
-            attempts_per_day: openings.saturating_mul(rules.guesses.into()),
-            network_guesses_per_day: limits.ip_attempts.network.most_in(TWENTY_FOUR_HOURS),
+            attempts_per_day: openings.saturating_mul(rules.attempts.into()),
+            ip_attempts_per_day: limits.ip_attempts.prefix64.most_in(TWENTY_FOUR_HOURS),
             codes: 10_u64.saturating_pow(length.digits().into()),
         }
     }
@@ -47,10 +47,10 @@ impl RiskEstimate {
         ratio(self.attempts_per_day, self.codes).min(1.0)
     }
 
-    /// The hits to be expected in a day where so many networks guess at any addresses.
+    /// The hits to be expected in a day where so many networks attempt at any addresses.
     #[must_use]
     pub fn hits_of_a_spray(&self, networks: u64) -> f64 {
-        ratio(self.network_guesses_per_day.saturating_mul(networks), self.codes)
+        ratio(self.ip_attempts_per_day.saturating_mul(networks), self.codes)
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::domain::limit::{IpLimit, RelayMails, SendLimits};
 
-    fn risk(email_sends: &str, guesses: u8, digits: u8) -> RiskEstimate {
+    fn risk(email_sends: &str, attempts: u8, digits: u8) -> RiskEstimate {
         let limit = |text: &str| text.parse().unwrap();
         let limits = Limits {
             ip_sends: IpLimit::new(limit("30/1h")),
@@ -73,7 +73,7 @@ mod tests {
             ip_email_attempts: limit("10/day"),
             relay_mails: RelayMails::Unlimited,
         };
-        let rules = VerificationRules { life: Duration::from_mins(5), guesses };
+        let rules = VerificationRules { life: Duration::from_mins(5), attempts };
         RiskEstimate::of(&limits, &rules, CodeLength::new(digits).unwrap())
     }
 

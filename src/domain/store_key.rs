@@ -39,7 +39,7 @@ pub enum StoreKey {
     /// The one verification that a tenant keeps for an address (the two simple endpoints).
     Address {
         /// Whose it is.
-        subject: Recipient,
+        recipient: Recipient,
         /// Stands for the address with its local part in ASCII lower case.
         address: KeyedHash,
     },
@@ -52,7 +52,7 @@ pub enum StoreKey {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Recipient {
     /// Stands for the limit key of the address, whatever the tenant.
-    pub person: KeyedHash,
+    pub email: KeyedHash,
     /// Whose verifications and ledgers.
     pub tenant: Tenant,
 }
@@ -61,9 +61,9 @@ pub struct Recipient {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientNetwork {
     /// Stands for the IPv4 address, or the IPv6 /48 (RFC 6177: what one site is given).
-    pub site: KeyedHash,
+    pub prefix48: KeyedHash,
     /// Stands for the IPv6 /64 (RFC 4291 section 2.5.4: one link).
-    pub link: Option<KeyedHash>,
+    pub prefix64: Option<KeyedHash>,
 }
 
 /// 128 bits of a keyed hash.
@@ -77,17 +77,17 @@ impl IndexKey {
         Self(Zeroizing::new(secret))
     }
 
-    /// The person behind an address, as `tenant` knows them: spellings that reach one mailbox are one subject.
+    /// The person behind an address, as `tenant` knows them: spellings that reach one mailbox are one recipient.
     #[must_use]
-    pub fn subject(&self, tenant: Tenant, address: &EmailAddress) -> Recipient {
-        Recipient { person: self.keyed_hash(b"limit-key", address.limit_key().expose()), tenant }
+    pub fn recipient(&self, tenant: Tenant, address: &EmailAddress) -> Recipient {
+        Recipient { email: self.keyed_hash(b"limit-key", address.limit_key().expose()), tenant }
     }
 
-    /// The store key of the verification that the subject's tenant keeps for this address, in whatever case its local part is
+    /// The store key of the verification that the recipient's tenant keeps for this address, in whatever case its local part is
     /// written: a phone's keyboard writes a capital where the application's database has none.
     #[must_use]
-    pub fn email_key(&self, subject: Recipient, address: &EmailAddress) -> StoreKey {
-        StoreKey::Address { subject, address: self.keyed_hash(b"address", address.folded().as_str()) }
+    pub fn email_key(&self, recipient: Recipient, address: &EmailAddress) -> StoreKey {
+        StoreKey::Address { recipient, address: self.keyed_hash(b"address", address.folded().as_str()) }
     }
 
     /// The store key of the tenant's verification with that id.
@@ -119,12 +119,12 @@ impl IndexKey {
     pub fn network(&self, address: IpAddr) -> ClientNetwork {
         match address.to_canonical() {
             IpAddr::V4(address) => {
-                ClientNetwork { site: self.keyed_hash(b"ipv4", address.octets()), link: None }
+                ClientNetwork { prefix48: self.keyed_hash(b"ipv4", address.octets()), prefix64: None }
             }
             IpAddr::V6(address) => {
-                let [site @ .., link_high, link_low, _, _, _, _, _, _, _, _] = address.octets();
-                let link = self.keyed_hash(b"ipv6/64", [site.as_slice(), &[link_high, link_low]].concat());
-                ClientNetwork { site: self.keyed_hash(b"ipv6/48", site), link: Some(link) }
+                let [prefix48 @ .., high, low, _, _, _, _, _, _, _, _] = address.octets();
+                let prefix64 = self.keyed_hash(b"ipv6/64", [prefix48.as_slice(), &[high, low]].concat());
+                ClientNetwork { prefix48: self.keyed_hash(b"ipv6/48", prefix48), prefix64: Some(prefix64) }
             }
         }
     }
@@ -143,24 +143,24 @@ impl IndexKey {
 }
 
 impl ClientNetwork {
-    /// The site, whatever the link.
+    /// The prefix48, whatever the link.
     #[must_use]
-    pub fn site_alone(self) -> Self {
-        Self { link: None, ..self }
+    pub fn without_prefix64(self) -> Self {
+        Self { prefix64: None, ..self }
     }
 }
 
 impl Recipient {
-    /// Who sent to this person: the tenant, and where it is known the site, by the start of their hashes.
+    /// Who sent to this person: the tenant, and where it is known the prefix48, by the start of their hashes.
     #[must_use]
-    pub fn mark(&self, site: Option<&KeyedHash>) -> Partition {
+    pub fn partition(&self, client: Option<&KeyedHash>) -> Partition {
         let tenant = Sha256::digest(self.tenant.name());
-        let site = site.map_or([0; KEYED_HASH_BYTES], |site| site.0);
-        let mut mark = [0; PARTITION_BYTES];
-        let (of_tenant, of_site) = mark.split_at_mut(TENANT_BYTES);
+        let client = client.map_or([0; KEYED_HASH_BYTES], |client| client.0);
+        let mut partition = [0; PARTITION_BYTES];
+        let (of_tenant, of_client) = partition.split_at_mut(TENANT_BYTES);
         of_tenant.iter_mut().zip(tenant).for_each(|(to, from)| *to = from);
-        of_site.iter_mut().zip(site).for_each(|(to, from)| *to = from);
-        Partition(mark)
+        of_client.iter_mut().zip(client).for_each(|(to, from)| *to = from);
+        Partition(partition)
     }
 }
 
@@ -170,11 +170,11 @@ impl StoreKey {
     pub fn associated_data(&self) -> AssociatedData {
         let mut hash = Sha256::new();
         match self {
-            Self::Address { subject, address } => {
+            Self::Address { recipient, address } => {
                 hash.update(b"address\0");
-                hash.update(subject.person.0);
+                hash.update(recipient.email.0);
                 hash.update(address.0);
-                hash.update(subject.tenant.name());
+                hash.update(recipient.tenant.name());
             }
             Self::Id(id) => {
                 hash.update(b"id\0");
@@ -228,12 +228,12 @@ mod tests {
     fn store_key(key: u8, address: &str) -> StoreKey {
         let address = EmailAddress::parse(address).unwrap();
         let key = IndexKey::new([key; INDEX_KEY_BYTES]);
-        key.email_key(key.subject(Tenant::Simple, &address), &address)
+        key.email_key(key.recipient(Tenant::Simple, &address), &address)
     }
 
-    fn person(store_key: &StoreKey) -> KeyedHash {
+    fn email_hash(store_key: &StoreKey) -> KeyedHash {
         match store_key {
-            StoreKey::Address { subject, .. } => subject.person,
+            StoreKey::Address { recipient, .. } => recipient.email,
             StoreKey::Id(_) => panic!("a key of an address"),
         }
     }
@@ -246,28 +246,28 @@ mod tests {
     fn an_ipv6_site_is_a_48_and_its_links_are_64s() {
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
         let (a, b) = (network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
-        assert_eq!(a.site, b.site);
-        assert_ne!(a.link, b.link);
-        assert_ne!(a.site, network("2001:db8:2:2::1").site);
+        assert_eq!(a.prefix48, b.prefix48);
+        assert_ne!(a.prefix64, b.prefix64);
+        assert_ne!(a.prefix48, network("2001:db8:2:2::1").prefix48);
     }
 
     #[test]
     fn an_ipv4_address_in_ipv6_form_is_that_address() {
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
-        assert_eq!(network("192.0.2.1").link, None);
+        assert_eq!(network("192.0.2.1").prefix64, None);
     }
 
     #[test]
     fn marks_tell_tenants_and_sites_apart() {
         let tenant = |name| Tenant::parse(name).unwrap();
-        let subject = |name| Recipient { person: network("192.0.2.1").site, tenant: tenant(name) };
-        let (one, other) = (network("192.0.2.1").site, network("192.0.2.2").site);
-        let mark = subject("a").mark(Some(&one)).0;
-        assert_eq!(mark[..TENANT_BYTES], subject("a").mark(Some(&other)).0[..TENANT_BYTES]);
-        assert_ne!(mark, subject("a").mark(Some(&other)).0);
-        assert_ne!(mark[..TENANT_BYTES], subject("b").mark(Some(&one)).0[..TENANT_BYTES]);
-        assert_eq!(mark[TENANT_BYTES..], subject("b").mark(Some(&one)).0[TENANT_BYTES..]);
+        let recipient = |name| Recipient { email: network("192.0.2.1").prefix48, tenant: tenant(name) };
+        let (one, other) = (network("192.0.2.1").prefix48, network("192.0.2.2").prefix48);
+        let partition = recipient("a").partition(Some(&one)).0;
+        assert_eq!(partition[..TENANT_BYTES], recipient("a").partition(Some(&other)).0[..TENANT_BYTES]);
+        assert_ne!(partition, recipient("a").partition(Some(&other)).0);
+        assert_ne!(partition[..TENANT_BYTES], recipient("b").partition(Some(&one)).0[..TENANT_BYTES]);
+        assert_eq!(partition[TENANT_BYTES..], recipient("b").partition(Some(&one)).0[TENANT_BYTES..]);
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         let (a, b) = (store_key(1, "a+x@example.com"), store_key(1, "a+y@example.com"));
         assert_ne!(a, b);
         assert_ne!(a.associated_data(), b.associated_data());
-        assert_eq!(person(&a), person(&b));
+        assert_eq!(email_hash(&a), email_hash(&b));
         assert_eq!(a, store_key(1, "a+x@EXAMPLE.com"));
         assert_eq!(a, store_key(1, "A+X@example.com"));
         assert_eq!(a.associated_data(), store_key(1, "A+X@example.com").associated_data());
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn nothing_can_be_told_without_the_key() {
-        assert_ne!(person(&store_key(1, "a@example.com")), person(&store_key(2, "a@example.com")));
+        assert_ne!(email_hash(&store_key(1, "a@example.com")), email_hash(&store_key(2, "a@example.com")));
         let shown = format!("{:?}", store_key(1, "somebody@private.example"));
         assert!(!shown.contains("somebody") && !shown.contains("private"), "{shown}");
     }
@@ -313,9 +313,9 @@ mod tests {
     #[test]
     fn an_address_tag_is_no_limit_key_tag() {
         // Where canonical address and limit key are the same text, their tags still differ.
-        let StoreKey::Address { subject, address } = store_key(1, "a@example.com") else {
+        let StoreKey::Address { recipient, address } = store_key(1, "a@example.com") else {
             panic!("a key of an address")
         };
-        assert_ne!(subject.person, address);
+        assert_ne!(recipient.email, address);
     }
 }

@@ -1,7 +1,7 @@
 //! The life of one verification, as pure state: opened, recoded, guessed at, won once, or failed.
 //!
-//! The rules are those of the ledgers' document: a guess is spent before it is compared, a resend never resets
-//! what was spent, one code is live at most, and it is won at most once. Must not know the time: each step is
+//! The rules are those of the ledgers' document: an attempt is taken before it is compared, a resend never resets
+//! what was taken, one code is live at most, and it is won at most once. Must not know the time: each step is
 //! told it. The in-memory store runs on this; the Redis store says the same in Lua, and one model checks both.
 
 use std::time::Duration;
@@ -20,28 +20,28 @@ pub const NONCE_BYTES: usize = SALT_BYTES;
 pub struct VerificationRules {
     /// How long a code is valid, from its opening or its last resend.
     pub life: Duration,
-    /// How many guesses are compared in the life of a verification.
-    pub guesses: u8,
+    /// How many attempts are compared in the life of a verification.
+    pub attempts: u8,
 }
 
 impl VerificationRules {
-    /// Guesses that are left once so many were spent.
+    /// Attempts that are left once so many were taken.
     #[must_use]
-    pub fn left(&self, spent: u8) -> u8 {
-        self.guesses.saturating_sub(spent)
+    pub fn left(&self, attempts: u8) -> u8 {
+        self.attempts.saturating_sub(attempts)
     }
 }
 
 /// How a verification stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// A code is live and a guess is left.
+    /// A code is live and an attempt is left.
     Pending,
-    /// A guess was right.
+    /// An attempt was right.
     Approved,
     /// The time was up.
     Expired,
-    /// Every guess was spent; one that is being compared may still win.
+    /// Every attempt was taken; one that is being compared may still win.
     Exhausted,
     /// Its tenant took it back.
     Canceled,
@@ -54,8 +54,8 @@ pub enum Status {
 pub struct View {
     /// How it stands.
     pub status: Status,
-    /// Guesses that were spent.
-    pub spent: u8,
+    /// Attempts that were taken.
+    pub attempts: u8,
     /// When its code dies, or did.
     pub expires_at: Millis,
     /// When it was won, if it was.
@@ -66,16 +66,16 @@ pub struct View {
     pub encrypted: EncryptedDetails,
 }
 
-/// One spent guess: which code it is compared with, and a random part that makes it this guess.
+/// One attempt that was taken: which code it is compared with, and a random part that makes it this attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptToken {
-    /// The salt of the code that was live when the guess was spent.
+    /// The salt of the code that was live when the attempt was taken.
     pub code: Salt,
-    /// 16 random octets, drawn for this guess.
+    /// 16 random octets, drawn for this attempt.
     pub nonce: [u8; NONCE_BYTES],
 }
 
-/// What became of a right guess.
+/// What became of a right attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApproveOutcome {
     /// It wins, now.
@@ -95,7 +95,7 @@ pub struct Verification {
     entry: EntryId,
     opened_at: Millis,
     expires_at: Millis,
-    spent: u8,
+    attempts: u8,
     code: Salt,
     encrypted: EncryptedDetails,
     state: State,
@@ -123,7 +123,7 @@ impl Verification {
             entry,
             opened_at: now,
             expires_at: now + millis(rules.life),
-            spent: 0,
+            attempts: 0,
             code: *hash.salt(),
             encrypted,
             state: State::Open(hash),
@@ -131,7 +131,7 @@ impl Verification {
     }
 
     /// Replaces the code of a pending verification and restarts its life, up to [`MAX_LIFETIME`] after the
-    /// opening; what was spent stays spent. Any other status is given back and nothing changes.
+    /// opening; what was taken stays taken. Any other status is given back and nothing changes.
     ///
     /// # Errors
     /// The status, where it is not pending.
@@ -141,7 +141,7 @@ impl Verification {
         rules: &VerificationRules,
         now: Millis,
     ) -> Result<(), Status> {
-        match self.status(rules.guesses, now) {
+        match self.status(rules.attempts, now) {
             Status::Pending => {
                 self.expires_at = (now + millis(rules.life)).min(self.opened_at + millis(MAX_LIFETIME));
                 self.code = *hash.salt();
@@ -152,34 +152,34 @@ impl Verification {
         }
     }
 
-    /// How it stands at `now`, where `guesses` may be spent.
+    /// How it stands at `now`, where `attempts` may be taken.
     #[must_use]
-    pub fn status(&self, guesses: u8, now: Millis) -> Status {
+    pub fn status(&self, attempts: u8, now: Millis) -> Status {
         match self.state {
             State::Won { .. } => Status::Approved,
             State::Failed => Status::Failed,
             State::Canceled => Status::Canceled,
-            State::Open(_) if self.spent >= guesses => Status::Exhausted,
+            State::Open(_) if self.attempts >= attempts => Status::Exhausted,
             State::Open(_) if now >= self.expires_at => Status::Expired,
             State::Open(_) => Status::Pending,
         }
     }
 
-    /// Spends a guess, for good, and hands out what to compare it with.
+    /// Spends an attempt, for good, and hands out what to compare it with.
     ///
     /// # Errors
-    /// The status, where it is not pending: then nothing is spent.
-    pub fn take_attempt(&mut self, guesses: u8, now: Millis) -> Result<CodeHash, Status> {
-        match (self.status(guesses, now), &self.state) {
+    /// The status, where it is not pending: then nothing is taken.
+    pub fn take_attempt(&mut self, attempts: u8, now: Millis) -> Result<CodeHash, Status> {
+        match (self.status(attempts, now), &self.state) {
             (Status::Pending, State::Open(hash)) => {
-                self.spent += 1;
+                self.attempts += 1;
                 Ok(hash.clone())
             }
             (closed, _) => Err(closed),
         }
     }
 
-    /// Takes the win for a right guess: once, for the token's own code while it is live. The same token may ask
+    /// Takes the win for a right attempt: once, for the token's own code while it is live. The same token may ask
     /// again. The hash is gone with the first win.
     pub fn approve(&mut self, token: &AttemptToken, now: Millis) -> ApproveOutcome {
         if self.code != token.code {
@@ -196,28 +196,28 @@ impl Verification {
     }
 
     /// Ends it where its mail was refused, if that mail's code is still the live one. True where the mail's entry
-    /// can be given back: it opened this verification, so that it replaced no live code, and no guess was spent.
+    /// can be given back: it opened this verification, so that it replaced no live code, and no attempt was taken.
     pub fn fail(&mut self, code: &Salt, entry: EntryId, now: Millis) -> bool {
         if self.code == *code && matches!(self.state, State::Open(_)) && now < self.expires_at {
             self.state = State::Failed;
         }
-        self.entry == entry && self.spent == 0
+        self.entry == entry && self.attempts == 0
     }
 
     /// Ends it at its tenant's wish, where it is pending; tells how it stands then. The hash is gone with it.
-    pub fn cancel(&mut self, guesses: u8, now: Millis) -> Status {
-        if self.status(guesses, now) == Status::Pending {
+    pub fn cancel(&mut self, attempts: u8, now: Millis) -> Status {
+        if self.status(attempts, now) == Status::Pending {
             self.state = State::Canceled;
         }
-        self.status(guesses, now)
+        self.status(attempts, now)
     }
 
     /// What can be seen of it.
     #[must_use]
-    pub fn view(&self, guesses: u8, now: Millis) -> View {
+    pub fn view(&self, attempts: u8, now: Millis) -> View {
         View {
-            status: self.status(guesses, now),
-            spent: self.spent,
+            status: self.status(attempts, now),
+            attempts: self.attempts,
             expires_at: self.expires_at,
             approved_at: match self.state {
                 State::Won { at, .. } => Some(at),
@@ -228,10 +228,10 @@ impl Verification {
         }
     }
 
-    /// Guesses that were spent.
+    /// Attempts that were taken.
     #[must_use]
-    pub fn spent(&self) -> u8 {
-        self.spent
+    pub fn attempts(&self) -> u8 {
+        self.attempts
     }
 
     /// What it is about.

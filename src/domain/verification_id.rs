@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Octets of an id: the 128 bits that OWASP ASVS 5.0 section 11.5.1 asks for.
 pub const ID_BYTES: usize = 16;
 
-/// An unguessable id; whoever holds it may guess at that verification and no other.
+/// An unguessable id; whoever holds it may attempt at that verification and no other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VerificationId([u8; ID_BYTES]);
 

@@ -18,28 +18,28 @@ use crate::domain::verification::{AttemptToken, Millis, Status, VerificationRule
 /// store, since a call that timed out may have taken effect.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Charges a network for a send or a guess: in all of its windows, or, where one of them is full, in none.
+    /// Charges a network for a send or an attempt: in all of its windows, or, where one of them is full, in none.
     async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError>;
 
     /// Gives back what a network was charged, if it is still there.
     async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError>;
 
-    /// Admits a send to a person: charges the subject's sends, the site's share of them and the sends to that
+    /// Admits a send to a person: charges the recipient's sends, the site's share of them and the sends to that
     /// person for all tenants, or, where one of them is full, none.
     async fn admit(
         &self,
-        subject: &Recipient,
-        site: Option<&KeyedHash>,
+        recipient: &Recipient,
+        client: Option<&KeyedHash>,
         limits: &SendLimits,
     ) -> Result<ChargeOutcome, StoreError>;
 
-    /// How the ledgers of the subject's sends, whatever the site, stand for one more; charges nothing.
-    async fn outlook(&self, subject: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
+    /// How the ledgers of the recipient's sends, whatever the site, stand for one more; charges nothing.
+    async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
 
     /// Gives back what `admit` charged, if it is still there.
-    async fn withdraw(&self, subject: &Recipient, entry: EntryId) -> Result<(), StoreError>;
+    async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError>;
 
-    /// Makes this code the one live code of the store key. A pending verification keeps what was spent and gets its
+    /// Makes this code the one live code of the store key. A pending verification keeps what was taken and gets its
     /// life restarted (see `replace_code`); in any other state, or none, a new verification begins.
     ///
     /// `entry` is what `admit` charged for it. Nothing is done more than [`MAX_OPEN_DELAY`](crate::domain::limit::MAX_OPEN_DELAY) after it.
@@ -53,7 +53,7 @@ pub trait Store: Send + Sync {
         encrypted: &EncryptedDetails,
     ) -> Result<OpenOutcome, StoreError>;
 
-    /// Replaces the code of a pending verification: the old one dies, what was spent stays spent. Any other
+    /// Replaces the code of a pending verification: the old one dies, what was taken stays taken. Any other
     /// verification is left as it is. `entry` is as for `open`.
     async fn replace_code(
         &self,
@@ -63,11 +63,11 @@ pub trait Store: Send + Sync {
         entry: EntryId,
     ) -> Result<ReplaceOutcome, StoreError>;
 
-    /// Spends a guess for good and hands out what to compare it with. No more than `rules.guesses` are handed
+    /// Spends an attempt for good and hands out what to compare it with. No more than `rules.attempts` are handed
     /// out in the life of a verification, and none once it is closed.
     ///
-    /// Where a attempter is given, their site is charged for a guess at the subject first, whatever becomes of the
-    /// guess; where that is refused nothing is spent.
+    /// Where a attempter is given, their site is charged for an attempt at the recipient first, whatever becomes of the
+    /// attempt; where that is refused nothing is taken.
     async fn take_attempt(
         &self,
         store_key: &StoreKey,
@@ -77,7 +77,7 @@ pub trait Store: Send + Sync {
 
     /// Takes the win. Says when it was won to exactly one token in the life of a verification, and only while that
     /// token's code is live; says so again to that same token. The stored code, and what its site was charged for the
-    /// guess, are gone before the answer.
+    /// attempt, are gone before the answer.
     async fn approve(
         &self,
         store_key: &StoreKey,
@@ -99,7 +99,7 @@ pub trait Store: Send + Sync {
 
     /// Ends the verification that a refused mail opened as failed if the mail's own code is still the live one.
     /// Never touches the code of a later send. True where what `admit` charged for the mail may be given back:
-    /// the mail replaced no live code and no guess has been spent since it was opened.
+    /// the mail replaced no live code and no attempt has been attempts since it was opened.
     async fn mark_failed(
         &self,
         store_key: &StoreKey,
@@ -118,7 +118,7 @@ pub trait Store: Send + Sync {
     async fn ready(&self) -> Result<(), StoreError>;
 }
 
-/// Whose ledger of sends or guesses it is.
+/// Whose ledger of sends or attempts it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IpLedger {
     /// At which tenant.
@@ -141,7 +141,7 @@ pub enum Action {
 impl Action {
     /// The ledger that counts it.
     #[must_use]
-    pub fn ledger(self) -> Policy {
+    pub fn policy(self) -> Policy {
         match self {
             Self::Send => Policy::IpSends,
             Self::Attempt => Policy::IpAttempts,
@@ -149,20 +149,20 @@ impl Action {
     }
 }
 
-/// Who guesses, where that is limited for each subject.
+/// Who attempts, where that is limited for each recipient.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempter<'a> {
     /// From where.
-    pub site: KeyedHash,
-    /// How often, at one subject.
+    pub client: KeyedHash,
+    /// How often, at one recipient.
     pub limit: &'a Limit,
 }
 
-/// What a site was charged for a guess at a subject.
+/// What a site was charged for an attempt at a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SiteCharge {
     /// Which site.
-    pub site: KeyedHash,
+    pub client: KeyedHash,
     /// Which entry.
     pub entry: EntryId,
 }
@@ -197,8 +197,8 @@ pub struct Live {
     pub valid_for: Duration,
     /// Until when that is, on the store's clock.
     pub expires_at: Millis,
-    /// Guesses that were spent on its verification.
-    pub spent: u8,
+    /// Attempts that were taken on its verification.
+    pub attempts: u8,
 }
 
 /// What became of a resend.
@@ -212,25 +212,25 @@ pub enum ReplaceOutcome {
     Unknown,
 }
 
-/// What became of a guess.
+/// What became of an attempt.
 #[derive(Debug, Clone)]
 pub enum AttemptOutcome {
-    /// It is spent; compare it with this.
+    /// It is taken; compare it with this.
     Compare {
         /// The stored hash.
         hash: CodeHash,
-        /// Guesses that are spent now, this one among them.
-        spent: u8,
+        /// Attempts that are taken now, this one among them.
+        attempts: u8,
         /// What the verification is about.
         encrypted: EncryptedDetails,
         /// What the attempter's site was charged, where a attempter was given.
         charged: Option<SiteCharge>,
     },
-    /// Nothing was spent: the attempter's site has guessed at the subject too often.
+    /// Nothing was taken: the attempter's site has guessed at the recipient too often.
     Limited(LimitState),
-    /// Nothing was spent: the verification is over.
+    /// Nothing was taken: the verification is over.
     Closed(Status),
-    /// Nothing was spent: there is no verification.
+    /// Nothing was taken: there is no verification.
     Unknown,
 }
 

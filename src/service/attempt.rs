@@ -1,6 +1,6 @@
-//! The steps that every guess has in common: spend it, compare it, and only then win.
+//! The steps that every attempt has in common: spend it, compare it, and only then win.
 //!
-//! The numbers are the steps of a guess in the ledgers' document. On the simple endpoints wrong, expired, used,
+//! The numbers are the steps of an attempt in the ledgers' document. On the simple endpoints wrong, expired, used,
 //! exhausted and unknown take the same work and give the same answer (SEC-13). Whoever holds an id is told which it is.
 
 use thiserror::Error;
@@ -32,7 +32,7 @@ pub enum CheckError {
     /// and which of them is not said.
     #[error("invalid or expired code")]
     Invalid {
-        /// Guesses that are left.
+        /// Attempts that are left.
         left: u8,
     },
     /// The tenant has no verification of that id.
@@ -41,10 +41,10 @@ pub enum CheckError {
     /// The verification of that id is over.
     #[error("the verification is over")]
     Closed(Status),
-    /// A ledger is full; the guess was not compared.
-    #[error("too many guesses")]
+    /// A ledger is full; the attempt was not compared.
+    #[error("too many attempts")]
     Limited(LimitState),
-    /// Too much is being hashed, and there was no place to wait; nothing was spent.
+    /// Too much is being hashed, and there was no place to wait; nothing was taken.
     #[error("the hash queue is full")]
     Overloaded,
     /// The store or the hasher did not do its part.
@@ -55,17 +55,17 @@ pub enum CheckError {
     Fault,
 }
 
-/// One guess.
+/// One attempt.
 pub(super) struct Attempt<'a> {
     /// What its network was charged.
     pub ip_charge: &'a IpCharge,
     /// At which code.
     pub store_key: &'a StoreKey,
-    /// Whose share of the subject's guesses it is, on the simple endpoints.
+    /// Whose share of the recipient's attempts it is, on the simple endpoints.
     pub attempter: Option<Attempter<'a>>,
 }
 
-/// A right guess.
+/// A right attempt.
 pub(super) struct Won {
     /// When it won, on the store's clock.
     pub at: Millis,
@@ -73,7 +73,7 @@ pub(super) struct Won {
     pub about: Option<VerificationDetails>,
 }
 
-/// A guess that was spent, or a decoy that costs the same.
+/// An attempt that was taken, or a decoy that costs the same.
 #[derive(Default)]
 struct TakenAttempt {
     stored: Option<CodeHash>,
@@ -82,8 +82,8 @@ struct TakenAttempt {
     charged: Option<SiteCharge>,
 }
 
-/// Steps 3 to 6. What was charged for a guess that was not made, or that was right, is given back.
-pub(super) async fn guess(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
+/// Steps 3 to 6. What was charged for an attempt that was not made, or that was right, is given back.
+pub(super) async fn attempt(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
     let outcome = from_place_on(parts, attempt, code).await;
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
         attempt.ip_charge.give_back(parts).await;
@@ -92,24 +92,24 @@ pub(super) async fn guess(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> R
 }
 
 async fn from_place_on(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
-    // 3. A place in the hash queue, before anything is spent.
+    // 3. A place in the hash queue, before anything is taken.
     let permit = parts.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
     // 4. AttemptOutcome.
-    let spent = take_attempt(parts, attempt).await?;
-    let invalid = CheckError::Invalid { left: spent.left };
+    let attempts = take_attempt(parts, attempt).await?;
+    let invalid = CheckError::Invalid { left: attempts.left };
     // 5. Compare.
     let store_key = attempt.store_key;
-    let Some(code) = compare(parts, permit, store_key, code, spent.stored).await? else {
+    let Some(code) = compare(parts, permit, store_key, code, attempts.stored).await? else {
         return Err(invalid);
     };
     // What could not be said afterwards is not won: its pepper is gone.
     let about = match store_key {
         StoreKey::Address { .. } => None,
-        StoreKey::Id(_) => Some(parts.decrypt(store_key, &spent.encrypted).ok_or(CheckError::Unknown)?),
+        StoreKey::Id(_) => Some(parts.decrypt(store_key, &attempts.encrypted).ok_or(CheckError::Unknown)?),
     };
     // 6. ApproveOutcome.
     let token = AttemptToken { code, nonce: random::octets()? };
-    match win(parts, store_key, &token, spent.charged.as_ref()).await? {
+    match win(parts, store_key, &token, attempts.charged.as_ref()).await? {
         Some(at) => Ok(Won { at, about }),
         None => Err(invalid),
     }
@@ -118,8 +118,8 @@ async fn from_place_on(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Resu
 async fn take_attempt(parts: &Parts, attempt: &Attempt<'_>) -> Result<TakenAttempt, CheckError> {
     let Attempt { ip_charge, store_key, attempter } = attempt;
     match (parts.store.take_attempt(store_key, &parts.rules, attempter.as_ref()).await?, store_key) {
-        (AttemptOutcome::Compare { hash, spent, encrypted, charged }, _) => {
-            Ok(TakenAttempt { stored: Some(hash), left: parts.rules.left(spent), encrypted, charged })
+        (AttemptOutcome::Compare { hash, attempts, encrypted, charged }, _) => {
+            Ok(TakenAttempt { stored: Some(hash), left: parts.rules.left(attempts), encrypted, charged })
         }
         (AttemptOutcome::Limited(limit_state), _) => {
             Err(CheckError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -151,11 +151,11 @@ async fn compare(
         .hasher
         .digest(permit, HashWork { code, salt, associated_data: store_key.associated_data(), pepper })
         .await?;
-    tracing::debug!(live = known.is_some(), "a guess was compared");
+    tracing::debug!(live = known.is_some(), "an attempt was compared");
     Ok(known.filter(|(hash, _)| hash.matches(&digest)).map(|(hash, _)| *hash.salt()))
 }
 
-/// Takes the win. Asked once more where no answer came: the token makes that safe, and the guess was right.
+/// Takes the win. Asked once more where no answer came: the token makes that safe, and the attempt was right.
 async fn win(
     parts: &Parts,
     store_key: &StoreKey,
@@ -164,7 +164,7 @@ async fn win(
 ) -> Result<Option<Millis>, StoreError> {
     match parts.store.approve(store_key, token, charged).await {
         Err(error) => {
-            log(&error, "a right guess is taken to the store once more");
+            log(&error, "a right attempt is taken to the store once more");
             parts.store.approve(store_key, token, charged).await
         }
         answer => answer,
@@ -191,14 +191,14 @@ impl From<IpChargeError> for CheckError {
 
 impl From<StoreError> for CheckError {
     fn from(error: StoreError) -> Self {
-        log(&error, "a guess was not checked");
+        log(&error, "an attempt was not checked");
         Self::Unavailable
     }
 }
 
 impl From<HasherError> for CheckError {
     fn from(error: HasherError) -> Self {
-        log(&error, "a guess was not checked");
+        log(&error, "an attempt was not checked");
         match error {
             HasherError::Late => Self::Unavailable,
             HasherError::Failed(_) => Self::Fault,
@@ -208,7 +208,7 @@ impl From<HasherError> for CheckError {
 
 impl From<SysError> for CheckError {
     fn from(error: SysError) -> Self {
-        log(&error, "a guess was not checked");
+        log(&error, "an attempt was not checked");
         Self::Fault
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::attempt::{Approved, Attempt, CheckError, Won, guess};
+use super::attempt::{Approved, Attempt, CheckError, Won, attempt};
 use super::ip_charge::IpCharge;
 use super::prove::{Proven, prove};
 use super::{Parts, WithLimitState};
@@ -30,7 +30,7 @@ pub(super) async fn check(
     let Some(code) = Code::parse(typed) else {
         return WithLimitState::uncharged(Err(CheckError::Invalid { left: 0 }));
     };
-    // 2. The network's guesses.
+    // 2. The network's attempts.
     let profile = &parts.simple;
     let ip_charge = match IpCharge::charge(parts, profile, Action::Attempt, Some(client)).await {
         Ok(ip_charge) => ip_charge,
@@ -47,10 +47,12 @@ async fn check_address(
     code: Code,
 ) -> Result<Approved, CheckError> {
     let (profile, index_key) = (&parts.simple, &parts.secrets.index_key);
-    let store_key = index_key.email_key(index_key.subject(profile.tenant.clone(), address), address);
-    let attempter = ip_charge.site().map(|site| Attempter { site, limit: &profile.limits.ip_email_attempts });
+    let store_key = index_key.email_key(index_key.recipient(profile.tenant.clone(), address), address);
+    let attempter = ip_charge
+        .client_prefix()
+        .map(|client| Attempter { client, limit: &profile.limits.ip_email_attempts });
     let id = VerificationId::new(random::octets()?);
-    let won = guess(parts, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
+    let won = attempt(parts, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     // The code is that of every spelling in case, so the proof names the one that stands for all of them.
     let (audience, purpose, address) = (&profile.tenant, SIMPLE_PURPOSE, &address.folded());
@@ -71,20 +73,21 @@ pub(super) async fn check_by_id(
     let Some(code) = Code::parse(typed) else {
         return WithLimitState::uncharged(Err(no_code(parts, &store_key).await));
     };
-    // 2. The network's guesses.
+    // 2. The network's attempts.
     let ip_charge = match IpCharge::charge(parts, profile, Action::Attempt, client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(CheckError::from(error)),
     };
     let outcome =
-        guess(parts, &Attempt { ip_charge: &ip_charge, store_key: &store_key, attempter: None }, code).await;
+        attempt(parts, &Attempt { ip_charge: &ip_charge, store_key: &store_key, attempter: None }, code)
+            .await;
     WithLimitState::after(&ip_charge, outcome.and_then(|won| approve(parts, profile, id, &won)))
 }
 
 async fn no_code(parts: &Parts, store_key: &StoreKey) -> CheckError {
     match parts.store.find(store_key, &parts.rules).await {
         Ok(Some(view)) if view.status == Status::Pending => {
-            CheckError::Invalid { left: parts.rules.left(view.spent) }
+            CheckError::Invalid { left: parts.rules.left(view.attempts) }
         }
         Ok(Some(view)) => CheckError::Closed(view.status),
         Ok(None) => CheckError::Unknown,

@@ -1,7 +1,7 @@
-//! What a caller's network is charged before anything else is done: step 2 of a send and of a guess.
+//! What a caller's network is charged before anything else is done: step 2 of a send and of an attempt.
 //!
 //! A caller without a client address (a key holder that names none) is charged nothing here, and neither is one of an exempt
-//! network: only the shares of its site at each subject are counted, because they protect that person's day.
+//! network: only the shares of its site at each recipient are counted, because they protect that person's day.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,8 @@ use crate::ports::{Action, ChargeOutcome, IpLedger, StoreError};
 
 /// What was charged, if anything was.
 pub(super) struct IpCharge {
-    /// Whose share of a subject's ledgers it is.
-    site: Option<KeyedHash>,
+    /// Whose share of a recipient's ledgers it is.
+    client_prefix: Option<KeyedHash>,
     charge: Option<Charge>,
 }
 
@@ -33,18 +33,18 @@ pub(super) enum IpChargeError {
 }
 
 impl IpCharge {
-    /// Charges the client's network for a send or a guess at the profile's tenant.
+    /// Charges the client's network for a send or an attempt at the profile's tenant.
     pub async fn charge(
         parts: &Parts,
         profile: &TenantProfile,
         action: Action,
         client: Option<IpAddr>,
     ) -> Result<Self, IpChargeError> {
-        let Some(client) = client else { return Ok(Self { site: None, charge: None }) };
+        let Some(client) = client else { return Ok(Self { client_prefix: None, charge: None }) };
         let network = parts.secrets.index_key.network(client);
-        let site = Some(network.site);
+        let client_prefix = Some(network.prefix48);
         if parts.exempt.contains(client) {
-            return Ok(Self { site, charge: None });
+            return Ok(Self { client_prefix, charge: None });
         }
         let limit = match action {
             Action::Send => &profile.limits.ip_sends,
@@ -53,15 +53,15 @@ impl IpCharge {
         let profile = IpLedger { tenant: profile.tenant.clone(), network, action };
         match parts.store.charge(&profile, limit).await.map_err(IpChargeError::Store)? {
             ChargeOutcome::Admitted { entry, limit_state } => {
-                Ok(Self { site, charge: Some(Charge { profile, entry, limit_state }) })
+                Ok(Self { client_prefix, charge: Some(Charge { profile, entry, limit_state }) })
             }
             ChargeOutcome::Refused(limit_state) => Err(IpChargeError::Refused(limit_state)),
         }
     }
 
     /// The site that the request came from.
-    pub fn site(&self) -> Option<KeyedHash> {
-        self.site
+    pub fn client_prefix(&self) -> Option<KeyedHash> {
+        self.client_prefix
     }
 
     /// How the network stands, where it was charged.

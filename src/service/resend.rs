@@ -1,4 +1,4 @@
-//! Sending a verification's code anew: another code, the old one dies, and what was spent stays spent.
+//! Sending a verification's code anew: another code, the old one dies, and what was taken stays taken.
 
 use std::net::IpAddr;
 
@@ -74,7 +74,7 @@ async fn from_id_on(
     Ok(Snapshot::sent(*id, details, &sent, &parts.rules))
 }
 
-/// What a pending verification is about: the id names the subject.
+/// What a pending verification is about: the id names the recipient.
 async fn pending(parts: &Parts, store_key: &StoreKey) -> Result<VerificationDetails, ResendError> {
     let view = parts.store.find(store_key, &parts.rules).await?.ok_or(ResendError::Unknown)?;
     if view.status != Status::Pending {

@@ -1,4 +1,4 @@
-//! The steps that every send has in common: a place, the subject's ledgers, a new code, and the mail.
+//! The steps that every send has in common: a place, the recipient's ledgers, a new code, and the mail.
 //!
 //! The numbers are the steps of a send in the ledgers' document; where the code is kept is the caller's to say.
 
@@ -34,7 +34,7 @@ pub enum StartError {
     /// A ledger is full; no code was drawn.
     #[error("too many sends")]
     Limited(LimitState),
-    /// Too much is being hashed, or the relay has had its day's mails; nothing was spent.
+    /// Too much is being hashed, or the relay has had its day's mails; nothing was taken.
     #[error("there is no room")]
     Overloaded,
     /// The store or the hasher did not do its part; no mail was sent.
@@ -81,7 +81,7 @@ pub(super) fn admit_address(parts: &Parts, address: &EmailAddress) -> Result<(),
     if recipients.admit(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
-/// 3. A place in the hash queue and room in the relay's day, before anything is spent; else step 2 is given back.
+/// 3. A place in the hash queue and room in the relay's day, before anything is taken; else step 2 is given back.
 pub(super) async fn room(parts: &Parts, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
     let permit = take_room(parts).await;
     if let Err(StartError::Overloaded) = &permit {
@@ -109,9 +109,9 @@ pub(super) async fn send<E: From<StartError>>(
     keep: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
 ) -> Result<Sent, E> {
     let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
-    let subject = parts.secrets.index_key.subject(profile.tenant.clone(), address);
+    let recipient = parts.secrets.index_key.recipient(profile.tenant.clone(), address);
     // 4. Recipient's sends, the site's share, the address over all tenants.
-    let (entry, limit_state) = admit(parts, &subject, profile, ip_charge).await?;
+    let (entry, limit_state) = admit(parts, &recipient, profile, ip_charge).await?;
     // 5. Code drawn and hashed.
     let (code, hash) = generate(parts, permit, store_key).await?;
     // 6. Verification opened, or its code replaced.
@@ -133,7 +133,7 @@ pub(super) async fn send<E: From<StartError>>(
         }
         Delivery::Refused(error) => {
             log(&error, "the mail was refused; its code is dead");
-            undo(parts, store_key, &subject, hash.salt(), entry).await;
+            undo(parts, store_key, &recipient, hash.salt(), entry).await;
             Err(StartError::Refused.into())
         }
         Delivery::Unknown(error) => {
@@ -145,11 +145,11 @@ pub(super) async fn send<E: From<StartError>>(
 
 async fn admit(
     parts: &Parts,
-    subject: &Recipient,
+    recipient: &Recipient,
     profile: &TenantProfile,
     ip_charge: &IpCharge,
 ) -> Result<(EntryId, LimitState), StartError> {
-    match parts.store.admit(subject, ip_charge.site().as_ref(), &profile.limits.sends).await? {
+    match parts.store.admit(recipient, ip_charge.client_prefix().as_ref(), &profile.limits.sends).await? {
         ChargeOutcome::Admitted { entry, limit_state } => Ok((entry, limit_state)),
         ChargeOutcome::Refused(limit_state) => {
             Err(StartError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -195,9 +195,9 @@ async fn deliver(parts: &Parts, mail: &CodeMail) -> Delivery {
 
 /// Ends what a refused mail opened, and gives back what it was charged where it may be. Where this fails, the code
 /// stays live for its life, unknown to anybody, and what was charged stays charged.
-async fn undo(parts: &Parts, store_key: &StoreKey, subject: &Recipient, salt: &Salt, entry: EntryId) {
+async fn undo(parts: &Parts, store_key: &StoreKey, recipient: &Recipient, salt: &Salt, entry: EntryId) {
     let undone = match parts.store.mark_failed(store_key, salt, entry).await {
-        Ok(true) => parts.store.withdraw(subject, entry).await,
+        Ok(true) => parts.store.withdraw(recipient, entry).await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };

@@ -26,7 +26,7 @@ pub struct Snapshot {
     pub expires_at: Millis,
     /// When the ledgers admit the next send to that person, while it is pending.
     pub resend_at: Option<Millis>,
-    /// Guesses that are left, while it is pending.
+    /// Attempts that are left, while it is pending.
     pub attempts_remaining: u8,
     /// A signed statement that the address was confirmed, for a while after it was.
     pub proof: Option<String>,
@@ -46,7 +46,7 @@ impl Snapshot {
             details,
             expires_at: sent.live.expires_at,
             resend_at: Some(sent.resend_at),
-            attempts_remaining: rules.left(sent.live.spent),
+            attempts_remaining: rules.left(sent.live.attempts),
             proof: None,
         }
     }
@@ -83,7 +83,7 @@ pub(super) async fn show(
         details,
         expires_at: view.expires_at,
         resend_at,
-        attempts_remaining: if is_pending { parts.rules.left(view.spent) } else { 0 },
+        attempts_remaining: if is_pending { parts.rules.left(view.attempts) } else { 0 },
     })
 }
 
@@ -93,8 +93,8 @@ async fn resend_at(
     details: &VerificationDetails,
     view: &View,
 ) -> Result<Millis, StoreError> {
-    let subject = parts.secrets.index_key.subject(profile.tenant.clone(), &details.address);
-    let limit_state = parts.store.outlook(&subject, &profile.limits.sends).await?;
+    let recipient = parts.secrets.index_key.recipient(profile.tenant.clone(), &details.address);
+    let limit_state = parts.store.outlook(&recipient, &profile.limits.sends).await?;
     Ok(view.seen_at + millis(limit_state.wait))
 }
 

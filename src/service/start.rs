@@ -1,4 +1,4 @@
-//! The simple endpoints' send: one code an address, kept on its subject's store key.
+//! The simple endpoints' send: one code an address, kept on its recipient's store key.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ async fn from_room_on(
 ) -> Result<(), StartError> {
     let permit = room(parts, ip_charge).await?;
     let index_key = &parts.secrets.index_key;
-    let store_key = index_key.email_key(index_key.subject(parts.simple.tenant.clone(), address), address);
+    let store_key = index_key.email_key(index_key.recipient(parts.simple.tenant.clone(), address), address);
     let outgoing = OutgoingCode {
         profile: &parts.simple,
         ip_charge,

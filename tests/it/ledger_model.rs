@@ -1,4 +1,4 @@
-//! Whole sends and guesses in any order, clock steps and losses: the ledgers of both stores answer as naive ones do.
+//! Whole sends and attempts in any order, clock steps and losses: the ledgers of both stores answer as naive ones do.
 //!
 //! Beside the model, what the ledgers are for is asserted directly, without its rules.
 
@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use crate::store_model;
 use crate::support::ledgers::{ClientNetwork, Ledger, Ledgers, LimitState, Verdict, Windows};
 use crate::support::model::{Answer, Code, Entry, Millis, Model, Place, Rules};
-use crate::support::store::{Bench, TakenAttempt, address, id, network, subject};
+use crate::support::store::{Bench, TakenAttempt, address, id, network, recipient};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
@@ -88,9 +88,9 @@ enum Op {
     Resend(Place, Option<Origin>, Millis),
     /// The relay refuses the mail that was sent so many mails ago.
     Refuse(usize),
-    /// A guess, up to what it is to be compared with.
+    /// An attempt, up to what it is to be compared with.
     Guess(Place, Origin),
-    /// The guess made so many guesses ago was right.
+    /// The attempt made so many attempts ago was right.
     ApproveOutcome(usize),
     /// What was just refused is asked again: after the wait, or a millisecond before.
     AskAgain {
@@ -104,7 +104,7 @@ enum Op {
 #[derive(Debug, Clone)]
 struct Case {
     limits: Limits,
-    guesses: usize,
+    attempts: usize,
     ops: Vec<Op>,
 }
 
@@ -170,7 +170,7 @@ fn the_defaults() -> Limits {
 fn case() -> impl Strategy<Value = Case> {
     // Where the clock never goes back, more can be said.
     let ops = any::<bool>().prop_flat_map(|back| prop::collection::vec(op(back), 1..50));
-    (limits(), select(&[1, 2, 5][..]), ops).prop_map(|(limits, guesses, ops)| Case { limits, guesses, ops })
+    (limits(), select(&[1, 2, 5][..]), ops).prop_map(|(limits, attempts, ops)| Case { limits, attempts, ops })
 }
 
 fn op(back: bool) -> impl Strategy<Value = Op> {
@@ -229,8 +229,8 @@ impl Names {
         let texts = ["a+0@example.com", "a+1@example.com", "b@example.com"];
         let addresses = (0_u8..)
             .zip(texts)
-            .map(|(number, text)| (Place::Address(number), (address(text), subject(Tenant::Simple, text))));
-        let ids = (0..2).map(|number| (Place::Id(number), (id(number), subject(tenant(KEYED), texts[0]))));
+            .map(|(number, text)| (Place::Address(number), (address(text), recipient(Tenant::Simple, text))));
+        let ids = (0..2).map(|number| (Place::Id(number), (id(number), recipient(tenant(KEYED), texts[0]))));
         let networks = [
             (Origin::Ipv4, "192.0.2.1".to_owned()),
             (Origin::LinkA, "2001:db8:1:a::1".to_owned()),
@@ -246,12 +246,12 @@ impl Names {
         &self.store_keys[&place].0
     }
 
-    fn subject(&self, place: Place) -> &Recipient {
+    fn recipient(&self, place: Place) -> &Recipient {
         &self.store_keys[&place].1
     }
 
-    fn site(&self, origin: Origin) -> KeyedHash {
-        self.networks[&origin].site
+    fn client_prefix(&self, origin: Origin) -> KeyedHash {
+        self.networks[&origin].prefix48
     }
 
     fn profile(&self, of: u8, origin: Origin, action: Action) -> IpLedger {
@@ -368,12 +368,12 @@ struct Tally {
     /// What stands in each ledger, by the time at which it really was admitted.
     admitted: HashMap<Ledger, Vec<(Millis, Entry)>>,
     codes: Code,
-    guesses: u32,
+    attempts: u32,
     charges: VecDeque<Entered>,
     mails: VecDeque<Mail>,
     open_guesses: VecDeque<Guess>,
     last_refusal: Option<(Request, Millis)>,
-    /// When a guess was compared, for each tenant and person.
+    /// When an attempt was compared, for each tenant and person.
     compared: HashMap<(u8, u8), Vec<Millis>>,
     seen: HashSet<String>,
 }
@@ -393,12 +393,12 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn new(names: &'a Names, mut bench: Bench, limits: Limits, guesses: usize) -> Self {
+    fn new(names: &'a Names, mut bench: Bench, limits: Limits, attempts: usize) -> Self {
         let life = Duration::from_millis(LIFE.unsigned_abs());
-        bench.rules = VerificationRules { life, guesses: guesses.try_into().expect("a few") };
+        bench.rules = VerificationRules { life, attempts: attempts.try_into().expect("a few") };
         Self {
             names,
-            model: Model::new(Rules { life: LIFE, guesses }, bench.clock.millis().cast_signed()),
+            model: Model::new(Rules { life: LIFE, attempts }, bench.clock.millis().cast_signed()),
             bench,
             ledgers: Ledgers::default(),
             ip_sends: IpLimit::new(limit(&limits.ip_sends)),
@@ -451,10 +451,10 @@ impl<'a> Pair<'a> {
                     self.refuse(mail).await?;
                 }
             }
-            Op::Guess(place, origin) => self.guess(place, origin).await?,
+            Op::Guess(place, origin) => self.attempt(place, origin).await?,
             Op::ApproveOutcome(back) => {
-                if let Some(guess) = self.tally.open_guesses.remove(back) {
-                    self.win(guess).await?;
+                if let Some(attempt) = self.tally.open_guesses.remove(back) {
+                    self.win(attempt).await?;
                 }
             }
             Op::AskAgain { early } => {
@@ -480,10 +480,10 @@ impl<'a> Pair<'a> {
                 self.bench.store.charge(&self.names.profile(tenant, origin, action), limit).await
             }
             Request::Admit(place, from) => {
-                let site = from.map(|origin| self.names.site(origin));
-                self.bench.store.admit(self.names.subject(place), site.as_ref(), &self.sends).await
+                let site = from.map(|origin| self.names.client_prefix(origin));
+                self.bench.store.admit(self.names.recipient(place), site.as_ref(), &self.sends).await
             }
-            Request::AttemptOutcome(..) => panic!("a guess is charged as it is spent"),
+            Request::AttemptOutcome(..) => panic!("an attempt is charged as it is taken"),
         };
         let store = verdict(charged.expect("an answer"));
         let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
@@ -495,7 +495,7 @@ impl<'a> Pair<'a> {
     fn complete(&mut self, request: Request, verdict: Verdict) -> Result<Option<Entered>, TestCaseError> {
         match verdict {
             Verdict::Refused(limit_state) => {
-                self.tally.seen.insert(format!("refused by {}", limit_state.ledger));
+                self.tally.seen.insert(format!("refused by {}", limit_state.policy));
                 self.tally.last_refusal = Some((request, limit_state.wait));
                 Ok(None)
             }
@@ -575,70 +575,71 @@ impl<'a> Pair<'a> {
         let back = self.bench.mark_failed_for(self.names.store_key(place), code, entered.entry).await;
         prop_assert_eq!(Answer::Failed(back), self.model.fail(place, code, entered.entry));
         if back {
-            let subject = self.names.subject(place);
-            self.bench.store.withdraw(subject, entered.entry).await.expect("an answer");
+            let recipient = self.names.recipient(place);
+            self.bench.store.withdraw(recipient, entered.entry).await.expect("an answer");
             self.given_back(&entered);
         }
         self.tally.seen.insert(format!("a refused mail, given back: {back}"));
         Ok(())
     }
 
-    async fn guess(&mut self, place: Place, origin: Origin) -> TestCaseResult {
+    async fn attempt(&mut self, place: Place, origin: Origin) -> TestCaseResult {
         let request = Request::Charge(tenant_of(place), origin, Action::Attempt);
         let Some(network) = self.charge(request).await? else { return Ok(()) };
         if let (TakenAttempt::Compare(code), site) = self.take_attempt(place, origin).await? {
-            let number = self.tally.guesses;
-            self.tally.guesses += 1;
+            let number = self.tally.attempts;
+            self.tally.attempts += 1;
             self.tally.open_guesses.push_front(Guess { place, code, number, network, site });
         }
         Ok(())
     }
 
-    /// Spends a guess; what its site was charged where it is one at an address.
+    /// Spends an attempt; what its site was charged where it is one at an address.
     async fn take_attempt(
         &mut self,
         place: Place,
         origin: Origin,
     ) -> Result<(TakenAttempt, Option<Entered>), TestCaseError> {
         self.skip_the_last_seconds(place);
-        let attempter = Attempter { site: self.names.site(origin), limit: &self.ip_email_attempts };
-        let (spent, charged) = self.bench.spend_from(Some(&attempter), self.names.store_key(place)).await;
+        let attempter =
+            Attempter { client: self.names.client_prefix(origin), limit: &self.ip_email_attempts };
+        let (attempts, charged) = self.bench.spend_from(Some(&attempter), self.names.store_key(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {
             let request = Request::AttemptOutcome(place, origin);
             let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
             let model = self.ledgers.charge(&step, keep, now);
-            if let TakenAttempt::Limited(limit_state) = spent {
+            if let TakenAttempt::Limited(limit_state) = attempts {
                 let verdict = Verdict::Refused(standing_of(&limit_state));
                 prop_assert_eq!(verdict, model);
                 self.complete(request, verdict)?;
-                return Ok((spent, None));
+                return Ok((attempts, None));
             }
             let Verdict::Admitted(entry, _) = model else {
-                return Err(TestCaseError::fail(format!("{spent:?} instead of {model:?}")));
+                return Err(TestCaseError::fail(format!("{attempts:?} instead of {model:?}")));
             };
             prop_assert!(charged.is_none_or(|charged| charged.entry == entry));
             entered = Some(self.admitted(request, entry)?);
         }
-        if let TakenAttempt::Compare(_) = spent {
-            let subject = (tenant_of(place), person_of(place));
+        if let TakenAttempt::Compare(_) = attempts {
+            let recipient = (tenant_of(place), person_of(place));
             let now = self.now();
-            self.tally.compared.entry(subject).or_default().push(now);
+            self.tally.compared.entry(recipient).or_default().push(now);
         }
-        prop_assert_eq!(store_model::spent(spent), self.model.take_attempt(place), "{:?}", place);
+        prop_assert_eq!(store_model::attempts(attempts), self.model.take_attempt(place), "{:?}", place);
         prop_assert_eq!(
             charged.is_some(),
-            matches!((place, spent), (Place::Address(_), TakenAttempt::Compare(_)))
+            matches!((place, attempts), (Place::Address(_), TakenAttempt::Compare(_)))
         );
-        Ok((spent, entered))
+        Ok((attempts, entered))
     }
 
-    async fn win(&mut self, guess: Guess) -> TestCaseResult {
-        let Guess { place, code, number, network, site } = guess;
+    async fn win(&mut self, attempt: Guess) -> TestCaseResult {
+        let Guess { place, code, number, network, site } = attempt;
         self.skip_the_last_seconds(place);
         let charged = site.as_ref().map(|entered| {
             let Request::AttemptOutcome(_, origin) = entered.request else { panic!("a site's") };
-            SiteCharge { site: self.names.site(origin), entry: entered.entry }
+            SiteCharge { client: self.names.client_prefix(origin), entry: entered.entry }
         });
         let won = self.bench.consume_for(self.names.store_key(place), code, number, charged.as_ref()).await;
         prop_assert_eq!(won, matches!(self.model.approve(place, (code, number)), Answer::Won(Some(_))));
@@ -683,7 +684,7 @@ fn verdict(charged: ChargeOutcome) -> Verdict {
 fn standing_of(limit_state: &otpd::domain::ledger::LimitState) -> LimitState {
     let millis = |time: Duration| time.as_millis().try_into().expect("a short time");
     LimitState {
-        ledger: limit_state.ledger.name(),
+        policy: limit_state.policy.name(),
         window: (limit_state.window.most.get() as usize, millis(limit_state.window.span)),
         remaining: limit_state.remaining as usize,
         reset: millis(limit_state.reset),
@@ -699,9 +700,9 @@ fn check<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> TestC
 /// Runs many cases, each on an empty store.
 fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     let (names, seen) = (Names::new(), RefCell::new(HashSet::new()));
-    check(cases, &case(), |Case { limits, guesses, ops }| {
+    check(cases, &case(), |Case { limits, attempts, ops }| {
         runtime.block_on(async {
-            let mut pair = Pair::new(&names, empty_store().await, limits, guesses);
+            let mut pair = Pair::new(&names, empty_store().await, limits, attempts);
             for op in ops {
                 pair.run(op).await?;
             }
@@ -712,7 +713,7 @@ fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
     assert_eq!(seen.into_inner(), HashSet::from(ALL_KINDS.map(str::to_owned)));
 }
 
-/// One round of an attack with as many networks as it takes: a send, guesses, and a pause.
+/// One round of an attack with as many networks as it takes: a send, attempts, and a pause.
 #[derive(Debug, Clone)]
 struct Round {
     sender: Origin,
@@ -732,7 +733,7 @@ fn round() -> impl Strategy<Value = Round> {
         .prop_map(|(sender, place, guessers, pause)| Round { sender, place, guessers, pause: pause * SECOND })
 }
 
-/// With the default limits no more than 50 guesses at one person are compared in any 24 hours.
+/// With the default limits no more than 50 attempts at one person are compared in any 24 hours.
 fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     const BOUND: usize = 50;
     let (names, most) = (Names::new(), RefCell::new(0));
@@ -742,14 +743,14 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
             for Round { sender, place, guessers, pause } in rounds {
                 pair.send(place, Some(sender), 0, false).await?;
                 for attempter in guessers {
-                    pair.guess(place, attempter).await?;
+                    pair.attempt(place, attempter).await?;
                 }
                 pair.step(pause);
             }
             let compared = &pair.tally.compared[&(SIMPLE, 0)];
             for last in compared {
                 let in_a_day = compared.iter().filter(|at| (last - 24 * HOUR..=*last).contains(at)).count();
-                prop_assert!(in_a_day <= BOUND, "{} guesses in 24 hours", in_a_day);
+                prop_assert!(in_a_day <= BOUND, "{} attempts in 24 hours", in_a_day);
                 let seen = *most.borrow();
                 most.replace(in_a_day.max(seen));
             }
@@ -759,7 +760,7 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     assert_eq!(most.into_inner(), BOUND, "the bound is met, so the rounds are an attack");
 }
 
-/// What others do at one moment, or, where it is nothing, a guess of the holder of an id.
+/// What others do at one moment, or, where it is nothing, an attempt of the holder of an id.
 fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
     let others = op(false).prop_map(|op| match op {
         Op::Send(place, from, _) => Op::Send(place, from, 0),
@@ -770,30 +771,30 @@ fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
     prop_oneof![6 => others.prop_map(Some), 1 => Just(None)]
 }
 
-/// Nothing that another network does, be it to the same person, takes a guess from who holds an id.
+/// Nothing that another network does, be it to the same person, takes an attempt from whoever holds an id.
 fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     let names = Names::new();
     let ops = (limits(), select(&[1, 2, 5][..]), prop::collection::vec(at_one_moment(), 1..60));
-    check(cases, &ops, |(limits, guesses, ops)| {
+    check(cases, &ops, |(limits, attempts, ops)| {
         runtime.block_on(async {
             let (own, holder) = (Place::Id(1), Origin::OneOf(0));
-            let mut pair = Pair::new(&names, empty_store().await, limits, guesses);
+            let mut pair = Pair::new(&names, empty_store().await, limits, attempts);
             pair.send(own, Some(holder), 0, false).await?;
             // That mail arrived: the relay refuses others'.
             pair.tally.mails.clear();
             let mut made = 0;
-            for op in ops.into_iter().chain(vec![None; guesses + 1]) {
+            for op in ops.into_iter().chain(vec![None; attempts + 1]) {
                 if let Some(op) = op {
                     pair.run(op).await?;
                     continue;
                 }
-                let (spent, _) = pair.take_attempt(own, holder).await?;
-                let wanted = if made < guesses {
+                let (taken, _) = pair.take_attempt(own, holder).await?;
+                let wanted = if made < attempts {
                     TakenAttempt::Compare(0)
                 } else {
                     TakenAttempt::Closed(Status::Exhausted)
                 };
-                prop_assert_eq!(spent, wanted, "after {} guesses of {}", made, guesses);
+                prop_assert_eq!(taken, wanted, "after {} attempts of {}", made, attempts);
                 made += 1;
             }
             Ok(())

@@ -99,12 +99,12 @@ async fn end(bench: &Bench, store_key: &StoreKey, code: u32, how: Status) {
 
 /// Spends all that is left, and says how much it was.
 async fn attempts_left(bench: &Bench, store_key: &StoreKey) -> usize {
-    let mut spent = 0;
+    let mut attempts = 0;
     while matches!(bench.take_attempt(store_key).await, TakenAttempt::Compare(_)) {
-        spent += 1;
-        assert!(spent <= 255, "no rules allows so many");
+        attempts += 1;
+        assert!(attempts <= 255, "no rules allows so many");
     }
-    spent
+    attempts
 }
 
 /// An address cannot be asked about once its code has expired.
@@ -235,15 +235,15 @@ async fn a_resend_leaves_what_has_ended_as_it_is(bench: &Bench) {
 }
 
 async fn no_more_than_the_policys_guesses_are_handed_out(bench: &Bench) {
-    for guesses in [1, 5, 255] {
+    for attempts in [1, 5, 255] {
         let mut bench = bench.clone();
-        bench.rules.guesses = guesses;
-        for store_key in both_kinds(guesses) {
+        bench.rules.attempts = attempts;
+        for store_key in both_kinds(attempts) {
             bench.open(&store_key, 0).await;
-            for guess in 1..=u32::from(guesses) {
-                assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(guess - 1));
-                if guess < u32::from(guesses) {
-                    assert_eq!(live(bench.replace_code(&store_key, guess).await), Some(LIFE));
+            for attempt in 1..=u32::from(attempts) {
+                assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(attempt - 1));
+                if attempt < u32::from(attempts) {
+                    assert_eq!(live(bench.replace_code(&store_key, attempt).await), Some(LIFE));
                 }
             }
             assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Exhausted));
@@ -262,7 +262,7 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
             }
         }
     }
-    // A clock that steps back shows that the refused guesses were not counted.
+    // A clock that steps back shows that the refused attempts were not counted.
     let store_key = id(9);
     end(bench, &store_key, 1, Status::Expired).await;
     assert_eq!(attempts_left(bench, &store_key).await, 0);
@@ -271,7 +271,7 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
     assert_eq!(attempts_left(bench, &store_key).await, 5);
 }
 
-/// Opens a verification, spends one guess, and goes to its expiry, or to a little before.
+/// Opens a verification, spends one attempt, and goes to its expiry, or to a little before.
 async fn expiring(bench: &Bench, store_key: &StoreKey, early: Duration) {
     bench.open(store_key, 1).await;
     bench.take_attempt(store_key).await;
@@ -325,8 +325,8 @@ async fn one_token_wins_once_and_may_ask_again(bench: &Bench) {
         assert!(bench.approve(&store_key, 1, 1).await);
         for _ in 0..3 {
             assert!(bench.approve(&store_key, 1, 1).await, "the same token again");
-            assert!(!bench.approve(&store_key, 1, 2).await, "another guess at the same code");
-            assert!(!bench.approve(&store_key, 2, 1).await, "the same guess at another code");
+            assert!(!bench.approve(&store_key, 1, 2).await, "another attempt at the same code");
+            assert!(!bench.approve(&store_key, 2, 1).await, "the same attempt at another code");
             assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Approved));
         }
     }
@@ -389,9 +389,9 @@ async fn what_is_pending_is_canceled_and_what_has_ended_is_not(bench: &Bench) {
     bench.open(&store_key, 1).await;
     assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
     assert_eq!(bench.cancel(&store_key).await, Some(Status::Canceled));
-    assert!(!bench.approve(&store_key, 1, 1).await, "a guess that was on its way");
+    assert!(!bench.approve(&store_key, 1, 1).await, "an attempt that was on its way");
     assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Closed(Status::Canceled));
-    // The last guess is spent: it may still win, so that nothing is left to be canceled.
+    // The last attempt is taken: it may still win, so that nothing is left to be canceled.
     let store_key = id(101);
     bench.open(&store_key, 1).await;
     attempts_left(bench, &store_key).await;
@@ -406,7 +406,7 @@ async fn looking_changes_nothing_and_tells_what_was_sealed(bench: &Bench) {
     bench.take_attempt(&store_key).await;
     bench.replace_code(&store_key, 2).await;
     let seen = bench.find(&store_key).await.expect("it is there");
-    assert_eq!((seen.status, seen.spent, seen.approved_at), (Status::Pending, 1, None));
+    assert_eq!((seen.status, seen.attempts, seen.approved_at), (Status::Pending, 1, None));
     assert_eq!(seen.encrypted, about(&store_key), "as it was opened");
     for _ in 0..10 {
         assert_eq!(bench.find(&store_key).await.as_ref(), Some(&seen));
@@ -451,7 +451,7 @@ async fn a_failed_send_changes_nothing_once_it_has_ended(bench: &Bench) {
             assert_eq!(bench.approve(&store_key, 1, 1).await, how == Status::Approved);
         }
     }
-    // A code whose guesses are all spent is live for the last of them, and so can fail.
+    // A code whose attempts are all attempts is live for the last of them, and so can fail.
     for store_key in both_kinds(9) {
         end(bench, &store_key, 1, Status::Exhausted).await;
         bench.mark_failed(&store_key, 1).await;
@@ -507,15 +507,15 @@ async fn slots_know_nothing_of_each_other(bench: &Bench) {
 async fn of_a_hundred_tokens_at_once_one_wins(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
-        let winners = at_once((0..100).map(|guess| {
+        let winners = at_once((0..100).map(|attempt| {
             let (bench, store_key) = (bench.clone(), store_key.clone());
-            async move { bench.approve(&store_key, 1, guess).await.then_some(guess) }
+            async move { bench.approve(&store_key, 1, attempt).await.then_some(attempt) }
         }));
         let winners: Vec<u32> = winners.await.into_iter().flatten().collect();
         assert_eq!(winners.len(), 1, "{winners:?}");
-        let again = at_once(iter::repeat_n(winners[0], 100).map(|guess| {
+        let again = at_once(iter::repeat_n(winners[0], 100).map(|attempt| {
             let (bench, store_key) = (bench.clone(), store_key.clone());
-            async move { bench.approve(&store_key, 1, guess).await }
+            async move { bench.approve(&store_key, 1, attempt).await }
         }));
         assert_eq!(again.await, vec![true; 100]);
     }
@@ -524,12 +524,12 @@ async fn of_a_hundred_tokens_at_once_one_wins(bench: &Bench) {
 async fn of_a_thousand_guesses_at_once_five_are_handed_out(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
-        let guesses = at_once((0..1000).map(|_| {
+        let attempts = at_once((0..1000).map(|_| {
             let (bench, store_key) = (bench.clone(), store_key.clone());
             async move { bench.take_attempt(&store_key).await }
         }));
-        let guesses = guesses.await;
-        let count = |wanted| guesses.iter().filter(|guess| **guess == wanted).count();
+        let attempts = attempts.await;
+        let count = |wanted| attempts.iter().filter(|attempt| **attempt == wanted).count();
         assert_eq!(
             (count(TakenAttempt::Compare(1)), count(TakenAttempt::Closed(Status::Exhausted))),
             (5, 995)

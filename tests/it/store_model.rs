@@ -19,7 +19,7 @@ const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
 /// What must have been answered at least once, or the sequences prove nothing.
-const NEVER_WON: Seen = Seen { end: None, spent: 0, expires_at: 0, approved_at: None };
+const NEVER_WON: Seen = Seen { end: None, attempts: 0, expires_at: 0, approved_at: None };
 const ALL_KINDS: [Answer; 18] = [
     Answer::Live(0),
     Answer::Compare(0),
@@ -49,7 +49,7 @@ struct Case {
 
 fn case() -> impl Strategy<Value = Case> {
     let rules = (select(&[300, 600, 1800][..]), select(&[1, 2, 5][..]));
-    let rules = rules.prop_map(|(life, guesses)| Rules { life: life * 1000, guesses });
+    let rules = rules.prop_map(|(life, attempts)| Rules { life: life * 1000, attempts });
     (rules, prop::collection::vec(op(), 1..60)).prop_map(|(rules, ops)| Case { rules, ops })
 }
 
@@ -58,7 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => place().prop_map(Op::Open),
         4 => place().prop_map(Op::Recode),
         8 => place().prop_map(Op::AttemptOutcome),
-        3 => (place(), which(), 0..3_u32).prop_map(|(place, which, guess)| Op::Consume(place, which, guess)),
+        3 => (place(), which(), 0..3_u32).prop_map(|(place, which, attempt)| Op::Consume(place, which, attempt)),
         1 => (place(), which()).prop_map(|(place, which)| Op::Fail(place, which)),
         1 => place().prop_map(Op::Cancel),
         3 => place().prop_map(Op::Look),
@@ -119,9 +119,9 @@ impl Tally {
         found.map_or((Code::MAX, 0), |(_, code, entry)| (*code, *entry))
     }
 
-    /// A verification hands out no more than its guesses, and one token wins it at most.
-    fn check(&self, guesses: usize) -> Result<(), TestCaseError> {
-        prop_assert!(self.handed_out.values().all(|count| *count <= guesses), "{:?}", self.handed_out);
+    /// A verification hands out no more than its attempts, and one token wins it at most.
+    fn check(&self, attempts: usize) -> Result<(), TestCaseError> {
+        prop_assert!(self.handed_out.values().all(|count| *count <= attempts), "{:?}", self.handed_out);
         prop_assert!(self.winners.values().all(|tokens| tokens.len() == 1), "{:?}", self.winners);
         Ok(())
     }
@@ -137,7 +137,7 @@ struct Pair {
 impl Pair {
     fn new(mut bench: Bench, rules: Rules) -> Self {
         let life = Duration::from_millis(rules.life.unsigned_abs());
-        bench.rules = VerificationRules { life, guesses: rules.guesses.try_into().expect("a few") };
+        bench.rules = VerificationRules { life, attempts: rules.attempts.try_into().expect("a few") };
         let now = bench.clock.millis().cast_signed();
         Self { bench, model: Model::new(rules, now), tally: Tally::default() }
     }
@@ -160,19 +160,20 @@ impl Pair {
                 )
             }
             Op::AttemptOutcome(place) => {
-                let answer = spent(bench.take_attempt(&store_key(place)).await);
+                let answer = attempts(bench.take_attempt(&store_key(place)).await);
                 if let Answer::Compare(_) = answer {
                     *tally.handed_out.entry((place, model.count(place))).or_default() += 1;
                 }
                 (answer, model.take_attempt(place))
             }
-            Op::Consume(place, which, guess) => {
+            Op::Consume(place, which, attempt) => {
                 let (code, _) = tally.find(place, which);
-                let won = bench.approved_at(&store_key(place), code, guess, None).await.map(u64::cast_signed);
+                let won =
+                    bench.approved_at(&store_key(place), code, attempt, None).await.map(u64::cast_signed);
                 if won.is_some() {
-                    tally.winners.entry((place, model.count(place))).or_default().insert((code, guess));
+                    tally.winners.entry((place, model.count(place))).or_default().insert((code, attempt));
                 }
-                (Answer::Won(won), model.approve(place, (code, guess)))
+                (Answer::Won(won), model.approve(place, (code, attempt)))
             }
             Op::Fail(place, which) => {
                 let (code, entry) = tally.find(place, which);
@@ -191,7 +192,7 @@ impl Pair {
                     None => Answer::Unknown,
                     Some(view) => Answer::Seen(Seen {
                         end: end(view.status),
-                        spent: view.spent.into(),
+                        attempts: view.attempts.into(),
                         expires_at: view.expires_at.cast_signed(),
                         approved_at: view.approved_at.map(u64::cast_signed),
                     }),
@@ -233,7 +234,7 @@ pub fn recoded(answer: ReplaceOutcome) -> Answer {
     }
 }
 
-pub fn spent(answer: TakenAttempt) -> Answer {
+pub fn attempts(answer: TakenAttempt) -> Answer {
     match answer {
         TakenAttempt::Compare(code) => Answer::Compare(code),
         TakenAttempt::Limited(limit_state) => panic!("nobody is charged: {limit_state:?}"),
@@ -283,7 +284,7 @@ fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
             for (step, op) in ops.into_iter().enumerate() {
                 let (store, model) = pair.run(op).await;
                 prop_assert_eq!(store, model, "at step {}, {:?}", step, op);
-                pair.tally.check(rules.guesses)?;
+                pair.tally.check(rules.attempts)?;
                 seen.borrow_mut().insert(kind(store));
             }
             Ok(())

@@ -11,20 +11,20 @@ use crate::ports::{ChargeOutcome, IpLedger};
 
 /// Which log.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) enum LogName {
+pub(super) enum LedgerName {
     /// Of an IPv4 address or an IPv6 /48.
-    Site(IpLedger),
+    Prefix48(IpLedger),
     /// Of an IPv6 /64.
-    Link(IpLedger),
+    Prefix64(IpLedger),
     /// Of the sends to a person.
-    Person(KeyedHash),
-    /// Of a site's guesses at a subject.
-    Guesses(Recipient, KeyedHash),
+    EmailSends(KeyedHash),
+    /// Of a site's attempts at a recipient.
+    IpEmailAttempts(Recipient, KeyedHash),
 }
 
 /// A log and how long its entries matter.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Retained {
     pub log: SlidingLog,
     pub keep: Duration,
 }
@@ -34,12 +34,12 @@ impl State {
     /// long as they matter to anybody: it may be longer than the windows asked about here.
     pub(super) fn charge(
         &mut self,
-        logs: &[(LogName, Vec<LimitRule<'_>>)],
-        mark: Partition,
+        logs: &[(LedgerName, Vec<LimitRule<'_>>)],
+        partition: Partition,
         keep: Duration,
         now: Millis,
     ) -> Option<ChargeOutcome> {
-        let before = self.tightest(logs, mark, now)?;
+        let before = self.tightest(logs, partition, now)?;
         if !before.wait.is_zero() {
             return Some(ChargeOutcome::Refused(before));
         }
@@ -48,26 +48,26 @@ impl State {
         for (name, _) in logs {
             let kept = self.logs.entry(name.clone()).or_default();
             kept.keep = keep;
-            kept.log.add(entry, mark, keep, now);
+            kept.log.add(entry, partition, keep, now);
         }
         self.sweep_now_and_then(now);
-        let limit_state = self.tightest(logs, mark, now)?;
+        let limit_state = self.tightest(logs, partition, now)?;
         Some(ChargeOutcome::Admitted { entry, limit_state })
     }
 
     pub(super) fn tightest(
         &self,
-        logs: &[(LogName, Vec<LimitRule<'_>>)],
-        mark: Partition,
+        logs: &[(LedgerName, Vec<LimitRule<'_>>)],
+        partition: Partition,
         now: Millis,
     ) -> Option<ledger::LimitState> {
         let empty = SlidingLog::default();
         ledger::tightest(logs.iter().filter_map(|(name, rules)| {
-            self.logs.get(name).map_or(&empty, |kept| &kept.log).limit_state(rules, mark, now)
+            self.logs.get(name).map_or(&empty, |kept| &kept.log).limit_state(rules, partition, now)
         }))
     }
 
-    pub(super) fn remove(&mut self, name: &LogName, entry: EntryId) {
+    pub(super) fn remove(&mut self, name: &LedgerName, entry: EntryId) {
         if let Some(kept) = self.logs.get_mut(name) {
             kept.log.remove(entry);
         }
@@ -75,12 +75,15 @@ impl State {
 }
 
 /// The logs of a network, with what limits each.
-pub(super) fn logs_of<'a>(profile: &IpLedger, limit: &'a IpLimit) -> Vec<(LogName, Vec<LimitRule<'a>>)> {
-    let ledger = profile.action.ledger();
-    let rule = |limit: &'a Limit| vec![LimitRule { ledger, limit, partition_bytes: 0 }];
-    if profile.network.link.is_none() {
-        return vec![(LogName::Site(profile.clone()), rule(&limit.network))];
+pub(super) fn logs_of<'a>(profile: &IpLedger, limit: &'a IpLimit) -> Vec<(LedgerName, Vec<LimitRule<'a>>)> {
+    let policy = profile.action.policy();
+    let rule = |limit: &'a Limit| vec![LimitRule { policy, limit, partition_bytes: 0 }];
+    if profile.network.prefix64.is_none() {
+        return vec![(LedgerName::Prefix48(profile.clone()), rule(&limit.prefix64))];
     }
-    let site = IpLedger { network: profile.network.site_alone(), ..profile.clone() };
-    vec![(LogName::Link(profile.clone()), rule(&limit.network)), (LogName::Site(site), rule(&limit.site))]
+    let site = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
+    vec![
+        (LedgerName::Prefix64(profile.clone()), rule(&limit.prefix64)),
+        (LedgerName::Prefix48(site), rule(&limit.prefix48)),
+    ]
 }

@@ -13,10 +13,10 @@ pub(super) fn opened(answer: &Value) -> Result<OpenOutcome, StoreError> {
     match answer {
         Value::BulkString(name) if name == b"late" => Ok(OpenOutcome::Late),
         Value::Array(parts) => match parts.as_slice() {
-            [valid_for, expires_at, spent] => Ok(OpenOutcome::Live(Live {
+            [valid_for, expires_at, attempts] => Ok(OpenOutcome::Live(Live {
                 valid_for: Duration::from_millis(number(valid_for)?),
                 expires_at: number(expires_at)?,
-                spent: count(spent)?,
+                attempts: count(attempts)?,
             })),
             _ => Err(unexpected()),
         },
@@ -31,7 +31,7 @@ pub(super) fn number(answer: &Value) -> Result<u64, StoreError> {
     }
 }
 
-/// A number of guesses.
+/// A number of attempts.
 pub(super) fn count(answer: &Value) -> Result<u8, StoreError> {
     number(answer)?.try_into().map_err(StoreError::new)
 }
@@ -49,10 +49,10 @@ pub(super) fn encrypted(answer: &Value) -> Result<EncryptedDetails, StoreError> 
 }
 
 pub(super) fn view(parts: &[Value]) -> Result<View, StoreError> {
-    let [status, spent, expires_at, approved_at, seen_at, about] = parts else { return Err(unexpected()) };
+    let [status, attempts, expires_at, approved_at, seen_at, about] = parts else { return Err(unexpected()) };
     Ok(View {
         status: self::status(status)?,
-        spent: count(spent)?,
+        attempts: count(attempts)?,
         expires_at: number(expires_at)?,
         approved_at: moment(approved_at)?,
         seen_at: number(seen_at)?,

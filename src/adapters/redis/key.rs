@@ -9,33 +9,33 @@ use crate::ports::{Action, IpLedger};
 /// A person's tag, or that of tenant and id.
 pub(super) fn verification(store_key: &StoreKey) -> String {
     match store_key {
-        StoreKey::Address { subject, address } => {
-            format!("otp:{{s:{}}}:{}:{address}", subject.person, subject.tenant.name())
+        StoreKey::Address { recipient, address } => {
+            format!("otp:{{s:{}}}:{}:{address}", recipient.email, recipient.tenant.name())
         }
         StoreKey::Id(id) => format!("otp:{{v:{id}}}"),
     }
 }
 
 /// The log of the sends to a person, for all tenants.
-pub(super) fn sends(person: &KeyedHash) -> String {
-    format!("otp:{{s:{person}}}:sends")
+pub(super) fn sends(email: &KeyedHash) -> String {
+    format!("otp:{{s:{email}}}:sends")
 }
 
-/// The log of a site's guesses at a subject.
-pub(super) fn ip_email_attempts(subject: &Recipient, site: &KeyedHash) -> String {
-    format!("otp:{{s:{}}}:{}:guesses:{site}", subject.person, subject.tenant.name())
+/// The log of a site's attempts at a recipient.
+pub(super) fn ip_email_attempts(recipient: &Recipient, client: &KeyedHash) -> String {
+    format!("otp:{{s:{}}}:{}:attempts:{client}", recipient.email, recipient.tenant.name())
 }
 
 /// The logs of a network: that of the IPv4 address, or those of the IPv6 /64 and /48.
 pub(super) fn network(profile: &IpLedger) -> Vec<String> {
-    let ClientNetwork { site, link } = profile.network;
+    let ClientNetwork { prefix48, prefix64 } = profile.network;
     let action = match profile.action {
         Action::Send => "sends",
-        Action::Attempt => "guesses",
+        Action::Attempt => "attempts",
     };
-    let of_site = format!("otp:{{n:{site}}}:{}:{action}", profile.tenant.name());
-    match link {
-        Some(link) => vec![format!("{of_site}:{link}"), of_site],
+    let of_site = format!("otp:{{n:{prefix48}}}:{}:{action}", profile.tenant.name());
+    match prefix64 {
+        Some(prefix64) => vec![format!("{of_site}:{prefix64}"), of_site],
         None => vec![of_site],
     }
 }

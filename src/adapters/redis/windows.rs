@@ -33,7 +33,7 @@ impl Windows {
         for window in rule.limit.windows() {
             let numbers = [log, rule.partition_bytes as u64, window.most.get().into(), millis(window.span)];
             self.numbers.extend(numbers);
-            self.of.push((rule.ledger, *window));
+            self.of.push((rule.policy, *window));
         }
     }
 
@@ -53,10 +53,10 @@ impl Windows {
     /// Reads how the window that decides stands, in what `charge` and `outlook` answer.
     pub fn limit_state(&self, parts: &[Value]) -> Result<LimitState, StoreError> {
         let [_, window, room, reset, wait] = parts else { return Err(unexpected()) };
-        let (ledger, window) =
+        let (policy, window) =
             usize::try_from(number(window)?).ok().and_then(|at| self.of.get(at)).ok_or_else(unexpected)?;
         Ok(LimitState {
-            ledger: *ledger,
+            policy: *policy,
             window: *window,
             remaining: u32::try_from(number(room)?).map_err(StoreError::new)?,
             reset: Duration::from_millis(number(reset)?),

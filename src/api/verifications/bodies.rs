@@ -55,7 +55,7 @@ pub struct VerificationBody {
     /// without those of its site.
     #[oai(skip_serializing_if_is_none)]
     resend_at: Option<String>,
-    /// Guesses that are left; 0 once it is over.
+    /// Attempts that are left; 0 once it is over.
     attempts_remaining: u8,
     /// For 300 seconds after approval, where the service has proof keys: a signed statement of it (JWT).
     #[oai(skip_serializing_if_is_none)]

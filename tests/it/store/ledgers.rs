@@ -10,7 +10,7 @@ use otpd::domain::verification::Status;
 use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome};
 
 use super::{HOUR, LIFE, TICK, at_once, attempts_left, both_kinds, end, live};
-use crate::support::store::{Bench, TakenAttempt, address, id, network, subject};
+use crate::support::store::{Bench, TakenAttempt, address, id, network, recipient};
 
 mod redis_only;
 
@@ -74,15 +74,15 @@ fn profile(ip: &str, action: Action) -> IpLedger {
 }
 
 fn site(ip: &str) -> KeyedHash {
-    network(ip).site
+    network(ip).prefix48
 }
 
-fn person(text: &str) -> Recipient {
-    subject(Tenant::Simple, text)
+fn simple_recipient(text: &str) -> Recipient {
+    recipient(Tenant::Simple, text)
 }
 
-fn sends(subject: &str, site: &str, address: &str) -> SendLimits {
-    SendLimits::new(limit(subject), limit(site), limit(address))
+fn sends(recipient: &str, site: &str, address: &str) -> SendLimits {
+    SendLimits::new(limit(recipient), limit(site), limit(address))
 }
 
 async fn charge(bench: &Bench, profile: &IpLedger, text: &str) -> ChargeOutcome {
@@ -96,19 +96,19 @@ async fn send_from(bench: &Bench, ip: &str, text: &str) -> ChargeOutcome {
 
 async fn admit(
     bench: &Bench,
-    subject: &Recipient,
+    recipient: &Recipient,
     site: Option<&KeyedHash>,
     limits: &SendLimits,
 ) -> ChargeOutcome {
-    bench.store.admit(subject, site, limits).await.expect("an answer")
+    bench.store.admit(recipient, site, limits).await.expect("an answer")
 }
 
 async fn refund(bench: &Bench, profile: &IpLedger, entry: EntryId) {
     bench.store.refund(profile, entry).await.expect("an answer");
 }
 
-async fn withdraw(bench: &Bench, subject: &Recipient, entry: EntryId) {
-    bench.store.withdraw(subject, entry).await.expect("an answer");
+async fn withdraw(bench: &Bench, recipient: &Recipient, entry: EntryId) {
+    bench.store.withdraw(recipient, entry).await.expect("an answer");
 }
 
 /// An action of which this ledger alone has a limit that matters; a person and a network for each ledger.
@@ -124,10 +124,10 @@ async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitSta
                 limits(Policy::IpEmailSends),
                 limits(Policy::EmailSendsTotal),
             );
-            admit(bench, &person(&email), Some(&site("192.0.2.1")), &limits).await
+            admit(bench, &simple_recipient(&email), Some(&site("192.0.2.1")), &limits).await
         }
         Policy::IpEmailAttempts => {
-            return match guess(bench, &address(&email), "192.0.2.1", text).await {
+            return match attempt(bench, &address(&email), "192.0.2.1", text).await {
                 TakenAttempt::Limited(limit_state) => Err(limit_state),
                 _ => Ok(()),
             };
@@ -139,9 +139,9 @@ async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitSta
     }
 }
 
-/// A guess at an address from a site that may make so many.
-async fn guess(bench: &Bench, store_key: &StoreKey, ip: &str, text: &str) -> TakenAttempt {
-    bench.spend_from(Some(&Attempter { site: site(ip), limit: &limit(text) }), store_key).await.0
+/// An attempt at an address from a site that may make so many.
+async fn attempt(bench: &Bench, store_key: &StoreKey, ip: &str, text: &str) -> TakenAttempt {
+    bench.spend_from(Some(&Attempter { client: site(ip), limit: &limit(text) }), store_key).await.0
 }
 
 fn entry(charged: ChargeOutcome) -> EntryId {
@@ -173,7 +173,7 @@ async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench)
         for _ in 0..5 {
             let limit_state = enter(bench, ledger, "3/60s").await.expect_err("three fit");
             assert_eq!(
-                (limit_state.ledger, limit_state.window.most.get(), limit_state.remaining),
+                (limit_state.policy, limit_state.window.most.get(), limit_state.remaining),
                 (ledger, 3, 0)
             );
             assert_eq!((limit_state.wait, limit_state.reset), (MINUTE / 2, MINUTE / 2), "{ledger:?}");
@@ -236,16 +236,16 @@ async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench)
 }
 
 async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &Bench) {
-    let (subject, limits) = (person("a@example.com"), sends("5/1h", ROOMY, ROOMY));
+    let (recipient, limits) = (simple_recipient("a@example.com"), sends("5/1h", ROOMY, ROOMY));
     for (sent, remaining) in [4, 3, 2, 1, 0].into_iter().enumerate() {
         let by_network = send_from(bench, "192.0.2.1", "5/1h").await;
-        let by_person = admit(bench, &subject, None, &limits).await;
+        let by_person = admit(bench, &recipient, None, &limits).await;
         for (charged, ledger) in [(by_network, Policy::IpSends), (by_person, Policy::EmailSends)] {
             let ChargeOutcome::Admitted { limit_state, .. } = charged else { panic!("refused: {charged:?}") };
             let minutes = 10 * u64::try_from(sent).expect("a few");
             let reset = HOUR.saturating_sub(Duration::from_mins(minutes));
             let wait = if remaining == 0 { reset } else { Duration::ZERO };
-            assert_eq!((limit_state.ledger, limit_state.remaining), (ledger, remaining));
+            assert_eq!((limit_state.policy, limit_state.remaining), (ledger, remaining));
             assert_eq!((limit_state.reset, limit_state.wait), (reset, wait));
         }
         bench.clock.forward(MINUTE * 10);
@@ -275,7 +275,7 @@ async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
     let limits = sends(ROOMY, ROOMY, ROOMY);
     let mut names = Vec::new();
     for tenant in [Tenant::Simple, another_tenant(), Tenant::Simple] {
-        names.push(entry(admit(bench, &subject(tenant, "a@example.com"), None, &limits).await));
+        names.push(entry(admit(bench, &recipient(tenant, "a@example.com"), None, &limits).await));
     }
     assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
 }
@@ -289,29 +289,30 @@ async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) 
         ("2/1h", "1/60s", "1/60s", Policy::IpEmailSends),
         ("2/1h", "2/1h", "1/60s", Policy::EmailSendsTotal),
     ];
-    for (number, (subject, of_site, address, named)) in cases.into_iter().enumerate() {
-        let (subject, limits) = (person(&format!("{number}@example.com")), sends(subject, of_site, address));
+    for (number, (recipient, of_site, address, named)) in cases.into_iter().enumerate() {
+        let (recipient, limits) =
+            (simple_recipient(&format!("{number}@example.com")), sends(recipient, of_site, address));
         let site = site("192.0.2.1");
-        assert!(is_admitted(admit(bench, &subject, Some(&site), &limits).await));
-        let limit_state = refused(admit(bench, &subject, Some(&site), &limits).await);
-        assert_eq!(limit_state.ledger, named, "{limits:?}");
+        assert!(is_admitted(admit(bench, &recipient, Some(&site), &limits).await));
+        let limit_state = refused(admit(bench, &recipient, Some(&site), &limits).await);
+        assert_eq!(limit_state.policy, named, "{limits:?}");
     }
 }
 
 async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(bench: &Bench) {
-    let (subject, limits) = (person("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
-    let outlook = async || bench.store.outlook(&subject, &limits).await.expect("an answer");
+    let (recipient, limits) = (simple_recipient("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
+    let outlook = async || bench.store.outlook(&recipient, &limits).await.expect("an answer");
     assert_eq!((outlook().await.remaining, outlook().await.wait), (1, Duration::ZERO));
-    assert!(is_admitted(admit(bench, &subject, Some(&site("192.0.2.1")), &limits).await));
+    assert!(is_admitted(admit(bench, &recipient, Some(&site("192.0.2.1")), &limits).await));
     for _ in 0..3 {
         let seen = outlook().await;
-        assert_eq!((seen.ledger, seen.wait), (Policy::EmailSends, Duration::from_mins(1)));
+        assert_eq!((seen.policy, seen.wait), (Policy::EmailSends, Duration::from_mins(1)));
     }
     // The share of one site is no part of it, since nobody says from where the next one comes.
-    assert_eq!(outlook().await, refused(admit(bench, &subject, None, &limits).await));
+    assert_eq!(outlook().await, refused(admit(bench, &recipient, None, &limits).await));
     bench.clock.forward(Duration::from_mins(1));
     assert_eq!(outlook().await.wait, Duration::ZERO);
-    assert!(is_admitted(admit(bench, &subject, None, &limits).await));
+    assert!(is_admitted(admit(bench, &recipient, None, &limits).await));
     assert_eq!(
         outlook().await.wait,
         Duration::from_mins(1),
@@ -320,36 +321,36 @@ async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(benc
 }
 
 async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench) {
-    let short = SendLimits { kept: Duration::from_hours(2), ..sends("9/60s", "9/60s", "9/60s") };
-    let long = SendLimits { kept: Duration::from_hours(2), ..sends("9/60s", "9/60s", "1/2h") };
-    let subject = person("a@example.com");
-    let another = Recipient { tenant: another_tenant(), ..subject.clone() };
-    assert!(is_admitted(admit(bench, &subject, None, &short).await));
+    let short = SendLimits { retention: Duration::from_hours(2), ..sends("9/60s", "9/60s", "9/60s") };
+    let long = SendLimits { retention: Duration::from_hours(2), ..sends("9/60s", "9/60s", "1/2h") };
+    let recipient = simple_recipient("a@example.com");
+    let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
+    assert!(is_admitted(admit(bench, &recipient, None, &short).await));
     bench.clock.forward(HOUR);
-    assert!(is_admitted(admit(bench, &subject, None, &short).await), "this one forgets nothing");
+    assert!(is_admitted(admit(bench, &recipient, None, &short).await), "this one forgets nothing");
     let told = refused(admit(bench, &another, None, &long).await);
-    assert_eq!((told.ledger, told.wait), (Policy::EmailSendsTotal, Duration::from_hours(2)));
+    assert_eq!((told.policy, told.wait), (Policy::EmailSendsTotal, Duration::from_hours(2)));
     bench.clock.forward(HOUR + HOUR);
     assert!(is_admitted(admit(bench, &another, None, &long).await));
 }
 
 async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
-    let (subject, limits) = (person("a@example.com"), sends("3/1h", "1/1h", "4/1h"));
-    let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
+    let (recipient, limits) = (simple_recipient("a@example.com"), sends("3/1h", "1/1h", "4/1h"));
+    let from = async |ip: &str| admit(bench, &recipient, Some(&site(ip)), &limits).await;
     assert!(is_admitted(from("192.0.2.1").await));
     for _ in 0..5 {
-        assert_eq!(refused(from("192.0.2.1").await).ledger, Policy::IpEmailSends);
+        assert_eq!(refused(from("192.0.2.1").await).policy, Policy::IpEmailSends);
     }
     assert!(is_admitted(from("192.0.2.2").await));
     assert!(is_admitted(from("192.0.2.3").await));
     for _ in 0..5 {
-        assert_eq!(refused(from("192.0.2.4").await).ledger, Policy::EmailSends);
+        assert_eq!(refused(from("192.0.2.4").await).policy, Policy::EmailSends);
     }
     // The share of the refused site is whole, and so is what the address has left for others.
-    let another = Recipient { tenant: another_tenant(), ..subject.clone() };
+    let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
     assert!(is_admitted(admit(bench, &another, Some(&site("192.0.2.4")), &limits).await));
     assert_eq!(
-        refused(admit(bench, &another, Some(&site("192.0.2.5")), &limits).await).ledger,
+        refused(admit(bench, &another, Some(&site("192.0.2.5")), &limits).await).policy,
         Policy::EmailSendsTotal
     );
     bench.clock.forward(HOUR);
@@ -399,7 +400,7 @@ async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(ben
         }
     }
     let limit_state = refused(send_from(bench, "2001:db8:1:6::1", "2/1h").await);
-    assert_eq!((limit_state.ledger, limit_state.window.most.get()), (Policy::IpSends, 10));
+    assert_eq!((limit_state.policy, limit_state.window.most.get()), (Policy::IpSends, 10));
     assert_eq!(limit_state.wait, HOUR);
     assert!(is_admitted(send_from(bench, "2001:db8:2:1::1", "2/1h").await), "another /48");
     bench.clock.forward(HOUR);
@@ -416,23 +417,23 @@ async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
                     Action::Send => Policy::IpSends,
                     Action::Attempt => Policy::IpAttempts,
                 };
-                assert_eq!(refused(charge(bench, &profile, "1/1h").await).ledger, named);
+                assert_eq!(refused(charge(bench, &profile, "1/1h").await).policy, named);
             }
         }
     }
     let store_key = |tenant| match address("a@example.com") {
         StoreKey::Address { address, .. } => {
-            StoreKey::Address { subject: subject(tenant, "a@example.com"), address }
+            StoreKey::Address { recipient: recipient(tenant, "a@example.com"), address }
         }
         StoreKey::Id(_) => panic!("a store_key of an address"),
     };
     for tenant in [Tenant::Simple, another_tenant()] {
         assert_eq!(
-            guess(bench, &store_key(tenant.clone()), "192.0.2.1", "1/1h").await,
+            attempt(bench, &store_key(tenant.clone()), "192.0.2.1", "1/1h").await,
             TakenAttempt::Unknown
         );
         assert!(matches!(
-            guess(bench, &store_key(tenant), "192.0.2.1", "1/1h").await,
+            attempt(bench, &store_key(tenant), "192.0.2.1", "1/1h").await,
             TakenAttempt::Limited(_)
         ));
     }
@@ -441,39 +442,39 @@ async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
 async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
     let limits = sends("2/1h", "2/1h", "3/1h");
     let by = async |tenant, email: &str| {
-        admit(bench, &subject(tenant, email), Some(&site("192.0.2.1")), &limits).await
+        admit(bench, &recipient(tenant, email), Some(&site("192.0.2.1")), &limits).await
     };
     assert!(is_admitted(by(Tenant::Simple, "a@example.com").await));
     // Spellings of one mailbox are one person.
     assert!(is_admitted(by(Tenant::Simple, "A+x@EXAMPLE.com").await));
-    assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).ledger, Policy::EmailSends);
+    assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).policy, Policy::EmailSends);
     assert!(is_admitted(by(another_tenant(), "a@example.com").await));
-    assert_eq!(refused(by(another_tenant(), "a+y@example.com").await).ledger, Policy::EmailSendsTotal);
+    assert_eq!(refused(by(another_tenant(), "a+y@example.com").await).policy, Policy::EmailSendsTotal);
     assert!(is_admitted(by(another_tenant(), "b@example.com").await), "another person");
 }
 
 async fn a_sites_share_counts_that_site_only(bench: &Bench) {
-    let (subject, limits) = (person("a@example.com"), sends("5/1h", "1/1h", ROOMY));
-    let from = async |ip: &str| admit(bench, &subject, Some(&site(ip)), &limits).await;
+    let (recipient, limits) = (simple_recipient("a@example.com"), sends("5/1h", "1/1h", ROOMY));
+    let from = async |ip: &str| admit(bench, &recipient, Some(&site(ip)), &limits).await;
     assert!(is_admitted(from("2001:db8:1:1::1").await));
-    assert_eq!(refused(from("2001:db8:1:2::1").await).ledger, Policy::IpEmailSends, "one /48 is one site");
+    assert_eq!(refused(from("2001:db8:1:2::1").await).policy, Policy::IpEmailSends, "one /48 is one site");
     assert!(is_admitted(from("2001:db8:2:1::1").await));
     assert!(is_admitted(from("192.0.2.1").await));
     assert!(is_admitted(from("192.0.2.2").await));
-    assert_eq!(refused(from("192.0.2.1").await).ledger, Policy::IpEmailSends);
-    let nowhere = async || admit(bench, &subject, None, &limits).await;
+    assert_eq!(refused(from("192.0.2.1").await).policy, Policy::IpEmailSends);
+    let nowhere = async || admit(bench, &recipient, None, &limits).await;
     assert!(is_admitted(nowhere().await));
-    assert_eq!(refused(nowhere().await).ledger, Policy::EmailSends, "nowhere has no share");
+    assert_eq!(refused(nowhere().await).policy, Policy::EmailSends, "nowhere has no share");
 }
 
 async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
-    let (subject, limits) = (person("a@example.com"), sends("9/60s", "1/24h", "9/60s"));
+    let (recipient, limits) = (simple_recipient("a@example.com"), sends("9/60s", "1/24h", "9/60s"));
     let site = site("192.0.2.1");
-    assert!(is_admitted(admit(bench, &subject, Some(&site), &limits).await));
+    assert!(is_admitted(admit(bench, &recipient, Some(&site), &limits).await));
     bench.clock.forward(HOUR);
-    assert!(is_admitted(admit(bench, &subject, None, &limits).await));
-    let limit_state = refused(admit(bench, &subject, Some(&site), &limits).await);
-    assert_eq!((limit_state.ledger, limit_state.wait), (Policy::IpEmailSends, HOUR * 23));
+    assert!(is_admitted(admit(bench, &recipient, None, &limits).await));
+    let limit_state = refused(admit(bench, &recipient, Some(&site), &limits).await);
+    assert_eq!((limit_state.policy, limit_state.wait), (Policy::IpEmailSends, HOUR * 23));
 }
 
 async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
@@ -519,23 +520,23 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
 
 async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
     let limits = sends("2/1h", "1/1h", "3/1h");
-    let subject = person("a@example.com");
-    let another = Recipient { tenant: another_tenant(), ..subject.clone() };
-    let from = async |subject, ip: &str| admit(bench, subject, Some(&site(ip)), &limits).await;
-    let first = entry(from(&subject, "192.0.2.1").await);
-    entry(from(&subject, "192.0.2.2").await);
+    let recipient = simple_recipient("a@example.com");
+    let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
+    let from = async |recipient, ip: &str| admit(bench, recipient, Some(&site(ip)), &limits).await;
+    let first = entry(from(&recipient, "192.0.2.1").await);
+    entry(from(&recipient, "192.0.2.2").await);
     entry(from(&another, "192.0.2.1").await);
-    withdraw(bench, &person("b@example.com"), first).await;
-    assert!(!is_admitted(from(&subject, "192.0.2.3").await));
+    withdraw(bench, &simple_recipient("b@example.com"), first).await;
+    assert!(!is_admitted(from(&recipient, "192.0.2.3").await));
     for _ in 0..2 {
-        withdraw(bench, &subject, first).await;
+        withdraw(bench, &recipient, first).await;
     }
     // It left all three ledgers, and the others' entries left none.
-    assert_eq!(refused(from(&subject, "192.0.2.2").await).ledger, Policy::IpEmailSends);
-    assert_eq!(refused(from(&another, "192.0.2.1").await).ledger, Policy::IpEmailSends);
-    assert!(is_admitted(from(&subject, "192.0.2.1").await));
-    assert_eq!(refused(from(&subject, "192.0.2.3").await).ledger, Policy::EmailSends);
-    assert_eq!(refused(from(&another, "192.0.2.3").await).ledger, Policy::EmailSendsTotal);
+    assert_eq!(refused(from(&recipient, "192.0.2.2").await).policy, Policy::IpEmailSends);
+    assert_eq!(refused(from(&another, "192.0.2.1").await).policy, Policy::IpEmailSends);
+    assert!(is_admitted(from(&recipient, "192.0.2.1").await));
+    assert_eq!(refused(from(&recipient, "192.0.2.3").await).policy, Policy::EmailSends);
+    assert_eq!(refused(from(&another, "192.0.2.3").await).policy, Policy::EmailSendsTotal);
 }
 
 async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
@@ -578,7 +579,7 @@ async fn a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at
         assert!(bench.mark_failed_for(&store_key, 1, entry).await);
         assert!(bench.mark_failed_for(&store_key, 1, entry).await, "asked again");
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
-        assert!(bench.mark_failed_for(&store_key, 1, entry).await, "that guess was none");
+        assert!(bench.mark_failed_for(&store_key, 1, entry).await, "that attempt was none");
     }
     for how in [Status::Approved, Status::Expired, Status::Failed] {
         for store_key in both_kinds(how as u8) {
@@ -613,7 +614,7 @@ async fn a_refused_mail_is_not_given_back_once_a_guess_was_spent(bench: &Bench) 
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
         assert!(!bench.mark_failed_for(&store_key, 1, entry).await);
     }
-    // A guess at the code that replaced it is one all the same.
+    // An attempt at the code that replaced it is one all the same.
     for store_key in both_kinds(1) {
         let entry = bench.fresh_entry();
         bench.open_for(&store_key, 1, entry).await;
@@ -641,56 +642,62 @@ async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
 
 async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Bench) {
     let (store_key, alike) = (address("a+x@example.com"), address("a+y@example.com"));
-    assert_eq!(guess(bench, &store_key, "2001:db8:1:1::1", "5/1h").await, TakenAttempt::Unknown);
+    assert_eq!(attempt(bench, &store_key, "2001:db8:1:1::1", "5/1h").await, TakenAttempt::Unknown);
     bench.open(&store_key, 1).await;
-    assert_eq!(guess(bench, &store_key, "2001:db8:1:2::1", "5/1h").await, TakenAttempt::Compare(1));
-    // All addresses of one person are one subject.
-    assert_eq!(guess(bench, &alike, "2001:db8:1:3::1", "5/1h").await, TakenAttempt::Unknown);
+    assert_eq!(attempt(bench, &store_key, "2001:db8:1:2::1", "5/1h").await, TakenAttempt::Compare(1));
+    // All addresses of one person are one recipient.
+    assert_eq!(attempt(bench, &alike, "2001:db8:1:3::1", "5/1h").await, TakenAttempt::Unknown);
     end(bench, &store_key, 2, Status::Failed).await;
     assert_eq!(
-        guess(bench, &store_key, "2001:db8:1:4::1", "5/1h").await,
+        attempt(bench, &store_key, "2001:db8:1:4::1", "5/1h").await,
         TakenAttempt::Closed(Status::Failed)
     );
     bench.clock.forward(LIFE);
-    assert_eq!(guess(bench, &store_key, "2001:db8:1:5::1", "5/1h").await, TakenAttempt::Unknown);
+    assert_eq!(attempt(bench, &store_key, "2001:db8:1:5::1", "5/1h").await, TakenAttempt::Unknown);
     for store_key in [store_key, alike] {
-        let TakenAttempt::Limited(limit_state) = guess(bench, &store_key, "2001:db8:1:6::1", "5/1h").await
+        let TakenAttempt::Limited(limit_state) = attempt(bench, &store_key, "2001:db8:1:6::1", "5/1h").await
         else {
-            panic!("five guesses were made")
+            panic!("five attempts were made")
         };
         assert_eq!(
-            (limit_state.ledger, limit_state.wait),
+            (limit_state.policy, limit_state.wait),
             (Policy::IpEmailAttempts, HOUR.saturating_sub(LIFE))
         );
     }
-    assert_eq!(guess(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await, TakenAttempt::Unknown);
+    assert_eq!(
+        attempt(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await,
+        TakenAttempt::Unknown
+    );
     // Whoever holds an id is not counted.
     bench.open(&id(1), 3).await;
-    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
-    assert_eq!(guess(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
+    assert_eq!(attempt(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
+    assert_eq!(attempt(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
 }
 
 async fn a_refused_site_spends_nothing(bench: &Bench) {
     let store_key = address("a@example.com");
     bench.open(&store_key, 1).await;
-    assert_eq!(guess(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Compare(1));
+    assert_eq!(attempt(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Compare(1));
     for _ in 0..10 {
-        assert!(matches!(guess(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Limited(_)));
+        assert!(matches!(attempt(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Limited(_)));
     }
     for _ in 0..4 {
         assert_eq!(
-            guess(bench, &store_key, "192.0.2.2", "9/1h").await,
+            attempt(bench, &store_key, "192.0.2.2", "9/1h").await,
             TakenAttempt::Compare(1),
             "another site"
         );
     }
-    assert_eq!(guess(bench, &store_key, "192.0.2.2", "9/1h").await, TakenAttempt::Closed(Status::Exhausted));
+    assert_eq!(
+        attempt(bench, &store_key, "192.0.2.2", "9/1h").await,
+        TakenAttempt::Closed(Status::Exhausted)
+    );
 }
 
 async fn a_right_guess_is_given_back_to_its_site_and_no_other_is(bench: &Bench) {
     let store_key = address("a@example.com");
     let limit = limit("3/1h");
-    let [near, far] = ["192.0.2.1", "192.0.2.2"].map(|ip| Attempter { site: site(ip), limit: &limit });
+    let [near, far] = ["192.0.2.1", "192.0.2.2"].map(|ip| Attempter { client: site(ip), limit: &limit });
     let spend =
         async |attempter| bench.spend_from(Some(attempter), &store_key).await.1.expect("it is charged");
     bench.open(&store_key, 1).await;
@@ -713,11 +720,11 @@ async fn a_right_guess_is_given_back_to_its_site_and_no_other_is(bench: &Bench) 
 async fn a_win_that_is_asked_for_again_gives_nothing_back(bench: &Bench) {
     let store_key = address("a@example.com");
     let limit = limit("1/1h");
-    let attempter = Attempter { site: site("192.0.2.1"), limit: &limit };
+    let attempter = Attempter { client: site("192.0.2.1"), limit: &limit };
     bench.open(&store_key, 1).await;
     let (_, right) = bench.spend_from(Some(&attempter), &store_key).await;
     assert!(bench.consume_for(&store_key, 1, 1, right.as_ref()).await);
-    // A guess of the same moment may bear the name that the right one had.
+    // An attempt of the same moment may bear the name that the right one had.
     assert_eq!(
         bench.spend_from(Some(&attempter), &store_key).await.0,
         TakenAttempt::Closed(Status::Approved)
@@ -745,15 +752,15 @@ async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench)
 }
 
 async fn a_thousand_entries_are_counted_as_exactly_as_one(bench: &Bench) {
-    let (subject, limits) = (person("a@example.com"), sends("1000/1h", ROOMY, ROOMY));
-    let send = async || admit(bench, &subject, None, &limits).await;
+    let (recipient, limits) = (simple_recipient("a@example.com"), sends("1000/1h", ROOMY, ROOMY));
+    let send = async || admit(bench, &recipient, None, &limits).await;
     let mut entries = Vec::new();
     for _ in 0..1000 {
         entries.push(entry(send().await));
         bench.clock.forward(TICK * 10);
     }
     assert_eq!(refused(send().await).wait, HOUR.saturating_sub(TICK * 10_000));
-    withdraw(bench, &subject, entries[500]).await;
+    withdraw(bench, &recipient, entries[500]).await;
     assert!(is_admitted(send().await));
     bench.clock.forward(HOUR.saturating_sub(TICK * 10_001));
     assert_eq!(refused(send().await).wait, TICK);

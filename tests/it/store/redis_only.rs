@@ -27,8 +27,8 @@ const IN_TIME: EntryId = 4_000_000_000_000;
 /// The key that a store key must have.
 fn key(store_key: &StoreKey) -> String {
     match store_key {
-        StoreKey::Address { subject, address } => {
-            format!("otp:{{s:{}}}:{}:{address}", subject.person, subject.tenant.name())
+        StoreKey::Address { recipient, address } => {
+            format!("otp:{{s:{}}}:{}:{address}", recipient.email, recipient.tenant.name())
         }
         StoreKey::Id(tag) => format!("otp:{{v:{tag}}}"),
     }
@@ -70,7 +70,7 @@ async fn each_call(bench: &Bench, store_key: &StoreKey) {
 /// Each call at once, and whether it was answered.
 async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreError>; 7] {
     let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(store_key));
-    let (opened, recoded, spent, consumed, failed, seen, canceled) = tokio::join!(
+    let (opened, recoded, attempts, consumed, failed, seen, canceled) = tokio::join!(
         store.open(store_key, &hash, &RULES, IN_TIME, &about),
         store.replace_code(store_key, &hash, &RULES, IN_TIME),
         store.take_attempt(store_key, &RULES, None),
@@ -82,7 +82,7 @@ async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreEr
     [
         opened.map(drop),
         recoded.map(drop),
-        spent.map(drop),
+        attempts.map(drop),
         consumed.map(drop),
         failed.map(drop),
         seen.map(drop),
@@ -262,12 +262,12 @@ async fn scripts_may_be_forgotten_at_any_point() {
     for trial in 10..30 {
         let store_key = id(trial);
         bench.open(&store_key, 1).await;
-        let guesses = at_once((0..50).map(|_| {
+        let attempts = at_once((0..50).map(|_| {
             let (bench, store_key) = (bench.clone(), store_key.clone());
             async move { bench.take_attempt(&store_key).await }
         }));
-        let (guesses, ()) = tokio::join!(guesses, server.script_flush());
-        assert_eq!(guesses.iter().filter(|guess| **guess == TakenAttempt::Compare(1)).count(), 5);
+        let (attempts, ()) = tokio::join!(attempts, server.script_flush());
+        assert_eq!(attempts.iter().filter(|attempt| **attempt == TakenAttempt::Compare(1)).count(), 5);
     }
 }
 
@@ -352,8 +352,8 @@ async fn a_record_with_no_hash_of_ours_is_an_error() {
     let last = record.last_mut().expect("a record is never empty");
     *last = 0xff;
     ask::<()>(bench.server(), &[b"SET", key(&store_key).as_bytes(), &record]).await;
-    let spent = bench.store.take_attempt(&store_key, &RULES, None).await;
-    assert!(spent.is_err(), "{spent:?}");
+    let attempts = bench.store.take_attempt(&store_key, &RULES, None).await;
+    assert!(attempts.is_err(), "{attempts:?}");
 }
 
 #[tokio::test]

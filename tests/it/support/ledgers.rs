@@ -30,7 +30,7 @@ pub enum ClientNetwork {
 /// How a ledger stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
-    pub ledger: &'static str,
+    pub policy: &'static str,
     pub window: (usize, Millis),
     pub remaining: usize,
     pub reset: Millis,
@@ -129,6 +129,6 @@ impl Ledgers {
         let free = [now].into_iter().chain(leaves.clone()).filter(is_free).min().expect("all entries leave");
         let remaining = most.saturating_sub(counted(now).count());
         let reset = leaves.min().map_or(0, |first| first - now);
-        LimitState { ledger: ledger.name(), window, remaining, reset, wait: free - now }
+        LimitState { policy: ledger.name(), window, remaining, reset, wait: free - now }
     }
 }

@@ -30,7 +30,7 @@ pub enum Place {
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     pub life: Millis,
-    pub guesses: usize,
+    pub attempts: usize,
 }
 
 /// What is asked of a store, or happens to it.
@@ -69,7 +69,7 @@ pub enum Answer {
     Live(Millis),
     /// The send took too long: nothing was done.
     Late,
-    /// A guess is spent; compare it with this code.
+    /// A guess is taken; compare it with this code.
     Compare(Code),
     Closed(End),
     Unknown,
@@ -97,7 +97,7 @@ pub enum End {
 pub struct Seen {
     /// None where it is pending.
     pub end: Option<End>,
-    pub spent: usize,
+    pub attempts: usize,
     pub expires_at: Millis,
     pub approved_at: Option<Millis>,
 }
@@ -202,7 +202,7 @@ impl Model {
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         Answer::Seen(Seen {
             end: verification.end(&rules, now),
-            spent: verification.handed_out,
+            attempts: verification.handed_out,
             expires_at: verification.expires_at(&rules),
             approved_at: verification.winner.map(|(_, at)| at),
         })
@@ -247,7 +247,7 @@ impl Verification {
             Some(End::Failed)
         } else if self.canceled {
             Some(End::Canceled)
-        } else if self.handed_out == rules.guesses {
+        } else if self.handed_out == rules.attempts {
             Some(End::Exhausted)
         } else if now >= self.expires_at(rules) {
             Some(End::Expired)
@@ -256,7 +256,7 @@ impl Verification {
         }
     }
 
-    /// Also once all guesses are spent: one of them may be on its way.
+    /// Also once all guesses are taken: one of them may be on its way.
     fn may_still_win(&self, code: Code, rules: &Rules, now: Millis) -> bool {
         !self.failed && !self.canceled && code == self.live_code() && now < self.expires_at(rules)
     }

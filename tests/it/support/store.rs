@@ -26,9 +26,9 @@ use super::redis::RedisServer;
 const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
 
 /// The service's own policy, unless a bench is given another.
-pub const RULES: VerificationRules = VerificationRules { life: Duration::from_mins(5), guesses: 5 };
+pub const RULES: VerificationRules = VerificationRules { life: Duration::from_mins(5), attempts: 5 };
 
-/// A store that must answer, its clock, and its server where it has one. Codes and guesses go by number.
+/// A store that must answer, its clock, and its server where it has one. Codes and attempts go by number.
 #[derive(Clone)]
 pub struct Bench {
     pub store: Arc<dyn Store>,
@@ -40,7 +40,7 @@ pub struct Bench {
     entries: Arc<AtomicU64>,
 }
 
-/// What became of a guess, with the number of the code to compare it with.
+/// What became of an attempt, with the number of the code to compare it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakenAttempt {
     Compare(u32),
@@ -137,21 +137,21 @@ impl Bench {
         }
     }
 
-    /// A guess from nowhere: no site is charged.
+    /// An attempt from nowhere: no site is charged.
     pub async fn take_attempt(&self, store_key: &StoreKey) -> TakenAttempt {
         self.spend_from(None, store_key).await.0
     }
 
-    /// A guess, and what its site was charged.
+    /// An attempt, and what its site was charged.
     pub async fn spend_from(
         &self,
         attempter: Option<&Attempter<'_>>,
         store_key: &StoreKey,
     ) -> (TakenAttempt, Option<SiteCharge>) {
         match self.store.take_attempt(store_key, &self.rules, attempter).await.expect("an answer") {
-            AttemptOutcome::Compare { hash, spent, encrypted, charged } => {
+            AttemptOutcome::Compare { hash, attempts, encrypted, charged } => {
                 assert_eq!(encrypted, about(store_key));
-                assert!((1..=self.rules.guesses).contains(&spent), "{spent}");
+                assert!((1..=self.rules.attempts).contains(&attempts), "{attempts}");
                 (TakenAttempt::Compare(code_in(&hash).expect("the hash as it was stored")), charged)
             }
             AttemptOutcome::Limited(limit_state) => (TakenAttempt::Limited(limit_state), None),
@@ -160,29 +160,29 @@ impl Bench {
         }
     }
 
-    pub async fn approve(&self, store_key: &StoreKey, code: u32, guess: u32) -> bool {
-        self.consume_for(store_key, code, guess, None).await
+    pub async fn approve(&self, store_key: &StoreKey, code: u32, attempt: u32) -> bool {
+        self.consume_for(store_key, code, attempt, None).await
     }
 
     pub async fn consume_for(
         &self,
         store_key: &StoreKey,
         code: u32,
-        guess: u32,
+        attempt: u32,
         charged: Option<&SiteCharge>,
     ) -> bool {
-        self.approved_at(store_key, code, guess, charged).await.is_some()
+        self.approved_at(store_key, code, attempt, charged).await.is_some()
     }
 
-    /// When that guess won, if it did.
+    /// When that attempt won, if it did.
     pub async fn approved_at(
         &self,
         store_key: &StoreKey,
         code: u32,
-        guess: u32,
+        attempt: u32,
         charged: Option<&SiteCharge>,
     ) -> Option<Millis> {
-        self.store.approve(store_key, &token(code, guess), charged).await.expect("an answer")
+        self.store.approve(store_key, &token(code, attempt), charged).await.expect("an answer")
     }
 
     /// What can be seen; what it is about is as it was encrypted.
@@ -251,12 +251,12 @@ pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
 
 /// The store key of an address on the simple endpoints.
 pub fn address(text: &str) -> StoreKey {
-    index_key().email_key(subject(Tenant::Simple, text), &parse(text))
+    index_key().email_key(recipient(Tenant::Simple, text), &parse(text))
 }
 
 /// The person behind an address.
-pub fn subject(tenant: Tenant, text: &str) -> Recipient {
-    index_key().subject(tenant, &parse(text))
+pub fn recipient(tenant: Tenant, text: &str) -> Recipient {
+    index_key().recipient(tenant, &parse(text))
 }
 
 /// The network of an IP address.
@@ -309,10 +309,10 @@ pub fn hash(code: u32) -> CodeHash {
     CodeHash::from_bytes(salt(code), &[&digest(code), &b"k1"[..]].concat()).expect("the stored form")
 }
 
-/// A guess at the code with this number.
-pub fn token(code: u32, guess: u32) -> AttemptToken {
+/// An attempt at the code with this number.
+pub fn token(code: u32, attempt: u32) -> AttemptToken {
     let mut nonce = [0x6e; NONCE_BYTES];
-    nonce[..4].copy_from_slice(&guess.to_be_bytes());
+    nonce[..4].copy_from_slice(&attempt.to_be_bytes());
     AttemptToken { code: salt(code), nonce }
 }
 

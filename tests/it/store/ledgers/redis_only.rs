@@ -9,43 +9,43 @@ use otpd::domain::store_key::StoreKey;
 use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge, StoreError};
 
 use super::{
-    HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit, person,
-    profile, refund, refused, send_from, sends, site, withdraw,
+    HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit, profile,
+    refund, refused, send_from, sends, simple_recipient, site, withdraw,
 };
 use crate::store::redis_only::{PATIENCE, ask, contains, words};
 use crate::support::redis::RedisServer;
-use crate::support::store::{Bench, TakenAttempt, address, store_on, subject};
+use crate::support::store::{Bench, TakenAttempt, address, recipient, store_on};
 
 /// Octets of an entry: a stamp, and where sends to a person are counted a mark.
 const ENTRY: usize = 6;
 const MARKED_ENTRY: usize = 14;
 
 fn sends_key(email: &str) -> String {
-    format!("otp:{{s:{}}}:sends", person(email).person)
+    format!("otp:{{s:{}}}:sends", simple_recipient(email).email)
 }
 
 fn guesses_key(email: &str, ip: &str) -> String {
-    format!("otp:{{s:{}}}:simple:guesses:{}", person(email).person, site(ip))
+    format!("otp:{{s:{}}}:simple:attempts:{}", simple_recipient(email).email, site(ip))
 }
 
 fn network_keys(profile: &IpLedger) -> Vec<String> {
     let what = match profile.action {
         Action::Send => "sends",
-        Action::Attempt => "guesses",
+        Action::Attempt => "attempts",
     };
-    let of_site = format!("otp:{{n:{}}}:{}:{what}", profile.network.site, profile.tenant.name());
-    let of_link = profile.network.link.map(|link| format!("{of_site}:{link}"));
+    let of_site = format!("otp:{{n:{}}}:{}:{what}", profile.network.prefix48, profile.tenant.name());
+    let of_link = profile.network.prefix64.map(|link| format!("{of_site}:{link}"));
     of_link.into_iter().chain([of_site]).collect()
 }
 
-/// A guess and what became of it.
-async fn guess(
+/// An attempt and what became of it.
+async fn attempt(
     bench: &Bench,
     store_key: &StoreKey,
     ip: &str,
     text: &str,
 ) -> (TakenAttempt, Option<SiteCharge>) {
-    bench.spend_from(Some(&Attempter { site: site(ip), limit: &limit(text) }), store_key).await
+    bench.spend_from(Some(&Attempter { client: site(ip), limit: &limit(text) }), store_key).await
 }
 
 async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
@@ -54,22 +54,22 @@ async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
     assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{key}: {ttl:?} instead of {wanted:?}");
 }
 
-/// Each call on a ledger once; the person's store key sees a whole send and a whole guess.
+/// Each call on a ledger once; the person's store key sees a whole send and a whole attempt.
 async fn each_call(bench: &Bench, email: &str, ip: &str) {
     let (store_key, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
     let (sender, attempter) = (profile(ip, Action::Send), profile(ip, Action::Attempt));
     charge(bench, &sender, "9/1h").await;
     let [network, of_person] = [
         charge(bench, &attempter, "9/1h").await,
-        admit(bench, &person(email), Some(&site(ip)), &limits).await,
+        admit(bench, &simple_recipient(email), Some(&site(ip)), &limits).await,
     ]
     .map(entry);
     bench.open_for(&store_key, 1, of_person).await;
-    let (_, charged) = guess(bench, &store_key, ip, "9/1h").await;
+    let (_, charged) = attempt(bench, &store_key, ip, "9/1h").await;
     assert!(bench.consume_for(&store_key, 1, 1, charged.as_ref()).await);
     refund(bench, &attempter, network).await;
     bench.mark_failed_for(&store_key, 1, of_person).await;
-    withdraw(bench, &person(email), of_person).await;
+    withdraw(bench, &simple_recipient(email), of_person).await;
 }
 
 #[tokio::test]
@@ -84,18 +84,18 @@ async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
                 assert_ttl(&bench, &key, HOUR * 2).await;
             }
         }
-        admit(&bench, &person(email), Some(&site("192.0.2.1")), &limits).await;
+        admit(&bench, &simple_recipient(email), Some(&site("192.0.2.1")), &limits).await;
         assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
-        guess(&bench, &address(email), "192.0.2.1", "9/1h").await;
+        attempt(&bench, &address(email), "192.0.2.1", "9/1h").await;
         assert_ttl(&bench, &guesses_key(email, "192.0.2.1"), HOUR).await;
         bench.clock.forward(HOUR / 2);
     }
     // A send from nowhere leaves the share of a site its time.
-    admit(&bench, &person(email), None, &limits).await;
+    admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
     // An entry in the future of a clock that stepped back is kept for as long as it counts.
     bench.clock.step(-3_600_000);
-    admit(&bench, &person(email), None, &limits).await;
+    admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
     // What is given back shortens no other entry's time, and leaves no empty key.
     let own = profile("192.0.2.2", Action::Send);
@@ -148,11 +148,11 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
         // What was given back is gone; so all are charged once more for the look at what is stored.
         send_from(&bench, ip, "9/1h").await;
         charge(&bench, &profile(ip, Action::Attempt), "9/1h").await;
-        admit(&bench, &person(email), Some(&site(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
-        guess(&bench, &address(email), ip, "9/1h").await;
+        admit(&bench, &simple_recipient(email), Some(&site(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
+        attempt(&bench, &address(email), ip, "9/1h").await;
     }
     let dump = bench.server().dump().await;
-    // Of each network its sends and guesses, for IPv6 twice; the person's sends, code and two sites' guesses.
+    // Of each network its sends and attempts, for IPv6 twice; the person's sends, code and two sites' attempts.
     assert_eq!(dump.len(), 2 + 4 + 4, "{dump:?}");
     for (key, value, ttl) in &dump {
         assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
@@ -171,17 +171,17 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
 async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
     let (store, store_key, roomy) = (&bench.store, address(email), limit(ROOMY));
     let network_limit = IpLimit::new(roomy.clone());
-    let (attempter, limits) = (Attempter { site: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
+    let (attempter, limits) = (Attempter { client: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
     let mut answers = Vec::new();
     for action in [Action::Send, Action::Attempt] {
         answers.push(store.charge(&profile(ip, action), &network_limit).await.map(drop));
         answers.push(store.refund(&profile(ip, action), 1).await);
     }
-    for subject in [person(email), subject(another_tenant(), email)] {
-        for site in [Some(&attempter.site), None] {
-            answers.push(store.admit(&subject, site, &limits).await.map(drop));
+    for recipient in [simple_recipient(email), recipient(another_tenant(), email)] {
+        for site in [Some(&attempter.client), None] {
+            answers.push(store.admit(&recipient, site, &limits).await.map(drop));
         }
-        answers.push(store.withdraw(&subject, 1).await);
+        answers.push(store.withdraw(&recipient, 1).await);
     }
     answers.push(store.take_attempt(&store_key, &bench.rules, Some(&attempter)).await.map(drop));
     answers
