@@ -5,15 +5,16 @@
 
 mod auth;
 mod client_ip;
+mod cors;
 mod dev;
 mod docs;
-mod edge;
 mod final_slash;
 mod health;
 mod json;
 mod jwks;
 mod languages;
-mod origin;
+mod load_shed;
+mod middleware;
 mod problem;
 mod public_url;
 mod rate_limit;
@@ -21,7 +22,6 @@ mod rejection;
 mod root;
 mod routes;
 mod security_txt;
-mod shield;
 mod simple;
 mod spec;
 mod verifications;
@@ -34,32 +34,22 @@ use poem::{EndpointExt as _, IntoEndpoint as _, Route};
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, ServerObject};
 
 pub use self::auth::{Keys, TenantKeys};
-pub use self::client_ip::{Proxies, Source as ForwardedHeader};
+pub use self::client_ip::Proxies;
 pub use self::dev::Dev;
-pub use self::origin::{InvalidOrigin, Origin};
+pub use self::load_shed::LoadShed;
 pub use self::public_url::PublicUrl;
 use self::root::Root;
 use self::routes::RouteTable;
-pub use self::shield::Shield;
 use self::spec::Document;
 use crate::domain::code::CodeLength;
 use crate::domain::exempt::ExemptNetworks;
+use crate::domain::origin::Origin;
+use crate::domain::simple_access::SimpleAccess;
 use crate::ports::Clock;
 use crate::service::Service;
 
-/// Whether the two simple endpoints are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SimpleAccess {
-    /// For everybody.
-    Open,
-    /// For whoever shows an API key.
-    Keyed,
-    /// For nobody: they are not found.
-    Off,
-}
-
 /// What the edge is made of.
-pub struct Parts {
+pub struct ApiState {
     /// The use cases.
     pub service: Service,
     /// How many digits a code has, for codes that come as a JSON number.
@@ -73,7 +63,7 @@ pub struct Parts {
     /// The proxies in front of it.
     pub proxies: Proxies,
     /// What sheds load, where anything does.
-    pub shield: Option<Shield>,
+    pub load_shed: Option<LoadShed>,
     /// Whose load is not shed.
     pub exempt: ExemptNetworks,
     /// Where callers reach it.
@@ -90,7 +80,7 @@ pub struct Parts {
 
 /// The whole of HTTP as one endpoint that answers every request.
 #[must_use]
-pub fn endpoint(parts: Parts) -> BoxEndpoint<'static> {
+pub fn endpoint(parts: ApiState) -> BoxEndpoint<'static> {
     let url = parts.public_url.clone();
     match parts.simple {
         SimpleAccess::Open | SimpleAccess::Keyed => {
@@ -128,7 +118,7 @@ fn described<T: OpenApi>(apis: T, url: &PublicUrl) -> OpenApiService<T, ()> {
         .server(ServerObject::new(url.server()).description("this service"))
 }
 
-fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> BoxEndpoint<'static> {
+fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: ApiState) -> BoxEndpoint<'static> {
     let document = Document::of(&api);
     let mut table = RouteTable::of_spec(&document.json());
     let mut routes = Route::new();
@@ -149,12 +139,12 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: Parts) -> B
     };
     let routes = routes.nest("/", api);
     let table = Arc::new(table);
-    let edge = edge::Edge(Arc::new(edge::Parts {
+    let edge = middleware::RequestMiddleware(Arc::new(middleware::MiddlewareState {
         routes: Arc::clone(&table),
         origins: parts.origins,
         keys: parts.keys,
         proxies: parts.proxies,
-        shield: parts.shield,
+        load_shed: parts.load_shed,
         exempt: parts.exempt,
     }));
     routes

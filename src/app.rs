@@ -1,6 +1,6 @@
 //! The composition root: the only place where settings, use cases, adapters and HTTP meet.
 //!
-//! Must not hold a rule: it chooses the parts and puts them together.
+//! Must not hold a rule: it chooses the dependencies and puts them together.
 
 mod mails;
 mod throw_away;
@@ -30,7 +30,7 @@ use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::{Tenant, TenantProfile};
 use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
-use crate::service::{Parts, Secrets, Service};
+use crate::service::{Dependencies, Secrets, Service};
 use crate::{api, server};
 
 use self::mails::cured;
@@ -47,7 +47,7 @@ pub struct App {
     stopping: CancellationToken,
 }
 
-/// Why the parts could not be put together.
+/// Why the dependencies could not be put together.
 #[derive(Debug)]
 pub enum AssemblyError {
     /// Settings cannot be used: what they name is missing or broken. At least one.
@@ -62,8 +62,8 @@ pub struct Replaceable {
     service: Service,
 }
 
-/// The parts in which `otpd serve` and `otpd dev` differ.
-struct World {
+/// The dependencies in which `otpd serve` and `otpd dev` differ.
+struct Wiring {
     store: Arc<dyn Store>,
     idempotency: Arc<dyn IdempotencyStore>,
     mailer: Arc<dyn Mailer>,
@@ -94,7 +94,7 @@ impl App {
         };
         Self::assemble(
             &settings.common,
-            World {
+            Wiring {
                 idempotency: Arc::clone(&store) as _,
                 store,
                 mailer: Arc::new(mailer(settings, composer).map_err(unusable)?),
@@ -141,7 +141,7 @@ impl App {
         };
         let app = Self::assemble(
             common,
-            World {
+            Wiring {
                 idempotency: Arc::clone(&store) as _,
                 store,
                 mailer: mailbox,
@@ -156,23 +156,23 @@ impl App {
         Ok((app, key))
     }
 
-    fn assemble(common: &Common, world: World) -> Result<Self, AssemblyError> {
+    fn assemble(common: &Common, wiring: Wiring) -> Result<Self, AssemblyError> {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
         let hasher = HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads");
         let hasher = hasher.map_err(AssemblyError::System)?;
         let (places, threads) = (hasher.places(), capacity.threads.get());
         tracing::info!(hash.threads = threads, hash.places = places, "the hashing threads run");
-        let service = Service::new(Parts {
-            store: world.store,
-            idempotency: world.idempotency,
-            mailer: world.mailer,
+        let service = Service::new(Dependencies {
+            store: wiring.store,
+            idempotency: wiring.idempotency,
+            mailer: wiring.mailer,
             hasher: Arc::new(hasher),
-            secrets: world.secrets,
+            secrets: wiring.secrets,
             code_length: common.codes.length,
             rules: common.codes.rules,
             simple: TenantProfile {
                 tenant: Tenant::Simple,
-                sender: world.sender,
+                sender: wiring.sender,
                 purposes: Purposes::Any,
                 limits: common.limits.clone(),
             },
@@ -181,35 +181,25 @@ impl App {
             // Some hash, some wait for the store or the relay.
             at_once: 2 * places,
             issuer: common.issuer.clone(),
-            recipients: RwLock::new(world.recipients),
+            recipients: RwLock::new(wiring.recipients),
         });
-        let origins = common.http.allowed_origins.iter().map(|origin| api::Origin::new(origin.as_str()));
-        let origins: Result<Vec<_>, _> = origins.collect();
         let proxies = api::Proxies {
             trusted: common.http.trusted_proxies.clone(),
-            source: match common.http.forwarded_header {
-                http::ForwardedHeader::XForwardedFor => api::ForwardedHeader::XForwardedFor,
-                http::ForwardedHeader::Forwarded => api::ForwardedHeader::Forwarded,
-                http::ForwardedHeader::Single(name) => api::ForwardedHeader::Single(name),
-            },
+            source: common.http.forwarded_header,
         };
-        let shield = match common.shield {
-            limits::Shield::Off => None,
-            limits::Shield::On { per_second, burst } => Some(api::Shield::new(per_second, burst)),
+        let load_shed = match common.load_shedding {
+            limits::LoadShedding::Off => None,
+            limits::LoadShedding::On { per_second, burst } => Some(api::LoadShed::new(per_second, burst)),
         };
-        let keys = api::Keys::new(&world.tenants);
-        let endpoint = api::endpoint(api::Parts {
+        let keys = api::Keys::new(&wiring.tenants);
+        let endpoint = api::endpoint(api::ApiState {
             service: service.clone(),
             code_length: common.codes.length,
-            simple: match common.simple {
-                http::SimpleAccess::Open => api::SimpleAccess::Open,
-                http::SimpleAccess::Keyed => api::SimpleAccess::Keyed,
-                http::SimpleAccess::Off => api::SimpleAccess::Off,
-            },
+            simple: common.simple,
             keys: keys.clone(),
-            origins: origins.map_err(|error| AssemblyError::Settings(vec![error.into()]))?,
+            origins: common.http.allowed_origins.clone(),
             proxies,
-            shield,
+            load_shed,
             exempt: common.exempt.clone(),
             public_url: api::PublicUrl::new(common.http.public_url.clone()),
             has_docs: common.http.docs == http::Docs::On,
@@ -218,13 +208,13 @@ impl App {
                 http::SecurityContact::At(uri) => Some(uri.clone()),
             },
             clock: Arc::new(SystemClock),
-            dev: world.dev,
+            dev: wiring.dev,
         });
         let bounds = server::Bounds {
             max_connections: server::room_for(common.http.max_connections),
             keep_alive: common.http.keep_alive,
         };
-        Ok(Self { service, endpoint, keys, bounds, stopping: world.stopping })
+        Ok(Self { service, endpoint, keys, bounds, stopping: wiring.stopping })
     }
 
     /// What can be replaced while it serves.
@@ -275,7 +265,7 @@ pub fn tenants(common: &Common, usual_sender: &EmailAddress) -> Vec<api::TenantK
     common.tenants.iter().map(|tenant| tenant_keys(tenant, usual_sender)).collect()
 }
 
-fn tenant_keys(tenant: &tenants::Tenant, usual_sender: &EmailAddress) -> api::TenantKeys {
+fn tenant_keys(tenant: &tenants::TenantSettings, usual_sender: &EmailAddress) -> api::TenantKeys {
     let address = tenant.sender.as_ref().unwrap_or(usual_sender).clone();
     let profile = TenantProfile {
         tenant: tenant.name.clone(),

@@ -147,7 +147,7 @@ fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
 }
 
 /// Settings without a fault, whose warnings go to the log as soon as there is one.
-fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::Log) -> T {
+fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::LogSettings) -> T {
     crate::telemetry::start(log(&loaded.settings));
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

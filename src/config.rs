@@ -10,7 +10,6 @@ mod document;
 pub mod domains;
 mod dotenv;
 mod fault;
-mod host;
 pub mod http;
 pub mod limits;
 pub mod log;
@@ -36,6 +35,7 @@ use reader::Reader;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::Limits;
 use crate::domain::locale::Locale;
+use crate::domain::simple_access::SimpleAccess;
 
 pub use fault::{Fault, Faults};
 pub use source::{Sources, assigned, broken_lines};
@@ -51,7 +51,7 @@ pub struct Settings {
     /// The way mails go.
     pub smtp: smtp::Smtp,
     /// The secrets of the deployment.
-    pub secrets: secrets::Secrets,
+    pub secrets: secrets::SecretSettings,
 }
 
 /// What `otpd serve` and `otpd dev` both need.
@@ -60,7 +60,7 @@ pub struct Common {
     /// The listener and who may call it from a browser.
     pub http: http::Http,
     /// Who may call the two simple endpoints.
-    pub simple: http::SimpleAccess,
+    pub simple: SimpleAccess,
     /// What mails call the service.
     pub brand: mail::Brand,
     /// The language of mails where nobody asks for one that there is.
@@ -84,13 +84,13 @@ pub struct Common {
     /// What one key may ask, where its tenant does not say otherwise.
     pub key_rates: tenants::KeyRates,
     /// Who may call the v1 API.
-    pub tenants: Vec<tenants::Tenant>,
+    pub tenants: Vec<tenants::TenantSettings>,
     /// What the process does to a flood of requests.
-    pub shield: limits::Shield,
+    pub load_shedding: limits::LoadShedding,
     /// What a digest costs, and how many are derived at once.
     pub hash: codes::Hash,
     /// What is logged, and how.
-    pub log: log::Log,
+    pub log: log::LogSettings,
 }
 
 /// Settings without a fault, and what the operator should hear about them.
@@ -167,12 +167,12 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     };
     let key_rates = tenants::read_rates(reader);
     let tenants = tenants::read(reader, usual, key_rates);
-    if let (Some(http::SimpleAccess::Keyed), Some([])) = (simple, tenants.as_deref()) {
+    if let (Some(SimpleAccess::Keyed), Some([])) = (simple, tenants.as_deref()) {
         let what = "cannot be keyed while nobody has an API key: set OTP_TENANT__KEYS, or [[tenants]] in the file of --config";
         let line = reader.line("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>");
         reader.refuse_for::<()>("simple.access", what, &line);
     }
-    let shield = limits::read_shield(reader);
+    let load_shedding = limits::read_load_shedding(reader);
     let exempt = limits::read_exempt(reader, http.as_ref());
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
@@ -190,7 +190,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         weak_limits: dangerous.weak_limits,
         key_rates: key_rates?,
         tenants: tenants?,
-        shield: shield?,
+        load_shedding: load_shedding?,
         exempt: exempt?,
         hash: hash?,
         log: log?,
@@ -224,7 +224,7 @@ impl Common {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::smtp::Tls;
+    use super::smtp::TlsMode;
     use super::*;
     use crate::domain::code_hash::{HashCost, HashQueue};
 
@@ -266,9 +266,9 @@ mod tests {
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
         assert_eq!(common.hash.queue, HashQueue::Measured);
         assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
-        let smtp::Relay { server, port, tls, trust_anchors, auth } = smtp.relay;
-        assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, Tls::StartTls));
-        assert_eq!(trust_anchors, smtp::TrustAnchors::System);
+        let smtp::RelaySettings { server, port, tls, trust_anchors, auth } = smtp.relay;
+        assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, TlsMode::StartTls));
+        assert_eq!(trust_anchors, smtp::TrustAnchorSource::System);
         assert!(smtp.fallbacks.is_empty());
         let smtp::Auth::Password { username, password } = auth else { panic!("a password is the default") };
         assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
@@ -633,14 +633,14 @@ mod tests {
     #[test]
     fn the_relay_is_reached_over_tls() {
         let tls = |more: &[(&str, &str)]| settings(more).smtp.relay.tls;
-        assert_eq!(tls(&[("SMTP_PORT", "465")]), Tls::Implicit);
-        assert_eq!(tls(&[("SMTP_PORT", "25")]), Tls::StartTls);
-        assert_eq!(tls(&[("SMTP_PORT", "2465"), ("OTP_SMTP__TLS", "implicit")]), Tls::Implicit);
-        assert_eq!(tls(&[("SMTP_PORT", "465"), ("OTP_SMTP__TLS", "starttls")]), Tls::StartTls);
-        assert_eq!(tls(&[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]), Tls::Plaintext);
+        assert_eq!(tls(&[("SMTP_PORT", "465")]), TlsMode::Implicit);
+        assert_eq!(tls(&[("SMTP_PORT", "25")]), TlsMode::StartTls);
+        assert_eq!(tls(&[("SMTP_PORT", "2465"), ("OTP_SMTP__TLS", "implicit")]), TlsMode::Implicit);
+        assert_eq!(tls(&[("SMTP_PORT", "465"), ("OTP_SMTP__TLS", "starttls")]), TlsMode::StartTls);
+        assert_eq!(tls(&[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]), TlsMode::Plaintext);
         refused("OTP_SMTP__TLS", &[("OTP_SMTP__TLS", "none")]);
         let loaded = with(&[("OTP_SMTP__TLS", "none"), ("OTP_DANGEROUS__PLAINTEXT_SMTP", "true")]).unwrap();
-        assert_eq!(loaded.settings.smtp.relay.tls, Tls::Plaintext);
+        assert_eq!(loaded.settings.smtp.relay.tls, TlsMode::Plaintext);
         assert!(loaded.warnings[0].starts_with("OTP_DANGEROUS__PLAINTEXT_SMTP is on: "));
     }
 
@@ -649,14 +649,17 @@ mod tests {
         let more =
             [("OTP_SMTP_FALLBACK__SERVER", "smtp.example.net"), ("OTP_SMTP_FALLBACK__PASSWORD", "hunter2")];
         let [relay] = settings(&more).smtp.fallbacks.try_into().unwrap();
-        assert_eq!((relay.server.as_str(), relay.port, relay.tls), ("smtp.example.net", 587, Tls::StartTls));
+        assert_eq!(
+            (relay.server.as_str(), relay.port, relay.tls),
+            ("smtp.example.net", 587, TlsMode::StartTls)
+        );
         refused("OTP_SMTP_FALLBACK__PASSWORD", &more[..1]);
         refused("OTP_SMTP_FALLBACK__PASSWORD", &more[1..]);
         refused("OTP_SMTP_FALLBACK__TLS", &[more[0], more[1], ("OTP_SMTP_FALLBACK__TLS", "none")]);
         let own = [("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none"), ("OTP_SMTP__CA_FILE", "a.pem")];
         refused("OTP_SMTP__CA_FILE", &own);
         let trust_anchors = settings(&own[2..]).smtp.relay.trust_anchors;
-        assert_eq!(trust_anchors, smtp::TrustAnchors::File("a.pem".into()));
+        assert_eq!(trust_anchors, smtp::TrustAnchorSource::File("a.pem".into()));
     }
 
     #[test]
@@ -785,7 +788,7 @@ mod tests {
             (common.http.public_url.as_str(), common.http.docs),
             ("https://example.org/otp", http::Docs::Off)
         );
-        assert_eq!(common.simple, http::SimpleAccess::Off);
+        assert_eq!(common.simple, SimpleAccess::Off);
         assert!(matches!(common.proof_keys, secrets::ProofKeys::Keys { older, .. } if older.len() == 1));
     }
 }

@@ -58,7 +58,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 const READINESS_TTL: Duration = Duration::from_millis(100);
 
 /// Everything that the use cases need.
-pub struct Parts {
+pub struct Dependencies {
     /// Where verifications live.
     pub store: Arc<dyn Store>,
     /// Where idempotency keys live.
@@ -98,7 +98,7 @@ pub struct Secrets {
     pub proof_keys: Vec<ProofKey>,
 }
 
-impl Parts {
+impl Dependencies {
     /// What a verification is about; `None`, as if it were not there, where its pepper is gone.
     fn decrypt(&self, store_key: &StoreKey, encrypted: &EncryptedDetails) -> Option<VerificationDetails> {
         let opened = encrypted.open(&store_key.associated_data(), &self.secrets.peppers);
@@ -109,7 +109,7 @@ impl Parts {
 /// The use cases, cheap to clone.
 #[derive(Clone)]
 pub struct Service {
-    parts: Arc<Parts>,
+    deps: Arc<Dependencies>,
     tasks: TaskTracker,
     sends: Arc<Semaphore>,
     checks: Arc<Semaphore>,
@@ -117,12 +117,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Puts the parts to work.
+    /// Puts the dependencies to work.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let places = || Arc::new(Semaphore::new(parts.at_once));
+    pub fn new(deps: Dependencies) -> Self {
+        let places = || Arc::new(Semaphore::new(deps.at_once));
         let (sends, checks) = (places(), places());
-        Self { parts: Arc::new(parts), tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
+        Self { deps: Arc::new(deps), tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
     }
 
     /// Mails a new code to the address, replacing the live one.
@@ -135,8 +135,8 @@ impl Service {
         client: IpAddr,
         languages: Vec<Locale>,
     ) -> WithLimitState<Result<(), StartError>> {
-        let parts = Arc::clone(&self.parts);
-        let work = async move { start::start(&parts, &address, client, &languages).await };
+        let deps = Arc::clone(&self.deps);
+        let work = async move { start::start(&deps, &address, client, &languages).await };
         self.with_permit(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
@@ -150,8 +150,8 @@ impl Service {
         typed: String,
         client: IpAddr,
     ) -> WithLimitState<Result<Approved, CheckError>> {
-        let parts = Arc::clone(&self.parts);
-        let work = async move { check::check(&parts, &address, &typed, client).await };
+        let deps = Arc::clone(&self.deps);
+        let work = async move { check::check(&deps, &address, &typed, client).await };
         self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
@@ -164,8 +164,8 @@ impl Service {
         profile: Arc<TenantProfile>,
         creation: Creation,
     ) -> WithLimitState<Result<Snapshot, CreateError>> {
-        let parts = Arc::clone(&self.parts);
-        let work = async move { create::create(&parts, &profile, &creation).await };
+        let deps = Arc::clone(&self.deps);
+        let work = async move { create::create(&deps, &profile, &creation).await };
         let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(CreateError::Send);
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
@@ -180,8 +180,8 @@ impl Service {
         id: VerificationId,
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Snapshot, ResendError>> {
-        let parts = Arc::clone(&self.parts);
-        let work = async move { resend::resend(&parts, &profile, &id, client).await };
+        let deps = Arc::clone(&self.deps);
+        let work = async move { resend::resend(&deps, &profile, &id, client).await };
         let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(ResendError::Send);
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
@@ -197,8 +197,8 @@ impl Service {
         typed: String,
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Approved, CheckError>> {
-        let parts = Arc::clone(&self.parts);
-        let work = async move { check::check_by_id(&parts, &profile, &id, &typed, client).await };
+        let deps = Arc::clone(&self.deps);
+        let work = async move { check::check_by_id(&deps, &profile, &id, &typed, client).await };
         self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
@@ -207,7 +207,7 @@ impl Service {
     /// # Errors
     /// [`ShowError`]: there is none, or it cannot be told.
     pub async fn show(&self, profile: &TenantProfile, id: &VerificationId) -> Result<Snapshot, ShowError> {
-        show::show(&self.parts, profile, id).await
+        show::show(&self.deps, profile, id).await
     }
 
     /// Takes a pending verification back. Done already is done.
@@ -215,20 +215,20 @@ impl Service {
     /// # Errors
     /// [`CancelError`]: there is none, or it ended otherwise.
     pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
-        let parts = Arc::clone(&self.parts);
-        let work = async move { cancel::cancel(&parts, &profile, &id).await };
+        let deps = Arc::clone(&self.deps);
+        let work = async move { cancel::cancel(&deps, &profile, &id).await };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
     }
 
     /// From now on mails go to these.
     pub fn replace_domain_policy(&self, recipients: DomainPolicy) {
-        *self.parts.recipients.write().unwrap_or_else(PoisonError::into_inner) = recipients;
+        *self.deps.recipients.write().unwrap_or_else(PoisonError::into_inner) = recipients;
     }
 
     /// The keys that sign proofs, the current one first.
     #[must_use]
     pub fn proof_keys(&self) -> &[ProofKey] {
-        &self.parts.secrets.proof_keys
+        &self.deps.secrets.proof_keys
     }
 
     /// Whether a request could be served now. The store is asked once at a time and ten times a second at most,
@@ -240,7 +240,7 @@ impl Service {
         {
             return is_ready;
         }
-        let answer = self.parts.store.ready().await;
+        let answer = self.deps.store.ready().await;
         let is_ready = answer.inspect_err(|error| log(error, "the store is not ready")).is_ok();
         *known = Some((Instant::now(), is_ready));
         is_ready

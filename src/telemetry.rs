@@ -10,17 +10,19 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::log::{Format, Log};
+use crate::config::log::{LogFormat, LogSettings};
 
 /// Sends events from here on to standard error; a second call changes nothing.
-pub fn start(log: Log) {
+pub fn start(log: LogSettings) {
     let ours = Targets::new().with_default(LevelFilter::WARN).with_target("otpd", log.level);
     let terminal = std::io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(std::io::stderr);
     let layer = match log.format {
-        Format::Human => lines.with_ansi(terminal).boxed(),
-        Format::Auto if terminal => lines.with_ansi(true).boxed(),
-        Format::Json | Format::Auto => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Human => lines.with_ansi(terminal).boxed(),
+        LogFormat::Auto if terminal => lines.with_ansi(true).boxed(),
+        LogFormat::Json | LogFormat::Auto => {
+            lines.json().flatten_event(true).with_current_span(false).boxed()
+        }
     };
     // Fails only where a subscriber is set already.
     let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();

@@ -2,7 +2,7 @@
 //! nothing of a refused one.
 //!
 //! The first octet chooses the endpoint and the media type, the rest is the body. It goes through the whole of
-//! the HTTP edge, over the parts of `otpd dev`.
+//! the HTTP edge, over the dependencies of `otpd dev`.
 
 #![no_main]
 
@@ -16,7 +16,9 @@ use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
 use otpd::adapters::message::{Composer, Prospects};
-use otpd::api::{self, ForwardedHeader, Keys, Proxies, SimpleAccess, TenantKeys};
+use otpd::api::{self, Keys, Proxies, TenantKeys};
+use otpd::domain::forwarded_header::ForwardedHeader;
+use otpd::domain::simple_access::SimpleAccess;
 use otpd::domain::api_key::{self, KeyHash};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::{HashCost, HashQueue};
@@ -124,7 +126,7 @@ fn endpoint() -> BoxEndpoint<'static> {
     let pepper = Pepper::new(KeyName::parse("k1").expect("a name"), [1; 32]);
     let code_length = CodeLength::new(6).expect("a length");
     let store = Arc::new(MemoryStore::new(clock));
-    let service = Service::new(service::Parts {
+    let service = Service::new(service::Dependencies {
         idempotency: Arc::clone(&store) as _,
         store,
         mailer: Arc::new(mailbox),
@@ -144,7 +146,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         issuer: "otpd".to_owned(),
         recipients: RwLock::default(),
     });
-    api::endpoint(api::Parts {
+    api::endpoint(api::ApiState {
         service,
         code_length,
         simple: SimpleAccess::Open,

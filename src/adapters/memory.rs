@@ -32,11 +32,11 @@ const SWEEP_EVERY: usize = 1024;
 /// Verifications and ledgers behind one lock: each call is atomic because it holds it.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MemoryState {
     verifications: HashMap<StoreKey, Verification>,
     logs: HashMap<LedgerName, Retained>,
     relay_day: RelayDay,
@@ -54,10 +54,10 @@ impl MemoryStore {
     /// Forgets all of it: verifications, ledgers and idempotency keys.
     pub fn reset(&self) {
         let (mut state, _) = self.lock();
-        *state = State::default();
+        *state = MemoryState::default();
     }
 
-    fn lock(&self) -> (MutexGuard<'_, State>, Millis) {
+    fn lock(&self) -> (MutexGuard<'_, MemoryState>, Millis) {
         // Nothing in here can panic halfway through a change, so a poisoned lock still guards a whole state.
         let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now().duration_since(UNIX_EPOCH).map_or(0, millis);
@@ -65,7 +65,7 @@ impl MemoryStore {
     }
 }
 
-impl State {
+impl MemoryState {
     /// The verification of a store key, as long as it can be asked about.
     fn find(&mut self, store_key: &StoreKey, now: Millis) -> Option<&mut Verification> {
         self.verifications

@@ -66,7 +66,7 @@ pub struct Content {
 }
 
 /// What the words are about.
-struct VerificationDetails<'a> {
+struct TemplateContext<'a> {
     brand: &'a str,
     reference: Option<&'a str>,
     code: &'a str,
@@ -113,7 +113,7 @@ impl Composer {
     /// # Errors
     /// [`MessageError`], never for a built-in template.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
-        let details = VerificationDetails {
+        let details = TemplateContext {
             brand: &mail.sender.brand,
             reference: mail.reference.as_ref().map(Reference::as_str),
             code: mail.code.expose(),
@@ -174,7 +174,7 @@ fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>,
     templates.choose(&mail.tenant, wanted).ok_or(MessageError::NoLanguage)
 }
 
-fn render(language: Language<'_>, about: &VerificationDetails<'_>) -> Result<Content, minijinja::Error> {
+fn render(language: Language<'_>, about: &TemplateContext<'_>) -> Result<Content, minijinja::Error> {
     let seconds = about.valid_for.as_secs();
     // Whole minutes from two on; never more than what is left.
     let minutes = (seconds >= 120).then_some(seconds / 60);
@@ -213,7 +213,7 @@ fn rehearse(language: Language<'_>, samples: &SampleValues) -> Result<(), Templa
     let real = samples.brands.iter().map(|brand| (brand.as_str(), samples.life));
     for (brand, valid_for) in odd.chain(real) {
         for reference in [None, Some("XKT")] {
-            let about = VerificationDetails { brand, reference, code, valid_for };
+            let about = TemplateContext { brand, reference, code, valid_for };
             let content = render(language, &about).map_err(TemplateFault::Template)?;
             inspect(&content, code).map_err(TemplateFault::Outcome)?;
         }

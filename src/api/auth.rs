@@ -16,11 +16,11 @@ use poem::{Error, FromRequest, Request, RequestBody};
 use poem_openapi::SecurityScheme;
 use poem_openapi::auth::Bearer;
 
-use super::SimpleAccess;
 use super::rate_limit::{self, LimitReport};
 use super::rejection::{self, ErrorFormat, Rejection};
 use crate::domain::api_key::KeyHash;
 use crate::domain::key_name::KeyName;
+use crate::domain::simple_access::SimpleAccess;
 use crate::domain::tenant::TenantProfile;
 
 /// The name of a key's limit.
@@ -29,9 +29,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// Which keys open what; replaced as a whole when the settings are read anew.
 #[derive(Clone, Default)]
-pub struct Keys(Arc<RwLock<Entries>>);
+pub struct Keys(Arc<RwLock<KeyEntries>>);
 
-type Entries = Arc<[(KeyHash, Arc<Caller>)]>;
+type KeyEntries = Arc<[(KeyHash, Arc<Caller>)]>;
 
 /// A tenant, the hashes of its keys, and how often each may call.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Keys {
                 (*hash, Arc::new(caller))
             })
         });
-        let entries: Entries = entries.collect();
+        let entries: KeyEntries = entries.collect();
         *held = entries;
     }
 

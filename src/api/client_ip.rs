@@ -8,48 +8,19 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
-use poem::http::{HeaderMap, HeaderName};
+use poem::http::HeaderMap;
 use poem::web::RemoteAddr;
 use poem::{Addr, Request};
 
-use super::edge::PROBES;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-/// Headers in which proxies say for whom they call; each can be the one that is believed.
-const FORWARDING: [HeaderName; 13] = [
-    X_FORWARDED_FOR,
-    FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-client-ip"),
-    HeaderName::from_static("x-cluster-client-ip"),
-    HeaderName::from_static("x-envoy-external-address"),
-    HeaderName::from_static("x-azure-clientip"),
-    HeaderName::from_static("x-appengine-user-ip"),
-    HeaderName::from_static("cf-connecting-ip"),
-    HeaderName::from_static("do-connecting-ip"),
-    HeaderName::from_static("fastly-client-ip"),
-    HeaderName::from_static("fly-client-ip"),
-    HeaderName::from_static("true-client-ip"),
-];
-
-/// Which header the proxies write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// `X-Forwarded-For`, all its lines.
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239), all its lines.
-    Forwarded,
-    /// A header that holds one address, such as `x-real-ip`; its name is in lower case.
-    Single(&'static str),
-}
+use super::middleware::PROBES;
+use crate::domain::forwarded_header::ForwardedHeader;
 
 /// What a trusted peer sent if it did not name its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Unnamed {
     configured: Configured,
-    /// The other headers of [`FORWARDING`] that came: a proxy wrote them, or the client did.
-    others: Vec<HeaderName>,
+    /// The other headers of [`ForwardedHeader::ALL`] that came: a proxy wrote them, or the client did.
+    others: Vec<&'static str>,
 }
 
 /// What is wrong with the configured header.
@@ -68,7 +39,7 @@ pub struct Proxies {
     /// Their networks; none: no header is believed.
     pub trusted: Vec<IpNet>,
     /// The header that they write.
-    pub source: Source,
+    pub source: ForwardedHeader,
 }
 
 /// Who calls.
@@ -86,7 +57,7 @@ impl Proxies {
         let peer = peer(request.remote_addr());
         if !self.trusts(peer) {
             let client = Client { address: peer, may_be_a_proxy: is_nearby(peer) };
-            if FORWARDING.iter().any(|name| request.headers().contains_key(name)) {
+            if ForwardedHeader::ALL.iter().any(|header| request.headers().contains_key(header.name())) {
                 client.warn_once();
             }
             return client;
@@ -102,7 +73,7 @@ impl Proxies {
     /// The nearest address that is no trusted proxy, from the peer outwards. What cannot be read ends the way at
     /// the proxy before it. If there is no such address: the farthest trusted one, and why.
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, Option<Unnamed>) {
-        let hops = self.source.hops(headers);
+        let hops = hops(self.source, headers);
         let mut configured = if hops.is_empty() { Configured::Missing } else { Configured::OnlyTrusted };
         let mut nearest = peer;
         for hop in hops.into_iter().rev() {
@@ -115,8 +86,9 @@ impl Proxies {
                 }
             }
         }
-        let is_other = |name: &HeaderName| *name != self.source.name() && headers.contains_key(name);
-        (nearest, Some(Unnamed { configured, others: FORWARDING.into_iter().filter(is_other).collect() }))
+        let is_other = |name: &&str| *name != self.source.name() && headers.contains_key(*name);
+        let others = ForwardedHeader::ALL.map(ForwardedHeader::name).into_iter().filter(is_other).collect();
+        (nearest, Some(Unnamed { configured, others }))
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -141,10 +113,11 @@ impl Client {
 
 impl Unnamed {
     /// Warns the operator, once for each reason and each other header: all clients behind such a peer share its limits.
-    fn warn_once(&self, source: Source) {
+    fn warn_once(&self, source: ForwardedHeader) {
         static SAID: AtomicU32 = AtomicU32::new(0);
-        let reason = 1 << (FORWARDING.len() + self.configured as usize);
-        let others = FORWARDING.into_iter().enumerate().filter(|(_, name)| self.others.contains(name));
+        let reason = 1 << (ForwardedHeader::ALL.len() + self.configured as usize);
+        let names = ForwardedHeader::ALL.map(ForwardedHeader::name).into_iter().enumerate();
+        let others = names.filter(|(_, name)| self.others.contains(name));
         let all = others.fold(reason, |bits, (number, _)| bits | 1 << number);
         if SAID.fetch_or(all, Ordering::Relaxed) & all == all {
             return;
@@ -157,7 +130,7 @@ impl Unnamed {
     }
 
     /// What came, and what to do about it.
-    fn advice(&self, source: Source) -> String {
+    fn advice(&self, source: ForwardedHeader) -> String {
         let name = source.name();
         let came = match self.configured {
             Configured::Missing => format!("sends no {name}"),
@@ -173,7 +146,7 @@ impl Unnamed {
             }
         };
         if self.others.is_empty() {
-            let known = FORWARDING.map(|name| name.to_string()).join(", ");
+            let known = ForwardedHeader::ALL.map(ForwardedHeader::name).join(", ");
             return format!(
                 "{came} and no other header that can be believed: let the proxy or backend write the address into \
                  {name}, or into another that OTP_HTTP__FORWARDED_HEADER can be ({known})"
@@ -183,8 +156,7 @@ impl Unnamed {
     }
 
     fn listed(&self) -> String {
-        let names: Vec<_> = self.others.iter().map(HeaderName::as_str).collect();
-        names.join(", ")
+        self.others.join(", ")
     }
 
     /// Which settings would take what came.
@@ -202,29 +174,20 @@ impl Unnamed {
     }
 }
 
-impl Source {
-    /// The header's name, as the setting has it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::XForwardedFor => "x-forwarded-for",
-            Self::Forwarded => "forwarded",
-            Self::Single(name) => name,
+/// The addresses in the header, the farthest first; `None` for what is no address.
+fn hops(source: ForwardedHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let lines = headers.get_all(source.name());
+    let hops = lines.into_iter().flat_map(|line| match (line.to_str(), source) {
+        (Err(_), _) => vec![None],
+        (Ok(line), ForwardedHeader::XForwardedFor) => {
+            line.split(',').map(|hop| address(hop.trim())).collect()
         }
-    }
-
-    /// The addresses in the header, the farthest first; `None` for what is no address.
-    fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        let lines = headers.get_all(self.name());
-        let hops = lines.into_iter().flat_map(|line| match (line.to_str(), self) {
-            (Err(_), _) => vec![None],
-            (Ok(line), Self::XForwardedFor) => line.split(',').map(|hop| address(hop.trim())).collect(),
-            (Ok(line), Self::Forwarded) => forwarded(line),
-            (Ok(line), Self::Single(_)) => vec![address(line.trim())],
-        });
-        let hops: Vec<_> = hops.collect();
-        // A proxy overwrites such a header; if there are two, one of them is the client's own.
-        if matches!(self, Self::Single(_)) && hops.len() > 1 { vec![None] } else { hops }
-    }
+        (Ok(line), ForwardedHeader::Forwarded) => forwarded(line),
+        (Ok(line), ForwardedHeader::Single(_)) => vec![address(line.trim())],
+    });
+    let hops: Vec<_> = hops.collect();
+    // A proxy overwrites such a header; if there are two, one of them is the client's own.
+    if matches!(source, ForwardedHeader::Single(_)) && hops.len() > 1 { vec![None] } else { hops }
 }
 
 /// The `for` of each element of one line (RFC 7239 section 4), the farthest first.
@@ -294,13 +257,14 @@ fn is_nearby(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use poem::RequestParts;
+    use poem::http::HeaderName;
     use poem::http::uri::Scheme;
     use poem::web::LocalAddr;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn client(source: Source, peer: &str, lines: &[&str]) -> String {
+    fn client(source: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap()).to_vec();
         let mut request = Request::default();
         for line in lines {
@@ -317,11 +281,11 @@ mod tests {
     }
 
     fn forwarded_for(peer: &str, lines: &[&str]) -> String {
-        client(Source::XForwardedFor, peer, lines)
+        client(ForwardedHeader::XForwardedFor, peer, lines)
     }
 
     fn forwarded(line: &str) -> String {
-        client(Source::Forwarded, "10.0.0.1", &[line])
+        client(ForwardedHeader::Forwarded, "10.0.0.1", &[line])
     }
 
     #[test]
@@ -375,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_header_of_one_address_is_believed_if_there_is_one_and_it_is_an_address() {
-        let real_ip = |peer, lines: &[&str]| client(Source::Single("x-real-ip"), peer, lines);
+        let real_ip = |peer, lines: &[&str]| client(ForwardedHeader::Single("x-real-ip"), peer, lines);
         assert_eq!(real_ip("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(real_ip("10.0.0.1", &[" [2001:db8::7]:4711 "]), "2001:db8::7");
         assert_eq!(real_ip("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
@@ -386,7 +350,8 @@ mod tests {
 
     #[test]
     fn why_a_trusted_peer_named_no_client_is_told_with_the_setting_that_takes_it() {
-        let proxies = Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], source: Source::XForwardedFor };
+        let proxies =
+            Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], source: ForwardedHeader::XForwardedFor };
         let why = |headers: &[(&str, &str)]| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
@@ -399,19 +364,19 @@ mod tests {
         assert_eq!(configured(&[("x-forwarded-for", "unknown")]), Configured::Unreadable);
         assert_eq!(configured(&[("x-forwarded-for", "10.2.2.2")]), Configured::OnlyTrusted);
         assert_eq!(configured(&[("x-unheard-of", "198.51.100.7")]), Configured::Missing);
-        let said = why(&[("x-unheard-of", "198.51.100.7")]).unwrap().advice(Source::XForwardedFor);
-        assert!(FORWARDING.iter().all(|name| said.contains(name.as_str())), "{said}");
+        let said = why(&[("x-unheard-of", "198.51.100.7")]).unwrap().advice(ForwardedHeader::XForwardedFor);
+        assert!(ForwardedHeader::ALL.iter().all(|header| said.contains(header.name())), "{said}");
         // Of several, the client may have written some: all are named.
         let both = [("forwarded", "for=1.1.1.1"), ("x-real-ip", "198.51.100.9")];
-        let said = why(&both).unwrap().advice(Source::XForwardedFor);
+        let said = why(&both).unwrap().advice(ForwardedHeader::XForwardedFor);
         assert!(
             said.contains(
                 "one of OTP_HTTP__FORWARDED_HEADER=forwarded, OTP_HTTP__FORWARDED_HEADER=x-real-ip"
             ),
             "{said}"
         );
-        for name in FORWARDING.into_iter().filter(|name| *name != X_FORWARDED_FOR) {
-            let said = why(&[(name.as_str(), "198.51.100.7")]).unwrap().advice(Source::XForwardedFor);
+        for name in ForwardedHeader::ALL.map(ForwardedHeader::name).into_iter().skip(1) {
+            let said = why(&[(name, "198.51.100.7")]).unwrap().advice(ForwardedHeader::XForwardedFor);
             assert!(said.contains(&format!("OTP_HTTP__FORWARDED_HEADER={name}")), "{said}");
             assert!(!said.contains("198.51.100.7"), "{said}");
         }
@@ -428,7 +393,7 @@ mod tests {
         #[test]
         fn what_a_client_adds_in_front_changes_nothing(line in "[ -~]{0,60}") {
             prop_assert_eq!(forwarded_for("10.0.0.1", &[&line, "198.51.100.7"]), "198.51.100.7");
-            let source = Source::Forwarded;
+            let source = ForwardedHeader::Forwarded;
             prop_assert_eq!(client(source, "10.0.0.1", &[&line, "for=198.51.100.7"]), "198.51.100.7");
             // Also where the proxy writes behind it, into the same line.
             for own in ["for=198.51.100.7", "for=\"198.51.100.7:80\";by=\"a,b\""] {

@@ -48,7 +48,7 @@ pub enum Extensions {
 /// A problem (RFC 9457). What stands below `code` is there where that code has it.
 #[derive(Debug, Object)]
 #[oai(rename = "Problem")]
-struct Body {
+struct ProblemBody {
     /// A name for this kind of problem.
     r#type: String,
     /// What it is, in words that do not change.
@@ -122,8 +122,8 @@ impl Problem {
         Self::with(code, more).into_body().to_json().unwrap_or_default()
     }
 
-    fn into_body(self) -> Body {
-        let mut body = Body {
+    fn into_body(self) -> ProblemBody {
+        let mut body = ProblemBody {
             r#type: self.code.type_uri(),
             title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
@@ -181,7 +181,7 @@ impl ApiResponse for Problem {
     }
 
     fn register(registry: &mut Registry) {
-        Body::register(registry);
+        ProblemBody::register(registry);
     }
 }
 
@@ -197,9 +197,9 @@ mod tests {
             Problem::example(ProblemCode::InvalidCode),
             json!({
                 "type": "urn:otpd:problem:invalid_code",
-                "title": "The code is wrong",
+                "title": "Invalid code",
                 "status": 422,
-                "detail": "The code is not that of the newest mail of this verification.",
+                "detail": "The code does not match the most recent email of this verification.",
                 "code": "invalid_code",
                 "attempts_remaining": 4,
             })

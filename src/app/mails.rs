@@ -94,20 +94,20 @@ fn relays(smtp: &smtp::Smtp) -> impl Iterator<Item = anyhow::Result<Relay>> {
 }
 
 /// The relay of the settings.
-fn relay(relay: &smtp::Relay) -> anyhow::Result<Relay> {
+fn relay(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
     let (trust_anchors, place) = match &relay.trust_anchors {
-        smtp::TrustAnchors::System => (
+        smtp::TrustAnchorSource::System => (
             TrustAnchors::System,
             "the system's trust anchors (the package ca-certificates, or what SSL_CERT_FILE and SSL_CERT_DIR name)"
                 .to_owned(),
         ),
-        smtp::TrustAnchors::File(path) => (TrustAnchors::These(read(path)?), shown(path)),
+        smtp::TrustAnchorSource::File(path) => (TrustAnchors::These(read(path)?), shown(path)),
     };
     let security = || trust_anchors.tls_config(&relay.server).context(place);
     let tls = match relay.tls {
-        smtp::Tls::Implicit => Tls::Implicit(security()?),
-        smtp::Tls::StartTls => Tls::StartTls(security()?),
-        smtp::Tls::Plaintext => Tls::Plaintext,
+        smtp::TlsMode::Implicit => Tls::Implicit(security()?),
+        smtp::TlsMode::StartTls => Tls::StartTls(security()?),
+        smtp::TlsMode::Plaintext => Tls::Plaintext,
     };
     let login = match &relay.auth {
         smtp::Auth::None => Login::None,

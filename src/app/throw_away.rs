@@ -24,7 +24,7 @@ pub(super) struct ThrowAway {
     pub secrets: Secrets,
     /// The API key of the tenant.
     pub key: Zeroizing<String>,
-    pub tenant: tenants::Tenant,
+    pub tenant: tenants::TenantSettings,
 }
 
 impl ThrowAway {
@@ -43,7 +43,7 @@ impl ThrowAway {
         };
         let key = api_key::text(&Zeroizing::new(random::octets()?));
         let hash = KeyHash::of(&key).context("a key of our own form")?;
-        let tenant = tenants::Tenant {
+        let tenant = tenants::TenantSettings {
             name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,
             brand: common.brand.clone(),
             locale: common.locale.clone(),

@@ -33,15 +33,15 @@ pub struct Init {
 }
 
 /// One setting of the file.
-struct Entry {
+struct InitEntry {
     key: &'static str,
     name: &'static str,
     comment: &'static str,
-    value: Value,
+    value: InitValue,
 }
 
 /// What stands behind the `=`.
-enum Value {
+enum InitValue {
     /// Nothing yet: only the operator knows it, and `otpd serve` asks for it.
     ToFillIn,
     /// This.
@@ -53,61 +53,66 @@ enum Value {
 }
 
 /// In the order of the file: the seed's seven, then the secrets.
-const ENTRIES: [Entry; 10] = [
-    Entry {
+const ENTRIES: [InitEntry; 10] = [
+    InitEntry {
         key: "smtp.sender",
         name: "EMAIL_SENDER",
         comment: "The address that mails come from, such as you@example.com.",
-        value: Value::ToFillIn,
+        value: InitValue::ToFillIn,
     },
-    Entry {
+    InitEntry {
         key: "smtp.password",
         name: "EMAIL_PASSWORD",
         comment: "Its password at the relay; for Gmail an app password. In '' where it holds quotes or \" #\".",
-        value: Value::ToFillIn,
+        value: InitValue::ToFillIn,
     },
-    Entry {
+    InitEntry {
         key: "smtp.server",
         name: "SMTP_SERVER",
         comment: "The relay that takes our mails, such as smtp.gmail.com.",
-        value: Value::ToFillIn,
+        value: InitValue::ToFillIn,
     },
-    Entry {
+    InitEntry {
         key: "smtp.port",
         name: "SMTP_PORT",
         comment: "Its port: 465 is TLS from the start, any other STARTTLS.",
-        value: Value::Plain("587"),
+        value: InitValue::Plain("587"),
     },
-    Entry {
+    InitEntry {
         key: "redis.host",
         name: "REDIS_HOST",
         comment: "The host of Redis. For one on another machine add REDIS_TLS=true, and REDIS_PASSWORD if it has one.",
-        value: Value::Plain("localhost"),
+        value: InitValue::Plain("localhost"),
     },
-    Entry { key: "redis.port", name: "REDIS_PORT", comment: "Its port.", value: Value::Plain("6379") },
-    Entry {
+    InitEntry {
+        key: "redis.port",
+        name: "REDIS_PORT",
+        comment: "Its port.",
+        value: InitValue::Plain("6379"),
+    },
+    InitEntry {
         key: "redis.db",
         name: "REDIS_DB",
         comment: "The number of its database.",
-        value: Value::Plain("0"),
+        value: InitValue::Plain("0"),
     },
-    Entry {
+    InitEntry {
         key: "secrets.peppers",
         name: "OTP_SECRETS__PEPPERS",
         comment: "Without these a stolen Redis says nothing. The first is for new codes: `otpd keygen pepper`.",
-        value: Value::Named("k1"),
+        value: InitValue::Named("k1"),
     },
-    Entry {
+    InitEntry {
         key: "secrets.index_key",
         name: "OTP_SECRETS__INDEX_KEY",
         comment: "Hides addresses from Redis. Keep it: changing it forgets every verification.",
-        value: Value::Secret,
+        value: InitValue::Secret,
     },
-    Entry {
+    InitEntry {
         key: "secrets.proof_keys",
         name: "OTP_SECRETS__PROOF_KEYS",
         comment: "Signs proofs. The first signs: `otpd keygen proof-key`.",
-        value: Value::Named("p1"),
+        value: InitValue::Named("p1"),
     },
 ];
 
@@ -161,11 +166,11 @@ fn read(path: &Path) -> anyhow::Result<(Zeroizing<Vec<u8>>, Option<Metadata>)> {
 }
 
 /// The entries that the file has no line for, under whatever name; for a secret, none that says anything.
-fn missing(old: &[u8]) -> Vec<&'static Entry> {
+fn missing(old: &[u8]) -> Vec<&'static InitEntry> {
     let there = config::assigned(&String::from_utf8_lossy(old));
-    let is_there = |entry: &Entry| {
+    let is_there = |entry: &InitEntry| {
         let has_url = entry.key.starts_with("redis.") && there.contains_key("redis.url");
-        let is_secret = matches!(entry.value, Value::Named(_) | Value::Secret);
+        let is_secret = matches!(entry.value, InitValue::Named(_) | InitValue::Secret);
         has_url || there.get(entry.key).is_some_and(|says| *says || !is_secret)
     };
     ENTRIES.iter().filter(|entry| !is_there(entry)).collect()
@@ -184,7 +189,7 @@ fn warning(old: &[u8]) -> String {
 }
 
 /// The old content, byte for byte, and the entries behind it.
-fn appended(old: &[u8], entries: &[&Entry]) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+fn appended(old: &[u8], entries: &[&InitEntry]) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     // Reserved at once, so that no copy of a secret is left behind where the content grows.
     let mut new = Zeroizing::new(Vec::with_capacity(old.len() + 4096));
     new.extend_from_slice(old);
@@ -195,10 +200,10 @@ fn appended(old: &[u8], entries: &[&Entry]) -> anyhow::Result<Zeroizing<Vec<u8>>
     }
     for entry in entries {
         let value = match entry.value {
-            Value::ToFillIn => Zeroizing::default(),
-            Value::Plain(value) => Zeroizing::new(value.to_owned()),
-            Value::Named(name) => keygen::named(name)?,
-            Value::Secret => keygen::secret()?,
+            InitValue::ToFillIn => Zeroizing::default(),
+            InitValue::Plain(value) => Zeroizing::new(value.to_owned()),
+            InitValue::Named(name) => keygen::named(name)?,
+            InitValue::Secret => keygen::secret()?,
         };
         write!(*new, "\n# {}\n{}={}\n", entry.comment, entry.name, *value)?;
     }
@@ -228,9 +233,9 @@ fn fill(file: &mut File, content: &[u8], old: Option<&Metadata>) -> anyhow::Resu
     Ok(file.sync_all()?)
 }
 
-fn next_step(written: &[&Entry]) -> String {
+fn next_step(written: &[&InitEntry]) -> String {
     let to_fill_in: Vec<_> =
-        written.iter().filter(|e| matches!(e.value, Value::ToFillIn)).map(|e| e.name).collect();
+        written.iter().filter(|e| matches!(e.value, InitValue::ToFillIn)).map(|e| e.name).collect();
     let first = match to_fill_in.as_slice() {
         [] => Cow::Borrowed(""),
         names => Cow::Owned(format!("fill in {}, then ", names.join(", "))),

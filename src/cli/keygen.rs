@@ -109,14 +109,14 @@ mod tests {
     use crate::config::{self, Sources, Texts};
 
     #[derive(Parser)]
-    struct Command {
+    struct TestCommand {
         #[command(subcommand)]
         keygen: Keygen,
     }
 
     fn keygen(arguments: &str) -> Result<String, clap::Error> {
         let arguments = std::iter::once("keygen").chain(arguments.split(' '));
-        Command::try_parse_from(arguments).map(|command| command.keygen.run().unwrap().to_string())
+        TestCommand::try_parse_from(arguments).map(|command| command.keygen.run().unwrap().to_string())
     }
 
     #[test]

@@ -8,12 +8,12 @@ use crate::api;
 #[derive(Debug, Args)]
 pub struct Openapi {
     /// In which form
-    #[arg(long, value_enum, default_value_t = Format::Json)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = DocumentFormat::Json)]
+    format: DocumentFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
+enum DocumentFormat {
     Json,
     Yaml,
 }
@@ -22,8 +22,8 @@ impl Openapi {
     /// The document.
     pub fn document(&self) -> String {
         match self.format {
-            Format::Json => api::spec_json(),
-            Format::Yaml => api::spec_yaml(),
+            DocumentFormat::Json => api::spec_json(),
+            DocumentFormat::Yaml => api::spec_yaml(),
         }
     }
 }

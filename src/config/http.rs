@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::host::Host;
 use super::reader::Reader;
+use crate::domain::forwarded_header::ForwardedHeader;
+use crate::domain::origin::{self, Origin};
+use crate::domain::simple_access::SimpleAccess;
 
 /// How long a connection may be idle: a client that keeps one for longer than its server has its requests cut off.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -55,44 +57,6 @@ pub enum Docs {
     Off,
 }
 
-/// The header that proxies write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ForwardedHeader {
-    /// `X-Forwarded-For`.
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
-    /// A header of one address, by its name in lower case.
-    Single(&'static str),
-}
-
-/// A web origin (RFC 6454), written as browsers send it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(String);
-
-/// Who may call the two simple endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SimpleAccess {
-    /// Everybody.
-    Open,
-    /// Whoever shows an API key.
-    Keyed,
-    /// Nobody: they are not there.
-    Off,
-}
-
-impl ForwardedHeader {
-    /// The header's name, as the setting has it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::XForwardedFor => "x-forwarded-for",
-            Self::Forwarded => "forwarded",
-            Self::Single(name) => name,
-        }
-    }
-}
-
 impl SecurityContact {
     fn parse(text: &str) -> Option<Self> {
         let is_uri =
@@ -105,116 +69,13 @@ impl SecurityContact {
     }
 }
 
-impl Origin {
-    /// The value of an `Origin` header that is this one.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Takes scheme, host and port. Any scheme can be one: apps and extensions have schemes of their own.
-    ///
-    /// # Errors
-    /// Why it is not the origin of a page.
-    fn parse(text: &str) -> Result<Self, String> {
-        let reason = match text {
-            "*" => Some("every page is not a list: write each origin, such as https://app.example"),
-            "null" => Some(
-                "every sandboxed page and every file has this origin: give the page an address of its own",
-            ),
-            _ if text.contains('*') => Some("* stands for nothing here: write each origin"),
-            _ if text.contains(['"', '\'', '`']) => Some("leave the quotes out"),
-            _ if text.contains(|c: char| c.is_whitespace() || c == ';') => {
-                Some("put a comma between two origins, and no other space in one")
-            }
-            _ if text.contains('@') => Some("a user or a password is not part of an origin"),
-            _ => None,
-        };
-        if let Some(reason) = reason {
-            return Err(reason.to_owned());
-        }
-        let (scheme, rest) =
-            text.split_once("://").ok_or("the scheme is missing: write it as https://app.example")?;
-        let scheme = scheme.to_ascii_lowercase();
-        if !is_scheme(&scheme) {
-            return Err("before :// stands a scheme of letters, digits, + - and . only".to_owned());
-        }
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
-        let origin = match scheme.as_str() {
-            "http" => web_origin("http", authority, 80),
-            "https" => web_origin("https", authority, 443),
-            _ if is_opaque_host(authority) => Ok(format!("{scheme}://{authority}")),
-            _ => Err("the host is missing or has characters that no host has".to_owned()),
-        };
-        let origin = origin?;
-        // One slash is what browsers show behind every host.
-        if ["", "/"].contains(&path) {
-            Ok(Self(origin))
-        } else {
-            Err("has a path: leave it out, as in https://app.example".to_owned())
-        }
-    }
-}
-
-/// The origin of a web page. A browser leaves the scheme's usual port out, and so does this.
-fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<String, String> {
-    let wrong =
-        || "has no host, or a wrong port: write it as https://app.example or https://app.example:8443";
-    if authority.contains('@') {
-        return Err("has a user or a password: leave it out, as in https://app.example".to_owned());
-    }
-    if authority.split(':').next().is_some_and(|host| host.len() > 1 && host.ends_with('.')) {
-        return Err(
-            "has a host with a final dot, which browsers take for another host: leave the dot out".to_owned()
-        );
-    }
-    let authority = authority.to_ascii_lowercase();
-    // Browsers send a name of Unicode as its A-label.
-    let ascii = if authority.is_ascii() { Ok(authority) } else { idna::domain_to_ascii(&authority) };
-    let ascii = ascii.map_err(|_| wrong())?;
-    let (host, port) = Host::parse_with_port(&ascii).ok_or_else(wrong)?;
-    Ok(match port.filter(|port| *port != usual_port) {
-        Some(port) => format!("{scheme}://{host}:{port}"),
-        None => format!("{scheme}://{host}"),
-    })
-}
-
-/// RFC 3986 section 3.1.
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-}
-
-/// A host of a scheme that is not the web's, such as `localhost`, `.` or the id of an extension.
-fn is_opaque_host(text: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(is_plain)
-}
-
 /// Reads the section `http`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let listen = reader.parse("http.listen", "an IP address and a port, such as 127.0.0.1:5000", listen);
     let allowed_origins = reader.list_of("http.allowed_origins", Origin::parse);
     let trusted_proxies = reader.list_of("http.trusted_proxies", network);
-    let single = |name| (name, ForwardedHeader::Single(name));
-    let forwarded_header = reader.choice(
-        "http.forwarded_header",
-        &[
-            ("x-forwarded-for", ForwardedHeader::XForwardedFor),
-            ("forwarded", ForwardedHeader::Forwarded),
-            single("x-real-ip"),
-            single("x-client-ip"),
-            single("x-cluster-client-ip"),
-            single("x-envoy-external-address"),
-            single("x-azure-clientip"),
-            single("x-appengine-user-ip"),
-            single("cf-connecting-ip"),
-            single("do-connecting-ip"),
-            single("fastly-client-ip"),
-            single("fly-client-ip"),
-            single("true-client-ip"),
-        ],
-    );
+    let headers = ForwardedHeader::ALL.map(|header| (header.name(), header));
+    let forwarded_header = reader.choice("http.forwarded_header", &headers);
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
     let keep_alive = reader.duration("http.keep_alive", KEEP_ALIVE);
     let public_url = match reader.text("http.public_url").map(public_url) {
@@ -259,7 +120,7 @@ fn public_url(text: &str) -> Result<String, String> {
     if path.contains(['?', '#']) {
         return Err("has a query or a fragment: leave it out, as in https://example.org/otp".to_owned());
     }
-    let origin = web_origin(&scheme, authority, usual_port)?;
+    let origin = origin::web_origin(&scheme, authority, usual_port)?;
     // Of RFC 3986 section 3.3: not what HTML gives a meaning, and no percent-encoding.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$()*+,;=:@".contains(&b);
     let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
@@ -330,34 +191,6 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_written_as_browsers_send_them() {
-        for (typed, sent) in [
-            ("https://app.example", "https://app.example"),
-            ("https://app.example/", "https://app.example"),
-            ("capacitor://localhost/", "capacitor://localhost"),
-            ("HTTPS://App.Example:443", "https://app.example"),
-            ("http://localhost:3000", "http://localhost:3000"),
-            ("http://[::1]:80", "http://[::1]"),
-            ("https://bücher.example", "https://xn--bcher-kva.example"),
-            ("capacitor://localhost", "capacitor://localhost"),
-            ("Ionic://localhost", "ionic://localhost"),
-            ("tauri://localhost", "tauri://localhost"),
-            ("app://.", "app://."),
-            ("app://bundle:8080", "app://bundle:8080"),
-            (
-                "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
-                "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
-            ),
-            (
-                "moz-extension://8dcf6b7e-5f7e-4a8a-9a4c-0f6f4c1d2e3f",
-                "moz-extension://8dcf6b7e-5f7e-4a8a-9a4c-0f6f4c1d2e3f",
-            ),
-        ] {
-            assert_eq!(Origin::parse(typed).unwrap().as_str(), sent);
-        }
-    }
-
-    #[test]
     fn a_public_url_is_a_host_and_perhaps_a_path_without_a_final_slash() {
         for (typed, url) in [
             ("", ""),
@@ -385,36 +218,6 @@ mod tests {
         ] {
             let said = public_url(text).unwrap_err();
             assert!(said.contains(reason), "{text}: {said}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_exact_origin_is_refused_with_the_reason() {
-        for (text, reason) in [
-            ("", "the scheme is missing"),
-            ("*", "write each origin"),
-            ("null", "sandboxed"),
-            ("app.example", "the scheme is missing: write it as https://app.example"),
-            ("//app.example", "the scheme is missing: write it as https://app.example"),
-            ("https://", "no host"),
-            ("file://", "host is missing"),
-            ("HTTPS://App.example/path", "has a path"),
-            ("https://app.example//", "has a path"),
-            ("https://*.app.example", "* stands for nothing"),
-            ("https://user@app.example", "user or a password"),
-            ("1tp://app.example", "scheme"),
-            ("https://app.example:0", "wrong port"),
-            ("https://app.example.", "a final dot"),
-            ("https://app.example.:8443", "a final dot"),
-            ("https://app.example?x", "has a path"),
-            ("https://app example", "put a comma"),
-            ("https://a.example;https://b.example", "put a comma"),
-            ("\"https://a.example\"", "quotes"),
-            ("app://a%b", "characters"),
-            ("https://app.example\r\n", "put a comma"),
-        ] {
-            let refused = Origin::parse(text).unwrap_err();
-            assert!(refused.contains(reason), "{text:?}: {refused}");
         }
     }
 }

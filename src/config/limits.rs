@@ -19,7 +19,7 @@ const MIN_SAFE_COOLDOWN: Duration = Duration::from_secs(30);
 
 /// What the process does to requests before it looks at them: load shedding, no security counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shield {
+pub enum LoadShedding {
     /// Nothing.
     Off,
     /// So many requests of one network a second, and so many at once.
@@ -95,12 +95,15 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<
     Some(limits)
 }
 
-/// Reads the shield of the section `limits`.
-pub(super) fn read_shield(reader: &mut Reader<'_>) -> Option<Shield> {
+/// Reads the load shedding of the section `limits`.
+pub(super) fn read_load_shedding(reader: &mut Reader<'_>) -> Option<LoadShedding> {
     let per_second = reader.number("limits.ip_requests_per_second", 0..=1_000_000);
     let burst = reader.number("limits.ip_requests_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
     let (per_second, burst) = (per_second?, burst?);
-    Some(NonZeroU32::new(per_second).map_or(Shield::Off, |per_second| Shield::On { per_second, burst }))
+    Some(
+        NonZeroU32::new(per_second)
+            .map_or(LoadShedding::Off, |per_second| LoadShedding::On { per_second, burst }),
+    )
 }
 
 /// Reads whose callers are not counted per IP.

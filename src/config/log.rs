@@ -8,16 +8,16 @@ use super::reader::Reader;
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Log {
+pub struct LogSettings {
     /// How a line looks.
-    pub format: Format,
+    pub format: LogFormat,
     /// The least that is logged.
     pub level: Level,
 }
 
 /// How a line of the log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// For people on a terminal, else JSON.
     Auto,
     /// One JSON object a line.
@@ -27,9 +27,11 @@ pub enum Format {
 }
 
 /// Reads the section `log`.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Log> {
-    let format = reader
-        .choice("log.format", &[("auto", Format::Auto), ("json", Format::Json), ("human", Format::Human)]);
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<LogSettings> {
+    let format = reader.choice(
+        "log.format",
+        &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("human", LogFormat::Human)],
+    );
     let level = reader.choice(
         "log.level",
         &[
@@ -41,5 +43,5 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Log> {
             ("trace", Level::TRACE),
         ],
     );
-    Some(Log { format: format?, level: level? })
+    Some(LogSettings { format: format?, level: level? })
 }

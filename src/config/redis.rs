@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::dangerous::Dangerous;
-use super::host::Host;
 use super::reader::Reader;
+use crate::domain::host::Host;
 
 /// The setting and the value that cure plaintext to another machine that is named by a URL.
 const TLS_URL: (&str, &str) = ("redis.url", "rediss://user:password@redis.example.com:6379/0");
@@ -41,7 +41,7 @@ impl fmt::Debug for Redis {
 }
 
 /// Redis by host and port.
-struct Parts<'a> {
+struct HostSettings<'a> {
     host: &'a str,
     port: u16,
     db: u16,
@@ -63,7 +63,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let (username, password, tls) = (username?, password?, tls?);
     let (key, (cure, value), url, wire) = match url? {
         "" => {
-            let parts = Parts { host: host?, port: port?, db: db?, username, password, tls };
+            let parts = HostSettings { host: host?, port: port?, db: db?, username, password, tls };
             let (url, wire) = from_host(reader, &parts)?;
             ("redis.host", TLS, url, wire)
         }
@@ -106,8 +106,8 @@ fn without_effect(reader: &mut Reader<'_>, username: &str, password: &str, tls: 
     }
 }
 
-fn from_host(reader: &mut Reader<'_>, parts: &Parts<'_>) -> Option<(Zeroizing<String>, Wire)> {
-    let Parts { host, port, db, username, password, tls } = parts;
+fn from_host(reader: &mut Reader<'_>, parts: &HostSettings<'_>) -> Option<(Zeroizing<String>, Wire)> {
+    let HostSettings { host, port, db, username, password, tls } = parts;
     if host.is_empty() {
         return reader.refuse("redis.host", "is missing: where verifications live; or set REDIS_URL");
     }

@@ -17,7 +17,7 @@ const OCTETS: usize = 32;
 
 /// The secrets.
 #[derive(Debug, Clone)]
-pub struct Secrets {
+pub struct SecretSettings {
     /// They salt every digest from outside the store.
     pub peppers: Peppers,
     /// It hides addresses from the store.
@@ -39,10 +39,10 @@ pub enum ProofKeys {
 }
 
 /// Reads the section `secrets`.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Secrets> {
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<SecretSettings> {
     let peppers = peppers(reader);
     let index_key = index_key(reader);
-    Some(Secrets { peppers: peppers?, index_key: index_key? })
+    Some(SecretSettings { peppers: peppers?, index_key: index_key? })
 }
 
 fn peppers(reader: &mut Reader<'_>) -> Option<Peppers> {

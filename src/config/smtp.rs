@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::dangerous::Dangerous;
-use super::host::Host;
 use super::names;
 use super::reader::{Reader, named};
 use crate::domain::email_address::EmailAddress;
+use crate::domain::host::Host;
 
 /// The port on which TLS begins with the first octet (RFC 8314 section 3.3).
 const IMPLICIT_TLS_PORT: u16 = 465;
@@ -20,9 +20,9 @@ const IMPLICIT_TLS_PORT: u16 = 465;
 #[derive(Debug, Clone)]
 pub struct Smtp {
     /// The relay that takes them.
-    pub relay: Relay,
+    pub relay: RelaySettings,
     /// What is tried where it has refused: one more at most.
-    pub fallbacks: Vec<Relay>,
+    pub fallbacks: Vec<RelaySettings>,
     /// The address that mails come from.
     pub sender: EmailAddress,
     /// The most connections to each relay at once.
@@ -31,22 +31,22 @@ pub struct Smtp {
 
 /// A relay.
 #[derive(Debug, Clone)]
-pub struct Relay {
+pub struct RelaySettings {
     /// Its host name or IP address (IPv6 without brackets).
     pub server: String,
     /// Its port.
     pub port: u16,
     /// What protects the way to it.
-    pub tls: Tls,
+    pub tls: TlsMode,
     /// Who vouches for it.
-    pub trust_anchors: TrustAnchors,
+    pub trust_anchors: TrustAnchorSource,
     /// How to log in.
     pub auth: Auth,
 }
 
 /// Whose certificates are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TrustAnchors {
+pub enum TrustAnchorSource {
     /// Those that this machine believes.
     System,
     /// Those of this PEM file, and no others.
@@ -55,7 +55,7 @@ pub enum TrustAnchors {
 
 /// What protects the way to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
+pub enum TlsMode {
     /// TLS from the first octet.
     Implicit,
     /// STARTTLS, and nothing before it.
@@ -98,7 +98,7 @@ enum Method {
 #[derive(Clone, Copy)]
 enum Protection {
     ByPort,
-    Always(Tls),
+    Always(TlsMode),
 }
 
 /// Reads the sections `smtp` and `smtp_fallback`.
@@ -114,7 +114,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp
 }
 
 /// No second relay: then what has no default must not be said of it, since somebody meant something by it.
-fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<Relay>> {
+fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<RelaySettings>> {
     let mut said =
         ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
     match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
@@ -132,21 +132,22 @@ fn relay(
     section: &str,
     sender: Option<&EmailAddress>,
     dangerous: Dangerous,
-) -> Option<Relay> {
+) -> Option<RelaySettings> {
     let own = |name: &str| format!("{section}.{name}");
     let form = "a host name or an IP address, without a scheme or a port";
     let is_named = reader.required(&own("server"), "the relay that takes our mails").is_some();
     let server = if is_named { reader.parse(&own("server"), form, Host::parse_absolute) } else { None };
     let port = reader.number(&own("port"), 1..=u16::MAX);
-    let trust_anchors =
-        reader.path(&own("ca_file")).map(|path| named(path).map_or(TrustAnchors::System, TrustAnchors::File));
+    let trust_anchors = reader
+        .path(&own("ca_file"))
+        .map(|path| named(path).map_or(TrustAnchorSource::System, TrustAnchorSource::File));
     let auth = auth(reader, section, sender);
     let protection = protection(reader, &own("tls"));
     let (server, port) = (server?, port?);
     let tls = match protection? {
-        Protection::ByPort if port == IMPLICIT_TLS_PORT => Tls::Implicit,
-        Protection::ByPort => Tls::StartTls,
-        Protection::Always(Tls::Plaintext) if !server.is_loopback() && !dangerous.plaintext_smtp => {
+        Protection::ByPort if port == IMPLICIT_TLS_PORT => TlsMode::Implicit,
+        Protection::ByPort => TlsMode::StartTls,
+        Protection::Always(TlsMode::Plaintext) if !server.is_loopback() && !dangerous.plaintext_smtp => {
             let what = "must not be none for a relay on another machine, which codes would reach in plaintext: use \
                         TLS, a relay on this machine, or set OTP_DANGEROUS__PLAINTEXT_SMTP=true";
             return reader.refuse(&own("tls"), what);
@@ -154,7 +155,7 @@ fn relay(
         Protection::Always(tls) => tls,
     };
     let trust_anchors = trust_anchors?;
-    if let (Tls::Plaintext, TrustAnchors::File(_)) = (tls, &trust_anchors) {
+    if let (TlsMode::Plaintext, TrustAnchorSource::File(_)) = (tls, &trust_anchors) {
         let what = "is set, but without TLS no certificate is asked for: leave it out, or use TLS";
         let line = reader.line(&own("tls"), "auto");
         return reader.refuse_for(&own("ca_file"), what, &line);
@@ -163,7 +164,7 @@ fn relay(
         Host::Name(name) => name,
         Host::Address(address) => address.to_string(),
     };
-    Some(Relay { server, port, tls, trust_anchors, auth: auth? })
+    Some(RelaySettings { server, port, tls, trust_anchors, auth: auth? })
 }
 
 fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
@@ -196,9 +197,9 @@ fn protection(reader: &mut Reader<'_>, key: &str) -> Option<Protection> {
         key,
         &[
             ("auto", Protection::ByPort),
-            ("implicit", Protection::Always(Tls::Implicit)),
-            ("starttls", Protection::Always(Tls::StartTls)),
-            ("none", Protection::Always(Tls::Plaintext)),
+            ("implicit", Protection::Always(TlsMode::Implicit)),
+            ("starttls", Protection::Always(TlsMode::StartTls)),
+            ("none", Protection::Always(TlsMode::Plaintext)),
         ],
     )
 }

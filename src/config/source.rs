@@ -17,13 +17,13 @@ use super::names::{self, Names, Spelling};
 use super::quotes;
 use super::tenants;
 use super::texts::{DOTENV, Texts};
-use super::value::{Layer, ReadFile, Value, secret_file};
+use super::value::{Layer, ReadFile, SettingValue, secret_file};
 
 /// Every setting and its default; a key that is not in it is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
 /// Every setting as text.
 pub struct Sources {
-    pub(super) values: BTreeMap<String, Value>,
+    pub(super) values: BTreeMap<String, SettingValue>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<String>,
     /// How many `[[tenants]]` there are; the settings of the first are called `tenants.1.name` and so on.
@@ -148,14 +148,15 @@ impl Sources {
     }
 
     fn add(&mut self, names: &Names, layer: &Layer, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
-        let mut added: BTreeMap<String, Value> = BTreeMap::new();
+        let mut added: BTreeMap<String, SettingValue> = BTreeMap::new();
         for (name, text) in pairs {
             let Some(meaning) = names.meaning(layer.spelling(), &name) else {
                 self.faults.push(self.unknown(names, layer, name));
                 continue;
             };
             let text = text.map(Zeroizing::new);
-            let value = Value { name, layer: layer.clone(), is_path: meaning.is_path, rival: None, text };
+            let value =
+                SettingValue { name, layer: layer.clone(), is_path: meaning.is_path, rival: None, text };
             match added.get_mut(&meaning.key) {
                 Some(other) => other.meet(&value),
                 None => {
@@ -177,8 +178,13 @@ impl Sources {
                 let name = format!("tenants.{number}.{key}");
                 if tenants::KEYS.contains(&key.as_str()) {
                     let text = text.map(Zeroizing::new);
-                    let value =
-                        Value { name: name.clone(), layer: layer.clone(), is_path: false, rival: None, text };
+                    let value = SettingValue {
+                        name: name.clone(),
+                        layer: layer.clone(),
+                        is_path: false,
+                        rival: None,
+                        text,
+                    };
                     self.values.insert(name, value);
                 } else {
                     let near = Names::meant_of_tenant(&tenants::KEYS, &key);

@@ -43,7 +43,7 @@ const MAX_KEYS: usize = 16;
 
 /// A tenant.
 #[derive(Debug, Clone)]
-pub struct Tenant {
+pub struct TenantSettings {
     /// Its name.
     pub name: tenant::Tenant,
     /// What its mails call it.
@@ -99,20 +99,24 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     usual: Defaults<'_>,
     rates: Option<KeyRates>,
-) -> Option<Vec<Tenant>> {
+) -> Option<Vec<TenantSettings>> {
     let first = the_one(reader, usual, rates);
     let others: Vec<_> =
         (1..=reader.tenants()).map(|number| one_of_many(reader, usual, rates, number)).collect();
-    let others: Option<Vec<Tenant>> = others.into_iter().collect();
+    let others: Option<Vec<TenantSettings>> = others.into_iter().collect();
     distinct(reader, [first?, others?].concat())
 }
 
 /// The tenant of the section `tenant`; none where it has no keys.
-fn the_one(reader: &mut Reader<'_>, usual: Defaults<'_>, rates: Option<KeyRates>) -> Option<Vec<Tenant>> {
+fn the_one(
+    reader: &mut Reader<'_>,
+    usual: Defaults<'_>,
+    rates: Option<KeyRates>,
+) -> Option<Vec<TenantSettings>> {
     let name = name(reader, "tenant.name");
     let keys = keys(reader, "tenant.keys");
     let purposes = purposes(reader, "tenant.purposes");
-    let tenant = Tenant {
+    let tenant = TenantSettings {
         name: name?,
         brand: usual.brand?.clone(),
         locale: usual.locale?.clone(),
@@ -130,7 +134,7 @@ fn one_of_many(
     usual: Defaults<'_>,
     rates: Option<KeyRates>,
     number: usize,
-) -> Option<Tenant> {
+) -> Option<TenantSettings> {
     let own = |key: &str| format!("tenants.{number}.{key}");
     let name = if reader.has(&own("name")) {
         name(reader, &own("name"))
@@ -164,7 +168,7 @@ fn one_of_many(
     };
     let limits = limits::read_own(reader, &own("limits"), &usual);
     let rates = rates.and_then(|usual| own_rates(reader, &own("limits"), usual));
-    Some(Tenant {
+    Some(TenantSettings {
         name: name?,
         brand: brand?,
         locale: locale?,
@@ -177,7 +181,7 @@ fn one_of_many(
 }
 
 /// No two tenants share a name, and no two keys a hash.
-fn distinct(reader: &mut Reader<'_>, tenants: Vec<Tenant>) -> Option<Vec<Tenant>> {
+fn distinct(reader: &mut Reader<'_>, tenants: Vec<TenantSettings>) -> Option<Vec<TenantSettings>> {
     // The last are those of the file; the one of the section `tenant`, if there is one, stands before them.
     let in_section = tenants.len().saturating_sub(reader.tenants());
     for (number, tenant) in tenants.iter().enumerate() {
@@ -205,7 +209,7 @@ fn name(reader: &mut Reader<'_>, key: &str) -> Option<tenant::Tenant> {
 }
 
 /// A name like this one that no tenant has.
-fn free_name(name: &str, tenants: &[Tenant]) -> String {
+fn free_name(name: &str, tenants: &[TenantSettings]) -> String {
     let start: String = name.chars().take(28).collect();
     let is_free = |candidate: &String| tenants.iter().all(|tenant| tenant.name.name() != candidate);
     (2..=tenants.len() + 2).map(|number| format!("{start}-{number}")).find(is_free).unwrap_or(start)
@@ -320,7 +324,7 @@ mod tests {
         config::dev(&sources).map(|loaded| loaded.settings)
     }
 
-    fn tenants(variables: &[(&str, &str)], config: &str) -> Vec<Tenant> {
+    fn tenants(variables: &[(&str, &str)], config: &str) -> Vec<TenantSettings> {
         read(variables, config).unwrap_or_else(|faults| panic!("{faults}")).tenants
     }
 
@@ -385,7 +389,7 @@ mod tests {
                    email_sends = \"1/60s 3/700h\"\nkey_checks_per_minute = 7";
         let second = format!("\n[[tenants]]\nname = \"bank\"\nkeys = \"a:{}\"", HASHES[1]);
         let common = read(&variables, &(one(own) + &second)).unwrap();
-        let [shop, bank] = <[Tenant; 2]>::try_from(common.tenants).unwrap();
+        let [shop, bank] = <[TenantSettings; 2]>::try_from(common.tenants).unwrap();
         assert_eq!((shop.brand, bank.brand), (Brand::Name("Shop".into()), Brand::Name("All".into())));
         assert_eq!((shop.sender.unwrap().as_str(), bank.sender), ("a@shop.example", None));
         assert_eq!(shop.limits.sends.email.to_string(), "1/60s 3/700h");

@@ -16,7 +16,7 @@ use super::texts::DOTENV;
 const SECRET_MAX: u64 = 64 * 1024;
 
 /// One setting as text.
-pub(super) struct Value {
+pub(super) struct SettingValue {
     /// What it is called where it stands.
     pub name: String,
     /// Where it stands.
@@ -41,7 +41,7 @@ pub(super) enum Layer {
 /// Reads a file that a setting names.
 pub(super) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
-impl Value {
+impl SettingValue {
     /// Two names of one setting in one layer must say the same.
     pub fn meet(&mut self, other: &Self) {
         if self.is_path != other.is_path || self.text != other.text {

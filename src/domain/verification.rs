@@ -98,11 +98,11 @@ pub struct Verification {
     attempts: u8,
     code: Salt,
     encrypted: EncryptedDetails,
-    state: State,
+    state: VerificationState,
 }
 
 #[derive(Debug, Clone)]
-enum State {
+enum VerificationState {
     Open(CodeHash),
     Won { nonce: [u8; NONCE_BYTES], at: Millis },
     Failed,
@@ -126,7 +126,7 @@ impl Verification {
             attempts: 0,
             code: *hash.salt(),
             encrypted,
-            state: State::Open(hash),
+            state: VerificationState::Open(hash),
         }
     }
 
@@ -145,7 +145,7 @@ impl Verification {
             Status::Pending => {
                 self.expires_at = (now + millis(rules.life)).min(self.opened_at + millis(MAX_LIFETIME));
                 self.code = *hash.salt();
-                self.state = State::Open(hash);
+                self.state = VerificationState::Open(hash);
                 Ok(())
             }
             closed => Err(closed),
@@ -156,12 +156,12 @@ impl Verification {
     #[must_use]
     pub fn status(&self, attempts: u8, now: Millis) -> Status {
         match self.state {
-            State::Won { .. } => Status::Approved,
-            State::Failed => Status::Failed,
-            State::Canceled => Status::Canceled,
-            State::Open(_) if self.attempts >= attempts => Status::Exhausted,
-            State::Open(_) if now >= self.expires_at => Status::Expired,
-            State::Open(_) => Status::Pending,
+            VerificationState::Won { .. } => Status::Approved,
+            VerificationState::Failed => Status::Failed,
+            VerificationState::Canceled => Status::Canceled,
+            VerificationState::Open(_) if self.attempts >= attempts => Status::Exhausted,
+            VerificationState::Open(_) if now >= self.expires_at => Status::Expired,
+            VerificationState::Open(_) => Status::Pending,
         }
     }
 
@@ -171,7 +171,7 @@ impl Verification {
     /// The status, where it is not pending: then nothing is taken.
     pub fn take_attempt(&mut self, attempts: u8, now: Millis) -> Result<CodeHash, Status> {
         match (self.status(attempts, now), &self.state) {
-            (Status::Pending, State::Open(hash)) => {
+            (Status::Pending, VerificationState::Open(hash)) => {
                 self.attempts += 1;
                 Ok(hash.clone())
             }
@@ -186,20 +186,23 @@ impl Verification {
             return ApproveOutcome::Lost;
         }
         match &self.state {
-            State::Won { nonce, at } if *nonce == token.nonce => ApproveOutcome::Repeated(*at),
-            State::Open(_) if now < self.expires_at => {
-                self.state = State::Won { nonce: token.nonce, at: now };
+            VerificationState::Won { nonce, at } if *nonce == token.nonce => ApproveOutcome::Repeated(*at),
+            VerificationState::Open(_) if now < self.expires_at => {
+                self.state = VerificationState::Won { nonce: token.nonce, at: now };
                 ApproveOutcome::Taken(now)
             }
-            State::Open(_) | State::Won { .. } | State::Failed | State::Canceled => ApproveOutcome::Lost,
+            VerificationState::Open(_)
+            | VerificationState::Won { .. }
+            | VerificationState::Failed
+            | VerificationState::Canceled => ApproveOutcome::Lost,
         }
     }
 
     /// Ends it where its mail was refused, if that mail's code is still the live one. True where the mail's entry
     /// can be given back: it opened this verification, so that it replaced no live code, and no attempt was taken.
     pub fn fail(&mut self, code: &Salt, entry: EntryId, now: Millis) -> bool {
-        if self.code == *code && matches!(self.state, State::Open(_)) && now < self.expires_at {
-            self.state = State::Failed;
+        if self.code == *code && matches!(self.state, VerificationState::Open(_)) && now < self.expires_at {
+            self.state = VerificationState::Failed;
         }
         self.entry == entry && self.attempts == 0
     }
@@ -207,7 +210,7 @@ impl Verification {
     /// Ends it at its tenant's wish, where it is pending; tells how it stands then. The hash is gone with it.
     pub fn cancel(&mut self, attempts: u8, now: Millis) -> Status {
         if self.status(attempts, now) == Status::Pending {
-            self.state = State::Canceled;
+            self.state = VerificationState::Canceled;
         }
         self.status(attempts, now)
     }
@@ -220,8 +223,8 @@ impl Verification {
             attempts: self.attempts,
             expires_at: self.expires_at,
             approved_at: match self.state {
-                State::Won { at, .. } => Some(at),
-                State::Open(_) | State::Failed | State::Canceled => None,
+                VerificationState::Won { at, .. } => Some(at),
+                VerificationState::Open(_) | VerificationState::Failed | VerificationState::Canceled => None,
             },
             seen_at: now,
             encrypted: self.encrypted.clone(),

@@ -23,24 +23,24 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The connections that nobody waits for an answer on, in the order in which they may be closed for another client.
 #[derive(Default)]
 pub struct Idle {
-    entries: Mutex<Entries>,
+    entries: Mutex<IdleEntries>,
     /// Notified when one is added.
     added: Notify,
 }
 
 #[derive(Default)]
-struct Entries {
+struct IdleEntries {
     next: u64,
     /// What closes each.
-    closers: BTreeMap<Entry, CancellationToken>,
+    closers: BTreeMap<IdleEntry, CancellationToken>,
 }
 
 /// From when on the connection may be closed for another client, and a number that tells it from others.
-type Entry = (Instant, u64);
+type IdleEntry = (Instant, u64);
 
 /// One connection's activity.
 pub struct Activity {
-    state: watch::Sender<State>,
+    state: watch::Sender<ConnectionState>,
     /// Whether bytes of the body may still come after the answer.
     is_body_unread: AtomicBool,
     idle: Arc<Idle>,
@@ -49,9 +49,9 @@ pub struct Activity {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ConnectionState {
     /// Among the idle ones, until this time.
-    Idle(Entry, Instant),
+    Idle(IdleEntry, Instant),
     /// A head arrives, until this time.
     Head(Instant),
     /// A request is answered; its own time limits hold.
@@ -59,18 +59,18 @@ enum State {
     /// The answer is complete, and not yet all of it has been written; the time limit of writing holds.
     Writing,
     /// Answered for good: what still arrives is thrown away. Among the idle ones.
-    Lingering(Entry),
+    Lingering(IdleEntry),
 }
 
 /// A request under way, until it is dropped.
 pub struct UnderWay(Arc<Activity>);
 
 impl Idle {
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    fn entries(&self) -> MutexGuard<'_, IdleEntries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, closer: &CancellationToken, closable_after: Duration) -> Entry {
+    fn add(&self, closer: &CancellationToken, closable_after: Duration) -> IdleEntry {
         let mut entries = self.entries();
         let entry = (Instant::now() + closable_after, entries.next);
         entries.next += 1;
@@ -81,7 +81,7 @@ impl Idle {
     }
 
     /// Returns whether it was still there: otherwise the connection is being closed.
-    fn remove(&self, entry: Entry) -> bool {
+    fn remove(&self, entry: IdleEntry) -> bool {
         self.entries().closers.remove(&entry).is_some()
     }
 
@@ -117,7 +117,7 @@ impl Idle {
 impl Activity {
     /// A new connection, which `closer` closes.
     pub fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
-        let first = State::Idle(idle.add(&closer, GRACE), Instant::now() + HEAD_TIMEOUT);
+        let first = ConnectionState::Idle(idle.add(&closer, GRACE), Instant::now() + HEAD_TIMEOUT);
         let state = watch::Sender::new(first);
         Arc::new(Self { state, is_body_unread: AtomicBool::new(false), idle, keep_alive, closer })
     }
@@ -126,9 +126,9 @@ impl Activity {
     pub fn heard(&self) -> bool {
         let mut may_go_on = true;
         self.state.send_if_modified(|state| {
-            let State::Idle(entry, _) = *state else { return false };
+            let ConnectionState::Idle(entry, _) = *state else { return false };
             may_go_on = self.idle.remove(entry);
-            *state = State::Head(Instant::now() + HEAD_TIMEOUT);
+            *state = ConnectionState::Head(Instant::now() + HEAD_TIMEOUT);
             true
         });
         may_go_on
@@ -140,7 +140,7 @@ impl Activity {
         self.is_body_unread.store(has_body, Ordering::Relaxed);
         self.state.send_modify(|state| {
             self.leave(*state);
-            *state = State::Busy;
+            *state = ConnectionState::Busy;
         });
         UnderWay(Arc::clone(self))
     }
@@ -148,11 +148,11 @@ impl Activity {
     /// Notes that all that was to be written has been.
     pub fn note_written(&self) {
         self.state.send_if_modified(|state| {
-            if *state != State::Writing {
+            if *state != ConnectionState::Writing {
                 return false;
             }
             let until = Instant::now() + self.keep_alive;
-            *state = State::Idle(self.idle.add(&self.closer, GRACE), until);
+            *state = ConnectionState::Idle(self.idle.add(&self.closer, GRACE), until);
             true
         });
     }
@@ -172,9 +172,9 @@ impl Activity {
         let mut is_writing = self.is_body_unread();
         self.state.send_modify(|state| {
             // A head that was refused, or that was not complete.
-            is_writing |= matches!(state, State::Head(_));
+            is_writing |= matches!(state, ConnectionState::Head(_));
             self.leave(*state);
-            *state = State::Lingering(self.idle.add(&self.closer, Duration::ZERO));
+            *state = ConnectionState::Lingering(self.idle.add(&self.closer, Duration::ZERO));
         });
         is_writing
     }
@@ -199,13 +199,13 @@ impl Activity {
 
     fn deadline(&self) -> Option<Instant> {
         match *self.state.borrow() {
-            State::Idle(_, deadline) | State::Head(deadline) => Some(deadline),
-            State::Busy | State::Writing | State::Lingering(_) => None,
+            ConnectionState::Idle(_, deadline) | ConnectionState::Head(deadline) => Some(deadline),
+            ConnectionState::Busy | ConnectionState::Writing | ConnectionState::Lingering(_) => None,
         }
     }
 
-    fn leave(&self, state: State) {
-        if let State::Idle(entry, _) | State::Lingering(entry) = state {
+    fn leave(&self, state: ConnectionState) {
+        if let ConnectionState::Idle(entry, _) | ConnectionState::Lingering(entry) = state {
             self.idle.remove(entry);
         }
     }
@@ -222,7 +222,7 @@ impl Drop for UnderWay {
         let Self(activity) = self;
         activity.state.send_modify(|state| {
             activity.leave(*state);
-            *state = State::Writing;
+            *state = ConnectionState::Writing;
         });
     }
 }

@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use super::ip_charge::{IpCharge, IpChargeError};
-use super::{Limited, Parts, log};
+use super::{Dependencies, Limited, log};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_BYTES, Salt};
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
@@ -83,43 +83,47 @@ struct TakenAttempt {
 }
 
 /// Steps 3 to 6. What was charged for an attempt that was not made, or that was right, is given back.
-pub(super) async fn attempt(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
-    let outcome = from_place_on(parts, attempt, code).await;
+pub(super) async fn attempt(
+    deps: &Dependencies,
+    attempt: &Attempt<'_>,
+    code: Code,
+) -> Result<Won, CheckError> {
+    let outcome = from_place_on(deps, attempt, code).await;
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
-        attempt.ip_charge.give_back(parts).await;
+        attempt.ip_charge.give_back(deps).await;
     }
     outcome
 }
 
-async fn from_place_on(parts: &Parts, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
+async fn from_place_on(deps: &Dependencies, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
     // 3. A place in the hash queue, before anything is taken.
-    let permit = parts.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
+    let permit = deps.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
     // 4. AttemptOutcome.
-    let attempts = take_attempt(parts, attempt).await?;
+    let attempts = take_attempt(deps, attempt).await?;
     let invalid = CheckError::Invalid { left: attempts.left };
     // 5. Compare.
     let store_key = attempt.store_key;
-    let Some(code) = compare(parts, permit, store_key, code, attempts.stored).await? else {
+    let Some(code) = compare(deps, permit, store_key, code, attempts.stored).await? else {
         return Err(invalid);
     };
     // What could not be said afterwards is not won: its pepper is gone.
     let about = match store_key {
         StoreKey::Address { .. } => None,
-        StoreKey::Id(_) => Some(parts.decrypt(store_key, &attempts.encrypted).ok_or(CheckError::Unknown)?),
+        StoreKey::Id(_) => Some(deps.decrypt(store_key, &attempts.encrypted).ok_or(CheckError::Unknown)?),
     };
     // 6. ApproveOutcome.
     let token = AttemptToken { code, nonce: random::octets()? };
-    match win(parts, store_key, &token, attempts.charged.as_ref()).await? {
+    match win(deps, store_key, &token, attempts.charged.as_ref()).await? {
         Some(at) => Ok(Won { at, about }),
         None => Err(invalid),
     }
 }
 
-async fn take_attempt(parts: &Parts, attempt: &Attempt<'_>) -> Result<TakenAttempt, CheckError> {
+async fn take_attempt(deps: &Dependencies, attempt: &Attempt<'_>) -> Result<TakenAttempt, CheckError> {
     let Attempt { ip_charge, store_key, attempter } = attempt;
-    match (parts.store.take_attempt(store_key, &parts.rules, attempter.as_ref()).await?, store_key) {
+    match (deps.store.take_attempt(store_key, &deps.rules, attempter.as_ref()).await?, store_key) {
         (AttemptOutcome::Compare { hash, attempts, encrypted, charged }, _) => {
-            Ok(TakenAttempt { stored: Some(hash), left: parts.rules.left(attempts), encrypted, charged })
+            Ok(TakenAttempt { stored: Some(hash), left: deps.rules.left(attempts), encrypted, charged })
         }
         (AttemptOutcome::Limited(limit_state), _) => {
             Err(CheckError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -135,19 +139,19 @@ async fn take_attempt(parts: &Parts, attempt: &Attempt<'_>) -> Result<TakenAttem
 /// Derives the digest of the typed code and says which stored code it is, if any. Without a stored code, or
 /// with one whose pepper is gone, the same work is done on a decoy.
 async fn compare(
-    parts: &Parts,
+    deps: &Dependencies,
     permit: HashPermit,
     store_key: &StoreKey,
     code: Code,
     stored: Option<CodeHash>,
 ) -> Result<Option<Salt>, CheckError> {
-    let peppers = &parts.secrets.peppers;
+    let peppers = &deps.secrets.peppers;
     let known = stored.and_then(|hash| peppers.find(hash.kid()).cloned().map(|pepper| (hash, pepper)));
     let (salt, pepper) = match &known {
         Some((hash, pepper)) => (*hash.salt(), pepper.clone()),
         None => (Salt::new([0; SALT_BYTES]), peppers.current().clone()),
     };
-    let digest = parts
+    let digest = deps
         .hasher
         .digest(permit, HashWork { code, salt, associated_data: store_key.associated_data(), pepper })
         .await?;
@@ -157,15 +161,15 @@ async fn compare(
 
 /// Takes the win. Asked once more where no answer came: the token makes that safe, and the attempt was right.
 async fn win(
-    parts: &Parts,
+    deps: &Dependencies,
     store_key: &StoreKey,
     token: &AttemptToken,
     charged: Option<&SiteCharge>,
 ) -> Result<Option<Millis>, StoreError> {
-    match parts.store.approve(store_key, token, charged).await {
+    match deps.store.approve(store_key, token, charged).await {
         Err(error) => {
             log(&error, "a right attempt is taken to the store once more");
-            parts.store.approve(store_key, token, charged).await
+            deps.store.approve(store_key, token, charged).await
         }
         answer => answer,
     }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Parts, log};
+use super::{Dependencies, log};
 use crate::domain::tenant::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
@@ -26,12 +26,12 @@ pub enum CancelError {
 }
 
 pub(super) async fn cancel(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
 ) -> Result<(), CancelError> {
-    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
-    match parts.store.cancel(&store_key, &parts.rules).await? {
+    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    match deps.store.cancel(&store_key, &deps.rules).await? {
         None => Err(CancelError::Unknown),
         Some(Status::Canceled) => {
             tracing::info!(tenant.name = profile.tenant.name(), "a verification was canceled");

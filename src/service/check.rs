@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::attempt::{Approved, Attempt, CheckError, Won, attempt};
 use super::ip_charge::IpCharge;
 use super::prove::{Proven, prove};
-use super::{Parts, WithLimitState};
+use super::{Dependencies, WithLimitState};
 use crate::domain::code::Code;
 use crate::domain::details::VerificationDetails;
 use crate::domain::email_address::EmailAddress;
@@ -21,7 +21,7 @@ const SIMPLE_PURPOSE: &str = "simple";
 
 /// The simple endpoints' check.
 pub(super) async fn check(
-    parts: &Parts,
+    deps: &Dependencies,
     address: &EmailAddress,
     typed: &str,
     client: IpAddr,
@@ -31,63 +31,62 @@ pub(super) async fn check(
         return WithLimitState::uncharged(Err(CheckError::Invalid { left: 0 }));
     };
     // 2. The network's attempts.
-    let profile = &parts.simple;
-    let ip_charge = match IpCharge::charge(parts, profile, Action::Attempt, Some(client)).await {
+    let profile = &deps.simple;
+    let ip_charge = match IpCharge::charge(deps, profile, Action::Attempt, Some(client)).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(CheckError::from(error)),
     };
-    let outcome = check_address(parts, &ip_charge, address, code).await;
+    let outcome = check_address(deps, &ip_charge, address, code).await;
     WithLimitState::after(&ip_charge, outcome)
 }
 
 async fn check_address(
-    parts: &Parts,
+    deps: &Dependencies,
     ip_charge: &IpCharge,
     address: &EmailAddress,
     code: Code,
 ) -> Result<Approved, CheckError> {
-    let (profile, index_key) = (&parts.simple, &parts.secrets.index_key);
+    let (profile, index_key) = (&deps.simple, &deps.secrets.index_key);
     let store_key = index_key.email_key(index_key.recipient(profile.tenant.clone(), address), address);
     let attempter = ip_charge
         .client_prefix()
         .map(|client| Attempter { client, limit: &profile.limits.ip_email_attempts });
     let id = VerificationId::new(random::octets()?);
-    let won = attempt(parts, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
+    let won = attempt(deps, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     // The code is that of every spelling in case, so the proof names the one that stands for all of them.
     let (audience, purpose, address) = (&profile.tenant, SIMPLE_PURPOSE, &address.folded());
-    let proof = prove(parts, &Proven { audience, address, purpose, id: &id, at: won.at })?;
+    let proof = prove(deps, &Proven { audience, address, purpose, id: &id, at: won.at })?;
     Ok(Approved { proof })
 }
 
 /// The check of a verification under an id of its own.
 pub(super) async fn check_by_id(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
     typed: &str,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Approved, CheckError>> {
-    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
+    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
     // 1. What cannot be a code gets the answer of a wrong one and touches nothing.
     let Some(code) = Code::parse(typed) else {
-        return WithLimitState::uncharged(Err(no_code(parts, &store_key).await));
+        return WithLimitState::uncharged(Err(no_code(deps, &store_key).await));
     };
     // 2. The network's attempts.
-    let ip_charge = match IpCharge::charge(parts, profile, Action::Attempt, client).await {
+    let ip_charge = match IpCharge::charge(deps, profile, Action::Attempt, client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(CheckError::from(error)),
     };
     let outcome =
-        attempt(parts, &Attempt { ip_charge: &ip_charge, store_key: &store_key, attempter: None }, code)
-            .await;
-    WithLimitState::after(&ip_charge, outcome.and_then(|won| approve(parts, profile, id, &won)))
+        attempt(deps, &Attempt { ip_charge: &ip_charge, store_key: &store_key, attempter: None }, code).await;
+    WithLimitState::after(&ip_charge, outcome.and_then(|won| approve(deps, profile, id, &won)))
 }
 
-async fn no_code(parts: &Parts, store_key: &StoreKey) -> CheckError {
-    match parts.store.find(store_key, &parts.rules).await {
+async fn no_code(deps: &Dependencies, store_key: &StoreKey) -> CheckError {
+    match deps.store.find(store_key, &deps.rules).await {
         Ok(Some(view)) if view.status == Status::Pending => {
-            CheckError::Invalid { left: parts.rules.left(view.attempts) }
+            CheckError::Invalid { left: deps.rules.left(view.attempts) }
         }
         Ok(Some(view)) => CheckError::Closed(view.status),
         Ok(None) => CheckError::Unknown,
@@ -96,7 +95,7 @@ async fn no_code(parts: &Parts, store_key: &StoreKey) -> CheckError {
 }
 
 fn approve(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
     won: &Won,
@@ -104,6 +103,6 @@ fn approve(
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     let VerificationDetails { address, purpose, .. } = won.about.as_ref().ok_or(CheckError::Fault)?;
     let (audience, purpose) = (&profile.tenant, purpose.as_str());
-    let proof = prove(parts, &Proven { audience, address, purpose, id, at: won.at })?;
+    let proof = prove(deps, &Proven { audience, address, purpose, id, at: won.at })?;
     Ok(Approved { proof })
 }

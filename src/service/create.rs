@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::ip_charge::IpCharge;
 use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::show::{ShowError, Snapshot, show};
-use super::{Limited, Parts, WithLimitState, log};
+use super::{Dependencies, Limited, WithLimitState, log};
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::idempotency::{BeginOutcome, IdempotencyKey, IdempotentRequest};
@@ -76,57 +76,57 @@ pub enum CreateError {
 }
 
 pub(super) async fn create(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
-    let Some(idempotency) = &creation.idempotency else { return create_anew(parts, profile, creation).await };
-    let request = match idempotent_request(parts, profile, idempotency) {
+    let Some(idempotency) = &creation.idempotency else { return create_anew(deps, profile, creation).await };
+    let request = match idempotent_request(deps, profile, idempotency) {
         Ok(request) => request,
         Err(error) => return WithLimitState::uncharged(Err(error.into())),
     };
-    match parts.idempotency.begin(&request).await {
+    match deps.idempotency.begin(&request).await {
         Ok(BeginOutcome::Begun) => {}
-        Ok(BeginOutcome::Done(id)) => return WithLimitState::uncharged(replay(parts, profile, id).await),
+        Ok(BeginOutcome::Done(id)) => return WithLimitState::uncharged(replay(deps, profile, id).await),
         Ok(BeginOutcome::InProgress) => return WithLimitState::uncharged(Err(CreateError::InProgress)),
         Ok(BeginOutcome::Mismatch) => return WithLimitState::uncharged(Err(CreateError::Mismatch)),
         Err(error) => {
             // It may be claimed all the same: the caller should not have to wait for that.
-            abandon(parts, &request).await;
+            abandon(deps, &request).await;
             return WithLimitState::uncharged(Err(error.into()));
         }
     }
-    let created = create_anew(parts, profile, creation).await;
+    let created = create_anew(deps, profile, creation).await;
     match &created.outcome {
-        Ok(snapshot) => complete(parts, &request, &snapshot.id).await,
-        Err(_) => abandon(parts, &request).await,
+        Ok(snapshot) => complete(deps, &request, &snapshot.id).await,
+        Err(_) => abandon(deps, &request).await,
     }
     created
 }
 
 /// Tried again for a while where no answer came: the token makes that safe, and a repeated request must not mail
 /// again.
-async fn complete(parts: &Parts, request: &IdempotentRequest, id: &VerificationId) {
+async fn complete(deps: &Dependencies, request: &IdempotentRequest, id: &VerificationId) {
     let mut pauses = RETRY_DELAYS.into_iter();
-    while let Err(error) = parts.idempotency.complete(request, id).await {
+    while let Err(error) = deps.idempotency.complete(request, id).await {
         log(&error, "what came of an idempotency key was not remembered");
         let Some(pause) = pauses.next() else { return };
         sleep(pause).await;
     }
 }
 
-async fn abandon(parts: &Parts, request: &IdempotentRequest) {
-    if let Err(error) = parts.idempotency.abandon(request).await {
+async fn abandon(deps: &Dependencies, request: &IdempotentRequest) {
+    if let Err(error) = deps.idempotency.abandon(request).await {
         log(&error, "an idempotency key stays claimed until its time is up");
     }
 }
 
 fn idempotent_request(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     idempotency: &Idempotency,
 ) -> Result<IdempotentRequest, StartError> {
-    let index_key = &parts.secrets.index_key;
+    let index_key = &deps.secrets.index_key;
     let members: Vec<Option<&str>> = idempotency.members.iter().map(Option::as_deref).collect();
     let fingerprint: KeyedHash = index_key.fingerprint(&members);
     let key = index_key.idempotency_key(&profile.tenant, ROUTE, &idempotency.key);
@@ -134,8 +134,12 @@ fn idempotent_request(
 }
 
 /// The answer to a request that was served before, as things stand now. Charges nothing.
-async fn replay(parts: &Parts, profile: &TenantProfile, id: VerificationId) -> Result<Snapshot, CreateError> {
-    show(parts, profile, &id).await.map_err(|error| match error {
+async fn replay(
+    deps: &Dependencies,
+    profile: &TenantProfile,
+    id: VerificationId,
+) -> Result<Snapshot, CreateError> {
+    show(deps, profile, &id).await.map_err(|error| match error {
         ShowError::Unknown => CreateError::Forgotten,
         ShowError::Unavailable => StartError::Unavailable.into(),
         ShowError::Fault => StartError::Fault.into(),
@@ -143,35 +147,35 @@ async fn replay(parts: &Parts, profile: &TenantProfile, id: VerificationId) -> R
 }
 
 async fn create_anew(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
-    if let Err(error) = admit_address(parts, &creation.address) {
+    if let Err(error) = admit_address(deps, &creation.address) {
         return WithLimitState::uncharged(Err(error.into()));
     }
     // 2. The network's sends.
-    let ip_charge = match IpCharge::charge(parts, profile, Action::Send, creation.client).await {
+    let ip_charge = match IpCharge::charge(deps, profile, Action::Send, creation.client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(StartError::from(error).into()),
     };
-    WithLimitState::after(&ip_charge, from_room_on(parts, profile, &ip_charge, creation).await)
+    WithLimitState::after(&ip_charge, from_room_on(deps, profile, &ip_charge, creation).await)
 }
 
 async fn from_room_on(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     ip_charge: &IpCharge,
     creation: &Creation,
 ) -> Result<Snapshot, CreateError> {
-    let permit = room(parts, ip_charge).await?;
+    let permit = room(deps, ip_charge).await?;
     let id = VerificationId::new(random::octets().map_err(StartError::from)?);
-    let store_key = parts.secrets.index_key.id_key(&profile.tenant, &id);
+    let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
     let reference = Reference::draw(&mut SysRng).map_err(StartError::from)?;
     let (address, purpose) = (creation.address.clone(), creation.purpose.clone());
     let locale = creation.locale.clone();
     let details = VerificationDetails { address, purpose, reference, locale };
-    let pepper = parts.secrets.peppers.current();
+    let pepper = deps.secrets.peppers.current();
     let encrypted =
         EncryptedDetails::new(&details, &store_key.associated_data(), pepper).map_err(StartError::from)?;
     let (address, languages) = (&details.address, details.locale.as_slice());
@@ -183,14 +187,14 @@ async fn from_room_on(
         reference: Some(reference),
         languages,
     };
-    let sent = send(parts, permit, &outgoing, async |hash, entry| {
-        live(parts.store.open(&store_key, hash, &parts.rules, entry, &encrypted).await?)
+    let sent = send(deps, permit, &outgoing, async |hash, entry| {
+        live(deps.store.open(&store_key, hash, &deps.rules, entry, &encrypted).await?)
     });
     let sent = sent.await.map_err(|error| match error {
         StartError::OutcomeUnknown => CreateError::OutcomeUnknown(id),
         error => CreateError::Send(error),
     })?;
-    Ok(Snapshot::sent(id, details, &sent, &parts.rules))
+    Ok(Snapshot::sent(id, details, &sent, &deps.rules))
 }
 
 impl Limited for CreateError {

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Parts, log};
+use super::{Dependencies, log};
 use crate::domain::ledger::{EntryId, LimitState};
 use crate::domain::store_key::KeyedHash;
 use crate::domain::tenant::TenantProfile;
@@ -35,15 +35,15 @@ pub(super) enum IpChargeError {
 impl IpCharge {
     /// Charges the client's network for a send or an attempt at the profile's tenant.
     pub async fn charge(
-        parts: &Parts,
+        deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,
         client: Option<IpAddr>,
     ) -> Result<Self, IpChargeError> {
         let Some(client) = client else { return Ok(Self { client_prefix: None, charge: None }) };
-        let network = parts.secrets.index_key.network(client);
+        let network = deps.secrets.index_key.network(client);
         let client_prefix = Some(network.prefix48);
-        if parts.exempt.contains(client) {
+        if deps.exempt.contains(client) {
             return Ok(Self { client_prefix, charge: None });
         }
         let limit = match action {
@@ -51,7 +51,7 @@ impl IpCharge {
             Action::Attempt => &profile.limits.ip_attempts,
         };
         let profile = IpLedger { tenant: profile.tenant.clone(), network, action };
-        match parts.store.charge(&profile, limit).await.map_err(IpChargeError::Store)? {
+        match deps.store.charge(&profile, limit).await.map_err(IpChargeError::Store)? {
             ChargeOutcome::Admitted { entry, limit_state } => {
                 Ok(Self { client_prefix, charge: Some(Charge { profile, entry, limit_state }) })
             }
@@ -75,9 +75,9 @@ impl IpCharge {
     }
 
     /// Gives it back; where that fails it stays charged.
-    pub async fn give_back(&self, parts: &Parts) {
+    pub async fn give_back(&self, deps: &Dependencies) {
         if let Some(charge) = &self.charge
-            && let Err(error) = parts.store.refund(&charge.profile, charge.entry).await
+            && let Err(error) = deps.store.refund(&charge.profile, charge.entry).await
         {
             log(&error, "a network was not given back what it was charged");
         }

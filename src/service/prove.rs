@@ -1,6 +1,6 @@
 //! Proofs of what was confirmed, where proof keys are set.
 
-use super::Parts;
+use super::Dependencies;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::proof::{Claims, METHOD, PROOF_LIFETIME, SigningError};
 use crate::domain::tenant::Tenant;
@@ -22,11 +22,11 @@ pub(super) struct Proven<'a> {
 }
 
 /// Signs a proof. It says the same for the same confirmation; an ES256 signature differs each time.
-pub(super) fn prove(parts: &Parts, proven: &Proven<'_>) -> Result<Option<String>, SigningError> {
-    let Some(key) = parts.secrets.proof_keys.first() else { return Ok(None) };
+pub(super) fn prove(deps: &Dependencies, proven: &Proven<'_>) -> Result<Option<String>, SigningError> {
+    let Some(key) = deps.secrets.proof_keys.first() else { return Ok(None) };
     let iat = proven.at / 1000;
     let claims = Claims {
-        iss: &parts.issuer,
+        iss: &deps.issuer,
         aud: proven.audience.name(),
         sub: proven.address.as_str(),
         purpose: proven.purpose,

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::ip_charge::IpCharge;
 use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::show::Snapshot;
-use super::{Limited, Parts, WithLimitState};
+use super::{Dependencies, Limited, WithLimitState};
 use crate::domain::details::VerificationDetails;
 use crate::domain::ledger::LimitState;
 use crate::domain::store_key::StoreKey;
@@ -34,34 +34,34 @@ pub enum ResendError {
 }
 
 pub(super) async fn resend(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Snapshot, ResendError>> {
     // 2. The network's sends.
-    let ip_charge = match IpCharge::charge(parts, profile, Action::Send, client).await {
+    let ip_charge = match IpCharge::charge(deps, profile, Action::Send, client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(StartError::from(error).into()),
     };
-    WithLimitState::after(&ip_charge, from_id_on(parts, profile, &ip_charge, id).await)
+    WithLimitState::after(&ip_charge, from_id_on(deps, profile, &ip_charge, id).await)
 }
 
 async fn from_id_on(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     ip_charge: &IpCharge,
     id: &VerificationId,
 ) -> Result<Snapshot, ResendError> {
-    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
-    let details = pending(parts, &store_key).await?;
-    admit_address(parts, &details.address)?;
-    let permit = room(parts, ip_charge).await?;
+    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    let details = pending(deps, &store_key).await?;
+    admit_address(deps, &details.address)?;
+    let permit = room(deps, ip_charge).await?;
     let (address, reference) = (&details.address, Some(details.reference));
     let languages = details.locale.as_slice();
     let outgoing = OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
-    let sent = send(parts, permit, &outgoing, async |hash, entry| {
-        match parts.store.replace_code(&store_key, hash, &parts.rules, entry).await? {
+    let sent = send(deps, permit, &outgoing, async |hash, entry| {
+        match deps.store.replace_code(&store_key, hash, &deps.rules, entry).await? {
             ReplaceOutcome::OpenOutcome(opened) => Ok(live(opened)?),
             ReplaceOutcome::Closed(status) => Err(ResendError::Closed(status)),
             ReplaceOutcome::Unknown => Err(ResendError::Unknown),
@@ -71,16 +71,16 @@ async fn from_id_on(
         ResendError::Send(StartError::OutcomeUnknown) => ResendError::OutcomeUnknown(*id),
         error => error,
     })?;
-    Ok(Snapshot::sent(*id, details, &sent, &parts.rules))
+    Ok(Snapshot::sent(*id, details, &sent, &deps.rules))
 }
 
 /// What a pending verification is about: the id names the recipient.
-async fn pending(parts: &Parts, store_key: &StoreKey) -> Result<VerificationDetails, ResendError> {
-    let view = parts.store.find(store_key, &parts.rules).await?.ok_or(ResendError::Unknown)?;
+async fn pending(deps: &Dependencies, store_key: &StoreKey) -> Result<VerificationDetails, ResendError> {
+    let view = deps.store.find(store_key, &deps.rules).await?.ok_or(ResendError::Unknown)?;
     if view.status != Status::Pending {
         return Err(ResendError::Closed(view.status));
     }
-    parts.decrypt(store_key, &view.encrypted).ok_or(ResendError::Unknown)
+    deps.decrypt(store_key, &view.encrypted).ok_or(ResendError::Unknown)
 }
 
 impl Limited for ResendError {

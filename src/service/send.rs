@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use thiserror::Error;
 
 use super::ip_charge::{IpCharge, IpChargeError};
-use super::{Limited, Parts, log};
+use super::{Dependencies, Limited, log};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::DecryptionError;
@@ -76,24 +76,24 @@ pub(super) struct Sent {
 }
 
 /// 1. The address is one that is mailed to.
-pub(super) fn admit_address(parts: &Parts, address: &EmailAddress) -> Result<(), StartError> {
-    let recipients = parts.recipients.read().unwrap_or_else(PoisonError::into_inner);
+pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
+    let recipients = deps.recipients.read().unwrap_or_else(PoisonError::into_inner);
     if recipients.admit(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
 /// 3. A place in the hash queue and room in the relay's day, before anything is taken; else step 2 is given back.
-pub(super) async fn room(parts: &Parts, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
-    let permit = take_room(parts).await;
+pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
+    let permit = take_room(deps).await;
     if let Err(StartError::Overloaded) = &permit {
-        ip_charge.give_back(parts).await;
+        ip_charge.give_back(deps).await;
     }
     permit
 }
 
-async fn take_room(parts: &Parts) -> Result<HashPermit, StartError> {
-    let permit = parts.hasher.reserve(Priority::Send).ok_or(StartError::Overloaded)?;
-    if let RelayMails::PerDay(most) = parts.relay_mails
-        && !parts.store.relay_has_room(most.get()).await?
+async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
+    let permit = deps.hasher.reserve(Priority::Send).ok_or(StartError::Overloaded)?;
+    if let RelayMails::PerDay(most) = deps.relay_mails
+        && !deps.store.relay_has_room(most.get()).await?
     {
         tracing::warn!("the daily limit of the relay is reached");
         return Err(StartError::Overloaded);
@@ -103,17 +103,17 @@ async fn take_room(parts: &Parts) -> Result<HashPermit, StartError> {
 
 /// Steps 4 to 7. `keep` is step 6: it makes the new code the live one.
 pub(super) async fn send<E: From<StartError>>(
-    parts: &Parts,
+    deps: &Dependencies,
     permit: HashPermit,
     outgoing: &OutgoingCode<'_>,
     keep: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
 ) -> Result<Sent, E> {
     let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
-    let recipient = parts.secrets.index_key.recipient(profile.tenant.clone(), address);
+    let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), address);
     // 4. Recipient's sends, the site's share, the address over all tenants.
-    let (entry, limit_state) = admit(parts, &recipient, profile, ip_charge).await?;
+    let (entry, limit_state) = admit(deps, &recipient, profile, ip_charge).await?;
     // 5. Code drawn and hashed.
-    let (code, hash) = generate(parts, permit, store_key).await?;
+    let (code, hash) = generate(deps, permit, store_key).await?;
     // 6. Verification opened, or its code replaced.
     let live = keep(&hash, entry).await?;
     // 7. Mail handed over.
@@ -126,14 +126,14 @@ pub(super) async fn send<E: From<StartError>>(
         tenant: profile.tenant.clone(),
         languages: languages.to_vec(),
     };
-    match deliver(parts, &mail).await {
+    match deliver(deps, &mail).await {
         Delivery::Accepted => {
             tracing::info!(tenant.name = profile.tenant.name(), "a code was mailed");
             Ok(Sent { live, resend_at: entry + millis(limit_state.wait) })
         }
         Delivery::Refused(error) => {
             log(&error, "the mail was refused; its code is dead");
-            undo(parts, store_key, &recipient, hash.salt(), entry).await;
+            undo(deps, store_key, &recipient, hash.salt(), entry).await;
             Err(StartError::Refused.into())
         }
         Delivery::Unknown(error) => {
@@ -144,12 +144,12 @@ pub(super) async fn send<E: From<StartError>>(
 }
 
 async fn admit(
-    parts: &Parts,
+    deps: &Dependencies,
     recipient: &Recipient,
     profile: &TenantProfile,
     ip_charge: &IpCharge,
 ) -> Result<(EntryId, LimitState), StartError> {
-    match parts.store.admit(recipient, ip_charge.client_prefix().as_ref(), &profile.limits.sends).await? {
+    match deps.store.admit(recipient, ip_charge.client_prefix().as_ref(), &profile.limits.sends).await? {
         ChargeOutcome::Admitted { entry, limit_state } => Ok((entry, limit_state)),
         ChargeOutcome::Refused(limit_state) => {
             Err(StartError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -158,16 +158,16 @@ async fn admit(
 }
 
 async fn generate(
-    parts: &Parts,
+    deps: &Dependencies,
     permit: HashPermit,
     store_key: &StoreKey,
 ) -> Result<(Code, CodeHash), StartError> {
-    let code = Code::generate(parts.code_length, &mut SysRng)?;
+    let code = Code::generate(deps.code_length, &mut SysRng)?;
     let salt = Salt::new(random::octets()?);
-    let pepper = parts.secrets.peppers.current().clone();
+    let pepper = deps.secrets.peppers.current().clone();
     let kid = pepper.id().clone();
     let work = HashWork { code: code.clone(), salt, associated_data: store_key.associated_data(), pepper };
-    let digest = parts.hasher.digest(permit, work).await?;
+    let digest = deps.hasher.digest(permit, work).await?;
     Ok((code, CodeHash::new(kid, salt, digest)))
 }
 
@@ -182,11 +182,11 @@ pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
     }
 }
 
-async fn deliver(parts: &Parts, mail: &CodeMail) -> Delivery {
-    let delivery = parts.mailer.deliver(mail).await;
-    if parts.relay_mails != RelayMails::Unlimited
+async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
+    let delivery = deps.mailer.deliver(mail).await;
+    if deps.relay_mails != RelayMails::Unlimited
         && !matches!(delivery, Delivery::Refused(_))
-        && let Err(error) = parts.store.count_mail().await
+        && let Err(error) = deps.store.count_mail().await
     {
         log(&error, "a mail was not counted");
     }
@@ -195,9 +195,9 @@ async fn deliver(parts: &Parts, mail: &CodeMail) -> Delivery {
 
 /// Ends what a refused mail opened, and gives back what it was charged where it may be. Where this fails, the code
 /// stays live for its life, unknown to anybody, and what was charged stays charged.
-async fn undo(parts: &Parts, store_key: &StoreKey, recipient: &Recipient, salt: &Salt, entry: EntryId) {
-    let undone = match parts.store.mark_failed(store_key, salt, entry).await {
-        Ok(true) => parts.store.withdraw(recipient, entry).await,
+async fn undo(deps: &Dependencies, store_key: &StoreKey, recipient: &Recipient, salt: &Salt, entry: EntryId) {
+    let undone = match deps.store.mark_failed(store_key, salt, entry).await {
+        Ok(true) => deps.store.withdraw(recipient, entry).await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::prove::{Proven, prove};
 use super::send::Sent;
-use super::{Parts, log};
+use super::{Dependencies, log};
 use crate::domain::details::VerificationDetails;
 use crate::domain::proof::{PROOF_LIFETIME, SigningError};
 use crate::domain::tenant::TenantProfile;
@@ -67,40 +67,40 @@ pub enum ShowError {
 }
 
 pub(super) async fn show(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
 ) -> Result<Snapshot, ShowError> {
-    let store_key = parts.secrets.index_key.id_key(&profile.tenant, id);
-    let view = parts.store.find(&store_key, &parts.rules).await?.ok_or(ShowError::Unknown)?;
-    let details = parts.decrypt(&store_key, &view.encrypted).ok_or(ShowError::Unknown)?;
+    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    let view = deps.store.find(&store_key, &deps.rules).await?.ok_or(ShowError::Unknown)?;
+    let details = deps.decrypt(&store_key, &view.encrypted).ok_or(ShowError::Unknown)?;
     let is_pending = view.status == Status::Pending;
-    let resend_at = if is_pending { Some(resend_at(parts, profile, &details, &view).await?) } else { None };
+    let resend_at = if is_pending { Some(resend_at(deps, profile, &details, &view).await?) } else { None };
     Ok(Snapshot {
         id: *id,
         status: view.status,
-        proof: proof(parts, profile, id, &details, &view)?,
+        proof: proof(deps, profile, id, &details, &view)?,
         details,
         expires_at: view.expires_at,
         resend_at,
-        attempts_remaining: if is_pending { parts.rules.left(view.attempts) } else { 0 },
+        attempts_remaining: if is_pending { deps.rules.left(view.attempts) } else { 0 },
     })
 }
 
 async fn resend_at(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     details: &VerificationDetails,
     view: &View,
 ) -> Result<Millis, StoreError> {
-    let recipient = parts.secrets.index_key.recipient(profile.tenant.clone(), &details.address);
-    let limit_state = parts.store.outlook(&recipient, &profile.limits.sends).await?;
+    let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), &details.address);
+    let limit_state = deps.store.outlook(&recipient, &profile.limits.sends).await?;
     Ok(view.seen_at + millis(limit_state.wait))
 }
 
 /// The proof that was given when it was approved: the same idempotency keys again, as long as they are good.
 fn proof(
-    parts: &Parts,
+    deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
     details: &VerificationDetails,
@@ -108,7 +108,7 @@ fn proof(
 ) -> Result<Option<String>, SigningError> {
     match view.approved_at {
         Some(at) if view.seen_at < at + millis(PROOF_LIFETIME) => prove(
-            parts,
+            deps,
             &Proven {
                 audience: &profile.tenant,
                 address: &details.address,

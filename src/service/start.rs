@@ -4,48 +4,48 @@ use std::net::IpAddr;
 
 use super::ip_charge::IpCharge;
 use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
-use super::{Parts, WithLimitState};
+use super::{Dependencies, WithLimitState};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::ports::Action;
 
 pub(super) async fn start(
-    parts: &Parts,
+    deps: &Dependencies,
     address: &EmailAddress,
     client: IpAddr,
     languages: &[Locale],
 ) -> WithLimitState<Result<(), StartError>> {
-    if let Err(error) = admit_address(parts, address) {
+    if let Err(error) = admit_address(deps, address) {
         return WithLimitState::uncharged(Err(error));
     }
     // 2. The network's sends.
-    let ip_charge = match IpCharge::charge(parts, &parts.simple, Action::Send, Some(client)).await {
+    let ip_charge = match IpCharge::charge(deps, &deps.simple, Action::Send, Some(client)).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(StartError::from(error)),
     };
-    WithLimitState::after(&ip_charge, from_room_on(parts, &ip_charge, address, languages).await)
+    WithLimitState::after(&ip_charge, from_room_on(deps, &ip_charge, address, languages).await)
 }
 
 async fn from_room_on(
-    parts: &Parts,
+    deps: &Dependencies,
     ip_charge: &IpCharge,
     address: &EmailAddress,
     languages: &[Locale],
 ) -> Result<(), StartError> {
-    let permit = room(parts, ip_charge).await?;
-    let index_key = &parts.secrets.index_key;
-    let store_key = index_key.email_key(index_key.recipient(parts.simple.tenant.clone(), address), address);
+    let permit = room(deps, ip_charge).await?;
+    let index_key = &deps.secrets.index_key;
+    let store_key = index_key.email_key(index_key.recipient(deps.simple.tenant.clone(), address), address);
     let outgoing = OutgoingCode {
-        profile: &parts.simple,
+        profile: &deps.simple,
         ip_charge,
         store_key: &store_key,
         address,
         reference: None,
         languages,
     };
-    let sent = send(parts, permit, &outgoing, async |hash, entry| {
-        live(parts.store.open(&store_key, hash, &parts.rules, entry, &EncryptedDetails::default()).await?)
+    let sent = send(deps, permit, &outgoing, async |hash, entry| {
+        live(deps.store.open(&store_key, hash, &deps.rules, entry, &EncryptedDetails::default()).await?)
     });
     sent.await.map(|_| ())
 }

@@ -22,7 +22,9 @@ use otpd::domain::sender::Sender;
 use otpd::domain::tenant::{Tenant, TenantProfile};
 use otpd::domain::verification::Status;
 use otpd::ports::Mailbox as _;
-use otpd::service::{CheckError, CreateError, Creation, Parts, ResendError, Secrets, Service, ShowError};
+use otpd::service::{
+    CheckError, CreateError, Creation, Dependencies, ResendError, Secrets, Service, ShowError,
+};
 
 use crate::support::store::{Bench, RULES, index_key, tenant};
 
@@ -52,7 +54,7 @@ fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
         purposes: Purposes::Any,
         limits: limits.clone(),
     };
-    let service = Service::new(Parts {
+    let service = Service::new(Dependencies {
         store: bench.store.clone(),
         idempotency: bench.idempotency.clone(),
         mailer: mailbox.clone(),

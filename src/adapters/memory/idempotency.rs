@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{MemoryStore, State};
+use super::{MemoryState, MemoryStore};
 use crate::domain::idempotency::{
     BeginOutcome, IN_PROGRESS_TIMEOUT, IdempotentRequest, REQUEST_TOKEN_BYTES, RETENTION,
 };
@@ -29,7 +29,7 @@ impl Held {
     }
 }
 
-impl State {
+impl MemoryState {
     /// What holds a key, as long as it does.
     fn holder(&self, key: &KeyedHash, now: Millis) -> Option<&Held> {
         self.held.get(key).filter(|held| !held.is_over(now))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::State;
+use super::MemoryState;
 use crate::domain::ledger::{self, EntryId, LimitRule, Partition, SlidingLog};
 use crate::domain::limit::{IpLimit, Limit};
 use crate::domain::store_key::{KeyedHash, Recipient};
@@ -29,7 +29,7 @@ pub(super) struct Retained {
     pub keep: Duration,
 }
 
-impl State {
+impl MemoryState {
     /// Enters an action into all of these logs, each under its own rules, or into none. Entries are kept for as
     /// long as they matter to anybody: it may be longer than the windows asked about here.
     pub(super) fn charge(

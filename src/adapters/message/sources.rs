@@ -48,7 +48,7 @@ pub struct Words {
 
 /// Words and layouts as they were read.
 #[derive(Debug, Clone, Default)]
-pub struct Sources {
+pub struct TemplateSources {
     /// By their languages.
     pub words: BTreeMap<String, Words>,
     /// By their names.
@@ -84,7 +84,7 @@ impl Words {
     }
 }
 
-impl Sources {
+impl TemplateSources {
     /// Those that are compiled in.
     pub fn built_in() -> Result<Self, TemplateError> {
         let mut sources = Self::default();

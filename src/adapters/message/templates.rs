@@ -9,7 +9,7 @@ use std::{fmt, io, iter};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
 use thiserror::Error;
 
-use super::sources::{HTML_LAYOUT, Sources, WORDS};
+use super::sources::{HTML_LAYOUT, TemplateSources, WORDS};
 use crate::domain::locale::Locale;
 use crate::domain::tenant::Tenant;
 
@@ -111,8 +111,8 @@ impl Templates {
             if name.ends_with(HTML_LAYOUT) { AutoEscape::Html } else { AutoEscape::None }
         });
         let (all, tenants) = match folder {
-            None => (Sources::built_in()?, BTreeMap::new()),
-            Some(folder) => Sources::of_folder(folder)?,
+            None => (TemplateSources::built_in()?, BTreeMap::new()),
+            Some(folder) => TemplateSources::of_folder(folder)?,
         };
         let mut templates = Self { environment, all: Languages::new(), tenants: BTreeMap::new() };
         templates.all = templates.add("", &all)?;
@@ -124,7 +124,7 @@ impl Templates {
     }
 
     /// Compiles what holds for one scope.
-    fn add(&mut self, scope: &str, sources: &Sources) -> Result<Languages, TemplateError> {
+    fn add(&mut self, scope: &str, sources: &TemplateSources) -> Result<Languages, TemplateError> {
         let mut compile = |name: String, source: &str| {
             let added = self.environment.add_template_owned(name.clone(), source.to_owned());
             added.map_err(|error| TemplateError { place: name, fault: TemplateFault::Template(error) })

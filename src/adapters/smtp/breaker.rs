@@ -14,10 +14,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of a relay.
 #[derive(Debug, Default)]
-pub struct Breaker(Mutex<State>);
+pub struct Breaker(Mutex<BreakerState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct BreakerState {
     failures: u32,
     open_until: Option<Instant>,
     /// When it was last known to be well.
@@ -41,7 +41,7 @@ impl Breaker {
     /// The relay has answered.
     pub fn succeeded(&self, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { last_success: Some(now), ..State::default() };
+        *state = BreakerState { last_success: Some(now), ..BreakerState::default() };
     }
 
     /// It did not answer who tried since `begun`. Gives whether that begins a rest.

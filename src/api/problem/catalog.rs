@@ -52,7 +52,7 @@ pub enum ProblemCode {
 }
 
 /// What is said of one code.
-struct Entry {
+struct ProblemEntry {
     code: ProblemCode,
     status: u16,
     name: &'static str,
@@ -62,8 +62,8 @@ struct Entry {
 }
 
 /// What is said of each, in the order of their statuses.
-const TABLE: [Entry; 20] = [
-    Entry {
+const TABLE: [ProblemEntry; 20] = [
+    ProblemEntry {
         code: ProblemCode::MalformedRequest,
         status: 400,
         name: "malformed_request",
@@ -71,7 +71,7 @@ const TABLE: [Entry; 20] = [
         detail: "The request could not be parsed.",
         advice: "Fix the program: `detail` names the member or the header. Do not retry unchanged.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::Unauthenticated,
         status: 401,
         name: "unauthenticated",
@@ -79,7 +79,7 @@ const TABLE: [Entry; 20] = [
         detail: "The Authorization header has no valid API key.",
         advice: "Send `Authorization: Bearer <key>`. If the key was accepted before, ask the operator whether it was revoked.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::NotFound,
         status: 404,
         name: "not_found",
@@ -87,7 +87,7 @@ const TABLE: [Entry; 20] = [
         detail: "Nothing is served at this path.",
         advice: "Fix the path.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::VerificationNotFound,
         status: 404,
         name: "verification_not_found",
@@ -95,7 +95,7 @@ const TABLE: [Entry; 20] = [
         detail: "No verification has this id. A verification is kept for one hour after it ends.",
         advice: "Start a new verification.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::MethodNotAllowed,
         status: 405,
         name: "method_not_allowed",
@@ -103,7 +103,7 @@ const TABLE: [Entry; 20] = [
         detail: "This path does not support the method; the Allow header lists those that it does.",
         advice: "Use one of the methods in Allow.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::RequestTimeout,
         status: 408,
         name: "request_timeout",
@@ -111,7 +111,7 @@ const TABLE: [Entry; 20] = [
         detail: "The request body took longer than 10 seconds to arrive.",
         advice: "Retry the request.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::IdempotencyInProgress,
         status: 409,
         name: "idempotency_in_progress",
@@ -119,7 +119,7 @@ const TABLE: [Entry; 20] = [
         detail: "Another request with this Idempotency-Key is still in progress.",
         advice: "Retry with the same key after one second. It is finished after 30 seconds at the latest.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::VerificationClosed,
         status: 410,
         name: "verification_closed",
@@ -127,7 +127,7 @@ const TABLE: [Entry; 20] = [
         detail: "The verification has ended; `verification_status` is its final status.",
         advice: "Tell the user, and create a new verification if they want to try again. `approved` means that the address was confirmed.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::PayloadTooLarge,
         status: 413,
         name: "payload_too_large",
@@ -135,7 +135,7 @@ const TABLE: [Entry; 20] = [
         detail: "The request body is larger than 8 KiB.",
         advice: "Fix the program: a body may have 8 KiB at most.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::UnsupportedMediaType,
         status: 415,
         name: "unsupported_media_type",
@@ -143,7 +143,7 @@ const TABLE: [Entry; 20] = [
         detail: "Content-Type must be application/json, without a Content-Encoding.",
         advice: "Fix the program: send `Content-Type: application/json` and no `Content-Encoding`.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::InvalidEmail,
         status: 422,
         name: "invalid_email",
@@ -151,7 +151,7 @@ const TABLE: [Entry; 20] = [
         detail: "An address has a local part of ASCII letters, digits, single dots and !#$%&'*+/=?^_`{|}~-, and a fully qualified domain; at most 64 bytes before the @ and 254 in total.",
         advice: "Ask the user to correct the address.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::EmailNotAllowed,
         status: 422,
         name: "email_not_allowed",
@@ -159,7 +159,7 @@ const TABLE: [Entry; 20] = [
         detail: "The operator does not allow email to this domain.",
         advice: "Ask the user for another address.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::PurposeNotAllowed,
         status: 422,
         name: "purpose_not_allowed",
@@ -167,7 +167,7 @@ const TABLE: [Entry; 20] = [
         detail: "The tenant is not configured for this purpose.",
         advice: "Fix the program, or ask the operator to allow the purpose.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::InvalidCode,
         status: 422,
         name: "invalid_code",
@@ -175,7 +175,7 @@ const TABLE: [Entry; 20] = [
         detail: "The code does not match the most recent email of this verification.",
         advice: "Ask the user to try again while `attempts_remaining` is above 0, or offer to send a new code.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::IdempotencyMismatch,
         status: 422,
         name: "idempotency_mismatch",
@@ -183,7 +183,7 @@ const TABLE: [Entry; 20] = [
         detail: "This Idempotency-Key was used with a different body in the last 24 hours.",
         advice: "Fix the program: use a new key for each new request.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::RateLimited,
         status: 429,
         name: "rate_limited",
@@ -191,7 +191,7 @@ const TABLE: [Entry; 20] = [
         detail: "The request exceeds a limit; `policy` names it.",
         advice: "Retry after `retry_after` seconds, and tell the user. Codes already sent stay valid.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::InternalError,
         status: 500,
         name: "internal_error",
@@ -199,7 +199,7 @@ const TABLE: [Entry; 20] = [
         detail: "The service failed unexpectedly.",
         advice: "Report the X-Request-Id to the operator. Before you repeat a check, get the verification: it may be approved.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::DeliveryFailed,
         status: 502,
         name: "delivery_failed",
@@ -207,7 +207,7 @@ const TABLE: [Entry; 20] = [
         detail: "The mail relay did not accept the message.",
         advice: "Ask the user to check the address, or try again later. If there is an `id`, the email may still arrive and its code can be checked.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::Unavailable,
         status: 503,
         name: "unavailable",
@@ -215,7 +215,7 @@ const TABLE: [Entry; 20] = [
         detail: "A component that the service depends on is not responding.",
         advice: "Retry after Retry-After; for a create, with the same Idempotency-Key. Never treat it as a success.",
     },
-    Entry {
+    ProblemEntry {
         code: ProblemCode::Overloaded,
         status: 503,
         name: "overloaded",
@@ -226,7 +226,7 @@ const TABLE: [Entry; 20] = [
 ];
 
 /// What is said where nothing else is.
-const INTERNAL: Entry = Entry {
+const INTERNAL: ProblemEntry = ProblemEntry {
     code: ProblemCode::InternalError,
     status: 500,
     name: "internal_error",
@@ -275,7 +275,7 @@ impl ProblemCode {
         }
     }
 
-    fn entry(self) -> &'static Entry {
+    fn entry(self) -> &'static ProblemEntry {
         // A test holds that each has its own.
         TABLE.iter().find(|entry| entry.code == self).unwrap_or(&INTERNAL)
     }

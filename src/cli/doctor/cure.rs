@@ -4,10 +4,10 @@
 
 use super::provider::Provider;
 use crate::adapters::smtp::{Cause, CertificateFault, Offer, Reply, SendError, Stage};
-use crate::config::smtp::{Auth, Relay, Tls};
+use crate::config::smtp::{Auth, RelaySettings, TlsMode};
 
 /// What usually helps.
-pub fn cure(error: &SendError, relay: &Relay, provider: Option<&Provider>) -> String {
+pub fn cure(error: &SendError, relay: &RelaySettings, provider: Option<&Provider>) -> String {
     let theirs = provider.and_then(|provider| in_their_terms(error, provider));
     let general = match error.cause() {
         Cause::Certificate(error) => about_the_certificate(error),
@@ -15,10 +15,10 @@ pub fn cure(error: &SendError, relay: &Relay, provider: Option<&Provider>) -> St
             "the relay must speak TLS 1.2 or 1.3; older versions are not safe (RFC 8996). Whoever runs it must turn one of them on; \
              else use another relay"
         }
-        Cause::NotTls if relay.tls == Tls::Implicit => {
+        Cause::NotTls if relay.tls == TlsMode::Implicit => {
             "the port is not for TLS from the first byte: set OTP_SMTP__TLS=starttls, or SMTP_PORT to one that is, such as 465"
         }
-        Cause::NotTls | Cause::Tls(_) if relay.tls == Tls::Implicit => {
+        Cause::NotTls | Cause::Tls(_) if relay.tls == TlsMode::Implicit => {
             "the relay, or a firewall in between, breaks the TLS handshake off: compare with openssl s_client -connect \
              SMTP_SERVER:SMTP_PORT"
         }
@@ -30,7 +30,7 @@ pub fn cure(error: &SendError, relay: &Relay, provider: Option<&Provider>) -> St
             "the relay must offer STARTTLS: set SMTP_PORT to a port where it does, usually 587, or to one for TLS from the first \
              byte, usually 465, with OTP_SMTP__TLS=implicit. A firewall may hide STARTTLS"
         }
-        Cause::NoMechanism(Offer::Nothing) if relay.tls == Tls::Plaintext => {
+        Cause::NoMechanism(Offer::Nothing) if relay.tls == TlsMode::Plaintext => {
             "many relays offer a login inside TLS only: set OTP_SMTP__TLS=starttls (implicit for port 465); for a relay that \
              takes mail from this machine without a login set OTP_SMTP__AUTH=none"
         }
@@ -137,9 +137,9 @@ fn for_now(stage: Stage) -> &'static str {
 }
 
 /// 5yz.
-fn about_the_reply(stage: Stage, reply: Reply, relay: &Relay) -> &'static str {
+fn about_the_reply(stage: Stage, reply: Reply, relay: &RelaySettings) -> &'static str {
     match (stage, reply.code()) {
-        (_, 530 | 538) if relay.tls == Tls::Plaintext => {
+        (_, 530 | 538) if relay.tls == TlsMode::Plaintext => {
             "the relay asks for TLS or a login first: set OTP_SMTP__TLS=starttls (implicit for port 465), and, for a login, \
              OTP_SMTP__AUTH=password with EMAIL_PASSWORD"
         }
@@ -169,17 +169,17 @@ fn about_the_reply(stage: Stage, reply: Reply, relay: &Relay) -> &'static str {
     }
 }
 
-fn about_the_step(stage: Stage, relay: &Relay) -> &'static str {
+fn about_the_step(stage: Stage, relay: &RelaySettings) -> &'static str {
     match stage {
         Stage::Resolve => "check the spelling of SMTP_SERVER, and that this machine (or container) has DNS",
         Stage::Connect => {
             "check SMTP_SERVER and SMTP_PORT (587 for STARTTLS, 465 for implicit TLS), and that no firewall is between: \
              many hosts close port 25, some all of them"
         }
-        Stage::Tls if relay.tls == Tls::Implicit => {
+        Stage::Tls if relay.tls == TlsMode::Implicit => {
             "the relay takes the connection and no TLS: where the port is for STARTTLS, set OTP_SMTP__TLS=starttls"
         }
-        Stage::Greeting if relay.tls == Tls::Implicit => {
+        Stage::Greeting if relay.tls == TlsMode::Implicit => {
             "the relay takes the connection and does not greet: it may turn this machine away, or be too busy"
         }
         Stage::Greeting => {

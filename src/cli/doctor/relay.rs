@@ -63,7 +63,12 @@ async fn check_relays(mailer: &SmtpMailer, settings: &Settings) -> Vec<Finding> 
         .collect()
 }
 
-fn report(name: &str, relay: &smtp::Relay, outcome: Result<(), SendError>, day: RelayMails) -> Finding {
+fn report(
+    name: &str,
+    relay: &smtp::RelaySettings,
+    outcome: Result<(), SendError>,
+    day: RelayMails,
+) -> Finding {
     let provider = provider::of(&relay.server);
     outcome.map_err(|error| {
         let cure = cure(&error, relay, provider);
@@ -127,12 +132,12 @@ mod tests {
     use super::*;
     use crate::adapters::smtp::{Reply, Stage};
 
-    fn relay(server: &str) -> smtp::Relay {
-        smtp::Relay {
+    fn relay(server: &str) -> smtp::RelaySettings {
+        smtp::RelaySettings {
             server: server.to_owned(),
             port: 587,
-            tls: smtp::Tls::StartTls,
-            trust_anchors: smtp::TrustAnchors::System,
+            tls: smtp::TlsMode::StartTls,
+            trust_anchors: smtp::TrustAnchorSource::System,
             auth: smtp::Auth::None,
         }
     }

@@ -7,20 +7,24 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// A name of letters, digits, `-` and `_`, or an IP address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Host {
+pub enum Host {
+    /// A name.
     Name(String),
+    /// An IP address.
     Address(IpAddr),
 }
 
 impl Host {
     /// Takes what [`Self::parse`] takes, and a name that ends in a dot, as absolute ones do in DNS. Not for a host whose
     /// text is used as it is, such as in a URL, or compared, such as in an origin: there the dot counts.
+    #[must_use]
     pub fn parse_absolute(text: &str) -> Option<Self> {
         let name = text.strip_suffix('.').filter(|name| is_name(name) && name.parse::<IpAddr>().is_err());
         Self::parse(name.unwrap_or(text))
     }
 
     /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(inside) = text.strip_prefix('[') {
             let address: Ipv6Addr = inside.strip_suffix(']')?.parse().ok()?;
@@ -30,6 +34,7 @@ impl Host {
     }
 
     /// Takes `host`, `host:port` and `[v6]:port`.
+    #[must_use]
     pub fn parse_with_port(text: &str) -> Option<(Self, Option<u16>)> {
         match text.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
@@ -44,6 +49,7 @@ impl Host {
     }
 
     /// Whether nobody outside this machine sees what is sent there.
+    #[must_use]
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Name(name) => name.eq_ignore_ascii_case("localhost"),

@@ -14,12 +14,13 @@ use tracing::Instrument as _;
 
 use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
-use super::origin::{self, Origin};
+use super::cors;
+use super::load_shed::LoadShed;
 use super::rate_limit::LimitReport;
 use super::rejection::{ErrorFormat, Rejection};
 use super::routes::RouteTable;
-use super::shield::Shield;
 use crate::domain::exempt::ExemptNetworks;
+use crate::domain::origin::Origin;
 use crate::random;
 
 /// How long a request may take in all; a send waits ten seconds for the relay at most.
@@ -29,10 +30,10 @@ pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps everything else.
-pub struct Edge(pub Arc<Parts>);
+pub struct RequestMiddleware(pub Arc<MiddlewareState>);
 
 /// What the edge goes by.
-pub struct Parts {
+pub struct MiddlewareState {
     /// For the route in the log.
     pub routes: Arc<RouteTable>,
     /// Whose pages may call from a browser.
@@ -42,26 +43,26 @@ pub struct Parts {
     /// Who is believed when it says for whom it calls.
     pub proxies: Proxies,
     /// What sheds load, where anything does.
-    pub shield: Option<Shield>,
+    pub load_shed: Option<LoadShed>,
     /// Whose load is not shed.
     pub exempt: ExemptNetworks,
 }
 
-/// The endpoint inside [`Edge`].
-pub struct Edged<E> {
+/// The endpoint inside [`RequestMiddleware`].
+pub struct RequestMiddlewareEndpoint<E> {
     inner: E,
-    parts: Arc<Parts>,
+    state: Arc<MiddlewareState>,
 }
 
-impl<E: Endpoint> Middleware<E> for Edge {
-    type Output = Edged<E>;
+impl<E: Endpoint> Middleware<E> for RequestMiddleware {
+    type Output = RequestMiddlewareEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        Edged { inner, parts: Arc::clone(&self.0) }
+        RequestMiddlewareEndpoint { inner, state: Arc::clone(&self.0) }
     }
 }
 
-impl<E: Endpoint> Endpoint for Edged<E> {
+impl<E: Endpoint> Endpoint for RequestMiddlewareEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
@@ -79,14 +80,14 @@ impl<E: Endpoint> Endpoint for Edged<E> {
     }
 }
 
-impl<E: Endpoint> Edged<E> {
+impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
     /// Serves one request inside its time and logs it.
     async fn timed(&self, request: Request) -> Response {
         let begun = Instant::now();
         let method = known(request.method());
-        let route = self.parts.routes.template(request.uri().path()).unwrap_or("other").to_owned();
+        let route = self.state.routes.template(request.uri().path()).unwrap_or("other").to_owned();
         let form = ErrorFormat::of(request.uri().path());
-        let caller = self.parts.keys.caller(request.headers());
+        let caller = self.state.keys.caller(request.headers());
         let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
             .await
             .unwrap_or_else(|_| Rejection::Unavailable.response(form));
@@ -105,30 +106,30 @@ impl<E: Endpoint> Edged<E> {
 
     /// Serves one request and marks the answer for the browser of a listed origin.
     async fn granted(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
-        let origins = &self.parts.origins;
+        let origins = &self.state.origins;
         if origins.is_empty() {
             return self.metered(request, caller).await;
         }
-        let origin = origin::granted(origins, request.headers());
-        let mut response = if origin.is_some() && origin::is_preflight(&request) {
-            origin::preflight(request.headers())
+        let origin = cors::granted(origins, request.headers());
+        let mut response = if origin.is_some() && cors::is_preflight(&request) {
+            cors::preflight(request.headers())
         } else {
             self.metered(request, caller).await
         };
-        origin::mark(response.headers_mut(), origin);
+        cors::mark(response.headers_mut(), origin);
         response
     }
 
     /// Serves one request, unless its network calls too often without a key, and tells the caller of its limits.
     async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
-        let client = self.parts.proxies.client(&request);
-        if let (Some(shield), None) = (&self.parts.shield, &caller)
-            && !self.parts.routes.template(request.uri().path()).is_some_and(|route| PROBES.contains(&route))
-            && !self.parts.exempt.contains(client.address)
-            && let Err(wait) = shield.admit(client.address)
+        let client = self.state.proxies.client(&request);
+        if let (Some(load_shed), None) = (&self.state.load_shed, &caller)
+            && !self.state.routes.template(request.uri().path()).is_some_and(|route| PROBES.contains(&route))
+            && !self.state.exempt.contains(client.address)
+            && let Err(wait) = load_shed.admit(client.address)
         {
             client.warn_once();
-            return shield.refuse(wait, ErrorFormat::of(request.uri().path()));
+            return load_shed.refuse(wait, ErrorFormat::of(request.uri().path()));
         }
         if let Some(caller) = caller {
             request.set_data(caller);

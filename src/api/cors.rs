@@ -10,7 +10,8 @@ use poem::http::header::{
 };
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
-use thiserror::Error;
+
+use crate::domain::origin::Origin;
 
 /// Headers of ours that a page may read.
 const EXPOSED: &str = "Location, OTP-Proof, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
@@ -22,29 +23,10 @@ const MAX_AGE: &str = "600";
 /// The most bytes of names of headers that are granted at once.
 const NAMES_MAX: usize = 1024;
 
-/// One origin, as browsers send it: scheme, host, and port where it is not the scheme's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(HeaderValue);
-
-/// A text is no origin.
-#[derive(Debug, Error)]
-#[error("an origin has the form scheme://host or scheme://host:port")]
-pub struct InvalidOrigin;
-
-impl Origin {
-    /// Wraps an origin that the settings have checked.
-    ///
-    /// # Errors
-    /// [`InvalidOrigin`] where it cannot stand in a header.
-    pub fn new(text: &str) -> Result<Self, InvalidOrigin> {
-        HeaderValue::from_str(text).map(Self).map_err(|_| InvalidOrigin)
-    }
-}
-
 /// The listed origin that a request comes from, if it does.
 pub fn granted(origins: &[Origin], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
-    origins.iter().any(|listed| listed.0 == *origin).then(|| origin.clone())
+    origins.iter().any(|listed| listed.as_str().as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
 /// Whether a browser asks if it may send what the page wants to send.

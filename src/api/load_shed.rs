@@ -1,4 +1,4 @@
-//! The shield: sheds the load of a network that calls too often without a key, before anything is done for it.
+//! The load shedding: sheds the load of a network that calls too often without a key, before anything is done for it.
 //!
 //! In the memory of this process only, so no security decision rests on it: that is for the ledgers.
 
@@ -22,14 +22,14 @@ const SWEEP_EVERY: usize = 1 << 16;
 
 /// One bucket for each of 65,536 classes of networks, so that its memory is bounded whoever calls; two networks that
 /// meet in a class share its bucket.
-pub struct Shield {
+pub struct LoadShed {
     buckets: RateLimiter<u16, HashMapStateStore<u16>, DefaultClock>,
     classes: RandomState,
     requests: AtomicUsize,
     policy: String,
 }
 
-impl Shield {
+impl LoadShed {
     /// So many requests a second in the long run, and so many at once.
     #[must_use]
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
@@ -76,36 +76,36 @@ impl Shield {
 mod tests {
     use super::*;
 
-    fn shield(burst: u32) -> Shield {
-        Shield::new(NonZeroU32::MIN, NonZeroU32::new(burst).unwrap())
+    fn load_shed(burst: u32) -> LoadShed {
+        LoadShed::new(NonZeroU32::MIN, NonZeroU32::new(burst).unwrap())
     }
 
     #[test]
     fn a_network_that_calls_too_often_waits_and_others_do_not() {
-        let shield = shield(3);
+        let load_shed = load_shed(3);
         let (caller, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         for _ in 0..3 {
-            shield.admit(caller).unwrap();
+            load_shed.admit(caller).unwrap();
         }
-        assert!(shield.admit(caller).unwrap_err() <= Duration::from_secs(1));
+        assert!(load_shed.admit(caller).unwrap_err() <= Duration::from_secs(1));
         // One chance in 65,536 that the two share a class: then there is nothing to see.
-        assert!(shield.class(caller) == shield.class(other) || shield.admit(other).is_ok());
+        assert!(load_shed.class(caller) == load_shed.class(other) || load_shed.admit(other).is_ok());
     }
 
     #[test]
     fn addresses_of_one_64_are_one_caller() {
-        let shield = shield(1);
-        shield.admit("2001:db8::1".parse().unwrap()).unwrap();
-        shield.admit("2001:db8::2".parse().unwrap()).unwrap_err();
+        let load_shed = load_shed(1);
+        load_shed.admit("2001:db8::1".parse().unwrap()).unwrap();
+        load_shed.admit("2001:db8::2".parse().unwrap()).unwrap_err();
     }
 
     #[test]
     fn its_table_is_bounded_and_swept() {
-        let shield = Shield::new(NonZeroU32::MAX, NonZeroU32::MIN);
+        let load_shed = LoadShed::new(NonZeroU32::MAX, NonZeroU32::MIN);
         for caller in 0..200_000_u32 {
-            let _ = shield.admit(IpAddr::V4(caller.into()));
+            let _ = load_shed.admit(IpAddr::V4(caller.into()));
         }
         // Those that came after the last sweep.
-        assert!(shield.buckets.len() < 4096, "{}", shield.buckets.len());
+        assert!(load_shed.buckets.len() < 4096, "{}", load_shed.buckets.len());
     }
 }
