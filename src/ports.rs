@@ -100,7 +100,7 @@ pub enum Priority {
 pub struct HashPermit {
     /// The kind of work it is for.
     pub priority: Priority,
-    /// What the hasher needs to release the place.
+    /// What the hasher needs to free the place.
     pub guard: Box<dyn Any + Send>,
 }
 

@@ -13,7 +13,7 @@ use super::verification_id::VerificationId;
 /// How long a request in progress may hold its key. It then expires, in case the request never
 /// ends.
 pub const IN_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the result of a request is kept.
+/// How long the result of a request is stored.
 pub const RETENTION: Duration = Duration::from_hours(24);
 /// The longest key, in characters.
 pub const IDEMPOTENCY_KEY_MAX: usize = 64;

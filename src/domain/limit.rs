@@ -215,7 +215,7 @@ pub struct SendLimits {
     pub ip_email: Limit,
     /// For all tenants.
     pub email_total: Limit,
-    /// How long entries are kept. Tenants share the log, and some may have longer windows than
+    /// How long entries are stored. Tenants share the log, and some may have longer windows than
     /// others.
     pub retention: Duration,
 }

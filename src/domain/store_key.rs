@@ -22,11 +22,11 @@ use super::verification_id::VerificationId;
 
 /// Bytes of the index key.
 pub const INDEX_KEY_BYTES: usize = 32;
-/// Bytes kept of a keyed hash: 128 bits, so that collisions are not a concern.
+/// Bytes of a truncated keyed hash: 128 bits, so that collisions are not a concern.
 const KEYED_HASH_BYTES: usize = 16;
 /// Bytes of a partition that stand for the tenant. The others stand for the client prefix.
 pub const TENANT_BYTES: usize = PARTITION_BYTES / 2;
-/// How long a closed verification with an id is kept.
+/// How long a closed verification with an id is stored.
 const RETENTION: Duration = Duration::from_hours(1);
 
 /// The key of the hashes that stand for addresses. It is not rotated with the peppers, because
@@ -189,7 +189,7 @@ impl StoreKey {
         AssociatedData::new(hash.finalize().into())
     }
 
-    /// Returns how long a closed verification is kept. Only one with an id is kept, because no
+    /// Returns how long a closed verification is stored. Only one with an id is stored, because no
     /// other can be queried.
     #[must_use]
     pub fn retention(&self) -> Duration {

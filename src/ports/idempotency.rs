@@ -17,7 +17,7 @@ pub trait IdempotencyStore: Send + Sync {
 
     /// Stores the result of the request if the key is still taken by it.
     ///
-    /// The result is kept for [`RETENTION`](crate::domain::idempotency::RETENTION).
+    /// The result is stored for [`RETENTION`](crate::domain::idempotency::RETENTION).
     async fn complete(&self, request: &IdempotentRequest, id: &VerificationId) -> Result<(), StoreError>;
 
     /// Frees the key if it is still taken by the request.

@@ -70,8 +70,8 @@ impl IpCharge {
         self.charge.as_ref().map(|charge| charge.limit_state)
     }
 
-    /// Returns the limit state with the longer wait, the IP's or that of a refusal. A request that
-    /// waits this long passes both limits.
+    /// Returns the limit state with the longer wait: the IP's, or that of a limit that was exceeded
+    /// later. A request that waits this long passes both limits.
     pub fn or_longer_wait(&self, refusing: LimitState) -> LimitState {
         self.limit_state().filter(|charged| charged.wait >= refusing.wait).unwrap_or(refusing)
     }

@@ -20,7 +20,7 @@ impl<T> WithLimitState<T> {
 
 /// An error that may be an exceeded limit.
 pub trait Limited {
-    /// Returns the limit state of the refusal, if the error is one.
+    /// Returns the limit state of the exceeded limit, if the error is one.
     fn limited(&self) -> Option<LimitState>;
 }
 
@@ -30,8 +30,8 @@ impl<T, E: Limited> WithLimitState<Result<T, E>> {
         Self { limit_state: error.limited(), outcome: Err(error) }
     }
 
-    /// Wraps an outcome after an IP was charged. Reports the limit state of a refusal, else that of
-    /// the IP.
+    /// Wraps an outcome after an IP was charged. Reports the limit state of an exceeded limit, else
+    /// that of the IP.
     pub(super) fn after(ip_charge: &IpCharge, outcome: Result<T, E>) -> Self {
         let limit_state =
             outcome.as_ref().err().and_then(Limited::limited).or_else(|| ip_charge.limit_state());
