@@ -18,7 +18,8 @@ const TYPED_MAX: usize = 1024;
 
 /// The number of decimal digits of a new code: 6 to 10.
 ///
-/// NIST SP 800-63B requires at least 20 bits, and its section 3.1.3.2 accepts no fewer than 6 digits.
+/// NIST SP 800-63B requires at least 20 bits, and its section 3.1.3.2 accepts no fewer than 6
+/// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeLength(u8);
 
