@@ -33,7 +33,7 @@ const MAX_ENTRIES: u32 = 100_000;
 /// The most windows of one limit.
 const MAX_WINDOWS: usize = 4;
 
-/// The limits, as RateLimit policies. Clients see their names.
+/// The limits, as `RateLimit` policies. Clients see their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// Sends of an IP at a tenant.

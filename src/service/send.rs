@@ -85,7 +85,7 @@ pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Resu
 }
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
-/// charged. If either is full, refund step 2.
+///    charged. If either is full, refund step 2.
 pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
     let permit = take_room(deps).await;
     if let Err(StartError::Overloaded) = &permit {
