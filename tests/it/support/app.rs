@@ -383,7 +383,7 @@ impl Process {
 
     /// How many guesses were compared with a live code, by the trace that each leaves.
     pub async fn compared(&self) -> usize {
-        self.whole_log().await.matches(r#""message":"a guess was compared","live":true"#).count()
+        self.whole_log().await.matches(r#""message":"an attempt was compared","live":true"#).count()
     }
 
     /// `POST /send-otp` for an address, as a trusted proxy passes it on for a client.
