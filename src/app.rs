@@ -236,7 +236,7 @@ impl App {
 }
 
 impl Replaceable {
-    /// Replaces the tenants and the domain policy. Takes effect for the next request.
+    /// Replaces the tenants and the domain policy.
     pub fn replace(&self, tenants: &[api::TenantKeys], recipients: DomainPolicy) {
         self.keys.replace(tenants);
         self.service.replace_domain_policy(recipients);
