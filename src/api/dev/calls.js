@@ -1,5 +1,5 @@
-// Calls: sends each request and shows it as an equivalent curl command with the full response. Data from outside is
-// inserted into the page only as text.
+// Calls: sends each request and shows it as an equivalent curl command with the full response. Data
+// from outside is inserted into the page only as text.
 
 const byId = (id) => document.getElementById(id);
 const make = (name, properties, ...children) => {
@@ -14,7 +14,8 @@ const CALLS = 20;
 /** The response headers that are shown. */
 const NOTABLE = ["Location", "OTP-Proof", "RateLimit-Policy", "RateLimit", "Retry-After"];
 
-/** Announces the outcome of a step: a failure assertively (role=alert), a success politely (role=status). */
+/** Announces the outcome of a step: a failure assertively (role=alert), a success politely
+ * (role=status). */
 function say(text, isFault = false) {
   byId("outcome").textContent = isFault ? "" : text;
   byId("failure").textContent = isFault ? text : "";
@@ -39,8 +40,9 @@ function request(path, members, headers = {}) {
 
 let isBusy = false;
 
-/** Sends a request, shows it and returns the status, headers and body of the response. Returns undefined while another
- * request is in progress, so that a double click takes no second attempt. */
+/** Sends a request, shows it and returns the status, headers and body of the response. Returns
+ * undefined while another request is in progress, so that a double click takes no second
+ * attempt. */
 async function call(asked) {
   if (isBusy) return undefined;
   isBusy = true;

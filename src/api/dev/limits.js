@@ -2,7 +2,8 @@
 
 /** The state of each limit, by policy name. */
 const left = new Map();
-/** When the next send is possible, in milliseconds since the epoch: by address, and under ANYBODY for all addresses. */
+/** When the next send is possible, in milliseconds since the epoch: by address, and under ANYBODY
+ * for all addresses. */
 const waits = new Map();
 const ANYBODY = "";
 const UNKNOWN = -1;
@@ -66,7 +67,8 @@ function noteWait(address, answer) {
 let timer;
 let isLong = false;
 
-/** Shows the remaining wait and updates it every second. Announces only the end of a long wait to screen readers. */
+/** Shows the remaining wait and updates it every second. Announces only the end of a long wait to
+ * screen readers. */
 function tick() {
   clearTimeout(timer);
   const address = typedAddress();

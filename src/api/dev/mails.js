@@ -1,5 +1,5 @@
-// Emails: received as server-sent events and shown as an email client would show them. The HTML of an email is a
-// separate document in a sandboxed frame.
+// Emails: received as server-sent events and shown as an email client would show them. The HTML of
+// an email is a separate document in a sandboxed frame.
 
 /** The maximum number of emails listed, which is also how many the service stores. */
 const KEPT = 200;
@@ -82,12 +82,13 @@ function draw() {
   const address = `/dev/mails/${shown.number}/html?${shown.received_at}`;
   if (framed === address) return;
   framed = address;
-  // Replace the history entry, so that going back leaves the page instead of showing the previous email.
+  // Replace the history entry, so that going back leaves the page instead of showing the previous
+  // email.
   byId("html").contentWindow.location.replace(new URL(address, location));
 }
 
-/** Opens the event stream. A new stream starts with all emails, so none is missed. Only a visible page has one, because
- * browsers limit the number of connections to a host over all pages. */
+/** Opens the event stream. A new stream starts with all emails, so none is missed. Only a visible
+ * page has one, because browsers limit the number of connections to a host over all pages. */
 function connect() {
   source?.close();
   source = undefined;
