@@ -177,12 +177,12 @@ impl Store for MemoryStore {
     ) -> Result<ReplaceOutcome, StoreError> {
         let (mut state, now) = self.lock();
         if is_late(entry, now) {
-            return Ok(ReplaceOutcome::OpenOutcome(OpenOutcome::Late));
+            return Ok(ReplaceOutcome::Opened(OpenOutcome::Late));
         }
         Ok(match state.find(store_key, now) {
             None => ReplaceOutcome::Unknown,
             Some(verification) => match verification.replace_code(hash.clone(), rules, now) {
-                Ok(()) => ReplaceOutcome::OpenOutcome(live(verification, now)),
+                Ok(()) => ReplaceOutcome::Opened(live(verification, now)),
                 Err(closed) => ReplaceOutcome::Closed(closed),
             },
         })

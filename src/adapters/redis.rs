@@ -194,7 +194,7 @@ impl Store for RedisStore {
             Value::Nil => Ok(ReplaceOutcome::Unknown),
             answer => status(answer)
                 .map(ReplaceOutcome::Closed)
-                .or_else(|_| opened(answer).map(ReplaceOutcome::OpenOutcome)),
+                .or_else(|_| opened(answer).map(ReplaceOutcome::Opened)),
         }
     }
 

@@ -217,7 +217,7 @@ pub struct Live {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplaceOutcome {
     /// The same as for opening.
-    OpenOutcome(OpenOutcome),
+    Opened(OpenOutcome),
     /// The verification is closed.
     Closed(Status),
     /// There is no such verification.

@@ -63,7 +63,7 @@ async fn from_id_on(
     let outgoing = OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
     let sent = send(deps, permit, &outgoing, async |hash, entry| {
         match deps.store.replace_code(&store_key, hash, &deps.rules, entry).await? {
-            ReplaceOutcome::OpenOutcome(opened) => Ok(live(opened)?),
+            ReplaceOutcome::Opened(opened) => Ok(live(opened)?),
             ReplaceOutcome::Closed(status) => Err(ResendError::Closed(status)),
             ReplaceOutcome::Unknown => Err(ResendError::Unknown),
         }

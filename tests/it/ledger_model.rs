@@ -73,7 +73,7 @@ enum Origin {
 enum Request {
     Charge(u8, Origin, Action),
     Admit(Place, Option<Origin>),
-    AttemptOutcome(Place, Origin),
+    Attempt(Place, Origin),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -315,7 +315,7 @@ impl Request {
                 ledgers.push((Ledger::EmailSendsTotal(person), limits.email_sends_total.clone()));
                 ledgers
             }
-            Self::AttemptOutcome(place, origin) => {
+            Self::Attempt(place, origin) => {
                 let ledger = Ledger::IpEmailAttempts(tenant_of(place), person_of(place), site_of(origin));
                 vec![(ledger, limits.ip_email_attempts.clone())]
             }
@@ -483,7 +483,7 @@ impl<'a> Pair<'a> {
                 let site = from.map(|origin| self.names.client_prefix(origin));
                 self.bench.store.admit(self.names.recipient(place), site.as_ref(), &self.sends).await
             }
-            Request::AttemptOutcome(..) => panic!("an attempt is charged as it is taken"),
+            Request::Attempt(..) => panic!("an attempt is charged as it is taken"),
         };
         let store = verdict(charged.expect("an answer"));
         let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
@@ -606,7 +606,7 @@ impl<'a> Pair<'a> {
         let (attempts, charged) = self.bench.spend_from(Some(&attempter), self.names.store_key(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {
-            let request = Request::AttemptOutcome(place, origin);
+            let request = Request::Attempt(place, origin);
             let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
             let model = self.ledgers.charge(&step, keep, now);
             if let TakenAttempt::Limited(limit_state) = attempts {
@@ -638,7 +638,7 @@ impl<'a> Pair<'a> {
         let Guess { place, code, number, network, site } = attempt;
         self.skip_the_last_seconds(place);
         let charged = site.as_ref().map(|entered| {
-            let Request::AttemptOutcome(_, origin) = entered.request else { panic!("a site's") };
+            let Request::Attempt(_, origin) = entered.request else { panic!("a site's") };
             SiteCharge { client: self.names.client_prefix(origin), entry: entered.entry }
         });
         let won = self.bench.consume_for(self.names.store_key(place), code, number, charged.as_ref()).await;
@@ -657,13 +657,13 @@ impl<'a> Pair<'a> {
     async fn ask_again(&mut self, request: Request, wait: Millis, early: bool) -> TestCaseResult {
         self.step(if early { wait - 1 } else { wait });
         // With the last seconds of a code the moment would be skipped too.
-        if let Request::AttemptOutcome(place, _) = request
+        if let Request::Attempt(place, _) = request
             && (1..LAST_SECONDS).contains(&self.model.left(place))
         {
             return Ok(());
         }
         let admitted = match request {
-            Request::AttemptOutcome(place, origin) => {
+            Request::Attempt(place, origin) => {
                 !matches!(self.take_attempt(place, origin).await?, (TakenAttempt::Limited(_), _))
             }
             request => self.charge(request).await?.is_some(),

@@ -134,7 +134,7 @@ async fn a_right_guess_is_given_back_to_its_network_and_site() {
     let code = app.smtp.last_code_to(EMAIL);
     assert_eq!(app.verify_from("2001:db8::1", EMAIL, &code).await.status, 200);
     let guesses = app.redis.dump().await.into_iter().map(|(key, ..)| key);
-    let guesses: Vec<_> = guesses.filter(|key| key.windows(8).any(|part| part == b":guesses")).collect();
+    let guesses: Vec<_> = guesses.filter(|key| key.windows(9).any(|part| part == b":attempts")).collect();
     assert!(guesses.is_empty(), "neither the /64 nor the /48 nor the site at the subject: {guesses:?}");
 }
 
@@ -173,7 +173,7 @@ async fn a_charge_that_timed_out_is_not_repeated() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Redis found them waiting when it woke; each had been asked for once.
-    for end in [":simple:sends", ":simple:guesses"] {
+    for end in [":simple:sends", ":simple:attempts"] {
         assert_eq!(logs(&app, end).await, [5 * 6], "{end}");
     }
     assert_eq!(app.smtp.mails().len(), 4);
@@ -318,7 +318,7 @@ async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
     let overloaded = answers.iter().filter(|answer| answer.status == 503);
     let overloaded = overloaded.inspect(|answer| assert_eq!(answer.problem().1, "overloaded")).count();
     assert!(overloaded > 0, "{answers:?}");
-    let entries: usize = logs(&app, ":guesses").await.iter().map(|octets| octets / 6).sum();
+    let entries: usize = logs(&app, ":attempts").await.iter().map(|octets| octets / 6).sum();
     assert_eq!(entries, answers.len() - overloaded);
 }
 

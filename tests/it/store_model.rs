@@ -228,7 +228,7 @@ pub fn opened(answer: OpenOutcome) -> Answer {
 
 pub fn recoded(answer: ReplaceOutcome) -> Answer {
     match answer {
-        ReplaceOutcome::OpenOutcome(answer) => opened(answer),
+        ReplaceOutcome::Opened(answer) => opened(answer),
         ReplaceOutcome::Closed(status) => closed(status),
         ReplaceOutcome::Unknown => Answer::Unknown,
     }
