@@ -101,8 +101,8 @@ const PROVIDERS: [Provider; 10] = [
                 IAM access key and its secret do not work. Set OTP_SMTP__USERNAME and \
                 EMAIL_PASSWORD",
         replies: &[],
-        mail: "verify EMAIL_SENDER or its domain in the same region; in the sandbox each recipient must be verified too: \
-               request production access",
+        mail: "verify EMAIL_SENDER or its domain in the same region; in the sandbox each recipient \
+               must be verified too: request production access",
         quota: "200 emails a day in the sandbox; the SES console shows the quota of the account",
     },
     Provider {
