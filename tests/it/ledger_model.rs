@@ -327,7 +327,7 @@ impl Request {
             Self::Charge(_, _, Action::Send) => &[&limits.ip_sends],
             Self::Charge(_, _, Action::Attempt) => &[&limits.ip_attempts],
             Self::Admit(..) => &[&limits.email_sends, &limits.ip_email_sends, &limits.email_sends_total],
-            Self::AttemptOutcome(..) => &[&limits.ip_email_attempts],
+            Self::Attempt(..) => &[&limits.ip_email_attempts],
         };
         of.iter().flat_map(|windows| windows.iter()).map(|(_, span)| *span).max().expect("a window")
     }

@@ -558,10 +558,7 @@ async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
         assert_eq!(live(bench.recode_for(&store_key, 2, entry).await), Some(LIFE), "just in time");
         bench.clock.forward(TICK);
         assert_eq!(bench.open_for(&store_key, 3, entry).await, OpenOutcome::Late);
-        assert_eq!(
-            bench.recode_for(&store_key, 3, entry).await,
-            ReplaceOutcome::Opened(OpenOutcome::Late)
-        );
+        assert_eq!(bench.recode_for(&store_key, 3, entry).await, ReplaceOutcome::Opened(OpenOutcome::Late));
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2), "the code before is live");
         bench.clock.forward(LIFE.saturating_sub(TICK * 2));
         assert!(!bench.approve(&store_key, 3, 1).await);
