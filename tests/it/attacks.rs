@@ -1,7 +1,8 @@
-//! What attackers did to others: a test for each of the known failures of such services, by its number in the list
-//! that `SECURITY.md` keeps, driven over HTTP against the real service. Where the store makes a difference, both.
+//! Attacks on one-time-code services: one test for each known failure, named by its number in the
+//! list in `SECURITY.md`, over HTTP against the real service. If the store makes a difference, both
+//! stores are tested.
 //!
-//! The relay, Redis and the limits are those of `otpd serve`; clients come through a trusted proxy.
+//! The relay, Redis and the limits are those of `otpd serve`. Clients come through a trusted proxy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,30 +16,31 @@ use crate::support::smtp::Fault;
 
 const VICTIM: &str = "victim@example.com";
 
-/// The service on one of its stores.
+/// The service on one of its two stores.
 struct Target {
     process: Arc<Process>,
     app: Option<TestApp>,
 }
 
 impl Target {
-    /// On Redis.
+    /// Returns a target on Redis.
     fn on(app: TestApp) -> Self {
         Self { process: Arc::clone(&app.process), app: Some(app) }
     }
 
-    /// On Redis, with two mails a second instead of one a minute, so that a test can send again.
+    /// Starts a target on Redis. It allows two emails a second instead of one a minute, so that a
+    /// test can send again.
     async fn redis() -> Self {
         let fast = TestApp::limited().set("OTP_LIMITS__EMAIL_SENDS", "5/1h 10/day");
         Self::on(fast.set("OTP_DANGEROUS__WEAK_LIMITS", "true").spawn().await)
     }
 
-    /// In memory, likewise.
+    /// Starts a target with the store in memory, likewise.
     async fn memory() -> Self {
         Self { process: Arc::new(Process::dev_limited().await), app: None }
     }
 
-    /// The newest code for an address.
+    /// Returns the newest code for an address.
     async fn code(&self, email: &str) -> String {
         match &self.app {
             Some(app) => app.smtp.last_code_to(email),
@@ -46,14 +48,14 @@ impl Target {
         }
     }
 
-    /// A code sent for somebody at this address.
+    /// Sends a code to this address and returns it.
     async fn code_for(&self, client: &str, email: &str) -> String {
         let sent = self.process.send_from(client, email).await;
         assert_eq!(sent.message(), (200, "OTP sent successfully".to_owned()));
         self.code(email).await
     }
 
-    /// Many guesses at once, each from an address of its own.
+    /// Submits many codes at once, each from a different IP address.
     async fn guess_at_once(&self, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
         let mut calls = JoinSet::new();
         for (number, code) in codes.into_iter().enumerate() {
@@ -100,23 +102,23 @@ on_both_stores! {
     p49_only_all_digits_are_a_code,
 }
 
-/// Documentation addresses (RFC 5737) and beyond, one for each number.
+/// Returns a documentation address (RFC 5737) or a neighbour of one, different for each number.
 fn client(number: usize) -> String {
     format!("198.{}.{}.{}", 18 + number / 62_500, number / 250 % 250, 1 + number % 250)
 }
 
-/// The same digit on an Arabic keyboard.
+/// Returns the same digit as an Arabic keyboard types it.
 fn arabic_digit(digit: char) -> char {
     char::from_u32(u32::from(digit) - u32::from('0') + 0x660).expect("a digit")
 }
 
-/// A code that is none of these.
+/// Returns a code that is none of these.
 fn other_than(codes: &[&str]) -> String {
     let mut candidates = (0..).map(|number| format!("{number:06}"));
     candidates.find(|candidate| !codes.contains(&candidate.as_str())).expect("a million codes")
 }
 
-/// So many codes that are wrong.
+/// Returns this many wrong codes.
 fn wrong(code: &str, many: usize) -> impl Iterator<Item = String> + use<> {
     let code: usize = code.parse().expect("digits");
     (1..=many).map(move |step| format!("{:06}", (code + step) % 1_000_000))
@@ -126,7 +128,7 @@ fn count(statuses: &[u16], status: u16) -> usize {
     statuses.iter().filter(|other| **other == status).count()
 }
 
-/// Asserts an honest 429, and gives its wait and the ledger that it names.
+/// Asserts a complete 429, and returns its wait in seconds and the policy that it names.
 fn limited(answer: &Answer) -> (u64, String) {
     assert_eq!(answer.message(), (429, "Too many requests".to_owned()), "{answer:?}");
     let wait: u64 = answer.header("retry-after").expect("a wait").parse().expect("whole seconds");
@@ -146,7 +148,8 @@ async fn p01_of_many_right_codes_at_once_one_wins(target: &Target) {
 
 async fn p01_p03_p04_p11_of_many_wrong_codes_at_once_five_are_compared(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
-    // No more than wait for the hash threads at once: those beyond are shed, and that is another test.
+    // At most as many as can wait for the hash threads. More would be shed, which another test
+    // covers.
     for _ in 0..10 {
         let statuses = target.guess_at_once(VICTIM, wrong(&code, 20)).await;
         assert_eq!(count(&statuses, 200), 0, "{statuses:?}");
@@ -197,7 +200,8 @@ async fn p12_a_flood_of_guesses_from_one_network_meets_its_limit(target: &Target
         calls.spawn(async move { process.verify_from("203.0.113.1", VICTIM, &guess).await.status });
     }
     let statuses = calls.join_all().await;
-    // Ten guesses of one site at one subject; the rest of the network's twenty are refused by that.
+    // One IP has ten attempts at one email address. That limit also refuses the rest of its twenty
+    // attempts.
     assert_eq!((count(&statuses, 200), count(&statuses, 400)), (0, 10), "{statuses:?}");
     assert_eq!(count(&statuses, 429), 490, "{statuses:?}");
     assert_eq!(target.process.compared().await, 5);
@@ -223,7 +227,7 @@ async fn p17_guesses_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
         assert_eq!(process.verify_from(stranger, VICTIM, &guess).await.status, 400);
     }
     assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "ip_email_attempts");
-    // The live code is lost, but a new one can be had and used.
+    // The live code is lost, but the user can request and use a new one.
     if target.app.is_some() {
         let code = target.code_for("192.0.2.1", VICTIM).await;
         assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "ip_email_attempts");
@@ -292,7 +296,7 @@ async fn p26_p27_spellings_of_one_mailbox_are_one_subject(target: &Target) {
         sent += usize::from(answer.status == 200);
         assert!(answer.status == 200 || limited(&answer).1 == "email_sends", "{answer:?}");
     }
-    // Five in an hour; where the cooldown stands, one.
+    // Five in an hour; one if the cooldown applies.
     assert_eq!(sent, if target.app.is_some() { 5 } else { 1 });
 }
 
@@ -317,7 +321,7 @@ async fn p05_a_guess_stays_spent_whatever_happens_after_it() {
     let mut interrupted = app.connect().await;
     let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     interrupted.write_all(request.as_bytes()).await.expect("sent");
-    // Killed once the guess is spent, before it is compared.
+    // The process is killed after the attempt was taken and before the code is compared.
     let begun = Instant::now();
     while stored().await.iter().filter(|value| unspent.contains(value)).count() == unspent.len() {
         assert!(begun.elapsed() < Duration::from_secs(10), "the guess is never spent");
@@ -363,7 +367,8 @@ async fn p08_p19_a_resend_brings_no_guess_back_and_lifts_no_lock() {
     }
     assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &second).await.status, 400);
     assert_eq!(target.process.compared().await, 5);
-    // A third from here is the site's last in this hour; the lock is not lifted by asking on.
+    // This is the IP's third and last send of the hour to this address. More requests do not lift
+    // the lock.
     target.code_for("192.0.2.1", VICTIM).await;
     assert_eq!(limited(&target.process.send_from("192.0.2.1", VICTIM).await).1, "ip_email_sends");
 }
@@ -471,7 +476,7 @@ async fn p44_one_hash_slot_is_all_that_a_call_touches() {
         assert_eq!(app.verify_from(client, &email, &other_than(&[&code])).await.status, 400);
         assert_eq!(app.verify_from(client, &email, &code).await.status, 200);
     }
-    // A relay that refuses takes the ways of giving back.
+    // A relay that refuses the message exercises the refunds.
     app.smtp.set(Fault::RefuseContent);
     assert_eq!(app.send_from("192.0.2.1", "refused@example.com").await.status, 500);
 }
@@ -521,15 +526,17 @@ async fn p47_limits_hold_when_redis_comes_back_and_nothing_passes_while_it_is_aw
     assert_eq!(app.smtp.mails().len(), 1);
 }
 
-/// A code is used on a primary after its replica has lost touch; then the replica takes over. What it says to that code.
+/// Uses a code on a primary whose replica is already disconnected, and promotes the replica.
+/// Returns the replica's status for the same code.
 async fn after_a_takeover(fence: &str) -> u16 {
     let app = TestApp::limited().set("OTP_REDIS__FENCE", fence).spawn().await;
     let replica = RedisServer::start().await;
-    // Attached before the code is sent, since that alone changes the history of a Redis without replicas.
+    // Attached before the code is sent, because attaching a replica changes the replication history
+    // of a Redis that has none.
     replica.follow(&app.redis).await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
     let code = app.smtp.last_code_to(VICTIM);
-    // Times to live differ by what the copying took.
+    // TTLs are left out: they differ by the time that the copying took.
     let values = async |redis: &RedisServer| {
         redis.dump().await.into_iter().map(|(key, value, _)| (key, value)).collect::<Vec<_>>()
     };
@@ -542,7 +549,7 @@ async fn after_a_takeover(fence: &str) -> u16 {
     app.redis.stop();
     let moved = app.another("REDIS_PORT", &replica.port().to_string()).await;
     let again = moved.verify_from("192.0.2.1", VICTIM, &code).await.status;
-    // Life goes on: who asks again gets a code that verifies.
+    // The service still works: a new send yields a code that verifies.
     assert_eq!(moved.send_from("192.0.2.1", "other@example.com").await.status, 200);
     let other = app.smtp.last_code_to("other@example.com");
     assert_eq!(moved.verify_from("192.0.2.1", "other@example.com", &other).await.status, 200);

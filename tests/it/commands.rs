@@ -1,4 +1,4 @@
-//! The commands: what they print, how they exit, and what they write.
+//! The commands: what they print, their exit codes, and the files that they write.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,7 +79,7 @@ async fn a_setting_that_is_refused_is_exit_code_2_in_every_command() {
         "[[tenants]]\nname = \"dev\"\nkeys = \"k9:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n",
     )
     .expect("written");
-    // Text, names and files that are wrong, whoever finds it out.
+    // Wrong values, names and files, whichever part of the program detects them.
     for (name, value) in [
         ("OTP_CODES__DIGITS", "5"),
         ("OTP_NO__SUCH", "1"),
@@ -185,7 +185,7 @@ async fn the_seeds_settings_and_inits_secrets_are_all_that_serve_needs() {
         let (name, value) = line.split_once('=').expect("a value");
         (name.to_owned(), value.to_owned())
     }));
-    // Not ours but the system's: which certificate authorities it trusts.
+    // Not a setting of otpd but of the system: the certificate authorities that it trusts.
     settings.insert("SSL_CERT_FILE".to_owned(), smtp.ca_file().display().to_string());
 
     let app = Process::start("serve", &settings).await;
