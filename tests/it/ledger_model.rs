@@ -1,6 +1,7 @@
-//! Whole sends and attempts in any order, clock steps and losses: the ledgers of both stores answer as naive ones do.
+//! Whole sends and attempts in any order, with clock steps and losses of state: the ledgers of both
+//! stores answer as naive ones do.
 //!
-//! Beside the model, what the ledgers are for is asserted directly, without its rules.
+//! In addition to the model, the tests assert directly what the ledgers are for, without its rules.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -28,18 +29,18 @@ const SECOND: Millis = 1000;
 const HOUR: Millis = 3600 * SECOND;
 const DAY: Millis = 24 * HOUR + 30 * 60 * SECOND + 10 * SECOND;
 const LIFE: Millis = 300 * SECOND;
-/// Redis, whose own clock runs on, lets go of a key while a case runs if it was written this shortly before its
-/// end; so nobody asks about a code in its last seconds.
+/// While a case runs, Redis, whose own clock keeps running, may drop a key that was written this
+/// shortly before its expiry. So no operation touches a code in its last seconds.
 const LAST_SECONDS: Millis = 5 * SECOND;
 
-/// How many networks an attacker has.
+/// Number of networks of an attacker.
 const MANY: u8 = 100;
 
-/// The tenant of the simple endpoints, and that of the ids.
+/// The tenant of the simple endpoints, and the tenant of the ids.
 const SIMPLE: u8 = 0;
 const KEYED: u8 = 1;
 
-/// What must have happened at least once, or the sequences prove nothing.
+/// Outcomes that must each have happened at least once; otherwise the sequences prove nothing.
 const ALL_KINDS: [&str; 13] = [
     "refused by ip_sends",
     "refused by ip_attempts",
@@ -56,19 +57,19 @@ const ALL_KINDS: [&str; 13] = [
     "asked again, early: false",
 ];
 
-/// Where a request comes from.
+/// The network of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Origin {
     Ipv4,
-    /// Two links of one site.
+    /// Two /64 networks of one /48.
     LinkA,
     LinkB,
     OtherSite,
-    /// One of many, each a site of its own.
+    /// One of many IPv4 addresses.
     OneOf(u8),
 }
 
-/// A request that can be refused, and asked again.
+/// A request that a limit can refuse and that can then be repeated.
 #[derive(Debug, Clone, Copy)]
 enum Request {
     Charge(u8, Origin, Action),
@@ -78,21 +79,21 @@ enum Request {
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
-    /// A network is charged for something that is not brought to its end.
+    /// Charges an IP for a send or an attempt that is not completed.
     Charge(Origin, Action),
-    /// The charge made so many charges ago is given back.
+    /// Refunds the charge made this many charges ago.
     Refund(usize),
-    /// A whole send, up to its mail: this long passes between its entry and its opening.
+    /// A whole send, including its email: this much time passes between its entry and the opening.
     Send(Place, Option<Origin>, Millis),
-    /// The same for a code that is sent again, to an id that may be none.
+    /// The same for a resend, possibly of an unknown id.
     Resend(Place, Option<Origin>, Millis),
-    /// The relay refuses the mail that was sent so many mails ago.
+    /// The relay refuses the email sent this many emails ago.
     Refuse(usize),
-    /// An attempt, up to what it is to be compared with.
+    /// An attempt, up to the code that it is to be compared with.
     Guess(Place, Origin),
-    /// The attempt made so many attempts ago was right.
+    /// The attempt made this many attempts ago was right.
     ApproveOutcome(usize),
-    /// What was just refused is asked again: after the wait, or a millisecond before.
+    /// Repeats the request that was just refused: after the wait, or a millisecond before its end.
     AskAgain {
         early: bool,
     },
@@ -136,7 +137,8 @@ fn limits() -> impl Strategy<Value = Limits> {
         ip_email_attempts: alike.clone(),
         email_sends_total: alike,
     };
-    // Each of the ledgers of sends is the longest once; the network's limits nobody else.
+    // Over the cases, each ledger of sends to a recipient has the longest window once. The ledgers of
+    // an IP share their entries with no other.
     let patient_site = Limits {
         ip_sends: vec![(9, 600 * SECOND)],
         email_sends: vec![(2, 60 * SECOND)],
@@ -168,7 +170,7 @@ fn the_defaults() -> Limits {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Where the clock never goes back, more can be said.
+    // If the clock never steps back, more can be asserted.
     let ops = any::<bool>().prop_flat_map(|back| prop::collection::vec(op(back), 1..50));
     (limits(), select(&[1, 2, 5][..]), ops).prop_map(|(limits, attempts, ops)| Case { limits, attempts, ops })
 }
@@ -192,7 +194,7 @@ fn op(back: bool) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Two addresses of one person, an id for that same person, and somebody else.
+/// Returns two addresses of one recipient, an id for that same recipient, or another recipient.
 fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         5 => Just(Place::Address(0)),
@@ -218,7 +220,7 @@ fn step(back: bool) -> impl Strategy<Value = Millis> {
     if back { prop_oneof![3 => forward, 1 => backward].boxed() } else { forward.boxed() }
 }
 
-/// What stands for people, places and networks in a store; derived once.
+/// The keyed hashes of recipients, addresses and networks in a store, derived once.
 struct Names {
     store_keys: HashMap<Place, (StoreKey, Recipient)>,
     networks: HashMap<Origin, store_key::ClientNetwork>,
@@ -284,7 +286,7 @@ fn site_of(origin: Origin) -> u8 {
 }
 
 impl Request {
-    /// The ledgers that it is entered in, each with its windows.
+    /// Returns the ledgers that the request is entered in, each with its windows.
     fn ledgers(self, limits: &Limits) -> Vec<(Ledger, Windows)> {
         match self {
             Self::Charge(tenant, origin, action) => {
@@ -333,13 +335,13 @@ impl Request {
     }
 }
 
-/// A limit is written as the settings write it.
+/// Returns a limit in the syntax of the settings.
 fn limit(windows: &Windows) -> Limit {
     let texts: Vec<_> = windows.iter().map(|(most, span)| format!("{most}/{}s", span / SECOND)).collect();
     texts.join(" ").parse().expect("a limit")
 }
 
-/// What a store was asked to admit, and by which name it did.
+/// A request that a store admitted, and the id of its entry.
 #[derive(Debug, Clone)]
 struct Entered {
     request: Request,
@@ -361,11 +363,11 @@ struct Guess {
     site: Option<Entered>,
 }
 
-/// What one case has seen, to be asserted without the model's rules.
+/// What one case has observed, to be asserted without the model's rules.
 #[derive(Default)]
 struct Tally {
     went_back: bool,
-    /// What stands in each ledger, by the time at which it really was admitted.
+    /// The entries of each ledger, with the times at which they were really admitted.
     admitted: HashMap<Ledger, Vec<(Millis, Entry)>>,
     codes: Code,
     attempts: u32,
@@ -373,12 +375,12 @@ struct Tally {
     mails: VecDeque<Mail>,
     open_guesses: VecDeque<Guess>,
     last_refusal: Option<(Request, Millis)>,
-    /// When an attempt was compared, for each tenant and person.
+    /// The times at which an attempt was compared, for each tenant and recipient.
     compared: HashMap<(u8, u8), Vec<Millis>>,
     seen: HashSet<String>,
 }
 
-/// A store and the model side by side.
+/// A store and the model, run side by side.
 struct Pair<'a> {
     names: &'a Names,
     bench: Bench,
@@ -469,7 +471,7 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// Asks the store and the model; `None` where it is refused.
+    /// Charges the store and the model. Returns `None` if they refuse.
     async fn charge(&mut self, request: Request) -> Result<Option<Entered>, TestCaseError> {
         let charged = match request {
             Request::Charge(tenant, origin, action) => {
@@ -491,7 +493,7 @@ impl<'a> Pair<'a> {
         self.complete(request, store)
     }
 
-    /// Notes what the store admitted or refused.
+    /// Records what the store admitted or refused.
     fn complete(&mut self, request: Request, verdict: Verdict) -> Result<Option<Entered>, TestCaseError> {
         match verdict {
             Verdict::Refused(limit_state) => {
@@ -594,7 +596,7 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// Spends an attempt; what its site was charged where it is one at an address.
+    /// Takes an attempt. For an attempt at an address, also returns what its IP was charged.
     async fn take_attempt(
         &mut self,
         place: Place,
@@ -653,10 +655,11 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// Right after the wait that it was told a request passes, and a millisecond before it does not.
+    /// A request passes right after the wait that it was given, and does not pass a millisecond
+    /// earlier.
     async fn ask_again(&mut self, request: Request, wait: Millis, early: bool) -> TestCaseResult {
         self.step(if early { wait - 1 } else { wait });
-        // With the last seconds of a code the moment would be skipped too.
+        // Skipping the last seconds of a code would skip this moment too.
         if let Request::AttemptOutcome(place, _) = request
             && (1..LAST_SECONDS).contains(&self.model.left(place))
         {
@@ -713,7 +716,7 @@ fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
     assert_eq!(seen.into_inner(), HashSet::from(ALL_KINDS.map(str::to_owned)));
 }
 
-/// One round of an attack with as many networks as it takes: a send, attempts, and a pause.
+/// One round of an attack from as many networks as needed: a send, attempts, and a pause.
 #[derive(Debug, Clone)]
 struct Round {
     sender: Origin,
@@ -733,7 +736,7 @@ fn round() -> impl Strategy<Value = Round> {
         .prop_map(|(sender, place, guessers, pause)| Round { sender, place, guessers, pause: pause * SECOND })
 }
 
-/// With the default limits no more than 50 attempts at one person are compared in any 24 hours.
+/// With the default limits at most 50 attempts at one recipient are compared in any 24 hours.
 fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     const BOUND: usize = 50;
     let (names, most) = (Names::new(), RefCell::new(0));
@@ -760,7 +763,8 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     assert_eq!(most.into_inner(), BOUND, "the bound is met, so the rounds are an attack");
 }
 
-/// What others do at one moment, or, where it is nothing, an attempt of the holder of an id.
+/// Returns an operation of other clients without a clock step, or `None` for an attempt by the
+/// holder of the id.
 fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
     let others = op(false).prop_map(|op| match op {
         Op::Send(place, from, _) => Op::Send(place, from, 0),
@@ -771,7 +775,8 @@ fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
     prop_oneof![6 => others.prop_map(Some), 1 => Just(None)]
 }
 
-/// Nothing that another network does, be it to the same person, takes an attempt from whoever holds an id.
+/// Nothing that another network does, even for the same recipient, takes an attempt from the holder
+/// of an id.
 fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     let names = Names::new();
     let ops = (limits(), select(&[1, 2, 5][..]), prop::collection::vec(at_one_moment(), 1..60));
@@ -780,7 +785,7 @@ fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
             let (own, holder) = (Place::Id(1), Origin::OneOf(0));
             let mut pair = Pair::new(&names, empty_store().await, limits, attempts);
             pair.send(own, Some(holder), 0, false).await?;
-            // That mail arrived: the relay refuses others'.
+            // The holder's email has arrived: the relay refuses only the emails of others.
             pair.tally.mails.clear();
             let mut made = 0;
             for op in ops.into_iter().chain(vec![None; attempts + 1]) {

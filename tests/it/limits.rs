@@ -1,6 +1,6 @@
-//! The ledgers as callers meet them: what is charged, what is given back, and what a 429 says.
+//! The ledgers as callers see them: what is charged, what is refunded, and what a 429 says.
 //!
-//! The arithmetic of windows is shown at the store; here, the order of the steps.
+//! The arithmetic of windows is tested at the store. These tests cover the order of the steps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::smtp::Fault;
 const CLIENT: &str = "192.0.2.1";
 const EMAIL: &str = "a@example.com";
 
-/// Which ledger an answer names, how much room it has, and how long to wait where it is a refusal.
+/// Returns the policy that an answer names, how much it has left, and the wait if it is a 429.
 fn told(answer: &Answer) -> (String, u32, Option<u64>) {
     let state = answer.header("ratelimit").unwrap_or_else(|| panic!("not metered: {answer:?}"));
     let name = state.split('"').nth(1).expect("a quoted name").to_owned();
@@ -24,7 +24,7 @@ fn told(answer: &Answer) -> (String, u32, Option<u64>) {
     (name, room.parse().expect("a number"), wait.map(|wait| wait.parse().expect("whole seconds")))
 }
 
-/// The lengths of all logs in the store whose key ends like that.
+/// Returns the lengths of all ledgers in the store whose key ends like this.
 async fn logs(app: &TestApp, end: &str) -> Vec<usize> {
     let dump = app.redis.dump().await.into_iter();
     dump.filter(|(key, ..)| key.ends_with(end.as_bytes())).map(|(_, value, _)| value.len()).collect()
@@ -64,11 +64,12 @@ async fn what_is_refused_before_the_ledgers_touches_none() {
 async fn the_wait_is_the_longest_of_the_refusing_step_and_of_those_charged_before_it() {
     let app = TestApp::limited().set("OTP_LIMITS__IP_SENDS", "2/1h").spawn().await;
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
-    // The subject would admit one more in a minute; the network, full by this very request, only in an hour.
+    // The email address would admit another send in a minute. The IP, which this very request
+    // fills, only in an hour.
     let (name, room, wait) = told(&app.send_from(CLIENT, EMAIL).await);
     assert_eq!((name.as_str(), room), ("ip_sends", 0));
     assert!(wait.is_some_and(|wait| (3590..=3600).contains(&wait)), "{wait:?}");
-    // From another network it is the subject's wait.
+    // From another IP, the wait is that of the email address.
     let (name, room, wait) = told(&app.send_from("198.51.100.1", EMAIL).await);
     assert_eq!((name.as_str(), room), ("email_sends", 0));
     assert!(wait.is_some_and(|wait| (50..=60).contains(&wait)), "{wait:?}");
@@ -158,7 +159,8 @@ async fn beyond_the_relays_day_nothing_is_sent_and_nothing_charged() {
 #[tokio::test]
 async fn a_charge_that_timed_out_is_not_repeated() {
     let app = TestApp::limited().spawn().await;
-    // So that every connection is there and every script is known: what is asked now, Redis will find.
+    // Opens every connection and loads every script, so that all requests made during the pause
+    // reach Redis.
     for number in 0..4 {
         assert_eq!(app.send_from(CLIENT, &format!("warm{number}@example.com")).await.status, 200);
         assert_eq!(app.verify_from(CLIENT, &format!("warm{number}@example.com"), "000000").await.status, 400);
@@ -172,14 +174,14 @@ async fn a_charge_that_timed_out_is_not_repeated() {
         assert!(begun.elapsed() < Duration::from_secs(5), "it recovers");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Redis found them waiting when it woke; each had been asked for once.
+    // Redis found the requests waiting when it resumed; each was sent once.
     for end in [":simple:sends", ":simple:guesses"] {
         assert_eq!(logs(&app, end).await, [5 * 6], "{end}");
     }
     assert_eq!(app.smtp.mails().len(), 4);
 }
 
-/// Many calls at once, spread over two processes on one Redis.
+/// Makes many calls at once, spread over two processes on one Redis.
 async fn spread<C>(
     processes: [&Arc<Process>; 2],
     many: usize,
@@ -246,7 +248,7 @@ async fn a_resend_looks_its_id_up_behind_the_network_and_before_anything_else() 
     let id = caller.start(EMAIL).await;
     caller.cancel(&id).await;
     let sends = logs(&app, ":sends").await;
-    // Unknown and closed: the network is charged, the subject is not.
+    // For an unknown and for a closed verification, the IP is charged and the email address is not.
     assert_eq!(resend("AAAAAAAAAAAAAAAAAAAAAA").await.problem().0, 404);
     assert_eq!(resend(&id).await.problem().0, 410);
     assert_eq!(resend(&id).await.json()["policy"], "ip_sends");
@@ -291,7 +293,7 @@ async fn a_refused_resend_of_v1_gives_nothing_back() {
     app.smtp.set(Fault::RefuseRecipient);
     assert_eq!(caller.resend(&id).await.problem().0, 502);
     app.smtp.set(Fault::None);
-    // It had replaced a live code.
+    // The code had replaced a live one.
     assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "email_sends");
 }
 
@@ -331,7 +333,7 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
         app.answer(request.body(format!(r#"{{"email":"a{number}@example.com"}}"#))).await.status
     };
     let app = TestApp::limited().spawn().await;
-    // A probe of a balancer names no client, and need not.
+    // The probe of a load balancer names no client and does not have to.
     assert_eq!(app.get("/readyz").await.status, 200);
     assert!(!app.whole_log().await.contains("OTP_HTTP__FORWARDED_HEADER"));
     for number in 1..=30 {
@@ -342,7 +344,7 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
     assert_eq!(log.matches("OTP_HTTP__FORWARDED_HEADER=x-real-ip").count(), 1, "{log}");
     assert!(!log.contains("192.0.2."), "the log names no client");
 
-    // The cure that it names cures.
+    // The fix that the warning names works.
     let app = TestApp::limited().set("OTP_HTTP__FORWARDED_HEADER", "x-real-ip").spawn().await;
     for number in 1..=31 {
         assert_eq!(send(&app, number).await, 200);
@@ -350,7 +352,8 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
     assert!(!app.whole_log().await.contains("a peer in OTP_HTTP__TRUSTED_PROXIES"));
 }
 
-/// A probe, an office: an exempt network that meets every limit per IP at once, where it is not exempt.
+/// An exempt network, for example of a probe or an office. Without the exemption, it would reach
+/// every limit per IP at once.
 fn with_an_exempt_network() -> Builder {
     TestApp::limited()
         .keyed()

@@ -1,4 +1,4 @@
-//! What must hold when many calls come at once, on both stores.
+//! Many concurrent calls, on both stores.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::support::app::{Process, TestApp};
 
-/// The statuses of many checks at once.
+/// Returns the statuses of many concurrent checks.
 async fn at_once(process: &Arc<Process>, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
     let mut calls = JoinSet::new();
     for code in codes {
@@ -20,13 +20,13 @@ fn count(statuses: &[u16], status: u16) -> usize {
     statuses.iter().filter(|other| **other == status).count()
 }
 
-/// A thousand codes that are wrong.
+/// Returns a thousand wrong codes.
 fn wrong(code: &str) -> impl Iterator<Item = String> + use<> {
     let code: u32 = code.parse().expect("digits");
     (1..=1000).map(move |step| format!("{:06}", (code + step) % 1_000_000))
 }
 
-/// 20 trials of 100 right codes at once: one success each.
+/// Makes 20 trials of 100 concurrent right codes: one succeeds in each.
 async fn one_winner(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> String) {
     for trial in 0..20 {
         let email = format!("winner{trial}@example.com");
@@ -37,7 +37,7 @@ async fn one_winner(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> Stri
     }
 }
 
-/// 1,000 wrong codes at once: refused all, and the right one after them too.
+/// Makes 1,000 concurrent wrong attempts: all are rejected, and so is the right code after them.
 async fn no_more_than_five(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> String) {
     let code = code_for("guessed@example.com").await;
     let statuses = at_once(process, "guessed@example.com", wrong(&code)).await;

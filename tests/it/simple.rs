@@ -18,7 +18,7 @@ fn said((status, message): (u16, &str)) -> (u16, String) {
     (status, message.to_owned())
 }
 
-/// A code of six digits that is not this one.
+/// Returns a six-digit code other than this one.
 fn other_than(code: &str) -> String {
     let number: u32 = code.parse().expect("digits");
     format!("{:06}", (number + 1) % 1_000_000)
@@ -181,7 +181,7 @@ async fn a_code_may_be_typed_in_the_digits_of_any_script() {
 #[tokio::test]
 async fn an_integer_is_a_code_where_it_has_all_the_digits() {
     let app = TestApp::builder().set("OTP_LIMITS__ATTEMPTS", "10").spawn().await;
-    // Codes with a leading zero are one in ten, and cannot be given as a JSON number.
+    // One code in ten has a leading zero and cannot be given as a JSON number.
     loop {
         let code = app.code_for("a@example.com").await;
         let body = format!(r#"{{"email":"a@example.com","otp":{}}}"#, code.trim_start_matches('0'));
@@ -198,7 +198,8 @@ async fn an_integer_is_a_code_where_it_has_all_the_digits() {
 #[tokio::test]
 async fn leading_zeros_are_digits_like_any_other() {
     let app = TestApp::spawn().await;
-    // One code in ten has one: this ends after ten sends on average, each to an address of its own.
+    // One code in ten has one. This loop ends after ten sends on average, each to a different
+    // address.
     let mut number = 0;
     loop {
         let email = format!("a{number}@example.com");
@@ -276,7 +277,8 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
         let proof = verified.header("otp-proof").expect("a proof").to_owned();
         assert_eq!(idempotency(&proof)["sub"], "john@ex.com", "one name for all spellings");
     }
-    // A second send under another spelling replaces the first code, as it does under the same one.
+    // A second send under another spelling replaces the first code, as one under the same spelling
+    // does.
     let first = app.code_for("John@ex.com").await;
     let second = app.code_for("john@ex.com").await;
     if first != second {
@@ -285,7 +287,7 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
     assert_eq!(app.verify_otp("John@ex.com", &second).await.message(), said(VERIFIED));
 }
 
-/// What a proof says, unchecked.
+/// Returns the claims of a proof without verifying it.
 fn idempotency(proof: &str) -> serde_json::Value {
     let idempotency = proof.split('.').nth(1).expect("idempotency");
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64")).expect("JSON")
@@ -308,7 +310,7 @@ async fn the_refusals_of_verify_are_the_same_to_the_octet() {
         app.verify_otp("exhausted@example.com", &exhausted).await,
         app.verify_otp("never@example.com", "123456").await,
     ];
-    // Redis drops a verification when its code expires; then it is asked about.
+    // Redis drops a verification when its code expires. The check comes after that.
     let begun = std::time::Instant::now();
     let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(8).any(|part| part == b":guesses");
     while app.redis.dump().await.iter().any(|(key, ..)| !is_ledger(key)) {

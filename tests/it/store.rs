@@ -1,6 +1,6 @@
-//! What every store promises, each promise kept by both: in memory and on a real Redis.
+//! The contract of a store, tested on both: in memory and on a real Redis.
 //!
-//! Ports and the ledgers' document say the rules; time is the test's to set.
+//! The rules are those of the ports and of ARCHITECTURE.md. The tests set the clock.
 
 use std::iter;
 use std::time::Duration;
@@ -71,12 +71,12 @@ on_both_stores! {
     it_is_ready,
 }
 
-/// One store key of either kind.
+/// Returns one store key of either kind.
 fn both_kinds(number: u8) -> [StoreKey; 2] {
     [address(&format!("a+{number}@example.com")), id(number)]
 }
 
-/// How long a resent code is valid, if it is.
+/// Returns how long a resent code is valid, if it is.
 fn live(recoded: ReplaceOutcome) -> Option<Duration> {
     match recoded {
         ReplaceOutcome::OpenOutcome(OpenOutcome::Live(live)) => Some(live.valid_for),
@@ -84,7 +84,7 @@ fn live(recoded: ReplaceOutcome) -> Option<Duration> {
     }
 }
 
-/// Opens a verification with this code, ends it, and leaves the clock at the end or on it.
+/// Opens a verification with this code and ends it. For an expiry, moves the clock exactly to it.
 async fn end(bench: &Bench, store_key: &StoreKey, code: u32, how: Status) {
     bench.open(store_key, code).await;
     match how {
@@ -97,7 +97,7 @@ async fn end(bench: &Bench, store_key: &StoreKey, code: u32, how: Status) {
     }
 }
 
-/// Spends all that is left, and says how much it was.
+/// Takes all attempts that are left, and returns how many there were.
 async fn attempts_left(bench: &Bench, store_key: &StoreKey) -> usize {
     let mut attempts = 0;
     while matches!(bench.take_attempt(store_key).await, TakenAttempt::Compare(_)) {
@@ -107,7 +107,8 @@ async fn attempts_left(bench: &Bench, store_key: &StoreKey) -> usize {
     attempts
 }
 
-/// An address cannot be asked about once its code has expired.
+/// Returns the expected outcome of an attempt at a verification that ended. An address is unknown
+/// once its code has expired.
 fn ended(store_key: &StoreKey, how: Status) -> TakenAttempt {
     match (store_key, how) {
         (StoreKey::Address { .. }, Status::Expired) => TakenAttempt::Unknown,
@@ -262,7 +263,8 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
             }
         }
     }
-    // A clock that steps back shows that the refused attempts were not counted.
+    // After the clock steps back, the verification shows that the refused attempts were not
+    // counted.
     let store_key = id(9);
     end(bench, &store_key, 1, Status::Expired).await;
     assert_eq!(attempts_left(bench, &store_key).await, 0);
@@ -271,14 +273,16 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
     assert_eq!(attempts_left(bench, &store_key).await, 5);
 }
 
-/// Opens a verification, spends one attempt, and goes to its expiry, or to a little before.
+/// Opens a verification, takes one attempt, and moves the clock to its expiry or this much before
+/// it.
 async fn expiring(bench: &Bench, store_key: &StoreKey, early: Duration) {
     bench.open(store_key, 1).await;
     bench.take_attempt(store_key).await;
     bench.clock.forward(LIFE.saturating_sub(early));
 }
 
-// A key that Redis was given with one millisecond to go is gone soon after, so each call has a store key of its own.
+// Each call has a different store key, because Redis soon drops a key with a TTL of one
+// millisecond.
 async fn to_its_last_moment_a_code_is_live(bench: &Bench) {
     for store_key in both_kinds(0) {
         expiring(bench, &store_key, TICK).await;
@@ -330,7 +334,7 @@ async fn one_token_wins_once_and_may_ask_again(bench: &Bench) {
             assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Approved));
         }
     }
-    // It may ask for as long as the end is remembered.
+    // The token may repeat its call for as long as the ended verification is stored.
     bench.clock.forward((LIFE + HOUR).saturating_sub(TICK));
     assert!(bench.approve(&id(0), 1, 1).await);
     assert!(!bench.approve(&id(0), 1, 2).await);
@@ -391,7 +395,7 @@ async fn what_is_pending_is_canceled_and_what_has_ended_is_not(bench: &Bench) {
     assert_eq!(bench.cancel(&store_key).await, Some(Status::Canceled));
     assert!(!bench.approve(&store_key, 1, 1).await, "an attempt that was on its way");
     assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Closed(Status::Canceled));
-    // The last attempt is taken: it may still win, so that nothing is left to be canceled.
+    // The last attempt is taken and may still be approved, so nothing is left to cancel.
     let store_key = id(101);
     bench.open(&store_key, 1).await;
     attempts_left(bench, &store_key).await;
@@ -434,7 +438,7 @@ async fn a_failed_send_ends_its_own_code_only(bench: &Bench) {
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2));
         bench.mark_failed(&store_key, 2).await;
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
-        // The next verification is none of its business either.
+        // Nor does it affect the next verification.
         bench.open(&store_key, 3).await;
         bench.mark_failed(&store_key, 2).await;
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(3));
@@ -451,7 +455,8 @@ async fn a_failed_send_changes_nothing_once_it_has_ended(bench: &Bench) {
             assert_eq!(bench.approve(&store_key, 1, 1).await, how == Status::Approved);
         }
     }
-    // A code whose attempts are all attempts is live for the last of them, and so can fail.
+    // A code whose attempts are all taken is live until the last of them is decided, and so it can
+    // fail.
     for store_key in both_kinds(9) {
         end(bench, &store_key, 1, Status::Exhausted).await;
         bench.mark_failed(&store_key, 1).await;
@@ -488,7 +493,7 @@ async fn an_address_is_not_remembered(bench: &Bench) {
 }
 
 async fn slots_know_nothing_of_each_other(bench: &Bench) {
-    // One person's addresses among them, which share all but the last part of a key.
+    // Two of them are addresses of one recipient, whose keys differ only in the last part.
     let store_keys = [address("a+x@example.com"), address("a+y@example.com"), id(1), id(2)];
     for (code, store_key) in (0..).zip(&store_keys) {
         assert_eq!(bench.take_attempt(store_key).await, TakenAttempt::Unknown);

@@ -1,4 +1,5 @@
-//! Any sequence of calls, clock steps and losses: both stores answer as a naive model does.
+//! Any sequence of calls, clock steps and losses of state: both stores answer as a naive model
+//! does.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -18,7 +19,7 @@ use crate::support::store::{Bench, TakenAttempt, address, id};
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
-/// What must have been answered at least once, or the sequences prove nothing.
+/// Answers that must each have been given at least once; otherwise the sequences prove nothing.
 const NEVER_WON: Seen = Seen { end: None, attempts: 0, expires_at: 0, approved_at: None };
 const ALL_KINDS: [Answer; 18] = [
     Answer::Live(0),
@@ -67,7 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// One place of each kind sees most of it; the two addresses are one person's.
+/// Returns mostly one place of each kind. The two addresses belong to one recipient.
 fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         4 => Just(Place::Address(0)),
@@ -86,14 +87,14 @@ fn which() -> impl Strategy<Value = Which> {
     ]
 }
 
-/// Tens of seconds: they meet expiries exactly, and leave Redis, whose own clock runs on, no key that goes
-/// while a case runs.
+/// Returns tens of seconds, forward or back. Such steps meet expiries exactly, and no key is so
+/// close to its expiry that Redis, whose own clock keeps running, drops it while a case runs.
 fn step() -> impl Strategy<Value = Millis> {
     let time = select(&[10, 50, 100, 290, 300, 600, 1200, 3590, 3600][..]);
     (time, prop_oneof![3 => Just(1), 1 => Just(-1)]).prop_map(|(time, sign)| time * 1000 * sign)
 }
 
-/// What one case has seen, to be asserted without the model's rules.
+/// What one case has observed, to be asserted without the model's rules.
 #[derive(Default)]
 struct Tally {
     drawn: Vec<(Place, Code, Entry)>,
@@ -119,7 +120,8 @@ impl Tally {
         found.map_or((Code::MAX, 0), |(_, code, entry)| (*code, *entry))
     }
 
-    /// A verification hands out no more than its attempts, and one token wins it at most.
+    /// Asserts that a verification allows no more attempts than its limit and that at most one
+    /// token approves it.
     fn check(&self, attempts: usize) -> Result<(), TestCaseError> {
         prop_assert!(self.handed_out.values().all(|count| *count <= attempts), "{:?}", self.handed_out);
         prop_assert!(self.winners.values().all(|tokens| tokens.len() == 1), "{:?}", self.winners);
@@ -127,7 +129,7 @@ impl Tally {
     }
 }
 
-/// A store and the model side by side.
+/// A store and the model, run side by side.
 struct Pair {
     bench: Bench,
     model: Model,
@@ -142,7 +144,7 @@ impl Pair {
         Self { bench, model: Model::new(rules, now), tally: Tally::default() }
     }
 
-    /// The store's answer and the model's.
+    /// Returns the store's answer and the model's.
     async fn run(&mut self, op: Op) -> (Answer, Answer) {
         let Self { bench, model, tally } = self;
         match op {
@@ -263,7 +265,7 @@ fn kind(answer: Answer) -> Answer {
         Answer::Live(_) => Answer::Live(0),
         Answer::Compare(_) => Answer::Compare(0),
         Answer::Won(at) => Answer::Won(at.map(|_| 0)),
-        // Of what has not ended well, all ends are alike here but one.
+        // All ends are treated alike here, except cancellation.
         Answer::Canceled(Some(End::Canceled)) => answer,
         Answer::Canceled(_) => Answer::Canceled(Some(End::Approved)),
         Answer::Seen(Seen { end, approved_at, .. }) => {

@@ -1,4 +1,4 @@
-//! What every memory of idempotency keys promises.
+//! The contract of every idempotency store.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ on_both_stores! {
     of_a_hundred_requests_at_once_one_begins,
 }
 
-/// A request of a key by its number, with a body and by a token.
+/// Returns a request under a key by its number, with this body and token.
 pub(super) fn request(key: u8, body: &str, token: u8) -> IdempotentRequest {
     request_of("keyed", key, body, token)
 }
@@ -57,7 +57,7 @@ async fn a_key_is_in_progress_until_its_time_is_up(bench: &Bench) {
     assert_eq!(begin(bench, &request(1, "a", 2)).await, BeginOutcome::InProgress);
     bench.clock.forward(TICK);
     assert_eq!(begin(bench, &request(1, "a", 2)).await, BeginOutcome::Begun);
-    // The one before is too late: the key is another's by now.
+    // The earlier request is too late: another request holds the key by now.
     complete(bench, &request(1, "a", 1), 1).await;
     assert_eq!(begin(bench, &request(1, "a", 3)).await, BeginOutcome::InProgress);
 }

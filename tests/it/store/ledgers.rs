@@ -1,4 +1,5 @@
-//! What every store promises of its ledgers: what is counted, what a refusal says, and what is given back.
+//! The contract of every store for its ledgers: what is counted, what a refusal says, and what is
+//! refunded.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use crate::support::store::{Bench, TakenAttempt, address, id, network, recipient
 mod redis_only;
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// A limit that nothing here reaches.
+/// A limit that no test here reaches.
 const ROOMY: &str = "100000/744h";
 fn another_tenant() -> Tenant {
     Tenant::parse("another").expect("a name")
 }
 
-/// Every ledger, in the order of the document's table.
+/// Every ledger, in the order of the table in ARCHITECTURE.md.
 const LEDGERS: [Policy; 6] = [
     Policy::IpSends,
     Policy::IpAttempts,
@@ -89,7 +90,7 @@ async fn charge(bench: &Bench, profile: &IpLedger, text: &str) -> ChargeOutcome 
     bench.store.charge(profile, &IpLimit::new(limit(text))).await.expect("an answer")
 }
 
-/// A send of that address.
+/// Charges a send from this IP.
 async fn send_from(bench: &Bench, ip: &str, text: &str) -> ChargeOutcome {
     charge(bench, &profile(ip, Action::Send), text).await
 }
@@ -111,7 +112,8 @@ async fn withdraw(bench: &Bench, recipient: &Recipient, entry: EntryId) {
     bench.store.withdraw(recipient, entry).await.expect("an answer");
 }
 
-/// An action of which this ledger alone has a limit that matters; a person and a network for each ledger.
+/// Makes a request for which only this ledger has a limit that matters. Each ledger has its own
+/// recipient and network.
 async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitState> {
     let email = format!("{}@example.com", ledger.name());
     let limits = |of: Policy| limit(if of == ledger { text } else { ROOMY });
@@ -139,7 +141,7 @@ async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitSta
     }
 }
 
-/// An attempt at an address from a site that may make so many.
+/// Takes an attempt at an address, from an IP that has this limit.
 async fn attempt(bench: &Bench, store_key: &StoreKey, ip: &str, text: &str) -> TakenAttempt {
     bench.spend_from(Some(&Attempter { client: site(ip), limit: &limit(text) }), store_key).await.0
 }
@@ -181,7 +183,7 @@ async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench)
         bench.clock.forward((MINUTE / 2).saturating_sub(TICK));
         assert_eq!(wait().await, Some(TICK), "{ledger:?}: a millisecond early");
         bench.clock.forward(TICK);
-        // What was refused meanwhile has left nothing.
+        // Refused requests in the meantime have left no entry.
         assert_eq!(wait().await, None, "{ledger:?}: after the wait");
         assert_eq!(wait().await, Some(step), "{ledger:?}");
         bench.clock.forward(MINUTE);
@@ -255,7 +257,7 @@ async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &B
         panic!("one has left")
     };
     assert_eq!((limit_state.remaining, limit_state.reset), (0, MINUTE * 10), "the second is the oldest now");
-    // With no entry of one's own there is nothing to reset.
+    // The first send fills the shorter window, so the answer reports that window.
     let first = send_from(bench, "192.0.2.2", "1/60s 5/1h").await;
     let ChargeOutcome::Admitted { limit_state, .. } = first else { panic!("refused: {first:?}") };
     assert_eq!(
@@ -266,7 +268,7 @@ async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &B
 }
 
 async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
-    // Two links of one site among them, which are entered into one ledger.
+    // Two /64 networks of one /48 are among them; they share the ledger of the /48.
     let mut names = Vec::new();
     for ip in ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:1::2", "2001:db8:1:2::2"] {
         names.push(entry(send_from(bench, ip, "9/1h").await));
@@ -308,7 +310,7 @@ async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(benc
         let seen = outlook().await;
         assert_eq!((seen.policy, seen.wait), (Policy::EmailSends, Duration::from_mins(1)));
     }
-    // The share of one site is no part of it, since nobody says from where the next one comes.
+    // The share of an IP is not part of it, because the IP of the next send is unknown.
     assert_eq!(outlook().await, refused(admit(bench, &recipient, None, &limits).await));
     bench.clock.forward(Duration::from_mins(1));
     assert_eq!(outlook().await.wait, Duration::ZERO);
@@ -346,7 +348,7 @@ async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
     for _ in 0..5 {
         assert_eq!(refused(from("192.0.2.4").await).policy, Policy::EmailSends);
     }
-    // The share of the refused site is whole, and so is what the address has left for others.
+    // The share of the refused IP is untouched, and so is what the address has left for others.
     let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
     assert!(is_admitted(admit(bench, &another, Some(&site("192.0.2.4")), &limits).await));
     assert_eq!(
@@ -363,12 +365,12 @@ async fn a_refused_network_is_entered_nowhere(bench: &Bench) {
         let ip = format!("2001:db8:1:{link}::1");
         entries.push(entry(send_from(bench, &ip, "1/1h").await));
         for _ in 0..5 {
-            // Full networks take nothing of their site's.
+            // A refused /64 charges its /48 nothing.
             assert!(!is_admitted(send_from(bench, &ip, "1/1h").await));
         }
     }
     for _ in 0..5 {
-        // A full site takes nothing of its networks'.
+        // A refused /48 charges its /64 networks nothing.
         assert_eq!(refused(send_from(bench, "2001:db8:1:6::1", "1/1h").await).window.most.get(), 5);
     }
     refund(bench, &profile("2001:db8:1:1::1", Action::Send), entries[0]).await;
@@ -445,7 +447,7 @@ async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
         admit(bench, &recipient(tenant, email), Some(&site("192.0.2.1")), &limits).await
     };
     assert!(is_admitted(by(Tenant::Simple, "a@example.com").await));
-    // Spellings of one mailbox are one person.
+    // Spellings of one mailbox are one recipient.
     assert!(is_admitted(by(Tenant::Simple, "A+x@EXAMPLE.com").await));
     assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).policy, Policy::EmailSends);
     assert!(is_admitted(by(another_tenant(), "a@example.com").await));
@@ -484,7 +486,7 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
             [charge(bench, &own, "3/1h").await, charge(bench, &own, "3/1h").await].map(entry);
         bench.clock.forward(MINUTE);
         let third = entry(charge(bench, &own, "3/1h").await);
-        // What is no entry of that network, or of that action, is nobody's to give back.
+        // An entry of another network or action is not refunded.
         for other in [profile(neighbour, Action::Send), profile(ip, Action::Attempt)] {
             refund(bench, &other, first).await;
         }
@@ -507,7 +509,7 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
         }
         assert!(!is_admitted(charge(bench, &own, "3/1h").await));
     }
-    // A link's entry leaves its site's ledger too.
+    // The entry of a /64 leaves the ledger of its /48 too.
     let mut entries = Vec::new();
     for link in 1..=5 {
         entries.push(entry(send_from(bench, &format!("2001:db8:2:{link}::1"), "1/1h").await));
@@ -531,7 +533,7 @@ async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
     for _ in 0..2 {
         withdraw(bench, &recipient, first).await;
     }
-    // It left all three ledgers, and the others' entries left none.
+    // The entry left all three ledgers, and the entries of others left none.
     assert_eq!(refused(from(&recipient, "192.0.2.2").await).policy, Policy::IpEmailSends);
     assert_eq!(refused(from(&another, "192.0.2.1").await).policy, Policy::IpEmailSends);
     assert!(is_admitted(from(&recipient, "192.0.2.1").await));
@@ -614,7 +616,7 @@ async fn a_refused_mail_is_not_given_back_once_a_guess_was_spent(bench: &Bench) 
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
         assert!(!bench.mark_failed_for(&store_key, 1, entry).await);
     }
-    // An attempt at the code that replaced it is one all the same.
+    // An attempt at the code that replaced it counts as well.
     for store_key in both_kinds(1) {
         let entry = bench.fresh_entry();
         bench.open_for(&store_key, 1, entry).await;
@@ -632,7 +634,7 @@ async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
         assert!(bench.mark_failed_for(&store_key, 1, first).await, "it replaced nothing");
         assert_eq!(attempts_left(bench, &store_key).await, 5);
         assert!(bench.approve(&store_key, 2, 1).await);
-        // Nor does it know a verification that began after its own.
+        // Nor does it affect a verification that began after its own.
         let third = bench.fresh_entry();
         bench.open_for(&store_key, 3, third).await;
         assert!(!bench.mark_failed_for(&store_key, 1, first).await);
@@ -645,7 +647,7 @@ async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Ben
     assert_eq!(attempt(bench, &store_key, "2001:db8:1:1::1", "5/1h").await, TakenAttempt::Unknown);
     bench.open(&store_key, 1).await;
     assert_eq!(attempt(bench, &store_key, "2001:db8:1:2::1", "5/1h").await, TakenAttempt::Compare(1));
-    // All addresses of one person are one recipient.
+    // All spellings of one mailbox are one recipient.
     assert_eq!(attempt(bench, &alike, "2001:db8:1:3::1", "5/1h").await, TakenAttempt::Unknown);
     end(bench, &store_key, 2, Status::Failed).await;
     assert_eq!(
@@ -668,7 +670,7 @@ async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Ben
         attempt(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await,
         TakenAttempt::Unknown
     );
-    // Whoever holds an id is not counted.
+    // Attempts by the holder of an id are not counted.
     bench.open(&id(1), 3).await;
     assert_eq!(attempt(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
     assert_eq!(attempt(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
@@ -724,7 +726,7 @@ async fn a_win_that_is_asked_for_again_gives_nothing_back(bench: &Bench) {
     bench.open(&store_key, 1).await;
     let (_, right) = bench.spend_from(Some(&attempter), &store_key).await;
     assert!(bench.consume_for(&store_key, 1, 1, right.as_ref()).await);
-    // An attempt of the same moment may bear the name that the right one had.
+    // A later attempt of the same millisecond may get the entry id that the right one had.
     assert_eq!(
         bench.spend_from(Some(&attempter), &store_key).await.0,
         TakenAttempt::Closed(Status::Approved)
@@ -779,7 +781,7 @@ async fn the_relay_has_room_until_its_days_mails_are_handed_over(bench: &Bench) 
     }
     assert_eq!((has_room(3).await, has_room(4).await), (false, true));
     assert_eq!((has_room(3).await, has_room(4).await), (false, true), "to ask is not to send");
-    // It may keep a mail an hour too long, never too short.
+    // An email may be counted for up to an hour too long, never too short.
     bench.clock.forward((HOUR * 21).saturating_sub(TICK));
     assert_eq!((has_room(3).await, has_room(4).await), (false, true), "all are of the last day");
     for left in [2, 1, 0] {

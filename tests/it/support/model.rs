@@ -1,39 +1,40 @@
-//! The rules of the ledgers' document once more, as naively as they can be said: what happened is kept, and how
-//! a verification stands is worked out anew at each question. Shares nothing with the code it checks.
+//! A second implementation of a verification's rules, as naive as possible: it stores everything
+//! that happened, and computes the state of a verification at each call. Shares nothing with the
+//! code that it checks.
 
 use std::collections::HashMap;
 
-/// A time or a moment.
+/// A duration or a point in time.
 pub type Millis = i64;
-/// A code, by the order in which it was drawn.
+/// A code, by its sequence number.
 pub type Code = u32;
-/// What a send was charged: the moment that names its entry.
+/// The id of the entry that a send was charged: its time.
 pub type Entry = u64;
-/// A right guess: at which code, and which guess.
+/// A right attempt: the code and the number of the attempt.
 pub type Token = (Code, u32);
 
-/// However often it is sent again, a verification ends this long after its opening.
+/// A verification ends this long after its opening, even if its code is resent.
 const MAX_LIFETIME: Millis = 30 * 60 * 1000;
 /// The longest time from a send's entry to its opening.
 const MAX_OPEN_DELAY: Millis = 10 * 1000;
-/// How long the holder of an id can ask how it ended.
+/// How long the end of a verification can be read by its id.
 const RETENTION: Millis = 60 * 60 * 1000;
 
-/// Where a verification is kept.
+/// The place where a verification is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
     Address(u8),
     Id(u8),
 }
 
-/// What is settable.
+/// The configurable rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     pub life: Millis,
     pub attempts: usize,
 }
 
-/// What is asked of a store, or happens to it.
+/// A call on a store, or an event.
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
     Open(Place),
@@ -43,42 +44,42 @@ pub enum Op {
     Fail(Place, Which),
     Cancel(Place),
     Look(Place),
-    /// The clock steps, also back.
+    /// The clock steps forward or back.
     Step(Millis),
-    /// The store forgets what it must not depend on.
+    /// The store loses state that it must not depend on.
     Flush,
 }
 
-/// Which of the codes drawn so far.
+/// A selection among the codes generated so far.
 #[derive(Debug, Clone, Copy)]
 pub enum Which {
-    /// The newest of this place.
+    /// The newest code of this place.
     Newest,
-    /// One before it, counted back.
+    /// An older code of this place, counted back from the newest.
     Older(usize),
-    /// The newest of all other places.
+    /// The newest code of all other places.
     Foreign,
-    /// One that was never drawn.
+    /// A code that was never generated.
     Never,
 }
 
-/// What is answered.
+/// An answer of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// The code is live for so long.
+    /// The code is live for this long.
     Live(Millis),
-    /// The send took too long: nothing was done.
+    /// The send took too long, and nothing was done.
     Late,
-    /// A guess is taken; compare it with this code.
+    /// An attempt is taken; compare it with this code.
     Compare(Code),
     Closed(End),
     Unknown,
-    /// When it won, if it did.
+    /// The time of its approval, if it was approved.
     Won(Option<Millis>),
-    /// How it stands once it was to be canceled; nothing where it is pending still.
+    /// The end of the verification after the call; `None` if it is still pending.
     Canceled(Option<End>),
     Seen(Seen),
-    /// Whether what the failed send was charged may be given back.
+    /// Whether the charge of the failed send may be refunded.
     Failed(bool),
     Done,
 }
@@ -92,10 +93,10 @@ pub enum End {
     Failed,
 }
 
-/// What can be seen of a verification.
+/// The observable state of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seen {
-    /// None where it is pending.
+    /// `None` if it is pending.
     pub end: Option<End>,
     pub attempts: usize,
     pub expires_at: Millis,
@@ -108,10 +109,10 @@ pub struct Model {
     verifications: HashMap<Place, Vec<Verification>>,
 }
 
-/// All that ever happened to one verification.
+/// Everything that happened to one verification.
 struct Verification {
     opened_at: Millis,
-    /// Each code, when it became the live one, and what its send was charged.
+    /// Each code, the time at which it became live, and the entry of its send.
     codes: Vec<(Millis, Code, Entry)>,
     handed_out: usize,
     winner: Option<(Token, Millis)>,
@@ -128,13 +129,13 @@ impl Model {
         self.now += time;
     }
 
-    /// How long the code of a place is still valid; zero or less where it is not.
+    /// Returns how long the code of a place is still valid; zero or less if it has expired.
     pub fn left(&self, place: Place) -> Millis {
         let newest = self.verifications.get(&place).and_then(|of_place| of_place.last());
         newest.map_or(0, |newest| newest.expires_at(&self.rules) - self.now)
     }
 
-    /// How many verifications a place has seen: the name of the present one.
+    /// Returns how many verifications a place has had, which identifies the present one.
     pub fn count(&self, place: Place) -> usize {
         self.verifications.get(&place).map_or(0, Vec::len)
     }
@@ -214,12 +215,12 @@ impl Model {
         if verification.winner.is_none() && verification.may_still_win(code, &rules, now) {
             verification.failed = true;
         }
-        // The first code replaced none, and whatever was guessed was guessed after it.
+        // The first code replaced none, and every attempt came after it.
         let (_, _, of_the_first) = verification.codes[0];
         Answer::Failed(entry == of_the_first && verification.handed_out == 0)
     }
 
-    /// The verification of a place that can still be asked about.
+    /// Returns the verification of a place that can still be read.
     fn present(&mut self, place: Place) -> Option<&mut Verification> {
         let remembered = match place {
             Place::Address(_) => 0,
@@ -256,7 +257,8 @@ impl Verification {
         }
     }
 
-    /// Also once all guesses are taken: one of them may be on its way.
+    /// Returns whether an attempt at this code may be approved. The last attempt may, while it is
+    /// being compared.
     fn may_still_win(&self, code: Code, rules: &Rules, now: Millis) -> bool {
         !self.failed && !self.canceled && code == self.live_code() && now < self.expires_at(rules)
     }

@@ -1,5 +1,5 @@
-//! What only the ledgers on Redis have to promise: keys that go by themselves and tell nobody anything, values of
-//! other people's that admit nobody, and entries that outlive a process.
+//! The contract of the ledgers on Redis only: keys expire and reveal nothing, a foreign value is an
+//! error that admits nothing, and entries outlive a process.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::store::redis_only::{PATIENCE, ask, contains, words};
 use crate::support::redis::RedisServer;
 use crate::support::store::{Bench, TakenAttempt, address, recipient, store_on};
 
-/// Octets of an entry: a stamp, and where sends to a person are counted a mark.
+/// Bytes of an entry: an entry id, followed by a partition if it counts a send to a recipient.
 const ENTRY: usize = 6;
 const MARKED_ENTRY: usize = 14;
 
@@ -38,7 +38,7 @@ fn network_keys(profile: &IpLedger) -> Vec<String> {
     of_link.into_iter().chain([of_site]).collect()
 }
 
-/// An attempt and what became of it.
+/// Takes an attempt, and returns its outcome and what the IP was charged.
 async fn attempt(
     bench: &Bench,
     store_key: &StoreKey,
@@ -54,7 +54,8 @@ async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
     assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{key}: {ttl:?} instead of {wanted:?}");
 }
 
-/// Each call on a ledger once; the person's store key sees a whole send and a whole attempt.
+/// Makes each call on a ledger once. The store key of the recipient goes through a whole send and a
+/// whole attempt.
 async fn each_call(bench: &Bench, email: &str, ip: &str) {
     let (store_key, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
     let (sender, attempter) = (profile(ip, Action::Send), profile(ip, Action::Attempt));
@@ -90,14 +91,14 @@ async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
         assert_ttl(&bench, &guesses_key(email, "192.0.2.1"), HOUR).await;
         bench.clock.forward(HOUR / 2);
     }
-    // A send from nowhere leaves the share of a site its time.
+    // A send without an IP does not shorten how long the entries for the shares of IPs are stored.
     admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
-    // An entry in the future of a clock that stepped back is kept for as long as it counts.
+    // If the clock has stepped back, an entry in its future is stored for as long as it counts.
     bench.clock.step(-3_600_000);
     admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
-    // What is given back shortens no other entry's time, and leaves no empty key.
+    // A refund does not shorten the TTL of other entries, and leaves no empty key.
     let own = profile("192.0.2.2", Action::Send);
     let [first, second] = [charge(&bench, &own, "9/1h").await, charge(&bench, &own, "9/1h").await].map(entry);
     refund(&bench, &own, first).await;
@@ -145,20 +146,22 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
                 other => panic!("{other} is not among a script's commands"),
             }
         }
-        // What was given back is gone; so all are charged once more for the look at what is stored.
+        // The refunded entries are gone, so each ledger is charged once more to inspect what is
+        // stored.
         send_from(&bench, ip, "9/1h").await;
         charge(&bench, &profile(ip, Action::Attempt), "9/1h").await;
         admit(&bench, &simple_recipient(email), Some(&site(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
         attempt(&bench, &address(email), ip, "9/1h").await;
     }
     let dump = bench.server().dump().await;
-    // Of each network its sends and attempts, for IPv6 twice; the person's sends, code and two sites' attempts.
+    // The sends and the attempts of each network, for IPv6 twice; the recipient's sends, code, and
+    // attempts of two IPs.
     assert_eq!(dump.len(), 2 + 4 + 4, "{dump:?}");
     for (key, value, ttl) in &dump {
         assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
         for part in ["quizzical", "kestrel", "198.51", "237", "2001:", "db8", "aced", "cafe", "babe"] {
             assert!(!contains(value, part.as_bytes()), "{part} in a value");
-            // Of a hash in base64 three characters may be anything.
+            // Three characters of a hash in base64 may occur by chance.
             assert!(part.len() < 4 || !contains(key, part.as_bytes()), "{part} in {key:?}");
         }
         for octets in [&[198, 51, 100, 237][..], &[0x20, 0x01, 0x0d, 0xb8]] {
@@ -167,7 +170,7 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
     }
 }
 
-/// Each call on a ledger at once, and whether it was answered.
+/// Makes each call on a ledger, and returns whether it was answered.
 async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
     let (store, store_key, roomy) = (&bench.store, address(email), limit(ROOMY));
     let network_limit = IpLimit::new(roomy.clone());
@@ -187,7 +190,7 @@ async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreEr
     answers
 }
 
-/// All ledgers of one person and one network, with the octets of their entries.
+/// Returns all ledgers of one recipient and one network, with the bytes of their entries.
 fn ledger_keys(email: &str, ip: &str) -> Vec<(String, usize)> {
     let of_networks = [Action::Send, Action::Attempt]
         .into_iter()
