@@ -263,8 +263,7 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
             }
         }
     }
-    // After the clock steps back, the verification shows that the refused attempts were not
-    // counted.
+    // After the clock steps back, the code is live again: the refused attempts were not counted.
     let store_key = id(9);
     end(bench, &store_key, 1, Status::Expired).await;
     assert_eq!(attempts_left(bench, &store_key).await, 0);

@@ -20,8 +20,7 @@ pub struct ReceivedMail {
 }
 
 impl ReceivedMail {
-    /// Returns the one-time code: the first 6 to 10 digits that are alone on a line of the text
-    /// part.
+    /// Returns the one-time code: the first word of 6 to 10 digits in the text part.
     pub fn code(&self) -> String {
         find_code(&self.text()).unwrap_or_else(|| panic!("no code in the mail:\n{}", self.raw))
     }
