@@ -287,10 +287,10 @@ def test_more_callers_than_the_relay_takes_connections(relay, start):
 
 
 class Load:
-    """Callers that send one mail after the other, each to an address of its own, until they get no answer.
+    """Callers that send one email after the other, each to a new address, until they get no answer.
 
-    `sent` has the addresses of those who were told success, `refused` the answers to the others, and `unanswered` how
-    it ended for the rest.
+    `sent` has the addresses of successful sends, `refused` the answers to failed ones, and
+    `unanswered` the errors of sends without an answer.
     """
 
     def __init__(self, otpd, name, callers):
