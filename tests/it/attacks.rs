@@ -56,7 +56,7 @@ impl Target {
     }
 
     /// Submits many codes at once, each from a different IP address.
-    async fn guess_at_once(&self, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
+    async fn attempt_at_once(&self, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
         let mut calls = JoinSet::new();
         for (number, code) in codes.into_iter().enumerate() {
             let (process, email) = (Arc::clone(&self.process), email.to_owned());
@@ -85,20 +85,20 @@ macro_rules! on_both_stores {
 }
 
 on_both_stores! {
-    p01_of_many_right_codes_at_once_one_wins,
+    p01_of_many_right_codes_at_once_one_succeeds,
     p01_p03_p04_p11_of_many_wrong_codes_at_once_five_are_compared,
     p02_a_used_code_stays_used,
-    p06_the_sixth_guess_is_refused_even_if_it_is_right,
-    p09_one_network_cannot_spray_one_guess_over_many_addresses,
-    p10_changing_addresses_buys_no_more_guesses,
-    p12_a_flood_of_guesses_from_one_network_meets_its_limit,
-    p16_a_success_of_ones_own_gives_back_that_guess_and_no_other,
-    p17_guesses_of_a_stranger_lock_nobody_out_elsewhere,
+    p06_the_sixth_attempt_is_refused_even_if_it_is_right,
+    p09_one_network_cannot_spray_one_code_over_many_addresses,
+    p10_changing_the_ip_gives_no_more_attempts,
+    p12_a_flood_of_attempts_from_one_network_is_limited,
+    p16_a_success_refunds_its_own_attempt_and_no_other,
+    p17_attempts_of_a_stranger_lock_nobody_out_elsewhere,
     p22_without_a_header_the_proxy_itself_is_limited,
     p23_addresses_of_one_64_are_one_bucket_and_those_of_one_48_meet_a_wider_one,
     p24_an_unreadable_client_is_its_proxy_and_blocks_nobody_else,
     p25_networks_are_limited_whatever_the_address_they_name,
-    p26_p27_spellings_of_one_mailbox_are_one_subject,
+    p26_p27_spellings_of_one_mailbox_are_one_recipient,
     p49_only_all_digits_are_a_code,
 }
 
@@ -140,9 +140,9 @@ fn limited(answer: &Answer) -> (u64, String) {
     (wait, name)
 }
 
-async fn p01_of_many_right_codes_at_once_one_wins(target: &Target) {
+async fn p01_of_many_right_codes_at_once_one_succeeds(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
-    let statuses = target.guess_at_once(VICTIM, std::iter::repeat_n(code, 20)).await;
+    let statuses = target.attempt_at_once(VICTIM, std::iter::repeat_n(code, 20)).await;
     assert_eq!((count(&statuses, 200), count(&statuses, 400)), (1, 19), "{statuses:?}");
 }
 
@@ -151,7 +151,7 @@ async fn p01_p03_p04_p11_of_many_wrong_codes_at_once_five_are_compared(target: &
     // At most as many as can wait for the hash threads. More would be shed, which another test
     // covers.
     for _ in 0..10 {
-        let statuses = target.guess_at_once(VICTIM, wrong(&code, 20)).await;
+        let statuses = target.attempt_at_once(VICTIM, wrong(&code, 20)).await;
         assert_eq!(count(&statuses, 200), 0, "{statuses:?}");
     }
     assert_eq!(target.process.compared().await, 5);
@@ -166,7 +166,7 @@ async fn p02_a_used_code_stays_used(target: &Target) {
     }
 }
 
-async fn p06_the_sixth_guess_is_refused_even_if_it_is_right(target: &Target) {
+async fn p06_the_sixth_attempt_is_refused_even_if_it_is_right(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
     for guess in wrong(&code, 5) {
         assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &guess).await.status, 400);
@@ -174,7 +174,7 @@ async fn p06_the_sixth_guess_is_refused_even_if_it_is_right(target: &Target) {
     assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &code).await.status, 400);
 }
 
-async fn p09_one_network_cannot_spray_one_guess_over_many_addresses(target: &Target) {
+async fn p09_one_network_cannot_spray_one_code_over_many_addresses(target: &Target) {
     for number in 0..20 {
         let email = format!("sprayed{number}@example.com");
         assert_eq!(target.process.verify_from("203.0.113.1", &email, "123456").await.status, 400);
@@ -184,7 +184,7 @@ async fn p09_one_network_cannot_spray_one_guess_over_many_addresses(target: &Tar
     assert_eq!(target.process.verify_from("203.0.113.2", VICTIM, "123456").await.status, 400);
 }
 
-async fn p10_changing_addresses_buys_no_more_guesses(target: &Target) {
+async fn p10_changing_the_ip_gives_no_more_attempts(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
     for (number, guess) in wrong(&code, 5).enumerate() {
         assert_eq!(target.process.verify_from(&client(number), VICTIM, &guess).await.status, 400);
@@ -192,7 +192,7 @@ async fn p10_changing_addresses_buys_no_more_guesses(target: &Target) {
     assert_eq!(target.process.verify_from(&client(5), VICTIM, &code).await.status, 400);
 }
 
-async fn p12_a_flood_of_guesses_from_one_network_meets_its_limit(target: &Target) {
+async fn p12_a_flood_of_attempts_from_one_network_is_limited(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
     let mut calls = JoinSet::new();
     for guess in wrong(&code, 500) {
@@ -207,7 +207,7 @@ async fn p12_a_flood_of_guesses_from_one_network_meets_its_limit(target: &Target
     assert_eq!(target.process.compared().await, 5);
 }
 
-async fn p16_a_success_of_ones_own_gives_back_that_guess_and_no_other(target: &Target) {
+async fn p16_a_success_refunds_its_own_attempt_and_no_other(target: &Target) {
     let guess = async |email: String| target.process.verify_from("203.0.113.1", &email, "000000").await;
     for number in 0..19 {
         assert_eq!(guess(format!("other{number}@example.com")).await.status, 400);
@@ -219,7 +219,7 @@ async fn p16_a_success_of_ones_own_gives_back_that_guess_and_no_other(target: &T
     assert_eq!(limited(&guess("other20@example.com".to_owned()).await).1, "ip_attempts");
 }
 
-async fn p17_guesses_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
+async fn p17_attempts_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
     let process = &target.process;
     let code = target.code_for("192.0.2.1", VICTIM).await;
     let stranger = "203.0.113.1";
@@ -281,7 +281,7 @@ async fn p25_networks_are_limited_whatever_the_address_they_name(target: &Target
     assert_eq!(target.process.send_from("203.0.113.2", "a30@example.com").await.status, 200);
 }
 
-async fn p26_p27_spellings_of_one_mailbox_are_one_subject(target: &Target) {
+async fn p26_p27_spellings_of_one_mailbox_are_one_recipient(target: &Target) {
     let spellings = [
         "a.b.c@gmail.com",
         "ABC@gmail.com",
@@ -309,7 +309,7 @@ async fn p49_only_all_digits_are_a_code(target: &Target) {
 }
 
 #[tokio::test]
-async fn p05_a_guess_stays_spent_whatever_happens_after_it() {
+async fn p05_an_attempt_counts_even_if_the_process_is_killed() {
     let app =
         TestApp::limited().set("OTP_HASH__MEMORY_KIB", "65536").set("OTP_HASH__PASSES", "3").spawn().await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
@@ -355,7 +355,7 @@ async fn p07_of_two_sends_at_once_the_code_of_one_is_live() {
 }
 
 #[tokio::test]
-async fn p08_p19_a_resend_brings_no_guess_back_and_lifts_no_lock() {
+async fn p08_p19_a_resend_restores_no_attempt_and_lifts_no_lock() {
     let target = Target::redis().await;
     let first = target.code_for("192.0.2.1", VICTIM).await;
     for guess in wrong(&first, 3) {
@@ -388,7 +388,7 @@ async fn p13_p50_a_code_expires() {
 }
 
 #[tokio::test]
-async fn p14_a_person_is_mailed_to_ten_times_a_day_from_wherever_it_is_asked() {
+async fn p14_a_recipient_gets_ten_emails_a_day_from_all_networks_together() {
     let limits = TestApp::limited().set("OTP_LIMITS__EMAIL_SENDS", "10/day");
     let app = limits.set("OTP_DANGEROUS__WEAK_LIMITS", "true").spawn().await;
     for number in 0..10 {
@@ -403,7 +403,7 @@ async fn p14_a_person_is_mailed_to_ten_times_a_day_from_wherever_it_is_asked() {
 }
 
 #[tokio::test]
-async fn p15_a_guess_counts_however_it_is_written() {
+async fn p15_an_attempt_counts_in_any_spelling() {
     let in_arabic = |code: &str| code.chars().map(arabic_digit).collect::<String>();
     let app = TestApp::limited().spawn().await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
@@ -467,7 +467,7 @@ async fn p20_p21_ten_thousand_invented_clients_of_one_peer_are_one() {
 }
 
 #[tokio::test]
-async fn p44_one_hash_slot_is_all_that_a_call_touches() {
+async fn p44_a_call_touches_only_one_hash_slot() {
     let app = TestApp::limited().clustered().spawn().await;
     for client in ["192.0.2.1", "2001:db8::1"] {
         let email = format!("{}@example.com", client.len());
@@ -482,7 +482,7 @@ async fn p44_one_hash_slot_is_all_that_a_call_touches() {
 }
 
 #[tokio::test]
-async fn p45_p46_no_key_lives_for_ever() {
+async fn p45_p46_every_key_has_a_ttl() {
     let app = TestApp::limited().spawn().await;
     for client in ["192.0.2.1", "2001:db8::1"] {
         let email = format!("{}@example.com", client.len());

@@ -69,7 +69,7 @@ async fn a_thousand_checks_at_once_stay_within_the_blocks_of_the_hash_threads() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_checks_at_once_those_without_a_place_are_told_to_come_again() {
+async fn of_a_thousand_checks_at_once_those_that_do_not_fit_get_a_retry_after() {
     let app = TestApp::builder()
         .set("OTP_HASH__MEMORY_KIB", "7168")
         .set("OTP_HASH__THREADS", "2")
@@ -136,7 +136,7 @@ async fn at_the_defaults_the_queue_has_room_for_320_at_least() {
 }
 
 #[tokio::test]
-async fn the_shield_sheds_a_network_that_calls_too_often_and_spares_health() {
+async fn load_shedding_limits_a_network_that_calls_too_often_and_spares_health() {
     let app = TestApp::limited()
         .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")
         .set("OTP_LIMITS__IP_REQUESTS_BURST", "3")

@@ -24,16 +24,16 @@ async fn dev_with(settings: &[(&str, &str)]) -> Process {
 
 /// Reads one answer with a body of known length and leaves the connection open.
 async fn answer(stream: &mut TcpStream) -> String {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     loop {
-        let text = String::from_utf8_lossy(&octets).into_owned();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().expect("a number")) {
                 return text;
             }
         }
-        let read = timeout(PATIENCE, stream.read_buf(&mut octets)).await.expect("an answer in time");
+        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("an answer in time");
         assert_ne!(read.expect("an answer"), 0, "closed: {text}");
     }
 }
@@ -258,7 +258,7 @@ async fn an_idle_connection_is_closed_after_the_time_of_the_setting() {
 }
 
 #[tokio::test]
-async fn where_no_more_connections_fit_the_one_that_was_idle_for_longest_goes() {
+async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
     let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "4")]).await;
     // The first connection is the one on which the test checked that the service is ready.
     let mut idle = Vec::new();

@@ -165,7 +165,7 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
 }
 
 #[tokio::test]
-async fn whoever_comes_by_another_name_learns_the_address_to_open_and_nothing_else() {
+async fn a_request_to_another_host_name_learns_the_address_to_open_and_nothing_else() {
     let mut settings: BTreeMap<_, _> = light_hash().into();
     settings.insert("OTP_HTTP__ALLOWED_ORIGINS".to_owned(), "https://listed.example".to_owned());
     let dev = Process::start("dev", &settings).await;
@@ -191,7 +191,7 @@ async fn whoever_comes_by_another_name_learns_the_address_to_open_and_nothing_el
 }
 
 #[tokio::test]
-async fn another_site_neither_resets_nor_listens() {
+async fn another_origin_neither_resets_nor_listens() {
     let dev = Process::dev().await;
     let host = format!("localhost:{}", dev.address().port());
     let own = format!("http://{host}");

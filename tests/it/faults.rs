@@ -167,7 +167,7 @@ async fn a_redis_that_is_full_admits_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refused_the_login_is_asked_again() {
+async fn a_redis_that_refused_the_login_is_retried() {
     let app = TestApp::spawn().await;
     app.redis.lock().await;
     let early = app.another("OTP_LOG__LEVEL", "info").await;
@@ -207,7 +207,7 @@ async fn verification(app: &TestApp) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_right_guess_outlives_a_store_that_did_not_answer() {
+async fn a_right_attempt_outlives_a_store_that_did_not_answer() {
     // The hash takes long enough to freeze Redis between taking the attempt and approving.
     let slow = [("OTP_HASH__MEMORY_KIB", "131072"), ("OTP_HASH__PASSES", "20")];
     let app = slow.iter().fold(TestApp::builder(), |app, (name, value)| app.set(name, value)).spawn().await;
@@ -235,7 +235,7 @@ async fn otpd_starts_before_its_redis() {
 }
 
 #[tokio::test]
-async fn a_refused_mail_is_a_failure_and_its_code_is_dead() {
+async fn a_refused_email_is_a_failure_and_invalidates_its_code() {
     for fault in [Fault::RefuseRecipient, Fault::RefuseContent, Fault::CloseOnConnect, Fault::GarbageReply] {
         let app = TestApp::spawn().await;
         app.smtp.set(fault);
@@ -290,7 +290,7 @@ async fn a_relay_that_never_greets_is_given_up_within_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a_relay_that_asks_for_patience_gets_the_same_code_again() {
+async fn after_a_temporary_failure_the_relay_gets_the_same_code_again() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::RefuseRecipientTransiently { times: 2 });
     let code = app.code_for(EMAIL).await;

@@ -13,10 +13,10 @@ use crate::support::v1::key;
 const EMAIL: &str = "recipient@example.com";
 
 /// Waits until a verification is stored; its email is then being sent.
-async fn opened(app: &TestApp) {
-    let is_opened =
+async fn wait_until_opened(app: &TestApp) {
+    let has_verification =
         |dump: Vec<(Vec<u8>, Vec<u8>, i64)>| dump.iter().any(|(key, ..)| key.starts_with(b"otp:{v:"));
-    eventually("a verification is opened", async || is_opened(app.redis.dump().await)).await;
+    eventually("a verification is opened", async || has_verification(app.redis.dump().await)).await;
 }
 
 #[tokio::test]
@@ -158,9 +158,9 @@ async fn a_key_is_1_to_64_visible_characters() {
     // be treated as a missing key.
     let post = || caller.request(reqwest::Method::POST, "/v1/verifications").body(body.to_string());
     let json = || post().header("content-type", "application/json");
-    let octets = reqwest::header::HeaderValue::from_bytes(b"\xc3\xa9").expect("octets of a header");
+    let bytes = reqwest::header::HeaderValue::from_bytes(b"\xc3\xa9").expect("bytes of a header");
     let twice = json().header("idempotency-key", "a").header("idempotency-key", "a");
-    for request in [json().header("idempotency-key", octets), twice] {
+    for request in [json().header("idempotency-key", bytes), twice] {
         let refused = app.answer(request).await;
         assert_eq!(refused.problem(), (400, "malformed_request".to_owned()));
     }
@@ -180,7 +180,7 @@ async fn who_hangs_up_gets_the_answer_to_the_same_request_later() {
     );
     let mut stream = app.connect().await;
     stream.write_all(head.as_bytes()).await.expect("sent");
-    opened(&app).await;
+    wait_until_opened(&app).await;
     drop(stream);
     let repeated = app.caller(1).create_under("k", &body).await;
     assert_eq!(repeated.problem(), (409, "idempotency_in_progress".to_owned()));
@@ -198,7 +198,7 @@ async fn a_process_that_dies_in_between_leaves_a_key_that_others_wait_for() {
         let request = request.header("content-type", "application/json").header("idempotency-key", "k");
         request.body(json!({ "email": EMAIL }).to_string()).send().await.map(|answer| answer.status())
     });
-    opened(&app).await;
+    wait_until_opened(&app).await;
     app.kill();
     lost.await.expect("no panic").expect_err("no answer");
     app.smtp.set(Fault::None);

@@ -51,8 +51,8 @@ const ALL_KINDS: [&str; 13] = [
     "late",
     "a refused mail, given back: true",
     "a refused mail, given back: false",
-    "won: true",
-    "won: false",
+    "approved: true",
+    "approved: false",
     "asked again, early: true",
     "asked again, early: false",
 ];
@@ -62,9 +62,9 @@ const ALL_KINDS: [&str; 13] = [
 enum Origin {
     Ipv4,
     /// Two /64 networks of one /48.
-    LinkA,
-    LinkB,
-    OtherSite,
+    SubnetA,
+    SubnetB,
+    OtherPrefix,
     /// One of many IPv4 addresses.
     OneOf(u8),
 }
@@ -74,7 +74,7 @@ enum Origin {
 enum Request {
     Charge(u8, Origin, Action),
     Admit(Place, Option<Origin>),
-    AttemptOutcome(Place, Origin),
+    Attempt(Place, Origin),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,9 +90,9 @@ enum Op {
     /// The relay refuses the email sent this many emails ago.
     Refuse(usize),
     /// An attempt, up to the code that it is to be compared with.
-    Guess(Place, Origin),
+    Attempt(Place, Origin),
     /// The attempt made this many attempts ago was right.
-    ApproveOutcome(usize),
+    Approve(usize),
     /// Repeats the request that was just refused: after the wait, or a millisecond before its end.
     AskAgain {
         early: bool,
@@ -139,7 +139,7 @@ fn limits() -> impl Strategy<Value = Limits> {
     };
     // Over the cases, each ledger of sends to a recipient has the longest window once. The ledgers of
     // an IP share their entries with no other.
-    let patient_site = Limits {
+    let long_ip_window = Limits {
         ip_sends: vec![(9, 600 * SECOND)],
         email_sends: vec![(2, 60 * SECOND)],
         ip_email_sends: vec![(2, 2 * HOUR)],
@@ -155,7 +155,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         email_sends_total: vec![(2, 600 * SECOND), (5, DAY)],
         ..small.clone()
     };
-    select(vec![small, tied, patient_site, narrow_address, the_defaults()])
+    select(vec![small, tied, long_ip_window, narrow_address, the_defaults()])
 }
 
 fn the_defaults() -> Limits {
@@ -185,8 +185,8 @@ fn op(back: bool) -> impl Strategy<Value = Op> {
         8 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Send(place, from, pause)),
         2 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Resend(place, from, pause)),
         3 => (0..3_usize).prop_map(Op::Refuse),
-        10 => (place(), origin()).prop_map(|(place, origin)| Op::Guess(place, origin)),
-        3 => (0..3_usize).prop_map(Op::ApproveOutcome),
+        10 => (place(), origin()).prop_map(|(place, origin)| Op::Attempt(place, origin)),
+        3 => (0..3_usize).prop_map(Op::Approve),
         6 => any::<bool>().prop_map(|early| Op::AskAgain { early }),
         6 => step(back).prop_map(Op::Step),
         1 => Just(Op::Flush),
@@ -207,9 +207,9 @@ fn place() -> impl Strategy<Value = Place> {
 fn origin() -> impl Strategy<Value = Origin> {
     prop_oneof![
         4 => Just(Origin::Ipv4),
-        3 => Just(Origin::LinkA),
-        2 => Just(Origin::LinkB),
-        2 => Just(Origin::OtherSite),
+        3 => Just(Origin::SubnetA),
+        2 => Just(Origin::SubnetB),
+        2 => Just(Origin::OtherPrefix),
     ]
 }
 
@@ -235,9 +235,9 @@ impl Names {
         let ids = (0..2).map(|number| (Place::Id(number), (id(number), recipient(tenant(KEYED), texts[0]))));
         let networks = [
             (Origin::Ipv4, "192.0.2.1".to_owned()),
-            (Origin::LinkA, "2001:db8:1:a::1".to_owned()),
-            (Origin::LinkB, "2001:db8:1:b::1".to_owned()),
-            (Origin::OtherSite, "2001:db8:2::1".to_owned()),
+            (Origin::SubnetA, "2001:db8:1:a::1".to_owned()),
+            (Origin::SubnetB, "2001:db8:1:b::1".to_owned()),
+            (Origin::OtherPrefix, "2001:db8:2::1".to_owned()),
         ];
         let many = (0..MANY).map(|number| (Origin::OneOf(number), format!("198.51.100.{number}")));
         let networks = networks.into_iter().chain(many).map(|(origin, ip)| (origin, network(&ip)));
@@ -272,15 +272,15 @@ fn tenant_of(place: Place) -> u8 {
     }
 }
 
-fn person_of(place: Place) -> u8 {
+fn recipient_of(place: Place) -> u8 {
     u8::from(place == Place::Address(2))
 }
 
-fn site_of(origin: Origin) -> u8 {
+fn prefix_of(origin: Origin) -> u8 {
     match origin {
         Origin::Ipv4 => 0,
-        Origin::LinkA | Origin::LinkB => 1,
-        Origin::OtherSite => 2,
+        Origin::SubnetA | Origin::SubnetB => 1,
+        Origin::OtherPrefix => 2,
         Origin::OneOf(number) => 10 + number,
     }
 }
@@ -294,31 +294,35 @@ impl Request {
                     Action::Send => (Ledger::IpSends, &limits.ip_sends),
                     Action::Attempt => (Ledger::IpAttempts, &limits.ip_attempts),
                 };
-                let (site, link) = match origin {
+                let (prefix, subnet) = match origin {
                     Origin::Ipv4 | Origin::OneOf(_) => {
-                        return vec![(of(tenant, ClientNetwork::Site(site_of(origin))), windows.clone())];
+                        return vec![(
+                            of(tenant, ClientNetwork::Prefix48(prefix_of(origin))),
+                            windows.clone(),
+                        )];
                     }
-                    Origin::LinkA | Origin::OtherSite => (site_of(origin), 0),
-                    Origin::LinkB => (site_of(origin), 1),
+                    Origin::SubnetA | Origin::OtherPrefix => (prefix_of(origin), 0),
+                    Origin::SubnetB => (prefix_of(origin), 1),
                 };
                 let wider = windows.iter().map(|(most, span)| (most * 5, *span)).collect();
                 vec![
-                    (of(tenant, ClientNetwork::Link(site, link)), windows.clone()),
-                    (of(tenant, ClientNetwork::Site(site)), wider),
+                    (of(tenant, ClientNetwork::Prefix64(prefix, subnet)), windows.clone()),
+                    (of(tenant, ClientNetwork::Prefix48(prefix)), wider),
                 ]
             }
             Self::Admit(place, from) => {
-                let (tenant, person) = (tenant_of(place), person_of(place));
-                let mut ledgers = vec![(Ledger::EmailSends(tenant, person), limits.email_sends.clone())];
+                let (tenant, recipient) = (tenant_of(place), recipient_of(place));
+                let mut ledgers = vec![(Ledger::EmailSends(tenant, recipient), limits.email_sends.clone())];
                 if let Some(origin) = from {
-                    let site = Ledger::IpEmailSends(tenant, person, site_of(origin));
-                    ledgers.push((site, limits.ip_email_sends.clone()));
+                    let prefix = Ledger::IpEmailSends(tenant, recipient, prefix_of(origin));
+                    ledgers.push((prefix, limits.ip_email_sends.clone()));
                 }
-                ledgers.push((Ledger::EmailSendsTotal(person), limits.email_sends_total.clone()));
+                ledgers.push((Ledger::EmailSendsTotal(recipient), limits.email_sends_total.clone()));
                 ledgers
             }
-            Self::AttemptOutcome(place, origin) => {
-                let ledger = Ledger::IpEmailAttempts(tenant_of(place), person_of(place), site_of(origin));
+            Self::Attempt(place, origin) => {
+                let ledger =
+                    Ledger::IpEmailAttempts(tenant_of(place), recipient_of(place), prefix_of(origin));
                 vec![(ledger, limits.ip_email_attempts.clone())]
             }
         }
@@ -329,7 +333,7 @@ impl Request {
             Self::Charge(_, _, Action::Send) => &[&limits.ip_sends],
             Self::Charge(_, _, Action::Attempt) => &[&limits.ip_attempts],
             Self::Admit(..) => &[&limits.email_sends, &limits.ip_email_sends, &limits.email_sends_total],
-            Self::AttemptOutcome(..) => &[&limits.ip_email_attempts],
+            Self::Attempt(..) => &[&limits.ip_email_attempts],
         };
         of.iter().flat_map(|windows| windows.iter()).map(|(_, span)| *span).max().expect("a window")
     }
@@ -355,12 +359,12 @@ struct Mail {
     entered: Entered,
 }
 
-struct Guess {
+struct Attempt {
     place: Place,
     code: Code,
     number: u32,
     network: Entered,
-    site: Option<Entered>,
+    prefix: Option<Entered>,
 }
 
 /// What one case has observed, to be asserted without the model's rules.
@@ -373,7 +377,7 @@ struct Tally {
     attempts: u32,
     charges: VecDeque<Entered>,
     mails: VecDeque<Mail>,
-    open_guesses: VecDeque<Guess>,
+    open_attempts: VecDeque<Attempt>,
     last_refusal: Option<(Request, Millis)>,
     /// The times at which an attempt was compared, for each tenant and recipient.
     compared: HashMap<(u8, u8), Vec<Millis>>,
@@ -453,10 +457,10 @@ impl<'a> Pair<'a> {
                     self.refuse(mail).await?;
                 }
             }
-            Op::Guess(place, origin) => self.attempt(place, origin).await?,
-            Op::ApproveOutcome(back) => {
-                if let Some(attempt) = self.tally.open_guesses.remove(back) {
-                    self.win(attempt).await?;
+            Op::Attempt(place, origin) => self.attempt(place, origin).await?,
+            Op::Approve(back) => {
+                if let Some(attempt) = self.tally.open_attempts.remove(back) {
+                    self.approve(attempt).await?;
                 }
             }
             Op::AskAgain { early } => {
@@ -482,10 +486,10 @@ impl<'a> Pair<'a> {
                 self.bench.store.charge(&self.names.profile(tenant, origin, action), limit).await
             }
             Request::Admit(place, from) => {
-                let site = from.map(|origin| self.names.client_prefix(origin));
-                self.bench.store.admit(self.names.recipient(place), site.as_ref(), &self.sends).await
+                let prefix = from.map(|origin| self.names.client_prefix(origin));
+                self.bench.store.admit(self.names.recipient(place), prefix.as_ref(), &self.sends).await
             }
-            Request::AttemptOutcome(..) => panic!("an attempt is charged as it is taken"),
+            Request::Attempt(..) => panic!("an attempt is charged as it is taken"),
         };
         let store = verdict(charged.expect("an answer"));
         let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
@@ -520,8 +524,8 @@ impl<'a> Pair<'a> {
         Ok(Entered { request, ledgers, entry })
     }
 
-    fn given_back(&mut self, entered: &Entered) {
-        self.ledgers.give_back(&entered.ledgers, entered.entry);
+    fn refunded(&mut self, entered: &Entered) {
+        self.ledgers.refund(&entered.ledgers, entered.entry);
         for ledger in &entered.ledgers {
             let admitted = self.tally.admitted.entry(*ledger).or_default();
             admitted.retain(|(_, entry)| *entry != entered.entry);
@@ -532,7 +536,7 @@ impl<'a> Pair<'a> {
         let Request::Charge(tenant, origin, action) = entered.request else { panic!("a network's") };
         let profile = self.names.profile(tenant, origin, action);
         self.bench.store.refund(&profile, entered.entry).await.expect("an answer");
-        self.given_back(entered);
+        self.refunded(entered);
     }
 
     async fn send(
@@ -554,12 +558,12 @@ impl<'a> Pair<'a> {
         self.tally.codes += 1;
         let (store, model) = if again {
             (
-                store_model::recoded(self.bench.recode_for(store_key, code, entry).await),
+                store_model::replace_answer(self.bench.replace_code_for(store_key, code, entry).await),
                 self.model.replace_code(place, code, entry),
             )
         } else {
             (
-                store_model::opened(self.bench.open_for(store_key, code, entry).await),
+                store_model::open_answer(self.bench.open_for(store_key, code, entry).await),
                 self.model.open(place, code, entry),
             )
         };
@@ -579,7 +583,7 @@ impl<'a> Pair<'a> {
         if back {
             let recipient = self.names.recipient(place);
             self.bench.store.withdraw(recipient, entered.entry).await.expect("an answer");
-            self.given_back(&entered);
+            self.refunded(&entered);
         }
         self.tally.seen.insert(format!("a refused mail, given back: {back}"));
         Ok(())
@@ -588,10 +592,10 @@ impl<'a> Pair<'a> {
     async fn attempt(&mut self, place: Place, origin: Origin) -> TestCaseResult {
         let request = Request::Charge(tenant_of(place), origin, Action::Attempt);
         let Some(network) = self.charge(request).await? else { return Ok(()) };
-        if let (TakenAttempt::Compare(code), site) = self.take_attempt(place, origin).await? {
+        if let (TakenAttempt::Compare(code), prefix) = self.take_attempt(place, origin).await? {
             let number = self.tally.attempts;
             self.tally.attempts += 1;
-            self.tally.open_guesses.push_front(Guess { place, code, number, network, site });
+            self.tally.open_attempts.push_front(Attempt { place, code, number, network, prefix });
         }
         Ok(())
     }
@@ -605,14 +609,15 @@ impl<'a> Pair<'a> {
         self.skip_the_last_seconds(place);
         let attempter =
             Attempter { client: self.names.client_prefix(origin), limit: &self.ip_email_attempts };
-        let (attempts, charged) = self.bench.spend_from(Some(&attempter), self.names.store_key(place)).await;
+        let (attempts, charged) =
+            self.bench.take_attempt_from(Some(&attempter), self.names.store_key(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {
-            let request = Request::AttemptOutcome(place, origin);
+            let request = Request::Attempt(place, origin);
             let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
             let model = self.ledgers.charge(&step, keep, now);
             if let TakenAttempt::Limited(limit_state) = attempts {
-                let verdict = Verdict::Refused(standing_of(&limit_state));
+                let verdict = Verdict::Refused(limit_state_of(&limit_state));
                 prop_assert_eq!(verdict, model);
                 self.complete(request, verdict)?;
                 return Ok((attempts, None));
@@ -624,11 +629,11 @@ impl<'a> Pair<'a> {
             entered = Some(self.admitted(request, entry)?);
         }
         if let TakenAttempt::Compare(_) = attempts {
-            let recipient = (tenant_of(place), person_of(place));
+            let recipient = (tenant_of(place), recipient_of(place));
             let now = self.now();
             self.tally.compared.entry(recipient).or_default().push(now);
         }
-        prop_assert_eq!(store_model::attempts(attempts), self.model.take_attempt(place), "{:?}", place);
+        prop_assert_eq!(store_model::attempt_answer(attempts), self.model.take_attempt(place), "{:?}", place);
         prop_assert_eq!(
             charged.is_some(),
             matches!((place, attempts), (Place::Address(_), TakenAttempt::Compare(_)))
@@ -636,22 +641,26 @@ impl<'a> Pair<'a> {
         Ok((attempts, entered))
     }
 
-    async fn win(&mut self, attempt: Guess) -> TestCaseResult {
-        let Guess { place, code, number, network, site } = attempt;
+    async fn approve(&mut self, attempt: Attempt) -> TestCaseResult {
+        let Attempt { place, code, number, network, prefix } = attempt;
         self.skip_the_last_seconds(place);
-        let charged = site.as_ref().map(|entered| {
-            let Request::AttemptOutcome(_, origin) = entered.request else { panic!("a site's") };
+        let charged = prefix.as_ref().map(|entered| {
+            let Request::Attempt(_, origin) = entered.request else { panic!("a prefix's") };
             SiteCharge { client: self.names.client_prefix(origin), entry: entered.entry }
         });
-        let won = self.bench.consume_for(self.names.store_key(place), code, number, charged.as_ref()).await;
-        prop_assert_eq!(won, matches!(self.model.approve(place, (code, number)), Answer::Won(Some(_))));
-        if won {
-            if let Some(site) = &site {
-                self.given_back(site);
+        let approved =
+            self.bench.approve_for(self.names.store_key(place), code, number, charged.as_ref()).await;
+        prop_assert_eq!(
+            approved,
+            matches!(self.model.approve(place, (code, number)), Answer::Approved(Some(_)))
+        );
+        if approved {
+            if let Some(prefix) = &prefix {
+                self.refunded(prefix);
             }
             self.refund(&network).await;
         }
-        self.tally.seen.insert(format!("won: {won}"));
+        self.tally.seen.insert(format!("approved: {approved}"));
         Ok(())
     }
 
@@ -660,13 +669,13 @@ impl<'a> Pair<'a> {
     async fn ask_again(&mut self, request: Request, wait: Millis, early: bool) -> TestCaseResult {
         self.step(if early { wait - 1 } else { wait });
         // Skipping the last seconds of a code would skip this moment too.
-        if let Request::AttemptOutcome(place, _) = request
+        if let Request::Attempt(place, _) = request
             && (1..LAST_SECONDS).contains(&self.model.left(place))
         {
             return Ok(());
         }
         let admitted = match request {
-            Request::AttemptOutcome(place, origin) => {
+            Request::Attempt(place, origin) => {
                 !matches!(self.take_attempt(place, origin).await?, (TakenAttempt::Limited(_), _))
             }
             request => self.charge(request).await?.is_some(),
@@ -679,12 +688,14 @@ impl<'a> Pair<'a> {
 
 fn verdict(charged: ChargeOutcome) -> Verdict {
     match charged {
-        ChargeOutcome::Admitted { entry, limit_state } => Verdict::Admitted(entry, standing_of(&limit_state)),
-        ChargeOutcome::Refused(limit_state) => Verdict::Refused(standing_of(&limit_state)),
+        ChargeOutcome::Admitted { entry, limit_state } => {
+            Verdict::Admitted(entry, limit_state_of(&limit_state))
+        }
+        ChargeOutcome::Refused(limit_state) => Verdict::Refused(limit_state_of(&limit_state)),
     }
 }
 
-fn standing_of(limit_state: &otpd::domain::ledger::LimitState) -> LimitState {
+fn limit_state_of(limit_state: &otpd::domain::ledger::LimitState) -> LimitState {
     let millis = |time: Duration| time.as_millis().try_into().expect("a short time");
     LimitState {
         policy: limit_state.policy.name(),
@@ -721,19 +732,20 @@ fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
 struct Round {
     sender: Origin,
     place: Place,
-    guessers: Vec<Origin>,
+    attempters: Vec<Origin>,
     pause: Millis,
 }
 
 fn round() -> impl Strategy<Value = Round> {
     let one_of_many = || (0..MANY).prop_map(Origin::OneOf);
-    let guessers = prop_oneof![
+    let attempters = prop_oneof![
         9 => prop::collection::vec(one_of_many(), 6..7),
         1 => prop::collection::vec(one_of_many(), 0..6),
     ];
     let pauses = select(&[61, 61, 240, 290, 760, 1700, 3600, 7200][..]);
-    (one_of_many(), select(&[Place::Address(0), Place::Address(1)][..]), guessers, pauses)
-        .prop_map(|(sender, place, guessers, pause)| Round { sender, place, guessers, pause: pause * SECOND })
+    (one_of_many(), select(&[Place::Address(0), Place::Address(1)][..]), attempters, pauses).prop_map(
+        |(sender, place, attempters, pause)| Round { sender, place, attempters, pause: pause * SECOND },
+    )
 }
 
 /// With the default limits at most 50 attempts at one recipient are compared in any 24 hours.
@@ -743,9 +755,9 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     check(cases, &prop::collection::vec(round(), 60..120), |rounds| {
         runtime.block_on(async {
             let mut pair = Pair::new(&names, empty_store().await, the_defaults(), 5);
-            for Round { sender, place, guessers, pause } in rounds {
+            for Round { sender, place, attempters, pause } in rounds {
                 pair.send(place, Some(sender), 0, false).await?;
-                for attempter in guessers {
+                for attempter in attempters {
                     pair.attempt(place, attempter).await?;
                 }
                 pair.step(pause);
@@ -825,24 +837,24 @@ fn the_ledgers_on_redis_answer_as_the_model_does() {
 }
 
 #[test]
-fn an_attack_on_the_memory_gets_fifty_guesses_a_day() {
+fn an_attack_on_the_memory_store_gets_fifty_attempts_a_day() {
     attack(CASES_IN_MEMORY / 25, &store_model::one_thread(), async || Bench::memory());
 }
 
 #[test]
-fn an_attack_on_redis_gets_fifty_guesses_a_day() {
+fn an_attack_on_redis_gets_fifty_attempts_a_day() {
     let runtime = store_model::one_thread();
     let bench = runtime.block_on(Bench::redis());
     attack(CASES_ON_REDIS / 25, &runtime, async || emptied(&bench).await);
 }
 
 #[test]
-fn in_memory_nobody_takes_a_guess_from_who_holds_an_id() {
+fn in_memory_nobody_takes_an_attempt_from_the_holder_of_an_id() {
     disturb(CASES_IN_MEMORY / 10, &store_model::one_thread(), async || Bench::memory());
 }
 
 #[test]
-fn on_redis_nobody_takes_a_guess_from_who_holds_an_id() {
+fn on_redis_nobody_takes_an_attempt_from_the_holder_of_an_id() {
     let runtime = store_model::one_thread();
     let bench = runtime.block_on(Bench::redis());
     disturb(CASES_ON_REDIS / 10, &runtime, async || emptied(&bench).await);

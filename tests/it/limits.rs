@@ -14,7 +14,7 @@ const CLIENT: &str = "192.0.2.1";
 const EMAIL: &str = "a@example.com";
 
 /// Returns the policy that an answer names, how much it has left, and the wait if it is a 429.
-fn told(answer: &Answer) -> (String, u32, Option<u64>) {
+fn limit_state_of(answer: &Answer) -> (String, u32, Option<u64>) {
     let state = answer.header("ratelimit").unwrap_or_else(|| panic!("not metered: {answer:?}"));
     let name = state.split('"').nth(1).expect("a quoted name").to_owned();
     let room = state.split_once(";r=").and_then(|(_, rest)| rest.split_once(';')).expect("the room").0;
@@ -34,12 +34,12 @@ async fn logs(app: &TestApp, end: &str) -> Vec<usize> {
 async fn answers_tell_a_caller_of_its_own_network_only() {
     let app = TestApp::limited().spawn().await;
     let sent = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((sent.status, told(&sent)), (200, ("ip_sends".to_owned(), 29, None)));
+    assert_eq!((sent.status, limit_state_of(&sent)), (200, ("ip_sends".to_owned(), 29, None)));
     assert_eq!(sent.header("ratelimit-policy"), Some("\"ip_sends\";q=30;w=3600"));
     // The same whether or not the address has a code outstanding.
     for email in [EMAIL, "unknown@example.com"] {
         let wrong = app.verify_from("198.51.100.1", email, "000000").await;
-        assert_eq!((wrong.status, told(&wrong).0), (400, "ip_attempts".to_owned()));
+        assert_eq!((wrong.status, limit_state_of(&wrong).0), (400, "ip_attempts".to_owned()));
     }
 }
 
@@ -66,11 +66,11 @@ async fn the_wait_is_the_longest_of_the_refusing_step_and_of_those_charged_befor
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     // The email address would admit another send in a minute. The IP, which this very request
     // fills, only in an hour.
-    let (name, room, wait) = told(&app.send_from(CLIENT, EMAIL).await);
+    let (name, room, wait) = limit_state_of(&app.send_from(CLIENT, EMAIL).await);
     assert_eq!((name.as_str(), room), ("ip_sends", 0));
     assert!(wait.is_some_and(|wait| (3590..=3600).contains(&wait)), "{wait:?}");
     // From another IP, the wait is that of the email address.
-    let (name, room, wait) = told(&app.send_from("198.51.100.1", EMAIL).await);
+    let (name, room, wait) = limit_state_of(&app.send_from("198.51.100.1", EMAIL).await);
     assert_eq!((name.as_str(), room), ("email_sends", 0));
     assert!(wait.is_some_and(|wait| (50..=60).contains(&wait)), "{wait:?}");
 }
@@ -86,7 +86,7 @@ async fn after_retry_after_the_same_request_passes() {
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     let refused = app.send_from(CLIENT, EMAIL).await;
     let told_at = Instant::now();
-    let wait = Duration::from_secs(told(&refused).2.expect("a wait"));
+    let wait = Duration::from_secs(limit_state_of(&refused).2.expect("a wait"));
     loop {
         let asked_at = Instant::now();
         if app.send_from(CLIENT, EMAIL).await.status == 200 {
@@ -109,27 +109,27 @@ async fn a_refused_send_leaves_the_live_code_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_refused_mail_gives_the_subject_its_send_back_and_the_network_none() {
+async fn a_refused_email_refunds_the_recipient_and_not_the_network() {
     let app = TestApp::limited().spawn().await;
     app.smtp.set(Fault::RefuseContent);
     let refused = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((refused.status, told(&refused).1), (500, 29));
+    assert_eq!((refused.status, limit_state_of(&refused).1), (500, 29));
     app.smtp.set(Fault::None);
     let sent = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((sent.status, told(&sent).1), (200, 28), "no cooldown after a mail that nobody got");
+    assert_eq!((sent.status, limit_state_of(&sent).1), (200, 28), "no cooldown after a mail that nobody got");
 }
 
 #[tokio::test]
-async fn a_mail_whose_outcome_is_unknown_gives_nothing_back() {
+async fn an_email_whose_outcome_is_unknown_refunds_nothing() {
     let app = TestApp::limited().spawn().await;
     app.smtp.set(Fault::CloseAfterContent);
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 500);
     app.smtp.set(Fault::None);
-    assert_eq!(told(&app.send_from(CLIENT, EMAIL).await).0, "email_sends");
+    assert_eq!(limit_state_of(&app.send_from(CLIENT, EMAIL).await).0, "email_sends");
 }
 
 #[tokio::test]
-async fn a_right_guess_is_given_back_to_its_network_and_site() {
+async fn a_right_attempt_is_refunded_in_all_ledgers_of_its_ip() {
     let app = TestApp::limited().spawn().await;
     assert_eq!(app.send_from("2001:db8::1", EMAIL).await.status, 200);
     let code = app.smtp.last_code_to(EMAIL);
@@ -253,13 +253,13 @@ async fn a_resend_looks_its_id_up_behind_the_network_and_before_anything_else() 
     assert_eq!(resend(&id).await.problem().0, 410);
     assert_eq!(resend(&id).await.json()["policy"], "ip_sends");
     let mut now = logs(&app, ":sends").await;
-    now.retain(|octets| *octets != 12);
+    now.retain(|bytes| *bytes != 12);
     assert_eq!(now, sends, "two entries of the network are all that came");
     assert_eq!(app.smtp.mails().len(), 1);
 }
 
 #[tokio::test]
-async fn a_canceled_verification_gives_nothing_back() {
+async fn a_canceled_verification_refunds_nothing() {
     let app = TestApp::limited().keyed().spawn().await;
     let caller = app.caller(1);
     let id = caller.start(EMAIL).await;
@@ -268,7 +268,7 @@ async fn a_canceled_verification_gives_nothing_back() {
 }
 
 #[tokio::test]
-async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
+async fn a_refused_email_of_v1_refunds_the_recipient() {
     let app = TestApp::limited().keyed().spawn().await;
     let caller = app.caller(1);
     app.smtp.set(Fault::RefuseRecipient);
@@ -281,7 +281,7 @@ async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
 }
 
 #[tokio::test]
-async fn a_refused_resend_of_v1_gives_nothing_back() {
+async fn a_refused_resend_of_v1_refunds_nothing() {
     let app = TestApp::limited()
         .keyed()
         .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
@@ -298,7 +298,7 @@ async fn a_refused_resend_of_v1_gives_nothing_back() {
 }
 
 #[tokio::test]
-async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
+async fn a_full_hash_queue_refunds_the_attempt_and_the_send_of_a_named_network() {
     let app = TestApp::limited()
         .keyed()
         .set("OTP_HASH__MEMORY_KIB", "262144")
@@ -320,7 +320,7 @@ async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
     let overloaded = answers.iter().filter(|answer| answer.status == 503);
     let overloaded = overloaded.inspect(|answer| assert_eq!(answer.problem().1, "overloaded")).count();
     assert!(overloaded > 0, "{answers:?}");
-    let entries: usize = logs(&app, ":guesses").await.iter().map(|octets| octets / 6).sum();
+    let entries: usize = logs(&app, ":guesses").await.iter().map(|bytes| bytes / 6).sum();
     assert_eq!(entries, answers.len() - overloaded);
 }
 
@@ -409,13 +409,13 @@ async fn an_exempt_network_gets_no_more_of_one_address_than_others() {
     let app = with_an_exempt_network().spawn().await;
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     let again = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((again.status, told(&again).0), (429, "email_sends".to_owned()));
+    assert_eq!((again.status, limit_state_of(&again).0), (429, "email_sends".to_owned()));
     for number in 0..11 {
         let wrong = app.verify_from(CLIENT, EMAIL, "000000").await;
         if number < 10 {
             assert_eq!(wrong.status, 400, "{number}");
         } else {
-            assert_eq!((wrong.status, told(&wrong).0), (429, "ip_email_attempts".to_owned()));
+            assert_eq!((wrong.status, limit_state_of(&wrong).0), (429, "ip_email_attempts".to_owned()));
         }
     }
 }

@@ -115,7 +115,7 @@ async fn every_answer_carries_the_same_guards() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_ours_and_stands_in_the_log() {
+async fn a_request_id_is_ours_and_is_logged() {
     let dev = Process::dev().await;
     let request = dev.request(Method::GET, "/livez").header("x-request-id", "chosen-by-the-caller");
     let answer = dev.answer(request).await;

@@ -80,7 +80,7 @@ fn operations_have_ids_that_make_good_names_and_say_who_may_call() {
 }
 
 #[test]
-fn every_problem_stands_in_the_document_with_an_example_and_in_the_docs_with_advice() {
+fn every_problem_is_in_the_document_with_an_example_and_in_the_docs_with_advice() {
     let document = document();
     let examples = document["components"]["examples"].as_object().expect("examples");
     let listed = document["components"]["schemas"]["ProblemCode"]["enum"].as_array().expect("codes");

@@ -230,7 +230,7 @@ async fn what_each_relay_does_leads_to_the_answer_in_the_table() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_good_is_asked_for_once() {
+async fn a_permanent_refusal_is_tried_once() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::RefuseRecipient);
     assert_eq!(app.send_otp("a@example.com").await.status, 500);
@@ -238,7 +238,7 @@ async fn a_refusal_for_good_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_relay_that_is_down_is_left_alone_and_asked_again_later() {
+async fn a_relay_that_is_down_is_skipped_and_retried_later() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::CloseOnConnect);
     for number in 0..5 {
@@ -315,7 +315,7 @@ async fn a_relay_that_takes_few_mails_on_a_connection_gets_another_at_once() {
 /// Makes one send over a connection that was used before, while the relay answers that command with
 /// this reply. Returns how many new connections and how many messages it took, and the status of
 /// the send.
-async fn asked_again(at: &'static str, reply: &'static str) -> (usize, usize, u16) {
+async fn retries_after(at: &'static str, reply: &'static str) -> (usize, usize, u16) {
     let app = TestApp::spawn().await;
     app.code_for("first@example.com").await;
     let messages = || String::from_utf8_lossy(&app.smtp.transcript()).matches("\r\nDATA\r\n").count();
@@ -326,36 +326,36 @@ async fn asked_again(at: &'static str, reply: &'static str) -> (usize, usize, u1
 }
 
 #[tokio::test]
-async fn a_final_refusal_of_the_message_is_never_asked_for_again() {
+async fn a_final_refusal_of_the_message_is_never_retried() {
     for reply in
         ["550 5.7.1 Spam", "554 5.6.0 Bad content", "552 5.3.4 Too big", "550", "521 5.7.0 x", "571 Blocked"]
     {
-        assert_eq!(asked_again("CONTENT", reply).await, (0, 1, 500), "{reply}");
-        assert_eq!(asked_again("DATA", reply).await, (0, 1, 500), "{reply} to DATA itself");
+        assert_eq!(retries_after("CONTENT", reply).await, (0, 1, 500), "{reply}");
+        assert_eq!(retries_after("DATA", reply).await, (0, 1, 500), "{reply} to DATA itself");
     }
 }
 
 #[tokio::test]
-async fn what_can_be_the_fault_of_a_used_connection_is_asked_for_again_on_a_fresh_one() {
+async fn what_can_be_the_fault_of_a_used_connection_is_retried_on_a_fresh_one() {
     for at in ["MAIL", "RCPT"] {
         for reply in ["554 5.7.0 Too many mails", "530 5.7.0 Log in", "503 5.5.1 Bad sequence", "552 5.3.1 x"]
         {
-            assert_eq!(asked_again(at, reply).await, (1, 1, 200), "{at}: {reply}");
+            assert_eq!(retries_after(at, reply).await, (1, 1, 200), "{at}: {reply}");
         }
     }
     for at in ["MAIL", "RCPT", "DATA", "CONTENT"] {
         for reply in ["421 4.7.0 Closing", "451 4.3.0 Later", "452 4.5.3 Too many mails"] {
             let messages = if at == "DATA" || at == "CONTENT" { 2 } else { 1 };
-            assert_eq!(asked_again(at, reply).await, (1, messages, 200), "{at}: {reply}");
+            assert_eq!(retries_after(at, reply).await, (1, messages, 200), "{at}: {reply}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_refusal_that_speaks_of_a_mailbox_is_never_asked_for_again() {
+async fn a_refusal_that_names_a_mailbox_is_never_retried() {
     for at in ["MAIL", "RCPT"] {
         for reply in ["550 5.1.1 No such user", "551", "553 5.1.8 Sender", "554 5.1.0 x", "552 5.2.2 Full"] {
-            assert_eq!(asked_again(at, reply).await, (0, 0, 500), "{at}: {reply}");
+            assert_eq!(retries_after(at, reply).await, (0, 0, 500), "{at}: {reply}");
         }
     }
 }
@@ -467,7 +467,7 @@ async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> BTr
 }
 
 #[tokio::test]
-async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
+async fn a_send_reported_as_successful_was_delivered_even_if_otpd_is_killed() {
     for mails_before in [0, 1, 20, 40] {
         // Few connections, so that some sends are answered while others wait.
         let app = TestApp::builder().set("OTP_HASH__QUEUE", "200").set("OTP_SMTP__CONNECTIONS", "4");
@@ -489,7 +489,7 @@ async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_at_shutdown_is_finished_and_told() {
+async fn requests_in_progress_at_shutdown_are_finished_and_answered() {
     let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
     app.smtp.set(Fault::Slow(Duration::from_millis(300)));
     let told = sends_cut_short(&app, async |app| {

@@ -73,7 +73,7 @@ async fn full_run(app: &TestApp) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itself() {
+async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_expires() {
     let app = TestApp::builder().keyed().spawn().await;
     let codes = full_run(&app).await;
     let dump = app.redis.dump().await;

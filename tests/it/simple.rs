@@ -214,7 +214,7 @@ async fn leading_zeros_are_digits_like_any_other() {
 }
 
 #[tokio::test]
-async fn five_wrong_guesses_close_it_and_a_resend_does_not_reset_them() {
+async fn five_wrong_attempts_close_it_and_a_resend_does_not_reset_them() {
     let app = TestApp::spawn().await;
     let email = "a@example.com";
     let first = app.code_for(email).await;
@@ -231,7 +231,7 @@ async fn five_wrong_guesses_close_it_and_a_resend_does_not_reset_them() {
 }
 
 #[tokio::test]
-async fn the_fifth_guess_wins_if_it_is_right() {
+async fn the_fifth_attempt_succeeds_if_it_is_right() {
     let app = TestApp::spawn().await;
     let code = app.code_for("a@example.com").await;
     for _ in 0..4 {
@@ -241,7 +241,7 @@ async fn the_fifth_guess_wins_if_it_is_right() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_code_spends_no_guess() {
+async fn what_cannot_be_a_code_takes_no_attempt() {
     let app = TestApp::spawn().await;
     let code = app.code_for("a@example.com").await;
     for typed in ["1", "12345", "12345678901", "abcdef", "①②③④⑤⑥", "-", "0x12ab"] {
@@ -275,7 +275,7 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
         let verified = app.verify_otp(checked, &mail.code()).await;
         assert_eq!(verified.message(), said(VERIFIED), "{sent} {checked}");
         let proof = verified.header("otp-proof").expect("a proof").to_owned();
-        assert_eq!(idempotency(&proof)["sub"], "john@ex.com", "one name for all spellings");
+        assert_eq!(claims(&proof)["sub"], "john@ex.com", "one name for all spellings");
     }
     // A second send under another spelling replaces the first code, as one under the same spelling
     // does.
@@ -288,13 +288,13 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
 }
 
 /// Returns the claims of a proof without verifying it.
-fn idempotency(proof: &str) -> serde_json::Value {
-    let idempotency = proof.split('.').nth(1).expect("idempotency");
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64")).expect("JSON")
+fn claims(proof: &str) -> serde_json::Value {
+    let claims = proof.split('.').nth(1).expect("claims");
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64")).expect("JSON")
 }
 
 #[tokio::test]
-async fn the_refusals_of_verify_are_the_same_to_the_octet() {
+async fn the_rejections_of_verify_are_identical_byte_for_byte() {
     let app = TestApp::builder().set("OTP_CODES__LIFE", "30s").spawn().await;
     let expired = app.code_for("expired@example.com").await;
     let wrong = app.code_for("wrong@example.com").await;

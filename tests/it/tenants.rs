@@ -25,7 +25,7 @@ fn unchanging(answer: Answer) -> Answer {
 }
 
 #[tokio::test]
-async fn what_is_one_tenants_is_unknown_to_the_other_to_the_octet() {
+async fn a_verification_of_one_tenant_is_unknown_to_another_byte_for_byte() {
     let app = TestApp::builder().keyed().config(&two_tenants("")).spawn().await;
     let (shop, bank) = (app.caller(3), app.caller(4));
     let created = without_resend_at(&shop.create_under("k", &json!({ "email": EMAIL })).await);
@@ -67,9 +67,9 @@ fn without_resend_at(answer: &Answer) -> Value {
 fn audience(approved: &Answer) -> String {
     use base64::Engine as _;
     let proof = approved.json()["proof"].as_str().expect("a proof").to_owned();
-    let idempotency = proof.split('.').nth(1).expect("idempotency");
-    let idempotency = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64");
-    serde_json::from_slice::<Value>(&idempotency).expect("JSON")["aud"].as_str().expect("a tenant").to_owned()
+    let claims = proof.split('.').nth(1).expect("claims");
+    let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64");
+    serde_json::from_slice::<Value>(&claims).expect("JSON")["aud"].as_str().expect("a tenant").to_owned()
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn keyed_simple_endpoints_ask_for_a_key_and_change_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_shield_is_for_those_without_a_key() {
+async fn load_shedding_is_for_those_without_a_key() {
     let app = TestApp::builder()
         .keyed()
         .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")

@@ -147,7 +147,7 @@ fn usual_limits() -> Limits {
 }
 
 #[tokio::test]
-async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_more() {
+async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more() {
     let exempt = ExemptNetworks::new(vec!["10.0.0.0/8".parse().expect("a network")]);
     let world = world_of(&usual_limits(), exempt);
     // Sends of one IP, which is limited to its share of the email address.
@@ -180,7 +180,7 @@ async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_
 }
 
 #[tokio::test]
-async fn an_expired_one_is_told_for_an_hour_and_then_unknown() {
+async fn an_expired_one_is_shown_for_an_hour_and_then_unknown() {
     let world = world();
     let id = world.create().await.expect("created").id;
     let code = world.code();

@@ -29,8 +29,8 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
     let (signed, signature) = proof.rsplit_once('.').expect("three parts");
     let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64");
     let part = |text: &str| serde_json::from_slice::<Value>(&decode(text)).expect("JSON");
-    let (header, idempotency) = signed.split_once('.').expect("two parts");
-    let (header, idempotency) = (part(header), part(idempotency));
+    let (header, claims) = signed.split_once('.').expect("two parts");
+    let (header, claims) = (part(header), part(claims));
     let key = keys["keys"].as_array().expect("keys").iter().find(|key| key["kid"] == header["kid"]);
     let key = key.expect("the key is published");
     assert_eq!(key["alg"], header["alg"]);
@@ -47,7 +47,7 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
         other => panic!("{other:?} is no algorithm of proofs"),
     };
     verified.expect("a good signature");
-    (header, idempotency)
+    (header, claims)
 }
 
 #[tokio::test]
@@ -80,14 +80,14 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     assert_eq!(approved.status, 200, "{approved:?}");
     let approved = approved.json();
     assert_eq!((&approved["id"], &approved["status"]), (&json!(id), &json!("approved")));
-    let (header, idempotency) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+    let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
     assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p2" }));
-    let iat = idempotency["iat"].as_u64().expect("a time");
+    let iat = claims["iat"].as_u64().expect("a time");
     let expected = json!({
         "iss": "otpd", "aud": "default", "sub": "Subject@example.com", "purpose": "login",
         "method": "mail_code", "jti": id, "iat": iat, "exp": iat + 300,
     });
-    assert_eq!(idempotency, expected);
+    assert_eq!(claims, expected);
 
     let again = caller.check(id, &code).await;
     assert_eq!(again.problem(), problem(410, "verification_closed"));
@@ -112,9 +112,9 @@ async fn keys_of_both_algorithms_are_published_and_the_first_signs() {
         let caller = app.caller(1);
         let id = caller.start(EMAIL).await;
         let approved = caller.check(&id, &app.smtp.last_code_to(EMAIL)).await.json();
-        let (header, idempotency) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+        let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
         assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": algorithm, "kid": kid }));
-        assert_eq!(idempotency["method"], "mail_code");
+        assert_eq!(claims["method"], "mail_code");
         let published = app.get("/.well-known/jwks.json").await.json();
         assert_eq!(published["keys"].as_array().map(Vec::len), Some(2));
         assert!(!published.to_string().contains("\"d\""), "public halves only");
@@ -156,7 +156,7 @@ async fn a_wrong_code_is_never_a_success_and_tells_what_is_left() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_code_spends_nothing() {
+async fn what_cannot_be_a_code_takes_nothing() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let id = caller.start(EMAIL).await;
@@ -192,7 +192,7 @@ async fn verifications_of_one_address_are_independent() {
 }
 
 #[tokio::test]
-async fn a_resend_brings_a_new_code_and_no_guess_back() {
+async fn a_resend_brings_a_new_code_and_restores_no_attempt() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let created = caller.create(&json!({ "email": EMAIL })).await.json();
@@ -371,7 +371,7 @@ async fn the_document_says_that_every_optional_member_of_a_body_may_be_null() {
 }
 
 #[tokio::test]
-async fn the_frameworks_own_refusals_are_problems_too() {
+async fn the_frameworks_own_rejections_are_problems_too() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let path = "/v1/verifications";
@@ -520,7 +520,7 @@ async fn a_key_that_asks_too_much_waits_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_right_codes_at_once_one_wins() {
+async fn of_a_hundred_right_codes_at_once_one_succeeds() {
     let app = TestApp::builder().keyed().set("OTP_HASH__QUEUE", "1000").spawn().await;
     let id = app.caller(1).start(EMAIL).await;
     let code = app.smtp.last_code_to(EMAIL);
@@ -553,7 +553,7 @@ async fn a_code_outlives_the_rotation_of_its_pepper_and_dies_with_it() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_told_afterwards_is_not_won() {
+async fn what_could_not_be_shown_afterwards_is_not_approved() {
     let app = TestApp::builder().keyed().spawn().await;
     let id = app.caller(1).start(EMAIL).await;
     let rotated = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::rotated_peppers()).await;

@@ -12,7 +12,7 @@ use crate::support::store::{Bench, index_key, tenant};
 
 on_both_stores! {
     a_key_is_in_progress_until_its_time_is_up,
-    the_result_of_a_key_is_kept_for_a_day,
+    the_result_of_a_key_is_stored_for_a_day,
     a_key_that_was_abandoned_is_free,
     only_the_token_that_began_completes_or_abandons_a_key,
     a_key_belongs_to_one_body_and_one_tenant,
@@ -62,7 +62,7 @@ async fn a_key_is_in_progress_until_its_time_is_up(bench: &Bench) {
     assert_eq!(begin(bench, &request(1, "a", 3)).await, BeginOutcome::InProgress);
 }
 
-async fn the_result_of_a_key_is_kept_for_a_day(bench: &Bench) {
+async fn the_result_of_a_key_is_stored_for_a_day(bench: &Bench) {
     begin(bench, &request(1, "a", 1)).await;
     bench.clock.forward(Duration::from_secs(10));
     complete(bench, &request(1, "a", 1), 7).await;

@@ -144,7 +144,7 @@ async fn assert_untouched(bench: &Bench, store_key: &StoreKey) {
 }
 
 #[tokio::test]
-async fn a_key_goes_by_itself_as_soon_as_nobody_can_ask_about_it() {
+async fn a_key_expires_as_soon_as_nobody_can_ask_about_it() {
     let bench = Bench::redis().await;
     for (store_key, remembered) in both_kinds(1).iter().zip([Duration::ZERO, HOUR]) {
         let assert_ttl = async |to_expiry| {
@@ -200,7 +200,7 @@ async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
 }
 
 #[tokio::test]
-async fn all_keys_of_one_person_share_a_hash_slot_and_name_nobody() {
+async fn all_keys_of_one_recipient_share_a_hash_slot_and_name_nobody() {
     let bench = Bench::redis().await;
     for email in ["Quizzical+x@kestrel.example", "quizzical+y@kestrel.example"] {
         each_call(&bench, &address(email)).await;
@@ -389,7 +389,7 @@ async fn a_redis_that_was_killed_is_an_error_in_time_and_it_recovers() {
 }
 
 #[tokio::test]
-async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
+async fn if_memory_is_full_no_attempt_is_taken_but_an_earlier_one_is_approved() {
     let bench = Bench::redis().await;
     let store_key = address("a@example.com");
     bench.open(&store_key, 1).await;
@@ -400,7 +400,7 @@ async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
 }
 
 #[tokio::test]
-async fn where_memory_is_full_what_is_there_can_still_be_ended_and_settled() {
+async fn if_memory_is_full_stored_verifications_and_requests_can_still_be_ended() {
     let bench = Bench::redis().await;
     let idempotency = [1, 2].map(|key| idempotency::request(key, "a", 1));
     bench.open(&id(1), 1).await;
@@ -422,7 +422,7 @@ async fn where_memory_is_full_what_is_there_can_still_be_ended_and_settled() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_one_key_that_goes_by_itself() {
+async fn an_idempotency_key_is_one_key_that_expires() {
     let bench = Bench::redis().await;
     let request = idempotency::request(1, "a", 1);
     let own = format!("otp:{{i:{}}}", request.key);

@@ -526,10 +526,10 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
 
 /// Reads until the other side closes.
 pub async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     // A reset after the answer counts as a close too.
-    let _ = stream.read_to_end(&mut octets).await;
-    String::from_utf8_lossy(&octets).into_owned()
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Returns the first six digits that are alone on a line.

@@ -23,8 +23,8 @@ pub enum Ledger {
 /// A network: a whole IPv4 address or /48, or one /64 of a /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientNetwork {
-    Site(u8),
-    Link(u8, u8),
+    Prefix48(u8),
+    Prefix64(u8, u8),
 }
 
 /// The state of the tightest window.
@@ -63,13 +63,13 @@ impl Ledger {
     /// Returns whether the entries of both ledgers are stored and dropped together. Those of all
     /// sends to one recipient are.
     fn shares_its_log_with(self, other: Self) -> bool {
-        let person = |ledger| match ledger {
-            Self::EmailSends(_, person)
-            | Self::IpEmailSends(_, person, _)
-            | Self::EmailSendsTotal(person) => Some(person),
+        let recipient = |ledger| match ledger {
+            Self::EmailSends(_, recipient)
+            | Self::IpEmailSends(_, recipient, _)
+            | Self::EmailSendsTotal(recipient) => Some(recipient),
             _ => None,
         };
-        self == other || (person(self).is_some() && person(self) == person(other))
+        self == other || (recipient(self).is_some() && recipient(self) == recipient(other))
     }
 }
 
@@ -98,7 +98,7 @@ impl Ledgers {
     }
 
     /// Removes an entry from the ledgers that it was made in.
-    pub fn give_back(&mut self, ledgers: &[Ledger], entry: Entry) {
+    pub fn refund(&mut self, ledgers: &[Ledger], entry: Entry) {
         for ledger in ledgers {
             self.0.entry(*ledger).or_default().retain(|other| other.unsigned_abs() != entry);
         }

@@ -38,12 +38,12 @@ pub struct Rules {
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
     Open(Place),
-    Recode(Place),
-    AttemptOutcome(Place),
-    Consume(Place, Which, u32),
-    Fail(Place, Which),
+    ReplaceCode(Place),
+    TakeAttempt(Place),
+    Approve(Place, Which, u32),
+    MarkFailed(Place, Which),
     Cancel(Place),
-    Look(Place),
+    Find(Place),
     /// The clock steps forward or back.
     Step(Millis),
     /// The store loses state that it must not depend on.
@@ -75,7 +75,7 @@ pub enum Answer {
     Closed(End),
     Unknown,
     /// The time of its approval, if it was approved.
-    Won(Option<Millis>),
+    Approved(Option<Millis>),
     /// The end of the verification after the call; `None` if it is still pending.
     Canceled(Option<End>),
     Seen(Seen),
@@ -114,8 +114,8 @@ struct Verification {
     opened_at: Millis,
     /// Each code, the time at which it became live, and the entry of its send.
     codes: Vec<(Millis, Code, Entry)>,
-    handed_out: usize,
-    winner: Option<(Token, Millis)>,
+    taken: usize,
+    approval: Option<(Token, Millis)>,
     failed: bool,
     canceled: bool,
 }
@@ -147,8 +147,8 @@ impl Model {
         let begun = Verification {
             opened_at: self.now,
             codes: vec![(self.now, code, entry)],
-            handed_out: 0,
-            winner: None,
+            taken: 0,
+            approval: None,
             failed: false,
             canceled: false,
         };
@@ -176,17 +176,17 @@ impl Model {
         if let Some(end) = verification.end(&rules, now) {
             return Answer::Closed(end);
         }
-        verification.handed_out += 1;
+        verification.taken += 1;
         Answer::Compare(verification.live_code())
     }
 
     pub fn approve(&mut self, place: Place, token: Token) -> Answer {
         let (rules, now) = (self.rules, self.now);
-        let Some(verification) = self.present(place) else { return Answer::Won(None) };
-        if verification.winner.is_none() && verification.may_still_win(token.0, &rules, now) {
-            verification.winner = Some((token, now));
+        let Some(verification) = self.present(place) else { return Answer::Approved(None) };
+        if verification.approval.is_none() && verification.may_be_approved(token.0, &rules, now) {
+            verification.approval = Some((token, now));
         }
-        Answer::Won(verification.winner.filter(|(winner, _)| *winner == token).map(|(_, at)| at))
+        Answer::Approved(verification.approval.filter(|(approval, _)| *approval == token).map(|(_, at)| at))
     }
 
     pub fn cancel(&mut self, place: Place) -> Answer {
@@ -203,31 +203,31 @@ impl Model {
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         Answer::Seen(Seen {
             end: verification.end(&rules, now),
-            attempts: verification.handed_out,
+            attempts: verification.taken,
             expires_at: verification.expires_at(&rules),
-            approved_at: verification.winner.map(|(_, at)| at),
+            approved_at: verification.approval.map(|(_, at)| at),
         })
     }
 
     pub fn fail(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
         let (rules, now) = (self.rules, self.now);
         let Some(verification) = self.present(place) else { return Answer::Failed(false) };
-        if verification.winner.is_none() && verification.may_still_win(code, &rules, now) {
+        if verification.approval.is_none() && verification.may_be_approved(code, &rules, now) {
             verification.failed = true;
         }
         // The first code replaced none, and every attempt came after it.
         let (_, _, of_the_first) = verification.codes[0];
-        Answer::Failed(entry == of_the_first && verification.handed_out == 0)
+        Answer::Failed(entry == of_the_first && verification.taken == 0)
     }
 
     /// Returns the verification of a place that can still be read.
     fn present(&mut self, place: Place) -> Option<&mut Verification> {
-        let remembered = match place {
+        let retention = match place {
             Place::Address(_) => 0,
             Place::Id(_) => RETENTION,
         };
         let newest = self.verifications.get_mut(&place)?.last_mut()?;
-        (self.now < newest.expires_at(&self.rules) + remembered).then_some(newest)
+        (self.now < newest.expires_at(&self.rules) + retention).then_some(newest)
     }
 }
 
@@ -242,13 +242,13 @@ impl Verification {
     }
 
     fn end(&self, rules: &Rules, now: Millis) -> Option<End> {
-        if self.winner.is_some() {
+        if self.approval.is_some() {
             Some(End::Approved)
         } else if self.failed {
             Some(End::Failed)
         } else if self.canceled {
             Some(End::Canceled)
-        } else if self.handed_out == rules.attempts {
+        } else if self.taken == rules.attempts {
             Some(End::Exhausted)
         } else if now >= self.expires_at(rules) {
             Some(End::Expired)
@@ -259,7 +259,7 @@ impl Verification {
 
     /// Returns whether an attempt at this code may be approved. The last attempt may, while it is
     /// being compared.
-    fn may_still_win(&self, code: Code, rules: &Rules, now: Millis) -> bool {
+    fn may_be_approved(&self, code: Code, rules: &Rules, now: Millis) -> bool {
         !self.failed && !self.canceled && code == self.live_code() && now < self.expires_at(rules)
     }
 }

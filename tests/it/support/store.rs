@@ -129,10 +129,10 @@ impl Bench {
     }
 
     pub async fn replace_code(&self, store_key: &StoreKey, code: u32) -> ReplaceOutcome {
-        self.recode_for(store_key, code, self.fresh_entry()).await
+        self.replace_code_for(store_key, code, self.fresh_entry()).await
     }
 
-    pub async fn recode_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> ReplaceOutcome {
+    pub async fn replace_code_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> ReplaceOutcome {
         match self.store.replace_code(store_key, &hash(code), &self.rules, entry).await.expect("an answer") {
             ReplaceOutcome::OpenOutcome(opened) => ReplaceOutcome::OpenOutcome(self.fits(opened)),
             other => other,
@@ -141,11 +141,11 @@ impl Bench {
 
     /// Takes an attempt without an IP, so that none is charged.
     pub async fn take_attempt(&self, store_key: &StoreKey) -> TakenAttempt {
-        self.spend_from(None, store_key).await.0
+        self.take_attempt_from(None, store_key).await.0
     }
 
     /// Takes an attempt, and returns what its IP was charged.
-    pub async fn spend_from(
+    pub async fn take_attempt_from(
         &self,
         attempter: Option<&Attempter<'_>>,
         store_key: &StoreKey,
@@ -163,10 +163,10 @@ impl Bench {
     }
 
     pub async fn approve(&self, store_key: &StoreKey, code: u32, attempt: u32) -> bool {
-        self.consume_for(store_key, code, attempt, None).await
+        self.approve_for(store_key, code, attempt, None).await
     }
 
-    pub async fn consume_for(
+    pub async fn approve_for(
         &self,
         store_key: &StoreKey,
         code: u32,
@@ -289,22 +289,22 @@ pub fn tenant(name: &str) -> Tenant {
 pub fn about(store_key: &StoreKey) -> EncryptedDetails {
     match store_key {
         StoreKey::Address { .. } => EncryptedDetails::default(),
-        StoreKey::Id(tag) => EncryptedDetails::from_bytes(format!("about\0{tag}").into_bytes()),
+        StoreKey::Id(hash) => EncryptedDetails::from_bytes(format!("about\0{hash}").into_bytes()),
     }
 }
 
 /// Returns the salt of the code with this number, which names it.
 pub fn salt(code: u32) -> Salt {
-    let mut octets = [0x5a; SALT_BYTES];
-    octets[..4].copy_from_slice(&code.to_be_bytes());
-    Salt::new(octets)
+    let mut bytes = [0x5a; SALT_BYTES];
+    bytes[..4].copy_from_slice(&code.to_be_bytes());
+    Salt::new(bytes)
 }
 
 /// Returns the digest of the code with this number.
 pub fn digest(code: u32) -> [u8; DIGEST_BYTES] {
-    let mut octets = [0xd1; DIGEST_BYTES];
-    octets[DIGEST_BYTES - 4..].copy_from_slice(&code.to_be_bytes());
-    octets
+    let mut bytes = [0xd1; DIGEST_BYTES];
+    bytes[DIGEST_BYTES - 4..].copy_from_slice(&code.to_be_bytes());
+    bytes
 }
 
 /// Returns the stored hash of the code with this number. The store never interprets it.
