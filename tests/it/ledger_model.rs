@@ -137,8 +137,8 @@ fn limits() -> impl Strategy<Value = Limits> {
         ip_email_attempts: alike.clone(),
         email_sends_total: alike,
     };
-    // Over the cases, each ledger of sends to a recipient has the longest window once. The ledgers of
-    // an IP share their entries with no other.
+    // Over the cases, each ledger of sends to a recipient has the longest window once. The ledgers
+    // of an IP share their entries with no other.
     let long_ip_window = Limits {
         ip_sends: vec![(9, 600 * SECOND)],
         email_sends: vec![(2, 60 * SECOND)],
