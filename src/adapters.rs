@@ -1,6 +1,6 @@
-//! The world outside: each module here keeps the promises of one port with one technology.
+//! The adapters: each module here implements one port with one technology.
 //!
-//! Must not know HTTP or the use cases.
+//! Must not depend on HTTP or the use cases.
 
 pub mod clock;
 pub mod hasher;

@@ -1,7 +1,7 @@
-//! The HTTP edge: wire types, routes, and what a stranger may learn.
+//! The HTTP layer: wire types, routes, and what callers learn of each outcome.
 //!
-//! Parses what comes in, calls a use case, and words its outcome. Must not name an adapter, and must not decide
-//! anything that a use case decides.
+//! Parses a request, calls a use case, and translates its outcome into a response. Must not name an
+//! adapter, and must not decide anything that a use case decides.
 
 mod auth;
 mod client_ip;
@@ -48,37 +48,37 @@ use crate::domain::simple_access::SimpleAccess;
 use crate::ports::Clock;
 use crate::service::Service;
 
-/// What the edge is made of.
+/// The dependencies of the HTTP layer.
 pub struct ApiState {
     /// The use cases.
     pub service: Service,
-    /// How many digits a code has, for codes that come as a JSON number.
+    /// The number of digits of a code, needed for codes that are sent as a JSON number.
     pub code_length: CodeLength,
-    /// Whether the simple endpoints are there.
+    /// Who may call the simple endpoints.
     pub simple: SimpleAccess,
-    /// Who may call on whose profile.
+    /// The API keys and their tenants.
     pub keys: Keys,
-    /// Whose pages may call from a browser.
+    /// The origins whose pages may call from a browser.
     pub origins: Vec<Origin>,
-    /// The proxies in front of it.
+    /// The trusted proxies.
     pub proxies: Proxies,
-    /// What sheds load, where anything does.
+    /// The load shedding, if it is on.
     pub load_shed: Option<LoadShed>,
-    /// Whose load is not shed.
+    /// The networks that are exempt from load shedding.
     pub exempt: ExemptNetworks,
-    /// Where callers reach it.
+    /// The URL under which callers reach the service.
     pub public_url: PublicUrl,
     /// Whether the documentation is served.
     pub has_docs: bool,
-    /// Whom to tell of a hole, where that is said.
+    /// The contact for security reports, if one is set.
     pub security_contact: Option<String>,
-    /// The time of day, for what it says.
+    /// The time of day, for the expiry date of `security.txt`.
     pub clock: Arc<dyn Clock>,
-    /// What the page of `otpd dev` shows and does, under it only.
+    /// The page of `otpd dev`; `None` under `otpd serve`.
     pub dev: Option<Dev>,
 }
 
-/// The whole of HTTP as one endpoint that answers every request.
+/// Returns an endpoint that serves all of HTTP and answers every request.
 #[must_use]
 pub fn endpoint(parts: ApiState) -> BoxEndpoint<'static> {
     let url = parts.public_url.clone();
@@ -90,17 +90,17 @@ pub fn endpoint(parts: ApiState) -> BoxEndpoint<'static> {
     }
 }
 
-/// What is there whether or not the simple endpoints are.
+/// The APIs that do not depend on whether the simple endpoints are on.
 const OTHERS: (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi) =
     (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi);
 
-/// The OpenAPI document, as JSON.
+/// Returns the OpenAPI document as JSON.
 #[must_use]
 pub fn spec_json() -> String {
     printed().json()
 }
 
-/// The OpenAPI document, as YAML.
+/// Returns the OpenAPI document as YAML.
 #[must_use]
 pub fn spec_yaml() -> String {
     printed().yaml()

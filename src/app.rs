@@ -37,26 +37,26 @@ use self::mails::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
 use self::throw_away::ThrowAway;
 
-/// A service that is put together and waits for connections to serve.
+/// An assembled service, ready to serve connections.
 pub struct App {
     service: Service,
     endpoint: BoxEndpoint<'static>,
     keys: api::Keys,
     bounds: server::Bounds,
-    /// Ends what would go on for ever.
+    /// Cancelled at shutdown; ends streams that would otherwise not end.
     stopping: CancellationToken,
 }
 
-/// Why the dependencies could not be put together.
+/// Why the service could not be assembled.
 #[derive(Debug)]
 pub enum AssemblyError {
-    /// Settings cannot be used: what they name is missing or broken. At least one.
+    /// Settings name something that is missing or broken. Holds at least one error.
     Settings(Vec<anyhow::Error>),
-    /// The system did not give what every deployment needs, such as threads.
+    /// The system did not provide what every deployment needs, such as threads.
     System(anyhow::Error),
 }
 
-/// What can be replaced in a service that serves.
+/// The parts of a running service that can be replaced.
 pub struct Replaceable {
     keys: api::Keys,
     service: Service,
@@ -76,15 +76,15 @@ struct Wiring {
 }
 
 impl App {
-    /// What `otpd serve` runs: Redis and a relay.
+    /// Assembles what `otpd serve` runs, with Redis and an SMTP relay.
     ///
     /// # Errors
-    /// [`AssemblyError`]: a part cannot be made.
+    /// Returns an [`AssemblyError`] if a dependency cannot be created.
     pub async fn production(settings: &Settings) -> Result<Self, AssemblyError> {
         let store = store(settings).await.map_err(anyhow::Error::from);
         let store =
             Arc::new(store.map_err(|error| AssemblyError::Settings(vec![cured(&error, "redis.url")]))?);
-        // All that cannot be used is named at once.
+        // Report everything that is unusable at once, not only the first error.
         let unusable = |first| AssemblyError::Settings(all_or(first, unusable(settings)));
         let composer = composer(&settings.common).map_err(unusable)?;
         let secrets = Secrets {
@@ -108,11 +108,11 @@ impl App {
         )
     }
 
-    /// What `otpd dev` runs: everything in memory, mails captured, secrets thrown away at the end. Beside it the API key
-    /// of a tenant of its own.
+    /// Assembles what `otpd dev` runs: state in memory, captured email, and secrets that end with
+    /// the process. Also returns the API key of its own tenant.
     ///
     /// # Errors
-    /// [`AssemblyError`]: a part cannot be made.
+    /// Returns an [`AssemblyError`] if a dependency cannot be created.
     pub fn development(common: &Common) -> Result<(Self, Zeroizing<String>), AssemblyError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
@@ -178,7 +178,7 @@ impl App {
             },
             exempt: common.exempt.clone(),
             relay_mails: common.limits.relay_mails,
-            // Some hash, some wait for the store or the relay.
+            // Some requests hash while others wait for the store or the relay.
             at_once: 2 * places,
             issuer: common.issuer.clone(),
             recipients: RwLock::new(wiring.recipients),
@@ -217,13 +217,13 @@ impl App {
         Ok(Self { service, endpoint, keys, bounds, stopping: wiring.stopping })
     }
 
-    /// What can be replaced while it serves.
+    /// Returns a handle that replaces tenants and domain lists while the service runs.
     #[must_use]
     pub fn replaceable(&self) -> Replaceable {
         Replaceable { keys: self.keys.clone(), service: self.service.clone() }
     }
 
-    /// Serves until `stop` is done; then ends what is under way.
+    /// Serves until `stop` completes, then finishes the requests in progress.
     pub async fn run(self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) {
         let stopping = self.stopping;
         let stop = async {
@@ -236,22 +236,22 @@ impl App {
 }
 
 impl Replaceable {
-    /// From now on these tenants are served, and mails go to these recipients.
+    /// Replaces the tenants and the domain policy.
     pub fn replace(&self, tenants: &[api::TenantKeys], recipients: DomainPolicy) {
         self.keys.replace(tenants);
         self.service.replace_domain_policy(recipients);
     }
 }
 
-/// All errors, or the first one if a second look finds none any more.
+/// Returns all errors, or the first one if checking again finds none.
 fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
     if all.is_empty() { vec![first] } else { all }
 }
 
-/// What `otpd dev` calls its tenant and its keys.
+/// The name of the tenant of `otpd dev`, and of its keys.
 const DEV: &str = "dev";
 
-/// The keys that sign proofs, the current one first.
+/// Returns the keys that sign proofs, the current one first.
 fn proof_keys(common: &Common) -> Vec<ProofKey> {
     match &common.proof_keys {
         ProofKeys::None => Vec::new(),
@@ -259,7 +259,7 @@ fn proof_keys(common: &Common) -> Vec<ProofKey> {
     }
 }
 
-/// The tenants of the settings; their mails come from `usual_sender` where they name none.
+/// Returns the tenants of the settings. A tenant that names no sender gets `usual_sender`.
 #[must_use]
 pub fn tenants(common: &Common, usual_sender: &EmailAddress) -> Vec<api::TenantKeys> {
     common.tenants.iter().map(|tenant| tenant_keys(tenant, usual_sender)).collect()
@@ -285,7 +285,7 @@ fn tenant_keys(tenant: &tenants::TenantSettings, usual_sender: &EmailAddress) ->
     }
 }
 
-/// Who mails come from, unless a tenant says otherwise.
+/// Returns the default sender, for tenants that name none.
 #[must_use]
 pub fn sender(settings: &Settings) -> Sender {
     let address = settings.smtp.sender.clone();
@@ -293,10 +293,10 @@ pub fn sender(settings: &Settings) -> Sender {
     Sender { brand, address, locale: settings.common.locale.clone() }
 }
 
-/// The Redis of the settings; no connection is made yet.
+/// Creates the Redis store of the settings. Does not connect yet.
 ///
 /// # Errors
-/// Its address is none.
+/// Returns [`redis::InvalidAddress`] if the Redis URL is invalid.
 pub async fn store(settings: &Settings) -> Result<RedisStore, redis::InvalidAddress> {
     let fence = if settings.redis.fence { Fence::Up } else { Fence::Down };
     RedisStore::new(&settings.redis.url, ScriptClock::Server, fence).await

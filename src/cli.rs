@@ -1,6 +1,7 @@
-//! The command line: one module a command.
+//! The command line; each command has its own module.
 //!
-//! Must not hold a rule of the service: a command reads settings, puts an `App` together, and reports.
+//! Must not contain a rule of the service: a command reads settings, assembles an `App` and
+//! reports.
 
 #![expect(clippy::print_stderr, reason = "a command tells its user why it failed")]
 
@@ -24,14 +25,14 @@ pub mod keygen;
 mod openapi;
 mod serve;
 
-/// The exit code for settings that are missing or cannot be used.
+/// Exit code for settings that are missing or not usable.
 const BAD_SETTINGS: u8 = 2;
 
-/// Confirms that a person controls an email address: mails a one-time code and checks it
+/// Verifies email addresses: sends one-time codes (OTP) by email and checks them
 #[derive(Debug, Parser)]
 #[command(name = "otpd", version)]
 pub struct Cli {
-    /// A TOML file with settings; .env and the environment win over it
+    /// Read settings from this TOML file; .env and environment variables override it
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -40,19 +41,19 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Try otpd: everything in memory, mails captured and shown, no settings needed
+    /// Try otpd without settings: in memory, with emails captured and shown in the browser
     Dev {
-        /// Keep the limits of `otpd serve`, instead of those that make trying no pain
+        /// Use the rate limits of `otpd serve` instead of the relaxed ones
         #[arg(long)]
         production_limits: bool,
     },
-    /// Serve with Redis and an SMTP relay (the default)
+    /// Run the service with Redis and an SMTP relay (the default)
     Serve,
-    /// Write a commented .env with fresh secrets, or add what is missing to it
+    /// Write a commented .env file with new secrets, or add missing settings to it
     Init(init::Init),
-    /// Check the settings, Redis and the relay
+    /// Check the settings, Redis and the SMTP relays, and suggest how to fix problems
     Doctor(doctor::Doctor),
-    /// Print a new secret
+    /// Generate a secret or an API key and print it
     #[command(subcommand)]
     Keygen(keygen::Keygen),
     /// Print the OpenAPI document
@@ -61,16 +62,16 @@ enum Command {
 
 /// Why a command failed.
 enum Failure {
-    /// By its settings.
+    /// The settings have faults.
     Settings(Faults),
-    /// By settings that turned out to be unusable when they were used: what they name is missing or broken.
+    /// The settings are valid, but something that they name is missing or broken.
     Unusable(Vec<anyhow::Error>),
-    /// By anything else.
+    /// Any other reason.
     Other(anyhow::Error),
 }
 
 impl Cli {
-    /// Runs the command; what went wrong is on standard error.
+    /// Runs the command. Errors go to standard error.
     #[must_use]
     pub fn run(self) -> ExitCode {
         let sources = || Sources::read(self.config.as_deref()).map_err(Failure::Settings);
@@ -122,19 +123,20 @@ impl From<AssemblyError> for Failure {
     }
 }
 
-/// A command that either does its work or fails.
+/// Turns the outcome of a command without its own exit code into one.
 fn done(outcome: Result<(), Failure>) -> Result<ExitCode, Failure> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Says all that is wrong with the settings.
+/// Prints all faults of the settings.
 fn report(faults: &Faults) -> ExitCode {
     eprintln!("otpd cannot start with these settings:\n{faults}\n");
     eprintln!("'otpd init' writes a .env with fresh secrets; 'otpd dev' needs no settings at all.");
     ExitCode::from(BAD_SETTINGS)
 }
 
-/// Prints to standard output; a reader that has gone, as `head` does, is no failure.
+/// Prints to standard output. A closed pipe is not an error, because `head`, for example, closes it
+/// early.
 fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut stdout = io::stdout();
@@ -146,7 +148,7 @@ fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     }
 }
 
-/// Settings without a fault, whose warnings go to the log as soon as there is one.
+/// Starts the log, writes the warnings to it, and returns the settings.
 fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::LogSettings) -> T {
     crate::telemetry::start(log(&loaded.settings));
     for warning in &loaded.warnings {
@@ -155,12 +157,12 @@ fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::LogSe
     loaded.settings
 }
 
-/// Runs a future to its end on all cores.
+/// Runs a future to completion on all cores.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("the asynchronous runtime could not be started")?;
     let outcome = runtime.block_on(future);
-    // What is still being read, such as a long list, is not waited for.
+    // Does not wait for blocking work, such as reading a long list.
     runtime.shutdown_background();
     outcome
 }
@@ -170,7 +172,8 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     server::listen(address).await.map_err(|error| cannot_listen(address, error))
 }
 
-/// An address that this machine does not have is a fault of the setting; one that is in use, or needs a privilege, is not.
+/// Returns the error of a failed listen. It is the setting's fault only if this machine does not
+/// have the address, not if the address is in use or needs a privilege.
 fn cannot_listen(address: SocketAddr, error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::AddrNotAvailable {
         let what = format!(
@@ -185,11 +188,11 @@ fn cannot_listen(address: SocketAddr, error: io::Error) -> Failure {
     Failure::Other(anyhow::Error::from(error).context(what))
 }
 
-/// Done at the first SIGTERM or SIGINT.
+/// Completes at the first SIGTERM or SIGINT.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without a handler the system's default ends the process all the same.
+        // Without a handler, the system's default still ends the process.
         return std::future::pending().await;
     };
     tokio::select! {

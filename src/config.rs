@@ -1,8 +1,9 @@
-//! Settings: from text in four layers to typed values, with every fault named at once.
+//! Settings: merges four layers of text into typed values and reports every fault at once.
 //!
-//! The sole reader of the environment. Compiled-in defaults are overruled by the file given with `--config`, that
-//! by `.env`, and that by the environment. Must not show a secret in a fault, a warning or a `Debug`, and must
-//! not know what the settings are used for.
+//! The only code that reads the environment. The file given with `--config` overrides the
+//! compiled-in defaults, `.env` overrides that file, and the environment overrides `.env`. Must not
+//! show a secret in a fault, a warning or a `Debug`, and must not know what the settings are used
+//! for.
 
 pub mod codes;
 mod dangerous;
@@ -44,11 +45,11 @@ pub use texts::Texts;
 /// Everything that `otpd serve` needs.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What `otpd dev` needs as well.
+    /// The settings that `otpd dev` also needs.
     pub common: Common,
-    /// Where verifications live.
+    /// Where verifications are stored.
     pub redis: redis::Redis,
-    /// The way mails go.
+    /// The mail relays.
     pub smtp: smtp::Smtp,
     /// The secrets of the deployment.
     pub secrets: secrets::SecretSettings,
@@ -57,67 +58,67 @@ pub struct Settings {
 /// What `otpd serve` and `otpd dev` both need.
 #[derive(Debug, Clone)]
 pub struct Common {
-    /// The listener and who may call it from a browser.
+    /// The listener, and which origins may call it from a browser.
     pub http: http::Http,
     /// Who may call the two simple endpoints.
     pub simple: SimpleAccess,
-    /// What mails call the service.
+    /// The name of the service in emails.
     pub brand: mail::Brand,
-    /// The language of mails where nobody asks for one that there is.
+    /// The language of an email if none of the requested languages is available.
     pub locale: Locale,
-    /// A folder with words and layouts of mails.
+    /// Folder with translations and layouts of emails.
     pub templates: Option<PathBuf>,
-    /// Which domains are mailed to.
+    /// Files with the domains that otpd may, or must not, send emails to.
     pub domains: domains::DomainFiles,
-    /// Who signs proofs, as their `iss` says it.
+    /// The `iss` of proofs.
     pub issuer: String,
     /// The keys that sign proofs.
     pub proof_keys: secrets::ProofKeys,
-    /// What codes look like and what a verification may cost.
+    /// Length of codes and the rules of a verification.
     pub codes: codes::Codes,
-    /// What may be done how often.
+    /// The rate limits.
     pub limits: Limits,
-    /// Whose callers are not counted per IP.
+    /// Networks whose clients are exempt from per-IP limits.
     pub exempt: ExemptNetworks,
-    /// Whether limits may be weaker than is safe.
+    /// Whether limits below the safe minimum are allowed (`dangerous.weak_limits`).
     pub weak_limits: bool,
-    /// What one key may ask, where its tenant does not say otherwise.
+    /// Requests per minute of one API key, unless its tenant sets its own.
     pub key_rates: tenants::KeyRates,
-    /// Who may call the v1 API.
+    /// Tenants, which call the v1 API.
     pub tenants: Vec<tenants::TenantSettings>,
-    /// What the process does to a flood of requests.
+    /// Load shedding.
     pub load_shedding: limits::LoadShedding,
-    /// What a digest costs, and how many are derived at once.
+    /// Cost of a hash, and how many are computed at once.
     pub hash: codes::Hash,
-    /// What is logged, and how.
+    /// Level and format of the log.
     pub log: log::LogSettings,
 }
 
-/// Settings without a fault, and what the operator should hear about them.
+/// Settings without a fault, together with warnings for the operator.
 #[derive(Debug, Clone)]
 pub struct Loaded<T> {
     /// The settings.
     pub settings: T,
-    /// Whole sentences for the log.
+    /// Warnings for the log, as whole sentences.
     pub warnings: Vec<String>,
 }
 
-/// The usual name of a setting, given as `section.key`.
+/// Returns the usual name of a setting that is given as `section.key`.
 #[must_use]
 pub fn name(key: &str) -> String {
     names::usual_name(key)
 }
 
-/// A line that gives a setting an example of a value.
+/// Returns a line that sets a setting to an example value.
 #[must_use]
 pub fn example(key: &str) -> String {
     format!("{}={}", names::usual_name(key), names::example(key).unwrap_or_default())
 }
 
-/// The settings of `otpd serve`.
+/// Returns the settings of `otpd serve`.
 ///
 /// # Errors
-/// [`Faults`]: all of them, so that one look at them is enough.
+/// [`Faults`] lists all faults, so that one run is enough to find them.
 pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     let mut reader = Reader::new(sources, |_| true);
     let dangerous = dangerous::read(&mut reader);
@@ -128,13 +129,13 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     reader.finish(|| Some(Settings { common: common?, redis: redis?, smtp: smtp?, secrets: secrets? }))
 }
 
-/// The settings of `otpd dev`, which has its own store, mails and secrets.
+/// Returns the settings of `otpd dev`, which brings its own store, mailbox and secrets.
 ///
 /// # Errors
-/// [`Faults`]: all but those of settings that `otpd dev` does not use.
+/// [`Faults`], except those of settings that `otpd dev` does not use.
 pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
     let mut reader = Reader::new(sources, |key| !["redis.", "smtp"].iter().any(|own| key.starts_with(own)));
-    // Nobody but its user is harmed by what is weak here.
+    // A weak limit harms only the person who runs `otpd dev`.
     let dangerous = Dangerous { weak_limits: true, ..dangerous::read(&mut reader) };
     let common = common(&mut reader, dangerous);
     if let Some(common) = &common
@@ -200,7 +201,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
 }
 
 impl Common {
-    /// Keeps a person's sends, which are in one log, for as long as they matter to any tenant.
+    /// Sets one retention for sends, because the sends of all tenants share one log per person: the
+    /// longest that any tenant needs.
     fn keep_sends_for_all(&mut self) {
         let all = self
             .tenants
@@ -211,7 +213,7 @@ impl Common {
         self.keep_sends_for(longest);
     }
 
-    /// Keeps a person's sends for so long, whoever they are for.
+    /// Sets how long sends to a person are retained, for every tenant.
     pub fn keep_sends_for(&mut self, retention: Duration) {
         self.limits.sends.retention = retention;
         for tenant in &mut self.tenants {
@@ -234,7 +236,7 @@ mod tests {
         Sources::layered(texts, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap()
     }
 
-    /// What comes of enough settings and these.
+    /// Loads a sufficient set of settings together with these.
     fn with(more: &[(&str, &str)]) -> Result<Loaded<Settings>, Faults> {
         serve(&sources(Texts::enough_and(more)))
     }
@@ -247,7 +249,7 @@ mod tests {
         faults.iter().map(Fault::name).collect()
     }
 
-    /// Asserts that the settings are refused for this one alone.
+    /// Asserts that the settings have exactly one fault, that of `name`, and returns it.
     fn refused(name: &str, more: &[(&str, &str)]) -> String {
         let faults = with(more).expect_err(&format!("{more:?}"));
         assert_eq!(names(&faults), [name], "{more:?}");
@@ -342,7 +344,7 @@ mod tests {
         assert_eq!(faults.iter().count(), expected.len());
     }
 
-    /// The settings that `read` would not notice to be broken.
+    /// Returns the settings that `read` would accept even if they were broken.
     fn unread(mut sources: Sources) -> Vec<String> {
         sources.values.values_mut().for_each(|value| value.text = Err("is broken".into()));
         let faults = serve(&sources).unwrap_err();
@@ -360,8 +362,8 @@ mod tests {
         assert_eq!(unread(one_more), ["log.colour"]);
     }
 
-    /// The settings after the printed lines were put in, where they belong: what they do not say themselves is said by the
-    /// command that they name.
+    /// Puts the printed lines where they belong. Lines that name a command are completed with the
+    /// output of that command.
     fn cured(texts: &Texts, lines: &str) -> Texts {
         let mut cured = texts.clone();
         for line in lines.lines().map(str::trim) {
@@ -384,7 +386,7 @@ mod tests {
         cured
     }
 
-    /// Puts a line into the only table of a file, in the layer of the one that sets the same.
+    /// Puts a line into the only table of a file, in the layer that sets the same key.
     fn put_into(config: &mut String, layer: &str, name: &str, line: &str) {
         assert!(config.matches('[').count() > 0 && !layer.is_empty(), "{config}");
         let is_other = |other: &&str| other.split_once('=').is_none_or(|(other, _)| other.trim() != name);
@@ -392,8 +394,8 @@ mod tests {
         *config = [kept.join("\n"), line.to_owned()].join("\n");
     }
 
-    /// Asserts that each fault of `serve` is gone once its own line was put in, and that whoever puts in all lines, as often
-    /// as there are faults, comes to settings without one.
+    /// Asserts that each fault of `serve` disappears once its own line is added, and that adding
+    /// all lines, as often as there are faults, leads to settings without a fault.
     fn every_cure_cures(texts: &Texts) -> usize {
         let read_file = |_: &std::path::Path| Ok("a secret in a file".to_owned());
         let faults = |texts: &Texts| {
@@ -444,7 +446,7 @@ mod tests {
         let mut cured = 0;
         for key in &keys {
             for value in wrong {
-                // What stands beside it can make it a fault.
+                // A neighbouring setting can turn the value into a fault.
                 for beside in [&[][..], &[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]] {
                     let usual = names::usual_name(key);
                     let formal = format!("OTP_{}", key.replacen('.', "__", 1).to_uppercase());

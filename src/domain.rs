@@ -1,4 +1,4 @@
-//! Values, policy and arithmetic: what otpd knows without asking anybody.
+//! Values, rules and arithmetic that need no other service.
 //!
 //! Must not be async, do I/O, or read a clock.
 

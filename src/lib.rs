@@ -1,17 +1,18 @@
-//! otpd confirms that a person controls an email address: it mails a one-time code and checks it.
+//! otpd confirms that a person controls an email address: it emails a one-time code and checks it.
 //!
-//! A map of the house, lowest layer first; each module may name those above it in this list and no others:
+//! The modules, lowest layer first. Each may use only those that come before it in this list:
 //!
-//! - [`random`]: the one home of randomness.
-//! - [`domain`]: values, policy and arithmetic.
-//! - [`ports`]: what the service needs of the world.
+//! - [`random`]: the only source of randomness.
+//! - [`domain`]: values, rules and arithmetic.
+//! - [`ports`]: the traits of what the service depends on.
 //! - [`service`]: the use cases.
-//! - [`adapters`] (ports, domain and randomness only): Redis, memory, SMTP, the hashing threads.
-//! - [`config`] (domain only): text to typed settings.
-//! - [`api`] (service and what is above it): HTTP, and what strangers may learn.
-//! - [`server`]: connections; it knows nothing of the above.
-//! - [`telemetry`] (config only): logs.
-//! - [`app`]: the only place where all of them meet.
+//! - [`adapters`] (uses ports, domain and random only): Redis, memory, SMTP, the hashing threads.
+//! - [`config`] (uses domain only): parses text into typed settings.
+//! - [`api`] (uses service and the layers below it): HTTP, and what unauthenticated callers may
+//!   learn.
+//! - [`server`] (uses none of the above): the accept loop and its connections.
+//! - [`telemetry`] (uses config only): logs.
+//! - [`app`]: the composition root, which connects all of them.
 //! - [`cli`]: the commands.
 
 pub mod adapters;

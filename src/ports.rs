@@ -1,6 +1,7 @@
-//! What the service needs of the world, said as invariants rather than as reads and writes.
+//! The traits of what the service depends on. They state invariants rather than reads and writes.
 //!
-//! Each adapter keeps these promises whatever happens in parallel. Must not name an adapter or a library.
+//! Each adapter upholds these invariants under concurrent calls. Must not name an adapter or a
+//! library.
 
 mod idempotency;
 mod store;
@@ -26,50 +27,50 @@ use crate::domain::reference::Reference;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 
-/// The way a code reaches a person.
+/// Delivers codes to people.
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Hands one mail over, within ten seconds, and says what became of it.
+    /// Hands one email to the relay within ten seconds and returns the result.
     async fn deliver(&self, mail: &CodeMail) -> Delivery;
 }
 
-/// A mail with a code, as far as the service knows it.
+/// An email with a code, before it is rendered.
 #[derive(Debug, Clone)]
 pub struct CodeMail {
-    /// Whom it is for.
+    /// The recipient.
     pub to: EmailAddress,
-    /// The code in it.
+    /// The code.
     pub code: Code,
     /// How long the code will be valid.
     pub valid_for: Duration,
-    /// Who it is from.
+    /// The sender.
     pub sender: Sender,
-    /// Which screen it belongs to, where several may be open.
+    /// The reference shown on the screen that this email belongs to, because several may be open.
     pub reference: Option<Reference>,
-    /// For which tenant it is.
+    /// The tenant that sends it.
     pub tenant: Tenant,
-    /// The languages that its reader wants, the most wanted first.
+    /// The languages that the recipient accepts, in order of preference.
     pub languages: Vec<Locale>,
 }
 
-/// What became of a mail.
+/// The result of handing over an email.
 #[derive(Debug)]
 pub enum Delivery {
-    /// The relay took it.
+    /// The relay accepted it.
     Accepted,
-    /// No attempt got further than a refusal: nobody has the code.
+    /// Every try ended without a connection or with an error reply: nobody has the code.
     Refused(MailError),
-    /// The message was under way when the relay fell silent: it may or may not arrive.
+    /// The connection timed out or was lost during the transfer: the email may or may not arrive.
     Unknown(MailError),
 }
 
-/// Why a mail was not, or not surely, handed over.
+/// Why an email was not handed over, or may not have been.
 #[derive(Debug, ThisError)]
 #[error("the mail was not handed over")]
 pub struct MailError(#[source] Box<dyn Error + Send + Sync>);
 
 impl MailError {
-    /// Keeps the cause for the log.
+    /// Wraps the cause, for the log.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(cause.into())
     }
@@ -78,46 +79,47 @@ impl MailError {
 /// The threads that derive digests. Their memory and their queue are bounded.
 #[async_trait]
 pub trait Hasher: Send + Sync {
-    /// Takes a place in the queue, before anything is taken; `None` at once where it is full.
+    /// Reserves a place in the hash queue, before anything is charged. Returns `None` at once if
+    /// the queue is full.
     fn reserve(&self, priority: Priority) -> Option<HashPermit>;
 
-    /// Derives a digest in the place taken.
+    /// Derives a digest in the reserved place.
     async fn digest(&self, permit: HashPermit, work: HashWork) -> Result<Digest, HasherError>;
 }
 
-/// Which work goes first when both wait.
+/// Which work goes first if both wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// Somebody waits to be let in.
+    /// A code is being checked.
     Check,
-    /// Somebody asked for a code.
+    /// A code is being sent.
     Send,
 }
 
-/// A place in the hash queue, given back when dropped.
+/// A place in the hash queue, released when dropped.
 pub struct HashPermit {
-    /// Which work it is for.
+    /// The kind of work it is for.
     pub priority: Priority,
-    /// What the hasher needs to give it back.
+    /// What the hasher needs to free the place.
     pub guard: Box<dyn Any + Send>,
 }
 
 /// One digest to derive.
 pub struct HashWork {
-    /// The code, drawn or typed.
+    /// The code, generated or submitted.
     pub code: Code,
     /// Its salt.
     pub salt: Salt,
-    /// Its place in the store.
+    /// The associated data, which binds the digest to one key in the store.
     pub associated_data: AssociatedData,
     /// The pepper to use.
     pub pepper: Pepper,
 }
 
-/// A digest was not derived.
+/// Why a digest was not derived.
 #[derive(Debug, ThisError)]
 pub enum HasherError {
-    /// Its time was up before a thread came to it.
+    /// Its time limit passed before a thread took it from the queue.
     #[error("the hash queue did not come to it in time")]
     Late,
     /// The derivation itself failed.
@@ -125,26 +127,28 @@ pub enum HasherError {
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// The time of day.
+/// A clock that tells the time of day.
 pub trait Clock: Send + Sync {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 }
 
-/// The mails that `otpd dev` captured instead of sending; the oldest are forgotten where they are many.
+/// The emails that `otpd dev` captured instead of sending. Its size is bounded: the oldest are
+/// dropped first.
 #[async_trait]
 pub trait Mailbox: Send + Sync {
-    /// The captured mails, newest first; those to one address where it is given.
+    /// Returns the captured emails, newest first. `to` limits them to one address.
     fn captured(&self, to: Option<&EmailAddress>) -> Vec<CapturedMail>;
 
-    /// The captured mails behind that number, newest first: waits until there is one.
+    /// Returns the captured emails with a higher sequence number, newest first. Waits until there
+    /// is one.
     async fn captured_after(&self, number: u64) -> Vec<CapturedMail>;
 }
 
-/// A captured mail, as its reader would see it.
+/// A captured email, as an email client would show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapturedMail {
-    /// The how manieth it is, from one.
+    /// Sequence number, starting at 1.
     pub number: u64,
     /// The recipient.
     pub to: String,
@@ -152,9 +156,9 @@ pub struct CapturedMail {
     pub from: String,
     /// The subject.
     pub subject: String,
-    /// The names and values of its headers, each on one line, as they would be sent.
+    /// The names and values of its headers, each unfolded to one line.
     pub headers: Vec<(String, String)>,
-    /// The plain part.
+    /// The plain-text part.
     pub text: String,
     /// The HTML part.
     pub html: String,

@@ -1,14 +1,15 @@
-//! The one home of randomness: the operating system's generator (SEC-02).
+//! The only source of randomness: the operating system's generator.
 //!
-//! Must not fall back on anything else: where the system has no randomness to give, nothing is done.
+//! Must not fall back on another source. If the system cannot provide randomness, the operation
+//! fails.
 
 use rand::TryRng as _;
 pub use rand::rngs::{SysError, SysRng};
 
-/// `N` random octets.
+/// Returns `N` random bytes.
 ///
 /// # Errors
-/// The system's own.
+/// Returns the operating system's error if it cannot provide randomness.
 pub fn octets<const N: usize>() -> Result<[u8; N], SysError> {
     let mut octets = [0; N];
     SysRng.try_fill_bytes(&mut octets)?;

@@ -1,7 +1,7 @@
-//! The accept loop: HTTP/1.1 over TCP, with a bound on everything a client could hold on to.
+//! The accept loop: HTTP/1.1 over TCP, with a limit on every resource that a client can hold.
 //!
-//! Serves a poem endpoint over hyper instead of poem's own server, which has no header timer and no bound on
-//! connections. Must not know what is served.
+//! Serves a poem endpoint over hyper, because poem's own server has no header timeout and no limit
+//! on connections. Must not know what is served.
 
 mod activity;
 mod body;
@@ -34,33 +34,35 @@ use self::body::{Last, Observed, Rest};
 use self::impatient::Impatient;
 use self::lingering::Lingering;
 
-/// The most octets of a request's head; hyper answers 431 beyond it.
+/// The maximum size of a request's head, in bytes; hyper answers 431 if it is exceeded.
 const HEAD_MAX: usize = 16 * 1024;
-/// How long an answer may be stuck because its client does not read it.
+/// How long writing an answer may be blocked because its client does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests under way may take once the server is to stop; a request takes 15 seconds at most.
+/// How long requests in progress may take once the server stops; a request takes 15 seconds at
+/// most.
 const DRAIN: Duration = Duration::from_secs(16);
-/// Open files that are no connections of clients.
+/// Open files that are not client connections.
 const OTHER_FILES: usize = 256;
-/// Connections where the system does not say how many files may be open.
+/// The number of connections if the system does not report its limit of open files.
 const FALLBACK_CONNECTIONS: usize = 512;
-/// The longest body, in bytes, that is skipped so that the next request can follow, when its own was refused unread.
+/// The longest unread body, in bytes, that is read and discarded so that the connection can serve
+/// the next request.
 const SKIPPED_MAX: u64 = 16 * 1024;
-/// How long what is skipped may take to arrive: clients write it right behind the head.
+/// How long discarding a body may take: clients send it right after the head.
 const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to wait after a failed accept, such as for want of file descriptors.
+/// The delay after a failed accept, for example if no file descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Listens on an address.
 ///
 /// # Errors
-/// The system's, where the address cannot be had.
+/// Returns the system's error if the address cannot be bound.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// How many connections can be held open, `wanted` at most: raises the system's limit of open files as far as it may
-/// be raised, and leaves some for Redis, the relay and the log.
+/// Returns how many connections can be open, `wanted` at most. Raises the system's limit of open
+/// files as far as allowed, and reserves some files for Redis, the relay and the log.
 #[must_use]
 pub fn room_for(wanted: usize) -> usize {
     let needed = wanted.saturating_add(OTHER_FILES);
@@ -74,16 +76,16 @@ pub fn room_for(wanted: usize) -> usize {
     room
 }
 
-/// What clients may hold on to.
+/// Limits on what clients may hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections that are open at once.
+    /// The maximum number of open connections.
     pub max_connections: usize,
-    /// How long one may be idle between two requests.
+    /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
 }
 
-/// Serves until `stop` is done, then lets requests under way end.
+/// Serves until `stop` completes, then lets requests in progress finish.
 pub async fn serve<E>(
     listeners: Vec<TcpListener>,
     endpoint: E,
@@ -107,7 +109,7 @@ pub async fn serve<E>(
         task.abort();
     }
     for task in accepting {
-        // Ends as cancelled, and drops its listener and its hold on the server.
+        // Resolves as cancelled; the task drops its listener and its reference to the server.
         let _ = task.await;
     }
     tracing::info!("stopping: requests under way are finished");
@@ -125,7 +127,7 @@ struct Server<E> {
     keep_alive: Duration,
     idle: Arc<Idle>,
     graceful: GracefulShutdown,
-    /// Ends what did not end by itself.
+    /// Ends the connections that did not end in time.
     cut: CancellationToken,
 }
 
@@ -145,8 +147,9 @@ async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server
 }
 
 impl<E: Endpoint + 'static> Server<E> {
-    /// Waits until another connection may be open. If there are as many as may be, the one that has been idle for longest
-    /// is closed. The client that waits is connected already; those behind it wait in the system's backlog.
+    /// Waits until another connection may be open. At the maximum, closes the connection that has
+    /// been idle for longest. The waiting client is already connected; later ones wait in the
+    /// system's backlog.
     async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             return Some(permit);
@@ -160,7 +163,7 @@ impl<E: Endpoint + 'static> Server<E> {
     }
 
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        // Refused only by a connection that is gone already.
+        // Fails only if the connection is already gone.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().unwrap_or(peer);
         let cut = self.cut.child_token();
@@ -173,7 +176,7 @@ impl<E: Endpoint + 'static> Server<E> {
         let stream = Lingering::new(Impatient::new(stream, WRITE_TIMEOUT), Arc::clone(&activity));
         let connection = hyper::server::conn::http1::Builder::new()
             .max_buf_size(HEAD_MAX)
-            // A client may close its side once it has asked, and still wait for the answer.
+            // A client may close its sending side after its request and still wait for the answer.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
@@ -181,7 +184,7 @@ impl<E: Endpoint + 'static> Server<E> {
             tokio::select! {
                 biased;
                 () = cut.cancelled() => {}
-                // A client that breaks off or breaks the protocol is its own affair.
+                // A client that disconnects or breaks the protocol needs no handling.
                 _ = connection => {}
                 () = activity.expired() => {}
             }
@@ -190,8 +193,9 @@ impl<E: Endpoint + 'static> Server<E> {
     }
 }
 
-/// Answers one request. What was not read of a short body is read before the answer, so that the connection goes on. If the
-/// body is long, of unknown length or late, the connection ends with the answer, and says so.
+/// Answers one request. Reads the unread rest of a short body before the answer, so that the
+/// connection can continue. If the body is long, of unknown length or late, closes the connection
+/// after the answer and announces that with `Connection: close`.
 async fn answer<E: Endpoint>(
     endpoint: Arc<E>,
     request: hyper::Request<Incoming>,
@@ -200,7 +204,7 @@ async fn answer<E: Endpoint>(
 ) -> hyper::Response<Last<BoxBody<bytes::Bytes, io::Error>>> {
     let under_way = activity.begin(!request.body().is_end_stream());
     let is_short = request.body().size_hint().exact().is_some_and(|length| length <= SKIPPED_MAX);
-    // A client that asks before it sends its body does not send it after a refusal.
+    // A client that waits for `100 Continue` does not send its body after an error.
     let can_skip = is_short && !request.headers().contains_key(EXPECT);
     let (parts, body) = request.into_parts();
     let (local, peer) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(peer)));

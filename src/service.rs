@@ -1,7 +1,8 @@
-//! The use cases: send a code and check an attempt, on the simple endpoints and under ids.
+//! The use cases: sending a code and checking an attempt, on the simple endpoints and under ids.
 //!
-//! Decides in which order things happen and what each outcome means. Must not know HTTP, Redis or SMTP. Each use
-//! case that changes something runs in a task of its own, so that a caller who hangs up cannot stop it halfway.
+//! Decides the order of the steps and what each outcome means. Must not depend on HTTP, Redis or
+//! SMTP. Each use case that changes something runs in its own task, so that it completes even if
+//! the client disconnects.
 
 use std::error::Error;
 use std::fmt;
@@ -51,62 +52,65 @@ pub use resend::ResendError;
 pub use send::StartError;
 pub use show::{ShowError, Snapshot};
 
-/// How long use cases under way may take at shutdown: hash, store and relay all have shorter bounds of their own.
+/// How long use cases may still run at shutdown. The time limits of hasher, store and relay are all
+/// shorter.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// How long an answer to whether the store is ready stands.
+/// How long a readiness result is reused.
 const READINESS_TTL: Duration = Duration::from_millis(100);
 
 /// Everything that the use cases need.
 pub struct Dependencies {
-    /// Where verifications live.
+    /// Stores verifications and ledgers.
     pub store: Arc<dyn Store>,
-    /// Where idempotency keys live.
+    /// Stores idempotency keys.
     pub idempotency: Arc<dyn IdempotencyStore>,
-    /// How codes reach people.
+    /// Delivers codes to people.
     pub mailer: Arc<dyn Mailer>,
-    /// What derives digests.
+    /// Derives digests.
     pub hasher: Arc<dyn Hasher>,
-    /// The secrets.
+    /// The secrets of the deployment.
     pub secrets: Secrets,
-    /// How long codes are.
+    /// The number of digits of a new code.
     pub code_length: CodeLength,
-    /// What a verification may cost.
+    /// The attempts and the lifetime of a verification.
     pub rules: VerificationRules,
-    /// On whose profile the simple endpoints work.
+    /// The profile of the simple endpoints.
     pub simple: TenantProfile,
-    /// Whose callers are not counted per IP.
+    /// Networks whose clients are exempt from the per-IP limits.
     pub exempt: ExemptNetworks,
-    /// How many mails the relay takes.
+    /// How many emails the relay accepts a day.
     pub relay_mails: RelayMails,
-    /// Checks under way at once, and sends, whatever they wait for: hash, store or relay. Those beyond it are
-    /// refused, and a relay that is slow takes no place from a check.
+    /// The most checks that run at once, and the most sends. Further ones are rejected. The two are
+    /// counted apart, so that a slow relay does not block checks.
     pub at_once: usize,
-    /// Who signs proofs, as others see it.
+    /// The `iss` claim of proofs.
     pub issuer: String,
-    /// Which domains are mailed to.
+    /// Which domains codes are sent to.
     pub recipients: RwLock<DomainPolicy>,
 }
 
 /// The secrets of the deployment.
 pub struct Secrets {
-    /// They salt every digest from outside the store.
+    /// Secrets outside the store that every digest depends on.
     pub peppers: Peppers,
-    /// It hides addresses from the store.
+    /// Keys the hashes that stand for addresses in the store.
     pub index_key: IndexKey,
-    /// They sign proofs, where proofs are wanted: the first does, the others did.
+    /// Sign proofs, if there are any. The first signs; the others only verify what they have
+    /// signed.
     pub proof_keys: Vec<ProofKey>,
 }
 
 impl Dependencies {
-    /// What a verification is about; `None`, as if it were not there, where its pepper is gone.
+    /// Returns the details of a verification, or `None` if its pepper has been removed. The caller
+    /// then treats it as unknown.
     fn decrypt(&self, store_key: &StoreKey, encrypted: &EncryptedDetails) -> Option<VerificationDetails> {
         let opened = encrypted.open(&store_key.associated_data(), &self.secrets.peppers);
         opened.inspect_err(|error| log(error, "a verification is as good as forgotten")).ok()
     }
 }
 
-/// The use cases, cheap to clone.
+/// The use cases. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     deps: Arc<Dependencies>,
@@ -117,7 +121,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Puts the dependencies to work.
+    /// Creates the service.
     #[must_use]
     pub fn new(deps: Dependencies) -> Self {
         let places = || Arc::new(Semaphore::new(deps.at_once));
@@ -125,10 +129,10 @@ impl Service {
         Self { deps: Arc::new(deps), tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
     }
 
-    /// Mails a new code to the address, replacing the live one.
+    /// Sends a new code to the address and replaces the live one.
     ///
     /// # Errors
-    /// [`StartError`]: no code was mailed, or it is not known whether it was.
+    /// [`StartError`]: no code was sent, or it is unknown whether one was.
     pub async fn start(
         &self,
         address: EmailAddress,
@@ -140,7 +144,7 @@ impl Service {
         self.with_permit(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
-    /// Checks a typed code against the live one of the address, at the price of an attempt.
+    /// Takes one attempt and compares the submitted code with the live code of the address.
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
@@ -155,10 +159,11 @@ impl Service {
         self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
-    /// Starts a verification under an id of its own, and mails its code.
+    /// Creates a verification with its own id and sends its code.
     ///
     /// # Errors
-    /// [`CreateError`]: no code was mailed, or it is not known whether it was, or the request is none of its own.
+    /// [`CreateError`]: no code was sent, it is unknown whether one was, or the idempotency key
+    /// belongs to another request.
     pub async fn create(
         &self,
         profile: Arc<TenantProfile>,
@@ -170,10 +175,10 @@ impl Service {
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
 
-    /// Mails a new code of a verification; the old one dies.
+    /// Sends a new code for a verification. The old code stops working.
     ///
     /// # Errors
-    /// [`ResendError`]: no code was mailed, or it is not known whether it was.
+    /// [`ResendError`]: no code was sent, or it is unknown whether one was.
     pub async fn resend(
         &self,
         profile: Arc<TenantProfile>,
@@ -186,7 +191,7 @@ impl Service {
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
 
-    /// Checks a typed code against that of a verification, at the price of an attempt.
+    /// Takes one attempt and compares the submitted code with that of a verification.
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
@@ -202,37 +207,37 @@ impl Service {
         self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
-    /// Shows a verification to its tenant. Reads only: it ends where the caller goes away.
+    /// Returns a verification of the tenant. Reads only, so it stops if the client disconnects.
     ///
     /// # Errors
-    /// [`ShowError`]: there is none, or it cannot be told.
+    /// [`ShowError`]: there is no such verification, or it could not be read.
     pub async fn show(&self, profile: &TenantProfile, id: &VerificationId) -> Result<Snapshot, ShowError> {
         show::show(&self.deps, profile, id).await
     }
 
-    /// Takes a pending verification back. Done already is done.
+    /// Cancels a pending verification. Succeeds if it is canceled already.
     ///
     /// # Errors
-    /// [`CancelError`]: there is none, or it ended otherwise.
+    /// [`CancelError`]: there is no such verification, or it has another final status.
     pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
         let deps = Arc::clone(&self.deps);
         let work = async move { cancel::cancel(&deps, &profile, &id).await };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
     }
 
-    /// From now on mails go to these.
+    /// Replaces the lists of domains that codes are sent to.
     pub fn replace_domain_policy(&self, recipients: DomainPolicy) {
         *self.deps.recipients.write().unwrap_or_else(PoisonError::into_inner) = recipients;
     }
 
-    /// The keys that sign proofs, the current one first.
+    /// Returns the keys that sign proofs, the current one first.
     #[must_use]
     pub fn proof_keys(&self) -> &[ProofKey] {
         &self.deps.secrets.proof_keys
     }
 
-    /// Whether a request could be served now. The store is asked once at a time and ten times a second at most,
-    /// whoever wants to know.
+    /// Returns whether the store is ready. One check runs at a time, and its result is reused for
+    /// 100 ms, however many callers ask.
     pub async fn is_ready(&self) -> bool {
         let mut known = self.readiness.lock().await;
         if let Some((asked, is_ready)) = *known
@@ -246,7 +251,7 @@ impl Service {
         is_ready
     }
 
-    /// Waits until every use case that was begun has ended, though not for ever.
+    /// Waits until all running use cases have ended, for 20 seconds at most.
     pub async fn drain(&self) {
         self.tasks.close();
         if timeout(DRAIN, self.tasks.wait()).await.is_err() {
@@ -254,8 +259,8 @@ impl Service {
         }
     }
 
-    /// Takes a place and runs `work` to its end even if the caller goes away. `overloaded` where there is no place,
-    /// `fault` where it panicked.
+    /// Takes a permit and runs `work` to completion even if the client disconnects. Returns
+    /// `overloaded` if no permit is free, and `fault` if `work` panicked.
     async fn with_permit<T: Send + 'static, E: Send + 'static>(
         &self,
         places: &Arc<Semaphore>,
@@ -282,12 +287,12 @@ impl fmt::Debug for Service {
     }
 }
 
-/// Logs an error with its causes, once, where it turns into a decision.
+/// Logs an error with its causes, once, at the point where it is handled.
 fn log(error: &(dyn Error + 'static), what: &str) {
     tracing::warn!(error = causes(error), "{what}");
 }
 
-/// An error and all its causes, in one line.
+/// Returns an error and all its causes in one line.
 #[must_use]
 pub fn causes(error: &(dyn Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |&error| error.source());

@@ -1,6 +1,7 @@
-//! Logs: one line an event, on standard error, as JSON or for people.
+//! Logging: one line for each event on standard error, as JSON or as text for people.
 //!
-//! Must not let another crate's chatter through below a warning: it may hold what ours never does.
+//! Must not let events of other crates below a warning through: they may contain data that otpd
+//! never logs.
 
 use std::io::IsTerminal as _;
 use std::panic;
@@ -12,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::log::{LogFormat, LogSettings};
 
-/// Sends events from here on to standard error; a second call changes nothing.
+/// Starts logging to standard error; a second call has no effect.
 pub fn start(log: LogSettings) {
     let ours = Targets::new().with_default(LevelFilter::WARN).with_target("otpd", log.level);
     let terminal = std::io::stderr().is_terminal();
@@ -24,10 +25,10 @@ pub fn start(log: LogSettings) {
             lines.json().flatten_event(true).with_current_span(false).boxed()
         }
     };
-    // Fails only where a subscriber is set already.
+    // Fails only if a subscriber is set already.
     let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
     panic::set_hook(Box::new(|info| {
-        // Where it happened and no more: a panic's message may hold what it panicked on.
+        // Log only the location: the message of a panic may contain the data that caused it.
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));

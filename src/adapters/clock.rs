@@ -1,10 +1,10 @@
-//! The system's clock: the one home of the ambient time of day.
+//! The system clock: the only code that reads the time of day.
 
 use std::time::SystemTime;
 
 use crate::ports::Clock;
 
-/// The time of day as the system has it.
+/// Reads the time of day from the system.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock;
 

@@ -1,7 +1,8 @@
-//! The hashing threads: a fixed number, each with work memory of its own that it uses again and again.
+//! Hashing threads: a fixed number, each of which reuses its own work memory.
 //!
-//! Keeps argon2 off the async threads. Memory is bounded by threads times block size, waiting by the number of
-//! places. Must not decide anything: it derives digests.
+//! Runs argon2id outside of the async threads. Memory is bounded by the number of threads times the
+//! block size, and waiting by the number of permits. Must not decide anything: it only computes
+//! hashes.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -22,31 +23,32 @@ use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{PEPPER_BYTES, Pepper};
 use crate::ports::{HashPermit, HashWork, Hasher, HasherError, Priority};
 
-/// How much work the queue holds where its length is measured: what a caller can wait for.
+/// Amount of work in a queue of measured length, as the time that a client can wait.
 const QUEUE_TIME: Duration = Duration::from_secs(3);
-/// The least and the most places of a queue whose length is measured. A waiting request takes some 50 KiB, with
-/// its connection.
+/// Minimum and maximum length of a measured queue. A waiting request takes about 50 KiB, with its
+/// connection.
 const MEASURED: std::ops::RangeInclusive<usize> = 320..=10_000;
-/// How long to wait for what is measured: a hash that takes longer leaves room for the least alone.
+/// Time limit for the measurement. If a hash takes longer, the queue has its minimum length.
 const MEASURING: Duration = Duration::from_millis(500);
-/// How long a job may wait for a thread; then it fails. Longer than the work that a measured queue holds, because the
-/// machine may be busier than it was at the start.
+/// How long a job may wait for a thread; afterwards it fails. Exceeds [`QUEUE_TIME`], because the
+/// machine may be busier than during the measurement.
 ///
-/// With [`HASH_TIMEOUT`] and the ten seconds of the relay, a send ends within the 15 seconds of a request.
+/// Together with [`HASH_TIMEOUT`] and the 10 seconds of the relay, a send ends within the 15
+/// seconds of a request.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a job may take that a thread has begun.
+/// How long a job may run once a thread has begun it.
 const HASH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many threads, and how many jobs may wait for them.
+/// Number of threads, and of jobs that may wait for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Threads, each with one block of work memory.
+    /// Number of threads, each with one block of work memory.
     pub threads: NonZeroUsize,
-    /// Places beyond those being worked on.
+    /// Number of jobs that may wait, besides those that are running.
     pub queue: HashQueue,
 }
 
-/// The threads and their queue; the threads end when this is dropped.
+/// The threads and their queue. The threads end when this is dropped.
 pub struct HashThreads {
     places: usize,
     free: Arc<Semaphore>,
@@ -70,16 +72,16 @@ struct Job {
     work: HashWork,
     deadline: Instant,
     reply: oneshot::Sender<Result<Digest, HasherError>>,
-    /// Given back once the job is done or dropped.
+    /// Released once the job is done or dropped.
     guard: Box<dyn Any + Send>,
 }
 
 impl HashThreads {
-    /// Starts the threads; each allocates its work memory once. Where the queue's length is to be measured, each times
-    /// a hash before it serves.
+    /// Starts the threads; each allocates its work memory once. If the queue's length is to be
+    /// measured, each thread first times a hash.
     ///
     /// # Errors
-    /// The system's, where a thread cannot be started.
+    /// The system's error if a thread cannot be started.
     pub fn start(cost: HashCost, capacity: Capacity) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (times, measured) = mpsc::channel();
@@ -88,7 +90,7 @@ impl HashThreads {
             let thread = move || {
                 let mut work_memory = cost.work_memory();
                 if capacity.queue == HashQueue::Measured {
-                    // Refused only where nobody waits for it any more.
+                    // Fails only if the measurement is already over.
                     let _ = times.send(time_a_hash(cost, &mut work_memory));
                 }
                 drop(times);
@@ -105,14 +107,14 @@ impl HashThreads {
         Ok(Self { places, free: Arc::new(Semaphore::new(places)), queue })
     }
 
-    /// How many jobs may be worked on or wait, all together.
+    /// Returns the number of jobs that may run or wait in total.
     #[must_use]
     pub fn places(&self) -> usize {
         self.places
     }
 }
 
-/// The time of one hash while the other threads hash too; `None` where it failed.
+/// Returns the time of one hash while the other threads hash too, or `None` if it failed.
 fn time_a_hash(cost: HashCost, work_memory: &mut [Block]) -> Option<Duration> {
     let code = Code::parse("000000")?;
     let pepper = Pepper::new(KeyName::parse("measured")?, [0; PEPPER_BYTES]);
@@ -122,26 +124,27 @@ fn time_a_hash(cost: HashCost, work_memory: &mut [Block]) -> Option<Duration> {
         cost.digest(&code, &salt, &associated_data, &pepper, work_memory).ok()?;
         Some(begun.elapsed())
     };
-    // The first pass meets cold caches and a slow clock; where it says enough, nobody waits for more.
+    // The first pass runs with cold caches and at a low clock rate. If it is slow enough to decide,
+    // the full measurement is skipped.
     let estimate = time(cost.single_pass())?.saturating_mul(cost.passes());
     if estimate > MEASURING / 2 { Some(estimate) } else { time(cost) }
 }
 
-/// What the threads measured, as far as they were quick enough.
+/// Returns the measurements that arrived in time.
 fn times_of(measured: &mpsc::Receiver<Option<Duration>>) -> Vec<Duration> {
     let end = Instant::now() + MEASURING;
     let left = || end.saturating_duration_since(Instant::now());
     std::iter::from_fn(|| measured.recv_timeout(left()).ok()).flatten().collect()
 }
 
-/// How many hashes these threads derive in the time that a caller can wait, within bounds.
+/// Returns how many hashes the threads compute in [`QUEUE_TIME`], within [`MEASURED`].
 fn length_for(times: &[Duration]) -> usize {
     let hashes = times.iter().map(|time| QUEUE_TIME.as_nanos() / time.as_nanos().max(1));
     let hashes = usize::try_from(hashes.sum::<u128>()).unwrap_or(usize::MAX);
     hashes.clamp(*MEASURED.start(), *MEASURED.end())
 }
 
-/// The life of one thread.
+/// Runs one thread until the queue is closed.
 fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
     while let Some(job) = queue.next() {
         let Job { work, deadline, reply, guard } = job;
@@ -152,8 +155,8 @@ fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
             Err(HasherError::Late)
         } else {
             let HashWork { code, salt, associated_data, pepper } = &work;
-            // The work memory holds nothing between two jobs, so a panic leaves nothing half done in it; and it must
-            // not end the thread, which others wait for.
+            // Nothing in the work memory is used by the next job, so a panic cannot leave it
+            // inconsistent. A panic must not end the thread, because other jobs wait for it.
             let digest =
                 AssertUnwindSafe(|| cost.digest(code, salt, associated_data, pepper, &mut work_memory));
             match catch_unwind(digest) {
@@ -161,9 +164,9 @@ fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
                 Err(_) => Err(HasherError::Failed("the derivation panicked".into())),
             }
         };
-        // Before the answer, so that whoever has it finds the place free.
+        // Dropped before the reply, so that the permit is free once the caller has its answer.
         drop(guard);
-        // Refused only where the caller is gone.
+        // Fails only if the caller has gone.
         let _ = reply.send(outcome);
     }
 }
@@ -182,8 +185,9 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// The next job, checks first; waits for one, and gives `None` once the queue is closed. Sends whose time is up come
-    /// before all: they are answered undone, and their places are free again for others.
+    /// Waits for the next job and returns it, or `None` once the queue is closed. Checks come
+    /// before sends. Sends past their deadline come before both: they fail without being computed,
+    /// which frees their permits.
     fn next(&self) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
@@ -216,7 +220,7 @@ impl Hasher for HashThreads {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
-        // A job that was begun in time is given time to end.
+        // A job that was begun in time may finish.
         match timeout_at(deadline + HASH_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
             Err(_) => Err(HasherError::Late),

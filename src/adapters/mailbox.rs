@@ -1,6 +1,6 @@
-//! The mailbox of `otpd dev`: mails are kept in memory for the one who tries otpd, and go nowhere.
+//! Mailbox of `otpd dev`: captures emails in memory instead of sending them.
 //!
-//! Must not be used outside of `otpd dev`: it shows codes.
+//! Must not be used outside of `otpd dev`, because it shows codes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,20 +13,20 @@ use crate::domain::email_address::EmailAddress;
 use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, Mailer};
 use crate::random;
 
-/// The most mails that are kept; older ones go.
+/// Maximum number of captured emails; older ones are dropped.
 const MAX_EMAILS: usize = 200;
 
-/// Captured mails, newest first.
+/// Captured emails, newest first.
 pub struct MemoryMailbox {
     composer: Composer,
     clock: Arc<dyn Clock>,
     mails: Mutex<VecDeque<CapturedMail>>,
-    /// The number of the newest one.
+    /// Number of the newest email.
     newest: watch::Sender<u64>,
 }
 
 impl MemoryMailbox {
-    /// An empty mailbox.
+    /// Creates an empty mailbox.
     #[must_use]
     pub fn new(composer: Composer, clock: Arc<dyn Clock>) -> Self {
         Self { composer, clock, mails: Mutex::default(), newest: watch::Sender::default() }
@@ -49,7 +49,7 @@ impl MemoryMailbox {
         let number = *self.newest.borrow() + 1;
         mails.push_front(CapturedMail { number, ..captured });
         mails.truncate(MAX_EMAILS);
-        // Under the lock: numbers are told in their order.
+        // Sent while the lock is held, so that subscribers see the numbers in order.
         self.newest.send_replace(number);
         Ok(())
     }
@@ -60,7 +60,8 @@ impl MemoryMailbox {
     }
 }
 
-/// The names and values of a message's headers, each unfolded to one line (RFC 5322 section 2.2.3).
+/// Returns names and values of a message's headers, each unfolded to one line (RFC 5322 section
+/// 2.2.3).
 fn headers(message: &str) -> Vec<(String, String)> {
     let (block, _) = message.split_once("\r\n\r\n").unwrap_or((message, ""));
     let block = block.replace("\r\n ", " ").replace("\r\n\t", "\t");
@@ -86,7 +87,7 @@ impl Mailbox for MemoryMailbox {
     }
 
     async fn captured_after(&self, number: u64) -> Vec<CapturedMail> {
-        // Fails only where the sender is gone, which lives as long as this.
+        // Cannot fail, because `self` owns the sender.
         let _ = self.newest.subscribe().wait_for(|newest| *newest > number).await;
         self.select(|mail| mail.number > number)
     }

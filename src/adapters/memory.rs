@@ -1,6 +1,7 @@
-//! The store of `otpd dev`: verifications and ledgers in the memory of one process, gone when it ends.
+//! The store of `otpd dev`: verifications and ledgers in the memory of one process. They are lost
+//! when it ends.
 //!
-//! Must not be used where more than one process serves, or where a restart must not lose what was counted.
+//! Must not be used if more than one process serves, or if the limits must survive a restart.
 
 mod idempotency;
 mod ledgers;
@@ -26,10 +27,10 @@ use crate::ports::{
     Store, StoreError,
 };
 
-/// After this many additions, what nobody can ask about any more is swept out.
+/// After this many additions, expired records are removed.
 const SWEEP_EVERY: usize = 1024;
 
-/// Verifications and ledgers behind one lock: each call is atomic because it holds it.
+/// Verifications and ledgers behind one lock. Each call is atomic because it holds the lock.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     state: Mutex<MemoryState>,
@@ -45,20 +46,21 @@ struct MemoryState {
 }
 
 impl MemoryStore {
-    /// An empty store that runs on `clock`.
+    /// Creates an empty store that runs on `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, state: Mutex::default() }
     }
 
-    /// Forgets all of it: verifications, ledgers and idempotency keys.
+    /// Deletes everything: verifications, ledgers and idempotency keys.
     pub fn reset(&self) {
         let (mut state, _) = self.lock();
         *state = MemoryState::default();
     }
 
     fn lock(&self) -> (MutexGuard<'_, MemoryState>, Millis) {
-        // Nothing in here can panic halfway through a change, so a poisoned lock still guards a whole state.
+        // Nothing panics halfway through a change, so the state behind a poisoned lock is still
+        // consistent.
         let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now().duration_since(UNIX_EPOCH).map_or(0, millis);
         (guard, now)
@@ -66,7 +68,7 @@ impl MemoryStore {
 }
 
 impl MemoryState {
-    /// The verification of a store key, as long as it can be asked about.
+    /// Returns the verification of a store key, until its retention is over.
     fn find(&mut self, store_key: &StoreKey, now: Millis) -> Option<&mut Verification> {
         self.verifications
             .get_mut(store_key)
@@ -97,7 +99,7 @@ fn live(verification: &Verification, now: Millis) -> OpenOutcome {
     OpenOutcome::Live(Live { valid_for, expires_at, attempts: verification.attempts() })
 }
 
-/// A step over no ledger at all has nothing to answer.
+/// Returns the error for a charge without any window.
 fn no_ledger() -> StoreError {
     StoreError::new("a limit has no window")
 }
@@ -175,12 +177,12 @@ impl Store for MemoryStore {
     ) -> Result<ReplaceOutcome, StoreError> {
         let (mut state, now) = self.lock();
         if is_late(entry, now) {
-            return Ok(ReplaceOutcome::OpenOutcome(OpenOutcome::Late));
+            return Ok(ReplaceOutcome::Opened(OpenOutcome::Late));
         }
         Ok(match state.find(store_key, now) {
             None => ReplaceOutcome::Unknown,
             Some(verification) => match verification.replace_code(hash.clone(), rules, now) {
-                Ok(()) => ReplaceOutcome::OpenOutcome(live(verification, now)),
+                Ok(()) => ReplaceOutcome::Opened(live(verification, now)),
                 Err(closed) => ReplaceOutcome::Closed(closed),
             },
         })
@@ -230,7 +232,7 @@ impl Store for MemoryStore {
         let win = state
             .find(store_key, now)
             .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
-        // Only once: by then another attempt may bear the entry's name.
+        // Only once: later the id may belong to the entry of another attempt.
         if let (
             ApproveOutcome::Taken(_),
             StoreKey::Address { recipient, .. },

@@ -1,7 +1,8 @@
-//! The mail itself: subject, text and HTML in the reader's language, and the headers around them.
+//! Composes emails: subject, text and HTML in the reader's language, and the headers.
 //!
-//! Must not put a link, an image or any text of a caller into a mail by itself; the code stands once in each part, and in
-//! the subject only where the operator's own words put it there (SEC-46 to SEC-49).
+//! Must not by itself put a link, an image or a caller's text into an email. The code appears
+//! exactly once in each part, and in the subject only if the operator's own translation puts it
+//! there.
 
 mod headers;
 mod sources;
@@ -28,44 +29,44 @@ use crate::domain::reference::Reference;
 use crate::domain::tenant::Tenant;
 use crate::ports::CodeMail;
 
-/// A mail could not be put together.
+/// Why an email could not be composed.
 #[derive(Debug, Error)]
 pub enum MessageError {
-    /// There are no words of any language that it may be in.
+    /// There is no translation for any requested language.
     #[error("there are no words of that language")]
     NoLanguage,
-    /// By the template engine.
+    /// The template engine failed.
     #[error("a template could not be rendered")]
     Template(#[from] minijinja::Error),
-    /// By the mail library.
+    /// lettre failed.
     #[error("a header could not be built")]
     Header(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A line would end otherwise than SMTP wants it, which relays do not agree about.
+    /// The message contains a bare CR or LF, which SMTP forbids and relays treat differently.
     #[error("a line of the mail has no proper end")]
     LineEnd,
 }
 
-/// The compiled templates.
+/// Composes emails from compiled templates.
 #[derive(Debug)]
 pub struct Composer {
     templates: Templates,
-    /// What is used where one of those fails after all.
+    /// Used if one of `templates` fails.
     built_in: Templates,
 }
 
 /// What the reader sees.
 pub struct Content {
-    /// The subject.
+    /// Subject.
     pub subject: String,
-    /// The plain part.
+    /// Text part.
     pub text: String,
-    /// The HTML part.
+    /// HTML part.
     pub html: String,
-    /// The language of it all.
+    /// Language of all parts.
     pub language: String,
 }
 
-/// What the words are about.
+/// Values for the templates.
 struct TemplateContext<'a> {
     brand: &'a str,
     reference: Option<&'a str>,
@@ -73,19 +74,20 @@ struct TemplateContext<'a> {
     valid_for: Duration,
 }
 
-/// What mails will be about, as far as it is known before there is one.
+/// Expected values of emails, for checking the templates at the start.
 #[derive(Debug, Default)]
 pub struct SampleValues {
-    /// The brands in them.
+    /// All brands.
     pub brands: BTreeSet<String>,
-    /// How many digits codes have; 0: as many as usual.
+    /// Number of digits of a code; 0: the default.
     pub digits: u8,
-    /// How long codes live.
+    /// Lifetime of a code.
     pub life: Duration,
 }
 
 impl Composer {
-    /// Compiles the templates, those of a folder before those that are built in, and tries each of them.
+    /// Compiles the templates, of which those in the folder replace the built-in ones, and tests
+    /// each of them.
     ///
     /// # Errors
     /// [`TemplateError`] names the file and what is wrong with it.
@@ -97,21 +99,22 @@ impl Composer {
         Ok(Self { templates, built_in })
     }
 
-    /// Whether that tenant's mails can be in that language, or in a more general one.
+    /// Returns whether there is a translation for the tenant in this language or a more general
+    /// one.
     pub fn speaks(&self, tenant: &Tenant, locale: &Locale) -> bool {
         self.templates.choose(tenant, [locale]).is_some()
     }
 
-    /// The names of the tenants that have templates of their own.
+    /// Returns the names of the tenants that have their own templates.
     pub fn tenants(&self) -> impl Iterator<Item = &str> {
         self.templates.tenants()
     }
 
-    /// Renders what the reader sees. A template of the operator's that fails here, though it did not when it was tried,
-    /// costs its look and not the mail.
+    /// Renders what the reader sees. If one of the operator's templates fails although it passed
+    /// its test, the built-in one is used, so that the email is still sent.
     ///
     /// # Errors
-    /// [`MessageError`], never for a built-in template.
+    /// [`MessageError`], but never for a built-in template.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
         let details = TemplateContext {
             brand: &mail.sender.brand,
@@ -127,16 +130,19 @@ impl Composer {
             },
             Err(fault) => fault,
         };
-        // In words of ours: those of the template engine may repeat the code.
+        // Logs only the kind of the fault, because messages of the template engine may repeat the
+        // code.
         let (language, fault) = (own.tag, fault.kind());
         tracing::error!(language, fault, "a template failed: the built-in one is used");
         Ok(render(choose(&self.built_in, mail)?, &details)?)
     }
 
-    /// The whole message. `id` names it, and must be random and new for each mail.
+    /// Returns the whole message. `id` identifies it, and must be random and different for each
+    /// email.
     ///
     /// # Errors
-    /// [`MessageError`] says which part failed: never for what was tried at the start.
+    /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
+    /// start.
     pub fn message(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Message, MessageError> {
         let content = self.content(mail)?;
         let id = URL_SAFE_NO_PAD.encode(id);
@@ -157,17 +163,18 @@ impl Composer {
             .map_err(|error| MessageError::Header(error.into()))
     }
 
-    /// The octets of the whole message, ready for a relay.
+    /// Returns the bytes of the whole message, ready for a relay.
     ///
     /// # Errors
-    /// [`MessageError`] says which part failed: never for what was tried at the start.
+    /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
+    /// start.
     pub fn octets(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Vec<u8>, MessageError> {
         let octets = self.message(mail, id)?.formatted();
         if has_bare_line_end(&octets) { Err(MessageError::LineEnd) } else { Ok(octets) }
     }
 }
 
-/// The first language of those that are wanted, and in the end English.
+/// Returns the first requested language that is available, and otherwise English.
 fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>, MessageError> {
     let english = Locale::english();
     let wanted = mail.languages.iter().chain([&mail.sender.locale, &english]);
@@ -176,7 +183,7 @@ fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>,
 
 fn render(language: Language<'_>, about: &TemplateContext<'_>) -> Result<Content, minijinja::Error> {
     let seconds = about.valid_for.as_secs();
-    // Whole minutes from two on; never more than what is left.
+    // Whole minutes from two minutes on, rounded down so that the email never promises too much.
     let minutes = (seconds >= 120).then_some(seconds / 60);
     let facts = context! {
         brand => about.brand,
@@ -200,15 +207,15 @@ fn render(language: Language<'_>, about: &TemplateContext<'_>) -> Result<Content
     })
 }
 
-/// Renders a language with all that mails differ in, and looks at what comes of it.
+/// Tests a language: renders it with all kinds of values and checks the result.
 fn rehearse(language: Language<'_>, samples: &SampleValues) -> Result<(), TemplateFault> {
-    // It has a zero in front, which a template might lose.
+    // The leading zero detects a template that treats the code as a number.
     let code = "0739184625";
     let code = code.get(..usize::from(samples.digits)).filter(|code| !code.is_empty()).unwrap_or("073918");
     let minutes = (2..=10).map(Duration::from_mins);
     let seconds = [0, 1, 2, 3, 10, 11, 30, 59, 60, 100, 103, 111, 119].map(Duration::from_secs);
     let lives: Vec<Duration> = minutes.chain(seconds).chain([samples.life]).collect();
-    // All lives with one brand, and all brands with one life.
+    // Combines all lifetimes with one brand, and all brands with one lifetime.
     let odd = lives.into_iter().map(|life| ("<Brand> & \"Co\"", life));
     let real = samples.brands.iter().map(|brand| (brand.as_str(), samples.life));
     for (brand, valid_for) in odd.chain(real) {
@@ -221,7 +228,7 @@ fn rehearse(language: Language<'_>, samples: &SampleValues) -> Result<(), Templa
     Ok(())
 }
 
-/// Says what is wrong with a mail of that code.
+/// Returns what is wrong with an email that contains this code.
 fn inspect(content: &Content, code: &str) -> Result<(), String> {
     for (part, text) in [(TEXT_LAYOUT, &content.text), (HTML_LAYOUT, &content.html)] {
         let times = text.matches(code).count();
@@ -238,7 +245,7 @@ fn inspect(content: &Content, code: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a CR or an LF stands alone.
+/// Returns whether the message contains a bare CR or LF.
 fn has_bare_line_end(octets: &[u8]) -> bool {
     let mut before = 0;
     let bare = octets.iter().any(|&octet| {
@@ -290,7 +297,7 @@ mod tests {
         CodeMail { languages, ..mail("Example") }
     }
 
-    /// A folder with these files.
+    /// Creates a folder with these files.
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -456,7 +463,7 @@ mod tests {
             let said = refused(&[(name, text)]);
             assert!(said.contains(what), "{name} {text}: {said}");
         }
-        // A tenant that has words of its own is not to blame for those of all.
+        // A tenant with its own translations is not blamed for a fault in those of all tenants.
         let said = refused(&[("de.toml", "subject = \"{{ x }}\""), ("shop/en.toml", "subject = \"S\"")]);
         assert!(said.starts_with("de.toml: undefined value"), "{said}");
         let said = refused(&[("pt-BR.toml", "subject = \"S\""), ("pt-br.toml", "subject = \"S\"")]);
@@ -525,7 +532,8 @@ mod tests {
 
     #[test]
     fn what_is_put_into_words_from_right_to_left_is_isolated() {
-        // Unicode's bidirectional algorithm would else draw brand, brackets and reference in another order.
+        // Without isolation, Unicode's bidirectional algorithm would reorder brand, brackets and
+        // reference.
         let reference = Some(Reference::parse(b"XKT").unwrap());
         let Content { subject, text, .. } = content(&CodeMail { reference, ..mail_in(&["ar"]) });
         for line in [&subject, &text] {

@@ -1,7 +1,7 @@
-//! The store of `otpd serve`: Redis, one Lua script on the keys of one hash tag per call.
+//! The store of `otpd serve`: Redis, with one Lua script per call on keys that share a hash tag.
 //!
-//! The scripts hold the rules (`domain::verification` and `domain::ledger` say the same in Rust; one model checks
-//! both). Must not decide anything itself.
+//! The scripts hold the rules. `domain::verification` and `domain::ledger` implement the same rules
+//! in Rust, and one model tests both. Must not decide anything itself.
 
 mod answer;
 mod connections;
@@ -44,16 +44,16 @@ pub struct RedisStore {
     scripts: Scripts,
 }
 
-/// Redis could not be set up: its address is none.
+/// Redis could not be set up, because its address is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the Redis address cannot be used: {0}")]
 pub struct InvalidAddress(&'static str);
 
 impl RedisStore {
-    /// Prepares the connections; the first call makes them, so that Redis may come up later than otpd.
+    /// Creates the store. The first call connects, so that Redis may start later than otpd.
     ///
     /// # Errors
-    /// [`InvalidAddress`] where the URL is none of Redis'.
+    /// Returns [`InvalidAddress`] if the URL is not a Redis URL.
     pub async fn new(url: &SecretString, clock: ScriptClock, fence: Fence) -> Result<Self, InvalidAddress> {
         let connections = Connections::new(url).await?;
         let scripts = Scripts::with(&clock, fence);
@@ -71,7 +71,7 @@ impl RedisStore {
         loop {
             let mut connection = self.connections.get().await?;
             match self.clock.call(&mut connection, script, keys, args).await {
-                // Nothing ran; the next connection may have a login by now.
+                // Redis did not run the script. The next connection may be authenticated by now.
                 Err(error) if is_refused_login(&error) && refusals < CONNECTIONS => refusals += 1,
                 answer => return answer.map_err(StoreError::new),
             }
@@ -194,7 +194,7 @@ impl Store for RedisStore {
             Value::Nil => Ok(ReplaceOutcome::Unknown),
             answer => status(answer)
                 .map(ReplaceOutcome::Closed)
-                .or_else(|_| opened(answer).map(ReplaceOutcome::OpenOutcome)),
+                .or_else(|_| opened(answer).map(ReplaceOutcome::Opened)),
         }
     }
 
@@ -298,8 +298,8 @@ impl Store for RedisStore {
         self.call(&self.scripts.relay_day, &keys, &[&1_u64]).await.map(|_| ())
     }
 
-    /// Not where a script cannot write, and not where Redis would throw counters away to make room, which no error
-    /// would tell (SEC-73).
+    /// Fails if a script cannot write, or if Redis may evict ledgers to free memory, which no error
+    /// would report.
     async fn ready(&self) -> Result<(), StoreError> {
         self.call(&self.scripts.ready, &[key::READY.to_owned()], &[]).await?;
         self.evicts_nothing().await

@@ -1,8 +1,9 @@
-//! The way to the relays: hands mails over by SMTP, on pooled connections, inside a bound of time.
+//! Sends emails by SMTP over pooled connections, within a time limit.
 //!
-//! Drives lettre's connection stage by stage, because its outcome depends on the stage: until the message is under
-//! way a failure means that nobody has the code, after it only a reply tells. Must not hand a mail to a second relay
-//! that the first may have taken, and must not let a relay's words into a log: they repeat addresses.
+//! Drives lettre's connection stage by stage, because the outcome of a failure depends on the
+//! stage. Before the message is transmitted, a failure means that nobody has the code; afterwards
+//! only a reply tells. Must not pass an email to a second relay if the first may have accepted it,
+//! and must not log the text of a reply, because relays repeat addresses in it.
 
 mod breaker;
 mod connection;
@@ -28,12 +29,12 @@ use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
 
-/// All attempts for one mail, at all relays, end within this.
+/// Time limit for all attempts for one email, at all relays.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait before the attempts after the first, where a relay asked for patience (a 4yz reply).
+/// Delays before the retries after a temporary failure (a 4yz reply).
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 
-/// Mails by way of one relay, or of two.
+/// Sends emails by one or two relays.
 pub struct SmtpMailer {
     composer: Composer,
     /// In the order in which they are tried.
@@ -41,18 +42,18 @@ pub struct SmtpMailer {
 }
 
 impl SmtpMailer {
-    /// Prepares to send over at most `connections` connections at a time to each relay, the first before the others;
-    /// none is made yet. `hello` is as whom they are greeted.
+    /// Creates a mailer with at most `connections` simultaneous connections to each relay. Does not
+    /// connect yet. Tries the relays in the given order. `hello` is the name for EHLO.
     #[must_use]
     pub fn new(composer: Composer, relays: Vec<Relay>, hello: &str, connections: usize) -> Self {
         let pool = |relay| Pool::new(relay, hello.to_owned(), connections);
         Self { composer, relays: relays.into_iter().map(pool).collect() }
     }
 
-    /// Connects to each relay and logs in, and sends nothing.
+    /// Connects to each relay and logs in, without sending anything.
     ///
     /// # Errors
-    /// For each relay, a [`SendError`] that says at which stage it ended.
+    /// For each relay, a [`SendError`] with the stage that failed.
     pub async fn probe(&self) -> Vec<Result<(), SendError>> {
         let mut outcomes = Vec::new();
         for relay in &self.relays {
@@ -73,8 +74,8 @@ impl SmtpMailer {
         self.composer.octets(mail, id).map_err(MailError::new)
     }
 
-    /// Tries each of the relays once, while they refuse. Gives the last refusal, beside the relays that asked for
-    /// patience.
+    /// Tries each relay once until one accepts the email. Otherwise returns the last error, and the
+    /// relays that failed temporarily (4yz).
     async fn round<'a>(
         &'a self,
         relays: &[&'a Pool],
@@ -84,7 +85,7 @@ impl SmtpMailer {
         let (mut last, mut patient) = (None, Vec::new());
         for (relay, left) in relays.iter().zip((1..=relays.len()).rev()) {
             let now = Instant::now();
-            // Those behind it have their share of the time, should this one be too slow.
+            // Splits the remaining time, so that a slow relay leaves enough of it to the next ones.
             let share = end.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
             let error = match relay
                 .attempt(mail, Deadlines { first: now + share, begin: now + share, end })

@@ -1,7 +1,7 @@
-//! API keys: who calls, and how often a key may (SEC-16, SEC-64).
+//! API keys: authentication, and a rate limit for each key.
 //!
-//! A key opens exactly its own tenant. Its buckets live in the memory of this process: they shape load, and no security
-//! decision rests on them. Must not keep or show a key.
+//! A key gives access to its own tenant only. Its token buckets are in the memory of this process:
+//! they limit load, and no security decision depends on them. Must not keep or show a key.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,49 +23,49 @@ use crate::domain::key_name::KeyName;
 use crate::domain::simple_access::SimpleAccess;
 use crate::domain::tenant::TenantProfile;
 
-/// The name of a key's limit.
+/// The policy name of a key's rate limit.
 const POLICY: &str = "key";
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Which keys open what; replaced as a whole when the settings are read anew.
+/// The API keys by hash. Replaced as a whole when the settings are reloaded.
 #[derive(Clone, Default)]
 pub struct Keys(Arc<RwLock<KeyEntries>>);
 
 type KeyEntries = Arc<[(KeyHash, Arc<Caller>)]>;
 
-/// A tenant, the hashes of its keys, and how often each may call.
+/// A tenant, the hashes of its keys, and their rate limits.
 #[derive(Debug, Clone)]
 pub struct TenantKeys {
-    /// Whose.
+    /// The tenant's settings.
     pub profile: Arc<TenantProfile>,
-    /// The active keys, by their labels.
+    /// The active keys, by label.
     pub keys: Vec<(KeyName, KeyHash)>,
-    /// Creations and resends of one key in a minute.
+    /// How many sends and resends one key may request in a minute.
     pub sends_per_minute: NonZeroU32,
-    /// Its other requests.
+    /// How many other requests one key may make in a minute.
     pub checks_per_minute: NonZeroU32,
 }
 
-/// Who calls: the holder of one key.
+/// An authenticated caller: a tenant and one of its keys.
 pub struct Caller {
-    /// On whose profile.
+    /// The tenant's settings.
     pub profile: Arc<TenantProfile>,
-    /// Which of its keys.
+    /// The label of the key.
     pub label: KeyName,
-    /// Creations and resends.
+    /// The bucket for sends and resends.
     sends: Arc<Bucket>,
-    /// All else.
+    /// The bucket for other requests.
     checks: Arc<Bucket>,
 }
 
-/// A token bucket that is full again after a minute.
+/// A token bucket that an idle minute fills completely.
 struct Bucket {
     tokens: DefaultDirectRateLimiter<StateInformationMiddleware>,
     per_minute: NonZeroU32,
 }
 
 impl Keys {
-    /// Keys that open something.
+    /// Creates the set of keys of these tenants.
     #[must_use]
     pub fn new(tenants: &[TenantKeys]) -> Self {
         let keys = Self::default();
@@ -73,7 +73,8 @@ impl Keys {
         keys
     }
 
-    /// Other keys from now on; those that stay keep their buckets. Requests that have been let in are served.
+    /// Replaces the keys. Keys that remain keep their buckets, and requests in progress are not
+    /// affected.
     pub fn replace(&self, tenants: &[TenantKeys]) {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = |hash: &KeyHash| held.iter().find(|(other, _)| other.matches(hash));
@@ -95,7 +96,8 @@ impl Keys {
         *held = entries;
     }
 
-    /// Who shows a key in `Authorization` that opens something. Every hash is looked at, whichever it is.
+    /// Returns the caller whose key is in `Authorization`. Compares every hash, so that the time
+    /// does not depend on which one matches.
     pub fn caller(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
         let shown = KeyHash::of(bearer(headers)?)?;
         let entries = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
@@ -109,7 +111,7 @@ impl Keys {
     }
 }
 
-/// The token of the one `Authorization: Bearer` (RFC 6750 section 2.1).
+/// Returns the token of the only `Authorization: Bearer` header (RFC 6750 section 2.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).into_iter();
     let value = values.next().filter(|_| values.next().is_none())?;
@@ -118,7 +120,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Bucket {
-    /// The one that a key had before, if it holds as much.
+    /// Returns the previous bucket of a key if its size is unchanged, or a new one.
     fn kept_or_new(before: Option<&Arc<Self>>, per_minute: NonZeroU32) -> Arc<Self> {
         let kept = before.filter(|bucket| bucket.per_minute == per_minute);
         kept.cloned().unwrap_or_else(|| {
@@ -127,7 +129,10 @@ impl Bucket {
         })
     }
 
-    /// Takes a token, and tells how many are left; else for how many seconds to wait.
+    /// Takes a token and reports how many remain.
+    ///
+    /// # Errors
+    /// Returns the number of seconds to wait if the bucket is empty.
     fn take(&self, report: &LimitReport) -> Result<(), u64> {
         match self.tokens.check() {
             Ok(state) => {
@@ -156,16 +161,16 @@ impl Bucket {
 #[oai(rename = "apiKey", ty = "bearer", checker = "known")]
 pub struct Authenticated(pub Arc<Caller>);
 
-/// The outermost layer has looked at the key already.
+/// Returns the caller that the outermost layer has authenticated.
 #[expect(clippy::unused_async, reason = "checkers are async")]
 async fn known(request: &Request, _: Bearer) -> Option<Arc<Caller>> {
     request.data::<Arc<Caller>>().cloned()
 }
 
-/// That a request may go on, and one token less for a creation or a resend: before the body is looked at.
+/// Extractor that takes a token for a send or resend, before the body is read.
 pub struct SendToken;
 
-/// The same for anything else.
+/// Extractor that takes a token for any other request, before the body is read.
 pub struct CheckToken;
 
 impl<'a> FromRequest<'a> for SendToken {
@@ -180,8 +185,8 @@ impl<'a> FromRequest<'a> for CheckToken {
     }
 }
 
-/// Takes a token of the key that was shown. Without one the simple endpoints go on where they are open; v1 has its
-/// security scheme.
+/// Takes a token from a bucket of the authenticated key. Without a key, lets the request through if
+/// the simple endpoints are open; v1 is protected by its security scheme.
 fn admit(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poem::Result<()> {
     let is_open = request.data::<SimpleAccess>() == Some(&SimpleAccess::Open);
     match (request.data::<Arc<Caller>>(), request.data::<LimitReport>()) {
@@ -289,7 +294,7 @@ mod tests {
         }
         assert_eq!(caller.sends.take(&LimitReport::default()), Err(20));
         caller.checks.take(&LimitReport::default()).unwrap();
-        // Reading the settings anew fills no bucket.
+        // Reloading the settings does not refill a bucket.
         keys.replace(&[tenant("a", &[1])]);
         let caller = keys.caller(&shown(&[bearer(1)])).unwrap();
         caller.sends.take(&LimitReport::default()).unwrap_err();

@@ -1,7 +1,8 @@
-//! Who calls: the address that the ledgers of networks go by (SEC-60, SEC-61, SEC-63).
+//! The client's IP address, which the limits per IP count by.
 //!
-//! The socket's peer, unless that is a trusted proxy: then the nearest address that is none, in the one header
-//! that is configured. Must not believe a header that a trusted proxy did not write.
+//! It is the socket's peer, unless that is a trusted proxy. Then it is the nearest address in the
+//! configured header that is not a trusted proxy. Must not believe a header that a trusted proxy
+//! did not write.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
@@ -15,11 +16,12 @@ use poem::{Addr, Request};
 use super::middleware::PROBES;
 use crate::domain::forwarded_header::ForwardedHeader;
 
-/// What a trusted peer sent if it did not name its client.
+/// Why a trusted proxy's request did not name its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Unnamed {
     configured: Configured,
-    /// The other headers of [`ForwardedHeader::ALL`] that came: a proxy wrote them, or the client did.
+    /// The other headers of [`ForwardedHeader::ALL`] in the request: written by the proxy or by the
+    /// client.
     others: Vec<&'static str>,
 }
 
@@ -27,32 +29,32 @@ struct Unnamed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Configured {
     Missing,
-    /// It holds no address at its end.
+    /// Its last value is not an address.
     Unreadable,
-    /// It holds addresses of trusted proxies only.
+    /// All its addresses are trusted proxies.
     OnlyTrusted,
 }
 
 /// The proxies in front of this service.
 #[derive(Debug, Clone)]
 pub struct Proxies {
-    /// Their networks; none: no header is believed.
+    /// The networks of the proxies. If there are none, no header is believed.
     pub trusted: Vec<IpNet>,
-    /// The header that they write.
+    /// The header that the proxies write.
     pub source: ForwardedHeader,
 }
 
-/// Who calls.
+/// The client of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
-    /// The address that counts.
+    /// The address that limits count by.
     pub address: IpAddr,
-    /// Whether it is that of a peer that is no trusted proxy but could well be one.
+    /// Whether this is an untrusted peer on a private network, which could be a proxy.
     may_be_a_proxy: bool,
 }
 
 impl Proxies {
-    /// The client of a request.
+    /// Returns the client of a request.
     pub fn client(&self, request: &Request) -> Client {
         let peer = peer(request.remote_addr());
         if !self.trusts(peer) {
@@ -63,15 +65,16 @@ impl Proxies {
             return client;
         }
         let (address, unnamed) = self.behind(peer, request.headers());
-        // A probe calls for itself.
+        // A health probe from a proxy has no other client.
         if let Some(unnamed) = unnamed.filter(|_| !PROBES.contains(&request.uri().path())) {
             unnamed.warn_once(self.source);
         }
         Client { address, may_be_a_proxy: false }
     }
 
-    /// The nearest address that is no trusted proxy, from the peer outwards. What cannot be read ends the way at
-    /// the proxy before it. If there is no such address: the farthest trusted one, and why.
+    /// Returns the nearest address that is not a trusted proxy, starting at the peer. An unreadable
+    /// entry ends the search at the proxy before it. If there is no such address, returns the
+    /// farthest trusted proxy and the reason.
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, Option<Unnamed>) {
         let hops = hops(self.source, headers);
         let mut configured = if hops.is_empty() { Configured::Missing } else { Configured::OnlyTrusted };
@@ -97,7 +100,8 @@ impl Proxies {
 }
 
 impl Client {
-    /// Where the caller may be a proxy that nobody told us of, everybody behind it counts as one: says so once.
+    /// Warns once if the caller may be a proxy that is not configured: all clients behind it share
+    /// its limits.
     pub fn warn_once(self) {
         static SAID: Once = Once::new();
         if self.may_be_a_proxy {
@@ -112,7 +116,8 @@ impl Client {
 }
 
 impl Unnamed {
-    /// Warns the operator, once for each reason and each other header: all clients behind such a peer share its limits.
+    /// Warns the operator, once for each reason and each other header: all clients behind such a
+    /// peer share its limits.
     fn warn_once(&self, source: ForwardedHeader) {
         static SAID: AtomicU32 = AtomicU32::new(0);
         let reason = 1 << (ForwardedHeader::ALL.len() + self.configured as usize);
@@ -129,7 +134,7 @@ impl Unnamed {
         );
     }
 
-    /// What came, and what to do about it.
+    /// Says which headers the request had, and what to do.
     fn advice(&self, source: ForwardedHeader) -> String {
         let name = source.name();
         let came = match self.configured {
@@ -159,7 +164,7 @@ impl Unnamed {
         self.others.join(", ")
     }
 
-    /// Which settings would take what came.
+    /// Suggests the settings that would accept the other headers.
     fn or_another(&self) -> String {
         let settings: Vec<_> =
             self.others.iter().map(|name| format!("OTP_HTTP__FORWARDED_HEADER={name}")).collect();
@@ -174,7 +179,8 @@ impl Unnamed {
     }
 }
 
-/// The addresses in the header, the farthest first; `None` for what is no address.
+/// Returns the addresses in the header, the farthest first; `None` for an entry that is not an
+/// address.
 fn hops(source: ForwardedHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let lines = headers.get_all(source.name());
     let hops = lines.into_iter().flat_map(|line| match (line.to_str(), source) {
@@ -186,11 +192,12 @@ fn hops(source: ForwardedHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         (Ok(line), ForwardedHeader::Single(_)) => vec![address(line.trim())],
     });
     let hops: Vec<_> = hops.collect();
-    // A proxy overwrites such a header; if there are two, one of them is the client's own.
+    // A proxy overwrites such a header; if there are two, the client wrote one of them.
     if matches!(source, ForwardedHeader::Single(_)) && hops.len() > 1 { vec![None] } else { hops }
 }
 
-/// The `for` of each element of one line (RFC 7239 section 4), the farthest first.
+/// Returns the `for` parameter of each element of one line (RFC 7239 section 4), the farthest
+/// first.
 fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
     let mut hops: Vec<_> = split_from_the_end(line, ',').into_iter().map(client_of).collect();
     hops.reverse();
@@ -212,8 +219,8 @@ fn client_of(element: &str) -> Option<IpAddr> {
     }
 }
 
-/// Splits at a separator that is not between quotes, the last part first. From the end, since that is where the proxies
-/// write: a quote that a client opened and did not close must not swallow what a proxy put behind it.
+/// Splits at a separator outside of quotes, the last part first. Scans from the end, because
+/// proxies append there: a quote that a client left open must not hide what a proxy appended.
 fn split_from_the_end(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
     for (at, character) in text.char_indices().rev() {
@@ -228,7 +235,7 @@ fn split_from_the_end(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// An address with or without a port; IPv6 with a port stands in brackets.
+/// Parses an address with or without a port. IPv6 with a port is in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = text.parse().ok();
@@ -236,7 +243,7 @@ fn address(text: &str) -> Option<IpAddr> {
     address.or_else(|| bare?.parse().ok().map(IpAddr::V6)).map(|address| address.to_canonical())
 }
 
-/// The socket's peer. All our listeners are TCP.
+/// Returns the socket's peer. All listeners are TCP.
 fn peer(remote: &RemoteAddr) -> IpAddr {
     match &remote.0 {
         Addr::SocketAddr(address) => address.ip().to_canonical(),
@@ -244,7 +251,7 @@ fn peer(remote: &RemoteAddr) -> IpAddr {
     }
 }
 
-/// Loopback, private (RFC 1918, RFC 4193) or link-local.
+/// Returns whether an address is loopback, private (RFC 1918, RFC 4193) or link-local.
 fn is_nearby(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
@@ -366,7 +373,7 @@ mod tests {
         assert_eq!(configured(&[("x-unheard-of", "198.51.100.7")]), Configured::Missing);
         let said = why(&[("x-unheard-of", "198.51.100.7")]).unwrap().advice(ForwardedHeader::XForwardedFor);
         assert!(ForwardedHeader::ALL.iter().all(|header| said.contains(header.name())), "{said}");
-        // Of several, the client may have written some: all are named.
+        // The client may have written some of them, so all are named.
         let both = [("forwarded", "for=1.1.1.1"), ("x-real-ip", "198.51.100.9")];
         let said = why(&both).unwrap().advice(ForwardedHeader::XForwardedFor);
         assert!(
@@ -395,7 +402,7 @@ mod tests {
             prop_assert_eq!(forwarded_for("10.0.0.1", &[&line, "198.51.100.7"]), "198.51.100.7");
             let source = ForwardedHeader::Forwarded;
             prop_assert_eq!(client(source, "10.0.0.1", &[&line, "for=198.51.100.7"]), "198.51.100.7");
-            // Also where the proxy writes behind it, into the same line.
+            // The proxy may also append to the same line.
             for own in ["for=198.51.100.7", "for=\"198.51.100.7:80\";by=\"a,b\""] {
                 let line = format!("{line}, {own}");
                 prop_assert_eq!(client(source, "10.0.0.1", &[&line]), "198.51.100.7");

@@ -1,7 +1,8 @@
-//! Browsers: which pages of other origins may call (CORS, Fetch standard section 3.2).
+//! CORS: which pages of other origins may call from a browser (Fetch standard section 3.2).
 //!
-//! Grants exactly what is listed. Everyone else gets the answer without a grant, which a browser then keeps from
-//! the page; and since only `application/json` is read, no page can send a body without asking first.
+//! Grants exactly the listed origins. Other origins get the answer without CORS headers, so the
+//! browser hides it from the page. Because only `application/json` bodies are accepted, no page can
+//! send a body without a preflight.
 
 use poem::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -13,29 +14,29 @@ use poem::{Request, Response};
 
 use crate::domain::origin::Origin;
 
-/// Headers of ours that a page may read.
+/// The response headers that a page may read.
 const EXPOSED: &str = "Location, OTP-Proof, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 
-/// Methods that a page may use: all that any route has.
+/// The methods that a page may use: all that any route has.
 const METHODS: &str = "GET, POST, DELETE";
-/// How long a browser may keep what it was granted, in seconds.
+/// How long a browser may cache a preflight, in seconds.
 const MAX_AGE: &str = "600";
-/// The most bytes of names of headers that are granted at once.
+/// The maximum length of `Access-Control-Request-Headers`, in bytes.
 const NAMES_MAX: usize = 1024;
 
-/// The listed origin that a request comes from, if it does.
+/// Returns the value of `Origin` if that origin is listed.
 pub fn granted(origins: &[Origin], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     origins.iter().any(|listed| listed.as_str().as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// Whether a browser asks if it may send what the page wants to send.
+/// Returns whether the request is a CORS preflight.
 pub fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to a listed origin's preflight: it grants the headers that are asked for. Credentials are never allowed,
-/// so a page can send no more than it knows itself.
+/// Answers the preflight of a listed origin: allows the headers that it asks for. Credentials are
+/// never allowed, so a page can only send what it knows itself.
 pub fn preflight(request: &HeaderMap) -> Response {
     let mut response = Response::builder()
         .status(StatusCode::NO_CONTENT)
@@ -49,7 +50,7 @@ pub fn preflight(request: &HeaderMap) -> Response {
     response
 }
 
-/// The names of headers that a preflight asks for, if they are all names of headers, and none the wildcard.
+/// Returns the requested header names if all of them are valid and none is the wildcard.
 fn asked_names(request: &HeaderMap) -> Option<HeaderValue> {
     let mut values = request.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
     let names = values.next().filter(|names| values.next().is_none() && names.len() <= NAMES_MAX)?;
@@ -57,7 +58,7 @@ fn asked_names(request: &HeaderMap) -> Option<HeaderValue> {
     names.to_str().ok()?.split(',').map(str::trim).all(is_name).then(|| names.clone())
 }
 
-/// Marks an answer as readable for that origin, and every answer as depending on the origin.
+/// Sets the CORS headers for that origin, and `Vary: Origin` on every answer.
 pub fn mark(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {

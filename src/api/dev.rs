@@ -1,7 +1,7 @@
-//! The page of `otpd dev`: type an address, read the mail, verify, and see each call.
+//! The page of `otpd dev`: enter an address, read the email, verify the code, and see each call.
 //!
-//! Must only be mounted over a mailbox that captures mails: it shows codes and a key to whoever asks this machine by its
-//! own name, and must not to anybody else.
+//! Must only be mounted over a mailbox that captures email. The page shows codes and an API key to
+//! everyone who reaches this machine under its own name, and must not show them to anyone else.
 
 mod events;
 mod mails;
@@ -22,7 +22,8 @@ use super::rejection::{self, ErrorFormat, Rejection};
 use super::routes::RouteTable;
 use crate::ports::Mailbox;
 
-/// The page, but for `{{docs}}`, `{{host}}` and `{{key}}`; none stands in a script or a style, so that their hashes hold.
+/// The page, with the placeholders `{{docs}}`, `{{host}}` and `{{key}}`. None of them is in a
+/// script or a style, so the CSP hashes of those stay valid.
 const HTML: &str = concat!(
     include_str!("dev/head.html"),
     "<style>\n",
@@ -37,23 +38,23 @@ const HTML: &str = concat!(
     "</script>\n</body>\n</html>\n",
 );
 
-/// Where the page leads on to.
+/// The link to the API documentation.
 const DOCS_LINK: &str = "<a href=\"/docs\">API documentation</a>";
 
-/// What the page shows and does.
+/// The dependencies of the page.
 pub struct Dev {
-    /// The captured mails.
+    /// The captured emails.
     pub mailbox: Arc<dyn Mailbox>,
-    /// The throw-away key for v1.
+    /// The API key for v1, generated at start.
     pub key: Zeroizing<String>,
-    /// Forgets all verifications, ledgers and idempotency keys.
+    /// Clears all verifications, ledgers and idempotency keys.
     pub reset: Box<dyn Fn() + Send + Sync>,
-    /// Cancelled when the server is to stop: streams of events end then.
+    /// Cancelled at shutdown, which ends event streams.
     pub stopping: CancellationToken,
 }
 
 impl Dev {
-    /// Adds the page and what it asks.
+    /// Adds the page and the routes that it calls.
     pub fn routes(self, routes: Route, table: &mut RouteTable, has_docs: bool) -> Route {
         let Self { mailbox, key, reset, stopping } = self;
         for path in ["/dev", "/dev/mails", "/dev/mails/{number}/html", "/dev/events"] {
@@ -86,8 +87,8 @@ fn forget(request: &Request, reset: &(dyn Fn() + Send + Sync)) -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// The answer to who has no business here. Whoever came by another name of this machine learns its own; a page of
-/// another origin learns nothing.
+/// Answers a request that may not use the page. A request under another name of this machine is
+/// told the right one; a page of another origin is told nothing.
 fn elsewhere(request: &Request) -> Response {
     if origin::own_host(request).is_some() {
         return Rejection::NotFound.response(ErrorFormat::Message);
@@ -112,7 +113,7 @@ mod tests {
             .replace("{{key}}", "otpd_x");
         assert_eq!(docs::policy(&filled), docs::policy(HTML));
         assert!(!filled.contains("{{") && filled.contains("otpd_x"));
-        // What the browser runs is what was hashed: no element ends early.
+        // The browser runs exactly what was hashed: no element ends early.
         assert_eq!(HTML.matches("</script").count(), 1);
         assert_eq!(HTML.matches("</style").count(), 1);
     }

@@ -1,7 +1,7 @@
-//! The documents beside the API: Swagger UI and the OpenAPI document, all of it from the binary.
+//! Swagger UI and the OpenAPI document, served from the binary.
 //!
-//! Must not let the page load anything from elsewhere: its Content-Security-Policy names the hashes of its own
-//! scripts and styles and nothing more.
+//! The page must not load anything from elsewhere: its Content-Security-Policy allows only the
+//! hashes of its own scripts and styles.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,16 +17,16 @@ use super::public_url::PublicUrl;
 use super::routes::RouteTable;
 use super::spec::Document;
 
-/// How the page of Swagger UI begins. The framework's own head leaves out the document type, the language, the
-/// width for phones, and an icon, without which browsers ask for one that is not there. On a phone the tables
-/// scroll by themselves instead of the whole page.
+/// The start of the Swagger UI page. The framework's own head has no document type, language or
+/// viewport. It has no icon either, so browsers would request one that does not exist. On a phone
+/// the tables scroll separately instead of the whole page.
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
     <link rel=\"icon\" href=\"data:,\">\n\
     <style>.swagger-ui .responses-inner, .swagger-ui .renderedMarkdown, \
     .swagger-ui .models { overflow-x: auto }</style>";
 
-/// The documents, made once.
+/// The documents, rendered once.
 pub struct Documents {
     ui: Bytes,
     ui_policy: String,
@@ -35,17 +35,19 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Makes the documents of an API. The page calls the public URL, or else the place that it was loaded from.
+    /// Renders the documents of an API. Requests from the page go to the public URL if it is set,
+    /// else to the origin that served the page.
     pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>, document: &Document, public_url: &PublicUrl) -> Self {
         let json = document.json();
         let in_page = if public_url.is_set() { json.clone() } else { document.relative().json() };
-        // The page holds the framework's document; ours takes its place, such that no text in it can end the script.
+        // Replace the framework's document in the page with ours. Escaping `</` keeps text in it
+        // from ending the script.
         let in_page = in_page.replace("</", "<\\/");
         let ui = with_head(&api.swagger_ui_html().replacen(&api.spec(), &in_page, 1));
         Self { ui_policy: policy(&ui), ui: ui.into(), json: json.into(), yaml: document.yaml().into() }
     }
 
-    /// The routes that serve them.
+    /// Adds the routes that serve the documents.
     pub fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
         for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
             table.add(path, &[Method::GET]);
@@ -58,7 +60,7 @@ impl Documents {
     }
 }
 
-/// An HTML page under its policy.
+/// Returns an HTML page with its Content-Security-Policy.
 pub fn page(html: Bytes, policy: &str) -> Response {
     Response::builder()
         .header(CONTENT_TYPE, "text/html; charset=utf-8")
@@ -76,7 +78,8 @@ fn document(content: Bytes, content_type: &str) -> Response {
     Response::builder().header(CONTENT_TYPE, content_type).body(Body::from_bytes(content))
 }
 
-/// A policy under which a page may run and use what stands in it, and talk to its own origin, and no more.
+/// Returns a policy that allows a page its inline scripts and styles and requests to its own
+/// origin, and nothing else.
 pub fn policy(html: &str) -> String {
     let scripts = hashes(html, "<script", "</script>");
     let styles = hashes(html, "<style", "</style>");
@@ -86,7 +89,8 @@ pub fn policy(html: &str) -> String {
     )
 }
 
-/// The hashes of the inline elements of one kind, as a source list (CSP level 3 section 2.3.1).
+/// Returns the hashes of the inline elements of one kind, as a source list (CSP level 3 section
+/// 2.3.1).
 fn hashes(html: &str, open: &str, close: &str) -> String {
     let mut sources = Vec::new();
     let mut rest = html;

@@ -1,7 +1,8 @@
-//! One final slash is no other resource: `/docs/` is `/docs`.
+//! Trailing slashes: `/docs/` is the same resource as `/docs`.
 //!
-//! A GET is redirected, so that the links of a page resolve as they should; any other method is served at once, since
-//! clients do not send a body again. Must redirect to routes of ours only.
+//! A GET is redirected, so that relative links of a page resolve correctly. Other methods are
+//! served directly, because clients do not resend a body after a redirect. Must redirect only to
+//! routes of this service.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use poem::{Endpoint, IntoResponse as _, Middleware, Request, Response, Result};
 
 use super::routes::RouteTable;
 
-/// Serves each route under its path with a final slash too.
+/// Middleware that also serves each route under its path with a trailing slash.
 pub struct FinalSlash(pub Arc<RouteTable>);
 
 /// The endpoint inside [`FinalSlash`].
@@ -50,13 +51,13 @@ impl<E: Endpoint> Endpoint for Slashed<E> {
     }
 }
 
-/// The path without its one final slash, where it has one and more than that.
+/// Returns the path without its trailing slash, if it has exactly one and is not `/`.
 pub fn without_slash(path: &str) -> Option<&str> {
     path.strip_suffix('/').filter(|shorter| !shorter.is_empty() && !shorter.ends_with('/'))
 }
 
-/// A reference to a path from the same path with a slash behind it. It is relative, so that it holds under any prefix
-/// that a proxy takes away, and leads to no other host.
+/// Returns a reference from a path with a trailing slash to the path without it. It is relative, so
+/// that it works under any prefix that a proxy removes, and cannot lead to another host.
 fn sibling(path: &str, query: Option<&str>) -> Option<HeaderValue> {
     let (_, last) = path.rsplit_once('/')?;
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Health: whether the process lives, and whether it can serve.
+//! Health probes: whether the process is alive, and whether it can serve.
 
 use poem::web::Data;
 use poem_openapi::payload::Json;
@@ -8,10 +8,10 @@ use super::rejection::RETRY_SECONDS;
 use super::spec::ApiTag;
 use crate::service::Service;
 
-/// The two probes.
+/// The two health probes.
 pub struct HealthApi;
 
-/// How the service is.
+/// The health of the service.
 #[derive(Object)]
 struct Health {
     /// `ok` or `unavailable`.
@@ -20,21 +20,21 @@ struct Health {
 
 #[derive(ApiResponse)]
 enum Liveness {
-    /// The process answers.
+    /// The process is alive.
     #[oai(status = 200)]
     Live(Json<Health>),
 }
 
 #[derive(ApiResponse)]
 enum Readiness {
-    /// Requests can be served.
+    /// The service can serve requests.
     #[oai(status = 200)]
     Ready(Json<Health>),
-    /// The store does not answer: requests would be refused.
+    /// Redis does not respond, so requests would fail.
     #[oai(status = 503)]
     NotReady(
         Json<Health>,
-        /// Seconds to wait.
+        /// Seconds to wait before the next request.
         #[oai(header = "Retry-After")]
         u64,
     ),
@@ -42,18 +42,18 @@ enum Readiness {
 
 #[OpenApi(tag = "ApiTag::Health")]
 impl HealthApi {
-    /// Is the process alive?
+    /// Check liveness
     ///
-    /// Answers 200 as long as the process serves, whatever the state of Redis.
+    /// Returns 200 while the process is running, whether or not Redis responds.
     #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/livez", method = "get", operation_id = "live")]
     async fn live(&self) -> Liveness {
         Liveness::Live(Json(Health { status: "ok".to_owned() }))
     }
 
-    /// Can it serve?
+    /// Check readiness
     ///
-    /// Answers 503 while the store does not answer.
+    /// Returns 200 if the service can serve requests, and 503 while Redis does not respond.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
     async fn ready(&self, service: Data<&Service>) -> Readiness {
         if service.is_ready().await {

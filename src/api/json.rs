@@ -1,7 +1,7 @@
-//! JSON bodies, strictly: one media type, one size, no member twice, in bounded time.
+//! Strict JSON bodies: one media type, a maximum size, no duplicate members, and a timeout.
 //!
-//! Stands in for the framework's own `Json`, which takes numbers for strings, duplicate members, and bodies of
-//! any length. Must not repeat anything of a refused body.
+//! Replaces the framework's own `Json`, which accepts numbers for strings, duplicate members, and
+//! bodies of any length. Must not repeat anything of a rejected body.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -18,24 +18,24 @@ use tokio::time::timeout;
 
 use super::rejection::{MalformedReason, Rejection};
 
-/// The longest body, in octets.
+/// The maximum length of a body, in bytes.
 const BODY_MAX: usize = 8 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A body as it stands on the wire, and the schema that describes it in the specification.
+/// A request body, and the schema that describes it in the OpenAPI document.
 pub trait Body: Sized + Send {
-    /// What the specification shows.
+    /// The schema in the OpenAPI document.
     type Schema: Type;
 
-    /// Whether there must be one. If there need not be, a request without a body has an empty object.
+    /// Whether a body is required. If not, a missing body is read as an empty object.
     const IS_REQUIRED: bool = true;
 
-    /// Reads the octets.
+    /// Parses the bytes of a body.
     fn read(octets: &[u8]) -> Result<Self, Rejection>;
 }
 
-/// A JSON object that was read strictly.
+/// A JSON object that was parsed strictly.
 #[derive(Debug)]
 pub struct StrictJson<T>(pub T);
 
@@ -80,7 +80,7 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
     }
 }
 
-/// What is too long by its own word is refused before an octet of it is read.
+/// Rejects a body that declares too great a length, before any of it is read.
 fn check_length(request: &Request) -> Result<(), Rejection> {
     let length = request.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_MAX as u64) {
@@ -89,7 +89,7 @@ fn check_length(request: &Request) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// One media type, and no content coding.
+/// Requires exactly one media type and no content coding.
 fn check_media_type(request: &Request) -> Result<(), Rejection> {
     let mut types = request.headers().get_all(CONTENT_TYPE).iter();
     let one = types.next().filter(|_| types.next().is_none());
@@ -103,16 +103,17 @@ fn check_media_type(request: &Request) -> Result<(), Rejection> {
     }
 }
 
-/// `application/json`. Its parameters have no effect: RFC 8259 section 11 defines none.
+/// Returns whether this is `application/json`. Parameters have no effect: RFC 8259 section 11
+/// defines none.
 fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split_once(';').map_or(content_type, |(media_type, _)| media_type);
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Reads one JSON object; the parser's own words stay here. A byte order mark in front of it is ignored (RFC 8259
-/// section 8.1).
+/// Parses one JSON object without repeating the parser's errors. Ignores a byte order mark in front
+/// of it (RFC 8259 section 8.1).
 pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Rejection> {
-    // The parser itself does not look at the octets inside of a value that nobody asks for.
+    // Validate UTF-8 first: the parser does not check the bytes of values that it skips.
     const MALFORMED: Rejection = Rejection::Malformed(MalformedReason::NoObject);
     let text = str::from_utf8(octets).map_err(|_| MALFORMED)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -120,16 +121,17 @@ pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Rejection> {
     serde_json::from_str(text).map_err(|_| MALFORMED)
 }
 
-/// The members of an object, to be taken out one by one: what is left over is refused.
+/// The members of an object. Each is taken out; any that remain are rejected.
 pub struct Members(BTreeMap<String, Value>);
 
 impl Members {
-    /// Reads an object.
+    /// Parses an object.
     pub fn read(octets: &[u8]) -> Result<Self, Rejection> {
         parse(octets).map(Self)
     }
 
-    /// A text, if there is one. `null` means that there is none: generated clients send it for what is not set.
+    /// Takes an optional string. `null` counts as absent, because generated clients send it for
+    /// unset members.
     pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Rejection> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -138,12 +140,12 @@ impl Members {
         }
     }
 
-    /// A text that must be there.
+    /// Takes a required string.
     pub fn required_text(&mut self, name: &'static str) -> Result<String, Rejection> {
         self.text(name)?.ok_or(Rejection::Malformed(MalformedReason::Missing(name)))
     }
 
-    /// A text of the form that `parse` takes, where there is one.
+    /// Takes an optional string that `parse` must accept.
     pub fn parsed<T>(
         &mut self,
         name: &'static str,
@@ -155,13 +157,13 @@ impl Members {
         self.text(name)?.map(read).transpose()
     }
 
-    /// Nothing else may be there.
+    /// Rejects members that were not taken.
     pub fn finish(self, known: &'static [&'static str]) -> Result<(), Rejection> {
         if self.0.is_empty() { Ok(()) } else { Err(Rejection::Malformed(MalformedReason::Unknown(known))) }
     }
 }
 
-/// An object in which no member stands twice; its values are looked at by nobody.
+/// An object without duplicate members; its values are skipped.
 struct DistinctMembers;
 
 impl<'de> serde::Deserialize<'de> for DistinctMembers {

@@ -1,4 +1,4 @@
-//! The proof keys, public half (RFC 7517), for whoever checks proofs.
+//! The public proof keys (RFC 7517), for anyone who verifies proofs.
 //!
 //! Must not hold or show a private key.
 
@@ -10,51 +10,52 @@ use super::spec::ApiTag;
 use crate::domain::proof::{Point, ProofKey, PublicKey};
 use crate::service::Service;
 
-/// The well-known address of the keys.
+/// The endpoint of the public proof keys.
 pub struct ProofKeysApi;
 
-/// Keys, the one that signs first (RFC 7517 section 5).
+/// A JSON Web Key Set (RFC 7517 section 5). The key that signs new proofs comes first.
 #[derive(Debug, Object)]
 #[oai(rename = "JsonWebKeySet")]
 struct KeySet {
-    /// The keys; none where the service gives no proofs.
+    /// The public keys. Empty if the service does not issue proofs.
     keys: Vec<Key>,
 }
 
-/// An Ed25519 key (RFC 8037 section 2) or a P-256 key (RFC 7518 section 6.2).
+/// A public key: Ed25519 (RFC 8037 section 2) or P-256 (RFC 7518 section 6.2).
 #[derive(Debug, Object)]
 #[oai(rename = "JsonWebKey")]
 struct Key {
-    /// `OKP` or `EC`
+    /// The key type: `OKP` for Ed25519, `EC` for P-256.
     kty: String,
-    /// `Ed25519` or `P-256`
+    /// The curve: `Ed25519` or `P-256`.
     crv: String,
-    /// The key itself, or its first coordinate, as URL-safe base64.
+    /// The public key, or the x coordinate of a P-256 key, in base64url.
     x: String,
-    /// The second coordinate of a P-256 key.
+    /// The y coordinate of a P-256 key, in base64url.
     #[oai(skip_serializing_if_is_none)]
     y: Option<String>,
-    /// Its name, as the header of a proof says it.
+    /// The key ID. Matches the `kid` in the header of a proof.
     kid: String,
-    /// `sig`
+    /// The use of the key. Always `sig`.
     r#use: String,
-    /// `EdDSA` or `ES256`: the algorithm that its proofs are signed with.
+    /// The signature algorithm: `EdDSA` or `ES256`.
     alg: String,
 }
 
 #[derive(ApiResponse)]
 enum KeysResponse {
-    /// The keys whose proofs are good.
+    /// The keys that verify current proofs.
     #[oai(status = 200)]
     Keys(Json<KeySet>),
 }
 
 #[OpenApi(prefix_path = "/.well-known", tag = "ApiTag::Proofs")]
 impl ProofKeysApi {
-    /// Show the proof keys
+    /// List the proof keys
     ///
-    /// A JWT library that knows the `alg` of a key (EdDSA or ES256) checks its proofs with it, offline. Keys overlap while one takes over from another: look again
-    /// where a proof names a key that is not known yet.
+    /// Returns the public keys as a JSON Web Key Set. Any JWT library that supports the key's `alg`
+    /// (EdDSA or ES256) can verify proofs with them offline. During a key rotation the set holds
+    /// both the old and the new key. Fetch it again if a proof has an unknown `kid`.
     #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/jwks.json", method = "get", operation_id = "proofKeys")]
     async fn keys(&self, service: Data<&Service>) -> KeysResponse {

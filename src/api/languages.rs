@@ -1,25 +1,26 @@
-//! The languages that a browser's user reads, as it says them (RFC 9110 section 12.5.4).
+//! Parses `Accept-Language` (RFC 9110 section 12.5.4).
 //!
-//! Must not refuse anything: a header that cannot be read says nothing.
+//! Must not reject anything: an unreadable header counts as absent.
 
 use poem::http::HeaderMap;
 use poem::http::header::ACCEPT_LANGUAGE;
 
 use crate::domain::locale::Locale;
 
-/// The most languages that are looked at.
+/// The maximum number of languages that are considered.
 const MOST: usize = 16;
 
-/// The languages of `Accept-Language`, most wanted first.
+/// Returns the languages of `Accept-Language`, the most preferred first.
 pub fn wanted(headers: &HeaderMap) -> Vec<Locale> {
     let values = headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
     let mut ranges: Vec<_> = values.flat_map(|value| value.split(',')).filter_map(range).take(MOST).collect();
-    // Stable: of two that are wanted as much, the first is meant.
+    // The sort is stable: among equal weights, the header's order decides.
     ranges.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
     ranges.into_iter().map(|(_, locale)| locale).collect()
 }
 
-/// A language and how much it is wanted, in thousandths; `None` where it is not, or any would do.
+/// Parses a language and its weight in thousandths. Returns `None` for a weight of 0, a wildcard or
+/// an invalid range.
 fn range(text: &str) -> Option<(u16, Locale)> {
     let (tag, quality) =
         text.split_once(';').map_or((text, Some(1000)), |(tag, weight)| (tag, thousandths(weight)));
@@ -27,7 +28,7 @@ fn range(text: &str) -> Option<(u16, Locale)> {
     Some((quality, Locale::parse(tag.trim())?))
 }
 
-/// `q=0.8` is 800.
+/// Parses a weight: `q=0.8` is 800.
 fn thousandths(weight: &str) -> Option<u16> {
     let (name, value) = weight.trim().split_once('=')?;
     let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));

@@ -1,6 +1,8 @@
-//! The load shedding: sheds the load of a network that calls too often without a key, before anything is done for it.
+//! Load shedding: rejects requests from a network that calls too often without an API key, before
+//! any other work.
 //!
-//! In the memory of this process only, so no security decision rests on it: that is for the ledgers.
+//! The state is in the memory of this process only, so no security decision depends on it. The
+//! ledgers are for that.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -17,11 +19,11 @@ use poem::Response;
 use super::rate_limit;
 use super::rejection::{self, ErrorFormat};
 
-/// After so many requests, buckets that are full again are swept out.
+/// The number of requests after which full buckets are removed.
 const SWEEP_EVERY: usize = 1 << 16;
 
-/// One bucket for each of 65,536 classes of networks, so that its memory is bounded whoever calls; two networks that
-/// meet in a class share its bucket.
+/// Token buckets for 65,536 classes of networks. Their number is fixed so that memory is bounded;
+/// two networks in the same class share a bucket.
 pub struct LoadShed {
     buckets: RateLimiter<u16, HashMapStateStore<u16>, DefaultClock>,
     classes: RandomState,
@@ -30,7 +32,7 @@ pub struct LoadShed {
 }
 
 impl LoadShed {
-    /// So many requests a second in the long run, and so many at once.
+    /// Allows `per_second` requests a second on average, and `burst` at once.
     #[must_use]
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         Self {
@@ -41,10 +43,10 @@ impl LoadShed {
         }
     }
 
-    /// Lets a request of this address pass.
+    /// Takes a token for a request from this address.
     ///
     /// # Errors
-    /// How long to wait.
+    /// Returns how long to wait if the bucket is empty.
     pub fn admit(&self, address: IpAddr) -> Result<(), Duration> {
         if self.requests.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.buckets.retain_recent();
@@ -53,7 +55,7 @@ impl LoadShed {
         passed.map_err(|refused| refused.wait_time_from(DefaultClock::default().now()))
     }
 
-    /// The answer to a request that was not admitted.
+    /// Returns the answer to a request that was not admitted.
     pub fn refuse(&self, wait: Duration, form: ErrorFormat) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
         let mut response = rejection::limited(form, "ip_requests", wait);
@@ -61,7 +63,7 @@ impl LoadShed {
         response
     }
 
-    /// An IPv4 address, or an IPv6 /64, hashed with a secret of this process.
+    /// Returns the class of an IPv4 address or IPv6 /64: a hash with a secret of this process.
     #[expect(clippy::cast_possible_truncation, reason = "a class is any part of the hash")]
     fn class(&self, address: IpAddr) -> u16 {
         let network = match address {
@@ -88,7 +90,7 @@ mod tests {
             load_shed.admit(caller).unwrap();
         }
         assert!(load_shed.admit(caller).unwrap_err() <= Duration::from_secs(1));
-        // One chance in 65,536 that the two share a class: then there is nothing to see.
+        // With a chance of one in 65,536 both are in the same class; then this checks nothing.
         assert!(load_shed.class(caller) == load_shed.class(other) || load_shed.admit(other).is_ok());
     }
 
@@ -105,7 +107,7 @@ mod tests {
         for caller in 0..200_000_u32 {
             let _ = load_shed.admit(IpAddr::V4(caller.into()));
         }
-        // Those that came after the last sweep.
+        // The remaining buckets were added after the last sweep.
         assert!(load_shed.buckets.len() < 4096, "{}", load_shed.buckets.len());
     }
 }

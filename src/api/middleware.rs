@@ -1,7 +1,8 @@
-//! The outermost layer: what every request and every answer has in common.
+//! The outermost middleware: what all requests and responses have in common.
 //!
-//! Gives each request an id and one line in the log, bounds its time, finds out who calls, sheds load, and sets the
-//! headers that all answers carry. Must not log a path, a query, a header or a body: any of them can hold something personal.
+//! Gives each request an id and one log line, limits its time, identifies the caller, sheds load,
+//! and sets the headers that all responses have. Must not log a path, a query, a header or a body:
+//! any of them can contain personal data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,28 +24,28 @@ use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::random;
 
-/// How long a request may take in all; a send waits ten seconds for the relay at most.
+/// The timeout of a whole request; a send waits for the relay for up to ten seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// The routes that orchestrators ask, however often.
+/// The routes of health probes, which are exempt from load shedding.
 pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Wraps everything else.
+/// Middleware that wraps all routes.
 pub struct RequestMiddleware(pub Arc<MiddlewareState>);
 
-/// What the edge goes by.
+/// The dependencies of the middleware.
 pub struct MiddlewareState {
-    /// For the route in the log.
+    /// The routes, for the template in the log.
     pub routes: Arc<RouteTable>,
-    /// Whose pages may call from a browser.
+    /// The origins whose pages may call from a browser.
     pub origins: Vec<Origin>,
-    /// Who may call on whose profile.
+    /// The API keys and their tenants.
     pub keys: Keys,
-    /// Who is believed when it says for whom it calls.
+    /// The trusted proxies.
     pub proxies: Proxies,
-    /// What sheds load, where anything does.
+    /// The load shedding, if it is on.
     pub load_shed: Option<LoadShed>,
-    /// Whose load is not shed.
+    /// The networks that are exempt from load shedding.
     pub exempt: ExemptNetworks,
 }
 
@@ -66,7 +67,8 @@ impl<E: Endpoint> Endpoint for RequestMiddlewareEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        // Where the system has no randomness, codes cannot be drawn either; an id of zeros does no harm then.
+        // If the system has no randomness, no code can be generated either; an id of zeros is
+        // harmless then.
         let id = hex(random::octets::<8>().unwrap_or_default());
         let span = tracing::info_span!("request", request.id = %id);
         let mut response = self.timed(request).instrument(span).await;
@@ -81,7 +83,7 @@ impl<E: Endpoint> Endpoint for RequestMiddlewareEndpoint<E> {
 }
 
 impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
-    /// Serves one request inside its time and logs it.
+    /// Serves one request within the timeout and logs it.
     async fn timed(&self, request: Request) -> Response {
         let begun = Instant::now();
         let method = known(request.method());
@@ -104,7 +106,7 @@ impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
         response
     }
 
-    /// Serves one request and marks the answer for the browser of a listed origin.
+    /// Serves one request and adds the CORS headers.
     async fn granted(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
         let origins = &self.state.origins;
         if origins.is_empty() {
@@ -120,7 +122,7 @@ impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
         response
     }
 
-    /// Serves one request, unless its network calls too often without a key, and tells the caller of its limits.
+    /// Serves one request, unless load shedding rejects it, and adds the RateLimit headers.
     async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.state.proxies.client(&request);
         if let (Some(load_shed), None) = (&self.state.load_shed, &caller)
@@ -143,7 +145,8 @@ impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
     }
 }
 
-/// A method's name, if it is one that HTTP itself defines: any other is a text of the caller's.
+/// Returns the name of a method that HTTP defines. Any other name is text of the caller and must
+/// not be logged.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,6 +1,7 @@
-//! Problems of the v1 API (RFC 9457): a closed set, each with a code for programs and words for people.
+//! Problems of the v1 API (RFC 9457): a closed set, each with a code for programs and a text for
+//! people.
 //!
-//! Decides what a stranger learns. Must not say anything that a library said.
+//! Decides what callers learn of an error. Must not pass on error texts of libraries.
 
 mod catalog;
 
@@ -22,7 +23,7 @@ use crate::domain::ledger::LimitState;
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// A request that was not served, and why.
+/// An error response of the v1 API.
 #[derive(Debug)]
 pub struct Problem {
     code: ProblemCode,
@@ -30,87 +31,89 @@ pub struct Problem {
     more: Extensions,
 }
 
-/// What some problems say beside.
+/// The extension members of a problem (RFC 9457 section 3.2).
 #[derive(Debug)]
 pub enum Extensions {
-    /// Nothing.
+    /// No extension members.
     Nothing,
-    /// How the verification has ended.
+    /// The final status of the verification.
     Closed(VerificationStatus),
-    /// How many guesses are left.
+    /// The number of attempts that remain.
     Attempts(u8),
-    /// Which limit is full, and for how many seconds.
+    /// The policy of the exceeded limit, and how many seconds to wait.
     Limit(&'static str, u64),
-    /// Which verification the mail belongs to that may still arrive.
+    /// The id of the verification whose email may still arrive.
     Id(String),
 }
 
-/// A problem (RFC 9457). What stands below `code` is there where that code has it.
+/// An error (RFC 9457). The members after `code` are present only for the codes that they name.
 #[derive(Debug, Object)]
 #[oai(rename = "Problem")]
 struct ProblemBody {
-    /// A name for this kind of problem.
+    /// A URI that identifies the kind of problem. It cannot be dereferenced.
     r#type: String,
-    /// What it is, in words that do not change.
+    /// A short summary of the kind of problem. It does not change between occurrences.
     title: String,
-    /// The HTTP status.
+    /// The HTTP status code.
     status: u16,
-    /// What happened this time, for people; the words may change.
+    /// An explanation of this occurrence, for people. The text may change.
     detail: String,
-    /// What it is, for programs.
+    /// The kind of problem, for programs.
     code: ProblemCode,
-    /// `verification_closed`: how the verification has ended.
+    /// For `verification_closed`: the final status of the verification.
     #[oai(skip_serializing_if_is_none)]
     verification_status: Option<VerificationStatus>,
-    /// `invalid_code`: how many guesses are left.
+    /// For `invalid_code`: the number of attempts that remain.
     #[oai(skip_serializing_if_is_none)]
     attempts_remaining: Option<u8>,
-    /// `rate_limited`: the limit that is full, or its place in the service.
+    /// For `rate_limited`: the name of the exceeded limit.
     #[oai(skip_serializing_if_is_none)]
     policy: Option<String>,
-    /// `rate_limited`: seconds to wait.
+    /// For `rate_limited`: the number of seconds to wait before retrying.
     #[oai(skip_serializing_if_is_none)]
     retry_after: Option<u64>,
-    /// `rate_limited`: the same as `policy`, as the draft on `RateLimit` has it.
+    /// For `rate_limited`: the same as `policy`, in the form of the IETF draft on RateLimit header
+    /// fields.
     #[oai(rename = "violated-policies", skip_serializing_if_is_none)]
     violated_policies: Option<Vec<String>>,
-    /// `delivery_failed`, where the mail may still arrive: its verification.
+    /// For `delivery_failed`, if the email may still arrive: the id of the verification.
     #[oai(skip_serializing_if_is_none)]
     id: Option<String>,
 }
 
 impl Problem {
-    /// A problem that its code says all about.
+    /// Creates a problem without extension members, with the standard detail of its code.
     pub fn new(code: ProblemCode) -> Self {
         Self { code, detail: Cow::Borrowed(code.detail()), more: Extensions::Nothing }
     }
 
-    /// A problem with an exact word on what happened; ours, never a library's.
+    /// Creates a problem with a more specific detail, which must not contain error texts of
+    /// libraries.
     pub fn with_detail(code: ProblemCode, detail: String) -> Self {
         Self { detail: Cow::Owned(detail), ..Self::new(code) }
     }
 
-    /// A problem that says more.
+    /// Creates a problem with extension members.
     pub fn with(code: ProblemCode, more: Extensions) -> Self {
         Self::new(code).and(more)
     }
 
-    /// The same, saying more.
+    /// Sets the extension members.
     pub fn and(self, more: Extensions) -> Self {
         Self { more, ..self }
     }
 
-    /// A ledger is full.
+    /// Creates the problem for a ledger's exceeded limit.
     pub fn limited(limit_state: &LimitState) -> Self {
         Self::rate_limited(limit_state.policy.name(), rate_limit::seconds(limit_state.wait))
     }
 
-    /// A limit is full.
+    /// Creates the problem for an exceeded limit.
     pub fn rate_limited(policy: &'static str, seconds: u64) -> Self {
         Self::with(ProblemCode::RateLimited, Extensions::Limit(policy, seconds))
     }
 
-    /// What an answer with this problem says, as an example for the document.
+    /// Returns an example body of this problem for the OpenAPI document.
     pub fn example(code: ProblemCode) -> serde_json::Value {
         let more = match code {
             ProblemCode::VerificationClosed => Extensions::Closed(VerificationStatus::Expired),
@@ -174,7 +177,8 @@ impl From<Problem> for Error {
     }
 }
 
-/// The document tells problems by operation (see `spec`), not by handler.
+/// Declares no responses: the OpenAPI document lists problems by operation (see `spec`), not by
+/// handler.
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         MetaResponses { responses: Vec::new() }

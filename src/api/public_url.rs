@@ -1,41 +1,41 @@
-//! Where callers reach the service: what links in answers and documents begin with.
+//! The URL under which callers reach the service, used for links in answers and documents.
 
 use poem::Request;
 use serde_json::json;
 
-/// The URL that the paths of the API are appended to, without a final slash. Empty: nobody has said it, and links
-/// are paths.
+/// The URL that the paths of the API are appended to, without a trailing slash. If it is empty,
+/// none is configured, and links are paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicUrl(String);
 
 impl PublicUrl {
-    /// Wraps a URL that the settings have checked.
+    /// Wraps a URL that the settings have validated.
     #[must_use]
     pub fn new(url: String) -> Self {
         Self(url)
     }
 
-    /// That of the service which serves a request.
+    /// Returns the URL of the service that serves a request.
     pub(super) fn of(request: &Request) -> Self {
         request.data().cloned().unwrap_or_default()
     }
 
-    /// A link to a path of ours.
+    /// Returns a link to a path of this service.
     pub(super) fn link(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }
 
-    /// Whether anybody has said it.
+    /// Returns whether a URL is configured.
     pub(super) fn is_set(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// The server as the document names it.
+    /// Returns the server URL of the OpenAPI document.
     pub(super) fn server(&self) -> &str {
         if self.is_set() { &self.0 } else { "/" }
     }
 
-    /// What `GET /` answers: where the documentation is, where there is one.
+    /// Returns the body of `GET /`, with links to the documentation if it is served.
     pub(super) fn index(&self, has_docs: bool) -> String {
         let index = if has_docs {
             json!({ "service": "otpd", "docs": self.link("/docs"), "openapi": self.link("/openapi.json") })

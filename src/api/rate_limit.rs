@@ -1,7 +1,8 @@
-//! Honest throttling: what a caller is told of its limits (RFC 6585 section 4, and the structured fields of
-//! draft-ietf-httpapi-ratelimit-headers).
+//! The headers that report limits: `RateLimit` and `RateLimit-Policy`
+//! (draft-ietf-httpapi-ratelimit-headers), next to 429 (RFC 6585 section 4).
 //!
-//! Must not tell of a ledger but those of the caller's own network, save where one of a subject refuses.
+//! Must report only limits of the caller's own IP or key, and a limit per email only if it rejected
+//! the request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,11 +15,11 @@ use crate::domain::ledger::LimitState;
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Where a handler leaves what the caller is to be told of its limits.
+/// Collects the limits to report in the response to one request.
 #[derive(Debug, Clone, Default)]
 pub struct LimitReport(Arc<Mutex<Items>>);
 
-/// Items of the two lists.
+/// The items of the two header lists.
 #[derive(Debug, Default)]
 struct Items {
     policies: Vec<String>,
@@ -26,7 +27,7 @@ struct Items {
 }
 
 impl LimitReport {
-    /// Leaves how a ledger stands.
+    /// Adds the state of a ledger's tightest limit.
     pub fn show(&self, limit_state: LimitState) {
         let (name, window) = (limit_state.policy.name(), limit_state.window);
         let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
@@ -34,14 +35,14 @@ impl LimitReport {
         self.add(policy, format!("\"{name}\";r={};t={reset}", limit_state.remaining));
     }
 
-    /// Leaves an item of each list.
+    /// Adds one item to each list.
     pub fn add(&self, policy: String, state: String) {
         let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         items.policies.push(policy);
         items.states.push(state);
     }
 
-    /// Puts them into the answer.
+    /// Sets the headers of a response.
     pub fn mark(&self, response: &mut Response) {
         let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !items.policies.is_empty() {
@@ -59,7 +60,7 @@ pub fn set(headers: &mut HeaderMap, policy: &str, state: &str) {
     }
 }
 
-/// Whole seconds, rounded up: after them it is surely over.
+/// Returns whole seconds, rounded up so that the wait is over by then.
 pub fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

@@ -1,6 +1,7 @@
-//! What a stranger learns when a request is refused that no use case saw, worded in one place.
+//! Responses to requests that no use case handled, in one place.
 //!
-//! Maps the framework's own refusals too, so that no parser's words and no type of ours show.
+//! Also converts the framework's own errors, so that no error text of a parser and no internal type
+//! name reaches a caller.
 
 use std::any::Any;
 use std::fmt;
@@ -17,63 +18,63 @@ use super::problem::{Problem, ProblemCode};
 use super::routes::RouteTable;
 use super::simple::Message;
 
-/// After how many seconds a caller may try again when the service was unavailable or overloaded.
+/// The `Retry-After` of a service that is unavailable or overloaded, in seconds.
 pub const RETRY_SECONDS: u64 = 2;
 
-/// What the simple endpoints say where a limit is full.
+/// The message of the simple endpoints if a limit is exceeded.
 pub const TOO_MANY_REQUESTS: &str = "Too many requests";
 
-/// A request that no use case saw.
+/// Why a request was rejected before it reached a use case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// Not what the operation takes.
+    /// The request is not valid for this operation.
     Malformed(MalformedReason),
-    /// There is no API key in it, or none that opens anything.
+    /// The request has no valid API key.
     Unauthenticated,
-    /// No such route.
+    /// No route has this path.
     NotFound,
-    /// The route has other methods.
+    /// The route does not support this method.
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// The body is over 8 KiB.
+    /// The body is larger than 8 KiB.
     PayloadTooLarge,
     /// The body is not declared as JSON.
     UnsupportedMediaType,
-    /// The body is compressed or otherwise encoded.
+    /// The body has a content coding, such as compression.
     UnsupportedContentCoding,
     /// The service took too long.
     Unavailable,
-    /// A fault of ours.
+    /// An internal error.
     Internal,
 }
 
-/// What is wrong with a malformed request. Names nothing but members of ours.
+/// What is wrong with a malformed request. Names only members that the API defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MalformedReason {
-    /// It cannot be read at all.
+    /// It could not be parsed.
     Unreadable,
-    /// The body is no JSON object, or has a member twice.
+    /// The body is not a JSON object, or has duplicate members.
     NoObject,
-    /// A member that must be there is not.
+    /// A required member is missing.
     Missing(&'static str),
-    /// A member, or a header, has another form than this.
+    /// A member or a header does not have this format.
     Format(&'static str, &'static str),
-    /// There is a member that is none of these.
+    /// The body has a member that is none of these.
     Unknown(&'static [&'static str]),
 }
 
-/// In which words a refusal comes.
+/// The format of error bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorFormat {
-    /// `{"message": …}`, as the simple endpoints have it, and all that is not v1.
+    /// `{"message": …}`, for the simple endpoints and everything else outside of v1.
     Message,
-    /// `application/problem+json` (RFC 9457).
+    /// `application/problem+json` (RFC 9457), for v1.
     Problem,
 }
 
 impl ErrorFormat {
-    /// The form for what is at that path.
+    /// Returns the format for a path.
     pub fn of(path: &str) -> Self {
         if path == "/v1" || path.starts_with("/v1/") { Self::Problem } else { Self::Message }
     }
@@ -84,7 +85,7 @@ impl Rejection {
         self.code().status()
     }
 
-    /// What v1 calls it.
+    /// Returns the problem code in v1.
     fn code(self) -> ProblemCode {
         match self {
             Self::Malformed(_) => ProblemCode::MalformedRequest,
@@ -99,7 +100,7 @@ impl Rejection {
         }
     }
 
-    /// What the simple endpoints say.
+    /// Returns the message of the simple endpoints.
     pub fn message(self) -> &'static str {
         match self {
             Self::Malformed(_) => "Malformed request",
@@ -114,7 +115,7 @@ impl Rejection {
         }
     }
 
-    /// The answer.
+    /// Returns the response in this format.
     pub fn response(self, form: ErrorFormat) -> Response {
         let mut response = match (form, self) {
             (ErrorFormat::Message, _) => message(self.status(), self.message()),
@@ -127,7 +128,8 @@ impl Rejection {
         if (form, self) == (ErrorFormat::Message, Self::Unavailable) {
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
         }
-        // Tells a coding that is not supported from a media type that is not (RFC 9110 section 15.5.16).
+        // Distinguishes an unsupported content coding from an unsupported media type (RFC 9110
+        // section 15.5.16).
         if self == Self::UnsupportedContentCoding {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -138,7 +140,7 @@ impl Rejection {
     }
 }
 
-/// The answer where a limit of load is full.
+/// Returns the response if a token bucket is empty.
 pub fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Response {
     let mut response = match form {
         ErrorFormat::Message => message(ProblemCode::RateLimited.status(), TOO_MANY_REQUESTS),
@@ -148,7 +150,7 @@ pub fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Response {
     response
 }
 
-/// An answer in the simple endpoints' form.
+/// Returns a response in the format of the simple endpoints.
 pub fn message(status: StatusCode, message: &str) -> Response {
     let mut response = poem_openapi::payload::Json(Message::new(message)).into_response();
     response.set_status(status);
@@ -183,9 +185,9 @@ impl From<Rejection> for Error {
     }
 }
 
-/// Turns every error on the way out into one of our answers.
+/// Middleware that converts every error into a response of this API.
 pub struct FrameworkErrors {
-    /// For `Allow`.
+    /// The routes, for the `Allow` header.
     pub routes: Arc<RouteTable>,
 }
 
@@ -243,7 +245,7 @@ fn refusal_of(error: &Error) -> Rejection {
     }
 }
 
-/// Marks the answer for a handler that panicked; [`FrameworkErrors`] words it.
+/// Marks the response of a handler that panicked; [`FrameworkErrors`] replaces it.
 #[derive(Clone)]
 pub struct Panicked;
 

@@ -1,4 +1,4 @@
-//! What is at `/`: under `otpd dev` the way to its page, else the way to the documentation.
+//! The root path `/`: redirects to the page of `otpd dev`, or links to the documentation.
 
 use bytes::Bytes;
 use poem::endpoint::{BoxEndpoint, make_sync};
@@ -8,21 +8,22 @@ use poem::{Endpoint, EndpointExt as _, IntoResponse, Request, Response, Result, 
 
 use super::routes::RouteTable;
 
-/// Answers `/` itself and leaves every other path to the rest: the framework's catch-all would take it as well.
+/// Serves `/` itself and passes every other path on. A route would not do: the framework's
+/// catch-all also matches `/`.
 pub struct Root<E> {
     root: BoxEndpoint<'static>,
     rest: E,
 }
 
 impl<E: Endpoint> Root<E> {
-    /// A root that redirects to the page of `otpd dev`, in a way that no browser keeps. The way is relative, so it holds
-    /// behind a prefix too.
+    /// Creates a root that redirects to the page of `otpd dev`. The redirect is temporary, so
+    /// browsers do not cache it, and relative, so it also works behind a path prefix.
     pub fn to_dev(table: &mut RouteTable, rest: E) -> Self {
         let redirect = || StatusCode::TEMPORARY_REDIRECT.with_header(LOCATION, "dev").into_response();
         Self::new(table, move |_| redirect(), rest)
     }
 
-    /// A root that answers with this JSON.
+    /// Creates a root that answers with this JSON.
     pub fn index(table: &mut RouteTable, json: String, rest: E) -> Self {
         let json = Bytes::from(json);
         let index = move |_| Response::builder().header(CONTENT_TYPE, "application/json").body(json.clone());

@@ -1,17 +1,17 @@
-//! Which routes there are, for `Allow` and for the access log.
+//! The table of routes, for `Allow` and for the access log.
 //!
-//! Must not hold a path of a caller's: only the templates of ours.
+//! Must contain only the templates of this service, never a path from a request.
 
 use poem::http::{HeaderValue, Method};
 
 use super::final_slash::without_slash;
 
-/// Which methods each path has, for `Allow` and for the access log.
+/// The methods of each path template.
 #[derive(Debug, Default)]
 pub struct RouteTable(Vec<(String, Vec<Method>)>);
 
 impl RouteTable {
-    /// Reads the paths and methods of an OpenAPI document of ours.
+    /// Reads the paths and methods of the service's OpenAPI document.
     pub fn of_spec(spec: &str) -> Self {
         let document: serde_json::Value = serde_json::from_str(spec).unwrap_or_default();
         let mut table = Self::default();
@@ -25,17 +25,17 @@ impl RouteTable {
         table
     }
 
-    /// Adds a path that the document does not have.
+    /// Adds a path that is not in the document.
     pub fn add(&mut self, path: &str, methods: &[Method]) {
         self.0.push((path.to_owned(), methods.to_vec()));
     }
 
-    /// The template that a path matches.
+    /// Returns the template that a path matches.
     pub fn template(&self, path: &str) -> Option<&str> {
         self.find(path).map(|(template, _)| template.as_str())
     }
 
-    /// One final slash is no other resource.
+    /// Finds the entry that a path matches; a trailing slash makes no difference.
     fn find(&self, path: &str) -> Option<&(String, Vec<Method>)> {
         let path = without_slash(path).unwrap_or(path);
         self.0.iter().find(|(template, _)| {
@@ -47,7 +47,7 @@ impl RouteTable {
         })
     }
 
-    /// The value of `Allow` for a path; GET brings HEAD along.
+    /// Returns the value of `Allow` for a path. GET implies HEAD.
     pub fn allow(&self, path: &str) -> Option<HeaderValue> {
         let (_, methods) = self.find(path)?;
         let mut names: Vec<_> = methods.iter().map(Method::as_str).collect();

@@ -1,4 +1,4 @@
-//! Whom to tell of a hole: `/.well-known/security.txt` (RFC 9116), where a contact is set.
+//! The contact for security reports: `/.well-known/security.txt` (RFC 9116), if one is configured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use poem::{Response, Route, get};
 use super::routes::RouteTable;
 use crate::ports::Clock;
 
-/// Its path.
+/// The path of the file.
 pub const PATH: &str = "/.well-known/security.txt";
-/// How long what it says can be relied on: less than a year (RFC 9116 section 2.5.5).
+/// How long the file is valid: less than a year (RFC 9116 section 2.5.5).
 const VALIDITY: Duration = Duration::from_hours(30 * 24);
 
-/// Adds the file: whom to tell, and the URL of the file, where it is known.
+/// Adds the route. `canonical` is the URL of the file, if the public URL is known.
 pub fn routes(
     routes: Route,
     table: &mut RouteTable,

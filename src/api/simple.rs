@@ -1,6 +1,8 @@
-//! The two simple endpoints: the seed's bodies and messages, to the letter.
+//! The two simple endpoints, with exactly the bodies and messages of the Flask service that otpd
+//! replaces.
 //!
-//! Wrong, expired, used, exhausted and never sent get the same answer, octet for octet (SEC-13).
+//! A wrong, expired, used or exhausted code and one that was never sent get the same answer, byte
+//! for byte.
 
 mod error;
 
@@ -26,29 +28,30 @@ use crate::service::{Service, WithLimitState};
 /// The two simple endpoints.
 pub struct SimpleApi;
 
-/// What every answer of the simple endpoints says.
+/// The response body of the simple endpoints.
 #[derive(Debug, Object)]
 pub struct Message {
-    /// The outcome, in words that do not change.
+    /// The outcome. The text does not change.
     message: String,
 }
 
-/// Whom to send a code to.
+/// A request to send a code.
 #[derive(Debug, Object)]
 #[oai(rename = "SendOtpRequest", example)]
 struct SendOtpSchema {
-    /// The address to confirm: at most 254 octets, with a fully qualified domain.
+    /// The email address to verify, at most 254 bytes, with a fully qualified domain.
     email: String,
 }
 
-/// Which code to verify for whom.
+/// A request to verify a code.
 #[derive(Debug, Object)]
 #[oai(rename = "VerifyOtpRequest", example)]
 struct VerifyOtpSchema {
-    /// The address that the code was sent to; before the @, upper and lower case are the same.
+    /// The email address that the code was sent to. The part before the @ is not case-sensitive.
     email: String,
-    /// The code as typed: digits of any script; white space, dashes and invisible characters are
-    /// ignored. A JSON number is taken too, where it has exactly as many digits as codes have.
+    /// The code as the user typed it. Digits of any script are accepted; whitespace, dashes and
+    /// invisible characters are ignored. A JSON number is accepted if it has exactly as many digits
+    /// as a code.
     otp: String,
 }
 
@@ -75,7 +78,7 @@ struct VerifyOtpBody {
     otp: Option<TypedCode>,
 }
 
-/// A code as a person or a careless program gives it.
+/// A code as a string, or as a number from a careless client.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum TypedCode {
@@ -101,18 +104,19 @@ impl Body for VerifyOtpBody {
 
 #[derive(ApiResponse)]
 enum SendOtpResponse {
-    /// A code was mailed: `OTP sent successfully`.
+    /// A code was sent: `OTP sent successfully`.
     #[oai(status = 200)]
     Sent(Json<Message>),
 }
 
 #[derive(ApiResponse)]
 enum VerifyOtpResponse {
-    /// The address is confirmed: `OTP verified successfully`.
+    /// The email address is verified: `OTP verified successfully`.
     #[oai(status = 200)]
     Verified(
         Json<Message>,
-        /// A signed statement of it (JWT, EdDSA or ES256), where the service has proof keys.
+        /// A proof of the verification: a JWT signed with EdDSA or ES256. Absent if the service has
+        /// no proof keys.
         #[oai(header = "OTP-Proof")]
         Option<String>,
     ),
@@ -123,19 +127,20 @@ enum VerifyOtpResponse {
     response_header(
         name = "RateLimit-Policy",
         ty = "Option<String>",
-        description = "The tightest limit of the caller: its name, the most (`q`) and in how many seconds (`w`)."
+        description = "The tightest limit that applies to the request: its name, maximum (`q`) and window in seconds (`w`)."
     ),
     response_header(
         name = "RateLimit",
         ty = "Option<String>",
-        description = "How that limit stands: what is left (`r`), and in how many seconds it is more (`t`)."
+        description = "The state of that limit: what remains (`r`), and the seconds until more is available (`t`)."
     )
 )]
 impl SimpleApi {
     /// Send a code
     ///
-    /// Mails a new one-time code to the address, in the first language of `Accept-Language` that there is. A code sent
-    /// before dies; the wrong guesses made on it still count.
+    /// Sends a new one-time code to the email address. The email is in the first language of
+    /// `Accept-Language` that the service supports. Any earlier code for the address stops working,
+    /// but failed attempts on it still count.
     #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
     async fn send_otp(
         &self,
@@ -155,8 +160,9 @@ impl SimpleApi {
 
     /// Verify a code
     ///
-    /// Confirms the address if the code is its live one. Each code serves once; a guess is spent before it is
-    /// compared. Wrong, expired, used and never sent get the same answer.
+    /// Verifies the email address if the code is the most recent one sent to it. A code can be used
+    /// once. Each attempt is counted before the code is compared. The response is the same for a
+    /// wrong, expired or used code and for one that was never sent.
     #[oai(path = "/verify-otp", method = "post", operation_id = "verifyOtp")]
     async fn verify_otp(
         &self,
@@ -177,7 +183,7 @@ impl SimpleApi {
     }
 }
 
-/// The outcome; what the caller is to be told of its limits goes to the report.
+/// Records the limit state for the response headers and unwraps the outcome.
 fn report_limits<T, E>(
     metered: WithLimitState<Result<T, E>>,
     client: &Client,
@@ -195,7 +201,7 @@ where
     Ok(metered.outcome?)
 }
 
-/// A member with something in it that can be seen.
+/// Returns a member's text if it has visible characters.
 fn filled(member: Option<String>) -> Option<String> {
     member.filter(|text| !typed::trim(text).is_empty())
 }
@@ -205,7 +211,8 @@ fn parse_address(text: &str) -> Result<EmailAddress, SimpleError> {
 }
 
 impl TypedCode {
-    /// A number has lost its leading zeros, so it stands for a code only where it has all the digits.
+    /// Returns the code as text. A number has lost its leading zeros, so it is accepted only if it
+    /// has all the digits of a code.
     fn into_text(self, length: CodeLength) -> Result<String, SimpleError> {
         match self {
             Self::Text(text) => Ok(text),
@@ -219,7 +226,7 @@ impl TypedCode {
 }
 
 impl Message {
-    /// A message in words of ours.
+    /// Creates a message; the text must not come from a library.
     pub fn new(message: &str) -> Self {
         Self { message: message.to_owned() }
     }

@@ -1,7 +1,8 @@
-//! The OpenAPI document as we publish it: what the framework writes, and what it cannot say.
+//! The published OpenAPI document: what the framework generates, and what it cannot express.
 //!
-//! The framework knows operations and schemas. What it cannot say stands in `amendments.json` (a JSON merge patch, RFC
-//! 7396), and what each operation refuses in `problems`. Must not change what the service does.
+//! The framework generates operations and schemas. The rest is in `amendments.json` (a JSON merge
+//! patch, RFC 7396), and the problems of each operation are in `problems`. Must not change what the
+//! service does.
 
 mod problems;
 
@@ -17,31 +18,32 @@ use super::problem::ProblemCode;
 
 const AMENDMENTS: &str = include_str!("spec/amendments.json");
 
-/// Headers as they are written; the framework writes them in upper case.
+/// The usual spelling of header names; the framework writes them in upper case.
 const HEADERS: [&str; 5] = ["Location", "OTP-Proof", "RateLimit", "RateLimit-Policy", "Retry-After"];
 
-/// The form of an id, and one such.
+/// The pattern of an id, and an example.
 const ID_PATTERN: &str = "^[A-Za-z0-9_-]{22}$";
 const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
 
-/// Groups operations in the documentation.
+/// The groups of operations in the documentation.
 #[derive(Tags)]
 pub enum ApiTag {
-    /// Send a code to an address and verify it; one code per address at a time.
+    /// Send a code to an email address and verify it. There is one code per address at a time.
     Simple,
-    /// Verifications under ids of their own, for programs with an API key; errors are problems (RFC 9457).
+    /// Verifications with their own ids, for programs with an API key. Errors are problems (RFC
+    /// 9457).
     Verifications,
-    /// The public half of the keys that sign proofs.
+    /// The public keys that verify proofs.
     Proofs,
-    /// For load balancers and orchestrators.
+    /// Probes for load balancers and orchestrators.
     Health,
 }
 
-/// The document.
+/// The OpenAPI document.
 pub struct Document(Value);
 
 impl Document {
-    /// The document of an API.
+    /// Generates the document of an API.
     pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&api.spec()).unwrap_or_default();
         operations(&mut document).for_each(problems::add_problems);
@@ -57,25 +59,26 @@ impl Document {
         Self(document)
     }
 
-    /// The same with a server that is relative to the place of the document, which holds under any path prefix.
+    /// Returns a copy whose server is relative to the URL of the document, so that it works under
+    /// any path prefix.
     pub fn relative(&self) -> Self {
         let mut document = self.0.clone();
         merge(&mut document, json!({ "servers": [{ "url": ".", "description": "this service" }] }));
         Self(document)
     }
 
-    /// As JSON.
+    /// Returns the document as JSON.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(&self.0).unwrap_or_default()
     }
 
-    /// As YAML.
+    /// Returns the document as YAML.
     pub fn yaml(&self) -> String {
         self.to_yaml_string()
     }
 }
 
-/// The framework brings a YAML writer along, for types of its own: so this is one.
+/// Implemented because the framework's YAML writer accepts only types that have a schema.
 impl Type for Document {
     const IS_REQUIRED: bool = true;
 
@@ -105,22 +108,23 @@ impl ToYAML for Document {
     }
 }
 
-/// What the document says of the service, with the table of problems.
+/// Returns the introduction of the document, with the table of problems.
 pub fn description() -> String {
     let rows = ProblemCode::all().map(|code| {
         format!("| {} | `{}` | {} | {} |\n", code.status().as_u16(), code.name(), code.title(), code.advice())
     });
     format!(
-        "Confirms that a person controls an email address: mails a one-time code and checks it. It claims no more: mail \
-         is no authenticator in the sense of NIST SP 800-63B.\n\n\
+        "otpd verifies that a user controls an email address: it sends a one-time code to the address and checks the \
+         code that the user submits. It proves nothing more: email is not an authenticator in the sense of NIST SP \
+         800-63B.\n\n\
          ## Problems\n\n\
-         Every error of the v1 API is a problem (RFC 9457). Go by its `code`:\n\n\
-         | status | code | meaning | what to do |\n|---|---|---|---|\n{}",
+         Every error of the v1 API is a problem (RFC 9457). Handle it by its `code`:\n\n\
+         | Status | Code | Meaning | What to do |\n|---|---|---|---|\n{}",
         rows.collect::<String>()
     )
 }
 
-/// Every operation of the document.
+/// Iterates over the operations of the document.
 fn operations(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
     let paths = document.get_mut("paths").and_then(Value::as_object_mut).into_iter();
     let items = paths.flat_map(|paths| paths.values_mut()).filter_map(Value::as_object_mut);
@@ -131,7 +135,7 @@ fn responses(operation: &mut Map<String, Value>) -> Option<&mut Map<String, Valu
     operation.get_mut("responses").and_then(Value::as_object_mut)
 }
 
-/// Writes as it is usually written what the framework writes otherwise: names of headers, media types, formats of
+/// Corrects what the framework writes in an unusual form: names of headers, media types, formats of
 /// numbers, and references with a description.
 fn tidy(value: &mut Value) {
     match value {
@@ -152,7 +156,7 @@ fn tidy(value: &mut Value) {
     }
 }
 
-/// Gives those members another name for which there is one; their order stays.
+/// Renames the members for which `other` returns a name; their order is preserved.
 fn rename(members: &mut Map<String, Value>, other: impl Fn(&str) -> Option<&str>) {
     let renamed = std::mem::take(members).into_iter().map(|(name, value)| match other(&name) {
         Some(other) => (other.to_owned(), value),
@@ -179,7 +183,7 @@ fn tidy_schema(schema: &mut Map<String, Value>) {
     }
 }
 
-/// Every answer has an id, by which the operator finds it in the log.
+/// Adds `X-Request-Id` to every response; the operator finds the request in the log by this id.
 fn add_request_id(operation: &mut Map<String, Value>) {
     let header =
         json!({ "description": "The id of the request in the log.", "schema": { "type": "string" } });
@@ -188,7 +192,7 @@ fn add_request_id(operation: &mut Map<String, Value>) {
     }
 }
 
-/// The part of a patch that concerns paths which are there: the simple endpoints may be off.
+/// Removes paths that are not in the document from a patch: the simple endpoints may be off.
 fn prune(mut patch: Value, document: &Value) -> Value {
     if let Some(paths) = patch.get_mut("paths").and_then(Value::as_object_mut) {
         paths.retain(|path, _| document.get("paths").is_some_and(|paths| paths.get(path).is_some()));
@@ -196,7 +200,7 @@ fn prune(mut patch: Value, document: &Value) -> Value {
     patch
 }
 
-/// A JSON merge patch (RFC 7396 section 2).
+/// Applies a JSON merge patch (RFC 7396 section 2).
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;

@@ -1,7 +1,8 @@
-//! The v1 API: verifications under ids of their own, for programs that hold a key.
+//! The v1 API: verifications with ids, for programs that have an API key.
 //!
-//! Whoever holds an id is told how its verification stands; another tenant's id is as unknown as any. A wrong code is
-//! never a 2xx. Must not show an address but to the tenant that gave it, and then masked.
+//! A tenant can see the status of its own verifications; those of other tenants do not exist for
+//! it. The answer to a wrong code is never a 2xx. Must show an address only to the tenant that sent
+//! it, and only masked.
 
 mod bodies;
 mod outcome;
@@ -29,16 +30,16 @@ use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::verification_id::VerificationId;
 use crate::service::{Creation, Idempotency, Service};
 
-/// Verifications under ids of their own.
+/// The v1 API.
 pub struct VerificationsApi;
 
 #[derive(ApiResponse)]
 enum CreateResponse {
-    /// A code was mailed, or had been mailed by the same request under this `Idempotency-Key`.
+    /// A code was sent, by this request or by an earlier one with the same `Idempotency-Key`.
     #[oai(status = 201)]
     Created(
         Json<VerificationBody>,
-        /// Where the verification can be seen.
+        /// The URL of the verification.
         #[oai(header = "Location")]
         String,
     ),
@@ -46,38 +47,39 @@ enum CreateResponse {
 
 #[derive(ApiResponse)]
 enum CheckResponse {
-    /// The address is confirmed.
+    /// The email address is verified.
     #[oai(status = 200)]
     Approved(Json<Approval>),
 }
 
 #[derive(ApiResponse)]
 enum ResendResponse {
-    /// A new code was mailed; the one before is dead, and what was guessed still counts.
+    /// A new code was sent. The previous code no longer works; earlier attempts still count.
     #[oai(status = 200)]
     Sent(Json<VerificationBody>),
 }
 
 #[derive(ApiResponse)]
 enum ShowResponse {
-    /// How it stands.
+    /// The verification.
     #[oai(status = 200)]
     Shown(Json<VerificationBody>),
 }
 
 #[derive(ApiResponse)]
 enum CancelResponse {
-    /// It is canceled, now or before.
+    /// The verification is canceled, by this request or an earlier one.
     #[oai(status = 204)]
     Canceled,
 }
 
 #[OpenApi(prefix_path = "/v1", tag = "ApiTag::Verifications")]
 impl VerificationsApi {
-    /// Start a verification
+    /// Create a verification
     ///
-    /// Mails a one-time code to the address. The verification is independent of all others, also of those for the same
-    /// address. Repeat the request with the same `Idempotency-Key` if no answer came: no second mail is sent.
+    /// Sends a one-time code to the email address. The verification is independent of all others,
+    /// including those for the same address. If you receive no response, retry with the same
+    /// `Idempotency-Key`: no second email is sent.
     #[oai(path = "/verifications", method = "post", operation_id = "createVerification")]
     async fn create(
         &self,
@@ -103,8 +105,8 @@ impl VerificationsApi {
 
     /// Check a code
     ///
-    /// Approves the verification if the code is that of its newest mail. A guess is spent before it is compared; a wrong
-    /// code is answered with 422, never with 200.
+    /// Approves the verification if the code is the one in its most recent email. Each attempt is
+    /// counted before the code is compared. A wrong code is answered with 422, never with 200.
     #[oai(path = "/verifications/:id/check", method = "post", operation_id = "checkVerification")]
     async fn check(
         &self,
@@ -125,10 +127,10 @@ impl VerificationsApi {
         Ok(CheckResponse::Approved(Json(Approval { id: id.to_string(), status, proof: approved.proof })))
     }
 
-    /// Send a new code
+    /// Resend a code
     ///
-    /// The code before dies, its life begins anew (though never beyond 30 minutes after the start), and what was guessed
-    /// still counts.
+    /// Sends a new code. The previous code stops working, and the verification's lifetime restarts,
+    /// but never extends beyond 30 minutes after its creation. Earlier attempts still count.
     #[oai(path = "/verifications/:id/resend", method = "post", operation_id = "resendVerification")]
     async fn resend(
         &self,
@@ -146,9 +148,10 @@ impl VerificationsApi {
         Ok(ResendResponse::Sent(Json(report_limits(resent, &report)?.into())))
     }
 
-    /// Show a verification
+    /// Retrieve a verification
     ///
-    /// For an hour after its end it can still be seen how it ended; the proof of an approved one for 300 seconds.
+    /// Returns the verification. It can be retrieved for one hour after it ends. The response
+    /// includes the proof for 300 seconds after approval.
     #[oai(path = "/verifications/:id", method = "get", operation_id = "showVerification")]
     async fn show(
         &self,
@@ -165,7 +168,7 @@ impl VerificationsApi {
 
     /// Cancel a verification
     ///
-    /// Its code dies. What was charged for it stays charged.
+    /// Invalidates the code. Emails already sent still count towards the limits.
     #[oai(path = "/verifications/:id", method = "delete", operation_id = "cancelVerification")]
     async fn cancel(
         &self,
@@ -181,12 +184,13 @@ impl VerificationsApi {
     }
 }
 
-/// A text that is no id of ours is one that nobody has.
+/// Parses an id. Nobody has a verification whose id cannot be parsed, so that is answered with 404.
 fn parse_id(text: &str) -> Result<VerificationId, Problem> {
     VerificationId::parse(text).ok_or(Problem::new(ProblemCode::VerificationNotFound))
 }
 
-/// The one idempotency key of a request. The framework would not see one that is no text, nor a second one.
+/// Returns the idempotency key of a request. The framework would not report a value that is not
+/// text, or a second header.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let form = MalformedReason::Format("Idempotency-Key", "1 to 64 visible ASCII characters, and there once");
     let mut values = headers.get_all("idempotency-key").iter();

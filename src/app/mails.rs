@@ -1,4 +1,4 @@
-//! The parts of the way of a mail: its words, the relays, and which domains it may go to.
+//! Assembles what an email needs: templates, relays, and the domains that it may go to.
 //!
 //! Must not hold a rule: it reads the files that the settings name and puts the parts together.
 
@@ -15,13 +15,15 @@ use crate::config::{self, Common, Settings, smtp};
 use crate::domain::domain_policy::{DomainList, DomainPolicy};
 use crate::domain::tenant::Tenant;
 
-/// The most octets of a file.
+/// The maximum size of a file, in bytes.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
 
-/// The words and layouts of mails, in which each tenant has those of its usual language.
+/// Loads the translations and layouts of emails, and checks that each tenant's default language has
+/// a translation.
 ///
 /// # Errors
-/// A template is broken, a language has no words, or a folder is no tenant's; the error says which.
+/// Returns an error that names the cause if a template is broken, a language has no translation, or
+/// a folder belongs to no tenant.
 pub fn composer(common: &Common) -> anyhow::Result<Composer> {
     let brands = common.tenants.iter().map(|tenant| &tenant.brand).chain([&common.brand]);
     let chosen = |brand: &Brand| match brand {
@@ -57,7 +59,7 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
     Ok(composer)
 }
 
-/// Everything that the settings name and that is missing or broken.
+/// Returns an error for everything that the settings name and that is missing or broken.
 #[must_use]
 pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
     let mut errors = unusable_files(&settings.common);
@@ -65,22 +67,22 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
     errors
 }
 
-/// The same, of the files of mails and domains alone.
+/// Like [`unusable`], but checks only the files of templates and domain lists.
 #[must_use]
 pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
     let composer = composer(common).err();
     composer.into_iter().chain(allowed(common).err()).chain(blocked(common).err()).collect()
 }
 
-/// What is wrong with what a setting names, with a line that gives it another value.
+/// Names the setting that caused an error, and adds a line that sets it to another value.
 pub(super) fn cured(error: &anyhow::Error, key: &str) -> anyhow::Error {
     anyhow!("{}: {error:#}\n    {}", config::name(key), config::example(key))
 }
 
-/// The way to the relays of the settings; no connection is made yet.
+/// Creates the mailer for the relays of the settings. Does not connect yet.
 ///
 /// # Errors
-/// TLS cannot be set up.
+/// Returns an error if TLS cannot be configured.
 pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMailer> {
     let smtp = &settings.smtp;
     let relays = relays(smtp).collect::<anyhow::Result<_>>()?;
@@ -93,7 +95,7 @@ fn relays(smtp: &smtp::Smtp) -> impl Iterator<Item = anyhow::Result<Relay>> {
     relays.map(|(of_settings, key)| relay(of_settings).map_err(|error| cured(&error, key)))
 }
 
-/// The relay of the settings.
+/// Converts the settings of one relay.
 fn relay(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
     let (trust_anchors, place) = match &relay.trust_anchors {
         smtp::TrustAnchorSource::System => (
@@ -118,10 +120,10 @@ fn relay(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
     Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })
 }
 
-/// Which domains are mailed to.
+/// Loads the policy for recipient domains.
 ///
 /// # Errors
-/// A list cannot be read; the error names the setting, the file and the line.
+/// Returns an error that names the setting, the file and the line if a list cannot be read.
 pub fn recipients(common: &Common) -> anyhow::Result<DomainPolicy> {
     Ok(DomainPolicy { allowed: allowed(common)?, blocked: blocked(common)?.unwrap_or_default() })
 }
@@ -141,7 +143,7 @@ fn domains(path: &Path) -> anyhow::Result<DomainList> {
     DomainList::parse(&text).with_context(|| shown(path))
 }
 
-/// What is in a file: in nothing that might never end.
+/// Reads a regular file of limited size. Anything else, such as a pipe, might never end.
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(path).with_context(|| shown(path))?;
     ensure!(

@@ -1,4 +1,4 @@
-//! What `otpd dev` makes for itself: secrets, an API key and a tenant, which end with the process.
+//! The secrets, API key and tenant that `otpd dev` generates, and that end with the process.
 //!
 //! Must not be used by `otpd serve`.
 
@@ -18,7 +18,7 @@ use crate::domain::tenant::Tenant;
 use crate::random;
 use crate::service::Secrets;
 
-/// What `otpd dev` makes for itself at each start.
+/// What `otpd dev` generates at each start.
 pub(super) struct ThrowAway {
     pub address: EmailAddress,
     pub secrets: Secrets,
@@ -28,7 +28,8 @@ pub(super) struct ThrowAway {
 }
 
 impl ThrowAway {
-    /// Makes fresh secrets and a tenant with one API key. Proof keys of the settings are used if there are any.
+    /// Generates secrets and a tenant with one API key. Uses the proof keys of the settings if
+    /// there are any.
     pub fn make(common: &Common) -> anyhow::Result<Self> {
         let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
         let name = KeyName::parse(DEV).context("the name of a throw-away key")?;

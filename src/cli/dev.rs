@@ -1,4 +1,4 @@
-//! `otpd dev`: the main job without any settings, for this machine only.
+//! `otpd dev`: runs the service without any settings, for this machine only.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::config::http::Docs;
 use crate::config::{self, Sources};
 use crate::server;
 
-/// Serves until it is told to stop.
+/// Serves until SIGTERM or SIGINT.
 pub fn run(sources: &Sources) -> Result<(), Failure> {
     let loaded = config::dev(sources).map_err(Failure::Settings)?;
     let common = announce(loaded, |common| common.log);
@@ -41,14 +41,15 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
     })
 }
 
-/// Listens on both loopback addresses, on the same port: `localhost` may mean either.
+/// Listens on both loopback addresses with the same port, because `localhost` may resolve to
+/// either.
 async fn loopback(wanted: u16) -> Result<Vec<TcpListener>, Failure> {
     let v4 = listen((Ipv4Addr::LOCALHOST, wanted).into()).await?;
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port(&v4)?));
     match server::listen(address).await {
         Ok(v6) => Ok(vec![v4, v6]),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_listen(address, error)),
-        // A machine without IPv6 is served by IPv4 alone.
+        // A machine without IPv6 uses IPv4 alone.
         Err(_) => Ok(vec![v4]),
     }
 }

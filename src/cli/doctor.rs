@@ -1,6 +1,6 @@
-//! `otpd doctor`: checks what `otpd serve` would need, and says how to mend what is wrong.
+//! `otpd doctor`: checks what `otpd serve` needs, and says how to fix what is wrong.
 //!
-//! Must change nothing, and send nothing but the mail that was asked for.
+//! Must change nothing, and send nothing except the requested test email.
 
 mod cure;
 mod provider;
@@ -21,12 +21,12 @@ use crate::domain::risk_estimate::RiskEstimate;
 
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Send a mail as people get it to this address; its code opens nothing
+    /// Also send a test email to this address; its code cannot be used
     #[arg(long, value_name = "ADDRESS", value_parser = EmailAddress::parse)]
     send_test: Option<EmailAddress>,
 }
 
-/// Checks everything and says so; the exit code says whether all is well.
+/// Runs all checks and prints the results; the exit code says whether all of them passed.
 pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
     let loaded = sources.and_then(|sources| config::serve(&sources).map_err(Failure::Settings))?;
     let mut lines = vec!["ok    settings".to_owned()];
@@ -35,7 +35,7 @@ pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCod
     lines.push(proxies(&loaded.settings.common));
     lines.push(risk(&loaded.settings.common));
     lines.extend(exempt(&loaded.settings.common));
-    // All of it, so that one look is enough.
+    // Runs all checks even if some fail, so that one run is enough.
     let settings = &loaded.settings;
     let checks = block_on(async {
         let checking = (redis::check(settings), relay::check(settings, doctor.send_test.as_ref()));
@@ -51,12 +51,12 @@ pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCod
     Ok(match (checks.iter().all(Result::is_ok), are_usable) {
         (true, _) => ExitCode::SUCCESS,
         (false, true) => ExitCode::FAILURE,
-        // As every command says it.
+        // The exit code that every command uses for settings that are not usable.
         (false, false) => ExitCode::from(BAD_SETTINGS),
     })
 }
 
-/// Who may call the v1 API.
+/// Reports who may call the v1 API.
 fn callers(common: &Common) -> String {
     let tenants: Vec<_> = common
         .tenants
@@ -69,7 +69,7 @@ fn callers(common: &Common) -> String {
     format!("ok    tenants, and how many API keys each has: {}", tenants.join(", "))
 }
 
-/// Who is believed when it says for whom it calls.
+/// Reports which proxies are trusted.
 fn proxies(common: &Common) -> String {
     let http = &common.http;
     if http.trusted_proxies.is_empty() {
@@ -86,7 +86,7 @@ fn proxies(common: &Common) -> String {
     )
 }
 
-/// What the limits let an attacker win.
+/// Reports an attacker's chances under the configured limits.
 fn risk(common: &Common) -> String {
     let of = |limits| RiskEstimate::of(limits, &common.codes.rules, common.codes.length);
     let risk = of(&common.limits);
@@ -110,7 +110,7 @@ fn risk(common: &Common) -> String {
     )
 }
 
-/// What exempt networks open.
+/// Reports the risk of exempt networks.
 fn exempt(common: &Common) -> Option<String> {
     (!common.exempt.is_empty()).then(|| {
         let proxy = if common.http.trusted_proxies.is_empty() {
@@ -126,7 +126,8 @@ fn exempt(common: &Common) -> Option<String> {
     })
 }
 
-/// Complains where this machine does not have the address to listen on. The port stays alone: otpd may be running.
+/// Fails if this machine does not have the address to listen on. Does not try the port, because
+/// otpd may be running.
 fn check_address(common: &Common) -> Vec<Result<String, String>> {
     let address = common.http.listen.ip();
     let error = TcpListener::bind((address, 0)).err();
@@ -135,7 +136,7 @@ fn check_address(common: &Common) -> Vec<Result<String, String>> {
     error.map(complaint).into_iter().collect()
 }
 
-/// Which domains are mailed to.
+/// Reports how many domains otpd sends emails to.
 fn check_domains(common: &Common) -> Result<String, String> {
     let recipients = app::recipients(common).map_err(|error| format!("lists of domains: {error:#}"))?;
     let allowed = recipients.allowed.map_or("all".to_owned(), |domains| domains.len().to_string());

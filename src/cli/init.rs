@@ -1,7 +1,7 @@
-//! `otpd init`: writes a commented `.env` with fresh secrets, or completes the one that is there.
+//! `otpd init`: writes a commented `.env` with new secrets, or completes an existing one.
 //!
-//! Never changes a line, never leaves a half-written file, and the file is its owner's alone from its first
-//! moment. Must not print a secret.
+//! Never changes an existing line, never leaves a partly written file, and creates the file with
+//! permissions for its owner only. Must not print a secret.
 
 use std::borrow::Cow;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -16,18 +16,18 @@ use zeroize::Zeroizing;
 use super::keygen;
 use crate::config;
 
-/// For its owner only.
+/// File mode: for the owner only.
 const MODE: u32 = 0o600;
-/// Symbolic links that may stand between a path and its file, as in Linux.
+/// Maximum number of symbolic links between a path and its file, as in Linux.
 const MAX_LINKS: usize = 40;
-/// What stands above all settings of a new file.
+/// The beginning of a new file.
 const HEADER: &str = "# Settings of otpd: NAME=value, a line each. `otpd serve` names what is still missing.\n\
                       # Keep this file secret. All settings and their defaults are in otpd.default.toml.\n";
 
-/// Write a commented .env with fresh secrets, or add what is missing to the one that is there
+/// Write a commented .env file with new secrets, or add missing settings to an existing one
 #[derive(Debug, Clone, Args)]
 pub struct Init {
-    /// The file to write
+    /// Path of the file to write
     #[arg(long, default_value = ".env")]
     pub path: PathBuf,
 }
@@ -40,19 +40,21 @@ struct InitEntry {
     value: InitValue,
 }
 
-/// What stands behind the `=`.
+/// What follows the `=`.
 enum InitValue {
-    /// Nothing yet: only the operator knows it, and `otpd serve` asks for it.
+    /// Nothing, because only the operator knows the value; `otpd serve` refuses to start without
+    /// it.
     ToFillIn,
-    /// This.
+    /// This value.
     Plain(&'static str),
-    /// A fresh secret, under a name.
+    /// A new secret with this name.
     Named(&'static str),
-    /// A fresh secret.
+    /// A new secret.
     Secret,
 }
 
-/// In the order of the file: the seed's seven, then the secrets.
+/// The entries in the order of the file: the seven settings of the Flask service that otpd
+/// replaces, then the secrets.
 const ENTRIES: [InitEntry; 10] = [
     InitEntry {
         key: "smtp.sender",
@@ -117,10 +119,10 @@ const ENTRIES: [InitEntry; 10] = [
 ];
 
 impl Init {
-    /// Writes what is missing and says what that was.
+    /// Writes missing settings and returns a message that names them.
     ///
     /// # Errors
-    /// The file cannot be read or written; then it is as it was.
+    /// The file cannot be read or written; it is then unchanged.
     pub fn run(&self) -> anyhow::Result<String> {
         let path = behind_links(&self.path)?;
         let shown = self.path.display();
@@ -143,7 +145,8 @@ impl Init {
     }
 }
 
-/// The file that the path leads to, there or not: a link stays a link.
+/// Follows symbolic links to the file, which may not exist, so that a link is not replaced by a
+/// file.
 fn behind_links(path: &Path) -> anyhow::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -155,7 +158,7 @@ fn behind_links(path: &Path) -> anyhow::Result<PathBuf> {
     bail!("{} leads through too many symbolic links", path.display())
 }
 
-/// What is in the file, where it is there.
+/// Reads the file if it exists.
 fn read(path: &Path) -> anyhow::Result<(Zeroizing<Vec<u8>>, Option<Metadata>)> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok((Zeroizing::new(fs::read(path)?), Some(metadata))),
@@ -165,7 +168,8 @@ fn read(path: &Path) -> anyhow::Result<(Zeroizing<Vec<u8>>, Option<Metadata>)> {
     }
 }
 
-/// The entries that the file has no line for, under whatever name; for a secret, none that says anything.
+/// Returns the entries that the file has no line for, under any of their names. A secret without a
+/// value counts as missing.
 fn missing(old: &[u8]) -> Vec<&'static InitEntry> {
     let there = config::assigned(&String::from_utf8_lossy(old));
     let is_there = |entry: &InitEntry| {
@@ -176,7 +180,7 @@ fn missing(old: &[u8]) -> Vec<&'static InitEntry> {
     ENTRIES.iter().filter(|entry| !is_there(entry)).collect()
 }
 
-/// What stands in the way of `otpd serve`, if anything does: no line is changed here.
+/// Returns a warning if `otpd serve` cannot read the file. `otpd init` changes no existing line.
 fn warning(old: &[u8]) -> String {
     let Ok(text) = str::from_utf8(old) else {
         return "\nIt is not UTF-8, so `otpd serve` cannot read it.".to_owned();
@@ -188,9 +192,9 @@ fn warning(old: &[u8]) -> String {
     format!("\n`otpd serve` cannot read line {} of it: mend or remove that first.", lines.join(", "))
 }
 
-/// The old content, byte for byte, and the entries behind it.
+/// Returns the old content, unchanged, followed by the entries.
 fn appended(old: &[u8], entries: &[&InitEntry]) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    // Reserved at once, so that no copy of a secret is left behind where the content grows.
+    // Reserved in advance, because a growing vector would leave copies of secrets in memory.
     let mut new = Zeroizing::new(Vec::with_capacity(old.len() + 4096));
     new.extend_from_slice(old);
     match old.last() {
@@ -210,20 +214,20 @@ fn appended(old: &[u8], entries: &[&InitEntry]) -> anyhow::Result<Zeroizing<Vec<
     Ok(new)
 }
 
-/// Puts a file of that content in the place of the old one, in one step.
+/// Replaces the file atomically.
 fn replace(path: &Path, content: &[u8], old: Option<&Metadata>) -> anyhow::Result<()> {
     let name = path.file_name().context("the path names no file")?.to_string_lossy();
     let temporary = path.with_file_name(format!("{name}.{}.new", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
     let written = fill(&mut file, content, old).and_then(|()| Ok(fs::rename(&temporary, path)?));
     if written.is_err() {
-        // The error that matters is the first one.
+        // The first error is the one to report.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// Writes the content down to the disk, for the owner that the old file had.
+/// Writes the content to disk, with the owner of the old file.
 fn fill(file: &mut File, content: &[u8], old: Option<&Metadata>) -> anyhow::Result<()> {
     let own = file.metadata()?;
     if let Some(old) = old.filter(|old| (old.uid(), old.gid()) != (own.uid(), own.gid())) {
@@ -264,7 +268,7 @@ mod tests {
         fs::metadata(path).unwrap().mode() & 0o777
     }
 
-    /// The faults that are left with this file.
+    /// Returns the faults that remain with this file.
     fn faults(path: &Path) -> Vec<String> {
         let texts = Texts { dotenv: Some(fs::read_to_string(path).unwrap()), ..Texts::default() };
         let sources = Sources::layered(texts, &|_| Ok("hunter2".to_owned())).unwrap();

@@ -1,6 +1,6 @@
-//! `otpd keygen`: prints a new secret, once.
+//! `otpd keygen`: prints a new secret once.
 //!
-//! Must not keep what it prints, and must not take randomness from anywhere but its one home.
+//! Must not store what it prints, and must take randomness only from `random`.
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -13,35 +13,38 @@ use crate::domain::key_name::KeyName;
 use crate::domain::proof::ProofKey;
 use crate::random;
 
-/// Which secret to print.
+/// Which secret to generate.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Keygen {
-    /// A pepper, for `OTP_SECRETS__PEPPERS`: the newest stands first, older ones stay until their codes are dead
+    /// Generate a pepper for `OTP_SECRETS__PEPPERS`; put it first, and keep older ones until their
+    /// codes have expired
     Pepper {
-        /// Its name: 1 to 16 characters of a-z 0-9 _ -
+        /// Name of the pepper: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "k1", value_parser = name)]
         name: KeyName,
     },
-    /// The index key, for `OTP_SECRETS__INDEX_KEY`: changing it forgets every verification
+    /// Generate the index key for `OTP_SECRETS__INDEX_KEY`; changing it invalidates every
+    /// verification
     IndexKey,
-    /// An API key, for a program that calls the v1 API: the key, which is shown this once, and the hash to configure
+    /// Generate an API key for the v1 API; prints the key, which is not shown again, and the hash
+    /// for the settings
     ApiKey {
-        /// Its label in the settings and in the log: 1 to 16 characters of a-z 0-9 _ -
+        /// Label of the key in the settings and in the log: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "key1", value_parser = name)]
         label: KeyName,
     },
-    /// A key that signs proofs, for `OTP_SECRETS__PROOF_KEYS`: the first signs
+    /// Generate a signing key for proofs, for `OTP_SECRETS__PROOF_KEYS`; the first key there signs
     ProofKey {
-        /// Its name: 1 to 16 characters of a-z 0-9 _ -
+        /// Name of the key: 1 to 16 characters of a-z 0-9 _ -
         #[arg(long, default_value = "p1", value_parser = name)]
         name: KeyName,
-        /// What it signs with; es256 is for verifiers that do not know EdDSA
+        /// Signature algorithm; es256 is for verifiers that do not support EdDSA
         #[arg(long, value_enum, ignore_case = true, default_value_t = ProofAlgorithm::Eddsa)]
         algorithm: ProofAlgorithm,
     },
 }
 
-/// What proofs are signed with.
+/// Signature algorithm of proofs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProofAlgorithm {
     /// EdDSA over Ed25519 (RFC 8037)
@@ -51,10 +54,10 @@ pub enum ProofAlgorithm {
 }
 
 impl Keygen {
-    /// The value to configure.
+    /// Returns the text to print.
     ///
     /// # Errors
-    /// The system's, where it has no randomness to give.
+    /// The system's error if it has no randomness.
     pub fn run(&self) -> anyhow::Result<Zeroizing<String>> {
         match self {
             Self::IndexKey => secret(),
@@ -67,7 +70,7 @@ impl Keygen {
     }
 }
 
-/// A new API key, and below it what goes into the settings.
+/// Returns a new API key, followed by its hash for the settings.
 fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
     let key = api_key::text(&Zeroizing::new(random::octets()?));
     let hash = KeyHash::of(&key).context("a key of our own form")?;
@@ -79,19 +82,19 @@ fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
     )))
 }
 
-/// A new P-256 key under a name.
+/// Returns a new P-256 key with a name.
 fn es256(name: &KeyName) -> anyhow::Result<Zeroizing<String>> {
     let pkcs8 = ProofKey::generate_p256().context("the system has no randomness to give")?;
     let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*pkcs8));
     Ok(Zeroizing::new(format!("{}:es256:{}", name.as_str(), *text)))
 }
 
-/// A new secret under a name.
+/// Returns a new secret with a name.
 pub(super) fn named(name: &str) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(format!("{name}:{}", *secret()?)))
 }
 
-/// A new secret of 32 octets.
+/// Returns a new secret of 32 bytes.
 pub(super) fn secret() -> anyhow::Result<Zeroizing<String>> {
     let octets = Zeroizing::new(random::octets::<32>()?);
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(*octets)))

@@ -7,7 +7,7 @@ use crate::api;
 /// Print the OpenAPI document
 #[derive(Debug, Args)]
 pub struct Openapi {
-    /// In which form
+    /// Format of the document
     #[arg(long, value_enum, default_value_t = DocumentFormat::Json)]
     format: DocumentFormat,
 }
@@ -19,7 +19,7 @@ enum DocumentFormat {
 }
 
 impl Openapi {
-    /// The document.
+    /// Returns the document.
     pub fn document(&self) -> String {
         match self.format {
             DocumentFormat::Json => api::spec_json(),

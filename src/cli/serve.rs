@@ -1,4 +1,4 @@
-//! `otpd serve`: production, with Redis and a relay.
+//! `otpd serve`: runs the service in production, with Redis and an SMTP relay.
 
 use anyhow::Context as _;
 
@@ -12,13 +12,13 @@ use crate::app::{self, App, Replaceable};
 use crate::config::{self, Settings, Sources};
 use crate::domain::domain_policy::DomainPolicy;
 
-/// Serves until it is told to stop. SIGHUP reads the tenants, their keys and the lists of domains anew.
+/// Serves until SIGTERM or SIGINT. SIGHUP reloads the tenants, their keys and the lists of domains.
 pub fn run(config: Option<&Path>) -> Result<(), Failure> {
     let sources = Sources::read(config).map_err(Failure::Settings)?;
     let loaded = config::serve(&sources).map_err(Failure::Settings)?;
     let settings = announce(loaded, |settings| settings.common.log);
     block_on(async {
-        // Before anything else: unheard, it would end the process.
+        // Installed first, because an unhandled SIGHUP ends the process.
         let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         let address = settings.common.http.listen;
         let app = App::production(&settings).await?;
@@ -34,11 +34,12 @@ pub fn run(config: Option<&Path>) -> Result<(), Failure> {
     })
 }
 
-/// At each SIGHUP reads the settings anew and puts their tenants and lists in the place of those before. Settings with a fault
-/// change nothing.
+/// Reloads the settings at each SIGHUP, and replaces tenants and lists of domains. Settings with a
+/// fault change nothing.
 async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, replaceable: &Replaceable) {
     while hangup.recv().await.is_some() {
-        // Off the loop: a long list takes its time, and a signal to stop must be heard.
+        // Runs on a blocking thread, because a long list takes time and a stop signal must be
+        // handled meanwhile.
         let (config, first) = (config.map(Path::to_owned), first.clone());
         let reading = tokio::task::spawn_blocking(move || read_anew(config.as_deref(), &first));
         match reading.await.unwrap_or_else(|error| Err(error.to_string())) {
@@ -64,18 +65,20 @@ fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>
         tracing::warn!("{warning}");
     }
     let (mut settings, retention) = (loaded.settings, first.common.limits.sends.retention);
-    // The floors were held against these, and the process goes on with those that it began with.
+    // The minimum limits were checked against these settings, and the process continues with those
+    // from its start.
     let [before, now] = [&first.common, &settings.common].map(|common| (common.codes, common.weak_limits));
     if before != now {
         let which = "OTP_CODES__…, OTP_LIMITS__ATTEMPTS or OTP_DANGEROUS__WEAK_LIMITS";
         return Err(format!("{which} has changed, which limits depend on: that takes a restart"));
     }
-    // All keep the sends of a person in one log, and the simple endpoints go on as they began.
+    // The sends of all tenants share one log per person, and the simple endpoints continue with the
+    // retention from the start.
     if settings.common.limits.sends.retention > retention {
         return Err("a limit has a longer window than any before: that takes a restart".to_owned());
     }
     settings.common.keep_sends_for(retention);
-    // What a start would refuse is refused here as well; templates are not read anew.
+    // Refuses whatever a start would refuse. Templates are checked but not reloaded.
     let recipients = app::composer(&settings.common).and_then(|_| app::recipients(&settings.common));
     let recipients = recipients.map_err(|error| format!("{error:#}"))?;
     Ok((app::tenants(&settings.common, &settings.smtp.sender), recipients))

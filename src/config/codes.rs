@@ -1,6 +1,6 @@
-//! Settings of codes: how long they are, how long they live, how often they may be guessed, what a hash costs.
+//! Settings of codes: length, lifetime, attempts, and the cost of a hash.
 //!
-//! Holds the floors below which a setting is refused. Must not know how codes are drawn or hashed.
+//! Enforces the safe minimum of each. Must not know how codes are generated or hashed.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -11,32 +11,32 @@ use crate::domain::code::CodeLength;
 use crate::domain::code_hash::{HashCost, HashQueue};
 use crate::domain::verification::VerificationRules;
 
-/// How long a code may live.
+/// Range of a code's lifetime.
 const LIFE: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_mins(10);
-/// The most attempts at one verification that are safe.
+/// Largest number of attempts at one verification that is safe.
 const MAX_SAFE_ATTEMPTS: u8 = 10;
 
-/// What codes look like and what a verification may cost.
+/// Length of codes and the rules of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Codes {
     /// How many digits a code has.
     pub length: CodeLength,
-    /// How long it lives and how often it may be guessed.
+    /// Lifetime of a code and number of attempts.
     pub rules: VerificationRules,
 }
 
-/// What a digest costs, and how many are derived at once.
+/// Cost of a hash, and how many are computed at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Hash {
     /// Memory and passes.
     pub cost: HashCost,
-    /// How many threads derive digests.
+    /// Number of threads that compute hashes.
     pub threads: NonZeroUsize,
-    /// How many requests may wait for them.
+    /// Number of requests that may wait for these threads.
     pub queue: HashQueue,
 }
 
-/// Reads the section `codes`, and the attempts at a verification.
+/// Reads the section `codes` and `limits.attempts`.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Codes> {
     let length = reader.parse("codes.digits", "a whole number from 6 to 10", |text| {
         text.parse().ok().and_then(CodeLength::new)
@@ -71,7 +71,8 @@ fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: Danger
             "makes, at {memory_kib} KiB and {passes} passes, a hash weaker than each of OWASP's argon2id sets (such as 7168 \
              KiB and 5 passes, or 19456 KiB and 2): raise it, or set OTP_DANGEROUS__WEAK_HASH=true"
         );
-        // More passes, if any number of them makes up for the memory; else more memory.
+        // If some number of passes makes up for the memory, the fault suggests more passes;
+        // otherwise more memory.
         if let Some(least) = HashCost::owasp_passes(memory_kib) {
             let line = reader.line("hash.passes", &least.to_string());
             return reader.refuse_for("hash.passes", &what, &line);
@@ -82,7 +83,7 @@ fn cost(reader: &mut Reader<'_>, memory_kib: u32, passes: u32, dangerous: Danger
     })
 }
 
-/// One thread for each core; one where that cannot be told.
+/// Returns the number of cores, or 1 if the system does not report it.
 fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

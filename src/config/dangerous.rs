@@ -1,10 +1,10 @@
-//! The settings that take a protection away.
+//! Settings that disable a protection.
 //!
-//! Each names what it costs, in the log, at every start. Must not be needed for anything that is safe.
+//! Each one logs its risk at every start. Must not be required for any safe setup.
 
 use super::reader::Reader;
 
-/// Which protections are off.
+/// Which protections are disabled.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, and off by default")]
 pub(super) struct Dangerous {
@@ -14,7 +14,7 @@ pub(super) struct Dangerous {
     pub weak_hash: bool,
 }
 
-/// Reads them all.
+/// Reads the section `dangerous`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Dangerous {
     let mut is_on = |key, cost| {
         let is_on = reader.flag(key).unwrap_or_default();

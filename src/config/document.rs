@@ -1,22 +1,24 @@
-//! TOML, flattened: tables of scalars become `section.key` and text.
+//! Flattens TOML: tables of scalars become `section.key` and text.
 //!
-//! Must not know which keys exist. Says where TOML is wrong, never what stands there.
+//! Must not know which keys exist. Errors name the line of a TOML error but never repeat its
+//! content.
 
 use toml::{Table, Value};
 
-/// A key as it stands in the document, and its value as text or what is wrong with it.
+/// A key as written in the document, with its value as text or a description of the fault.
 pub(super) type Flat = (String, Result<String, String>);
 
-/// Why a text is no TOML, with the number of the line.
+/// Why a text is not TOML, with the line number.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotToml(pub String);
 
-/// Every value of the document.
+/// Returns every value of the document.
 pub(super) fn flatten(text: &str) -> Result<Vec<Flat>, NotToml> {
     Ok(parse(text)?.into_iter().flat_map(|(name, value)| section(name, value)).collect())
 }
 
-/// Every value of the document, and apart from them those of each table in the array of that name.
+/// Returns every value of the document, and separately the values of each table of the array
+/// `array`.
 pub(super) fn flatten_with(text: &str, array: &str) -> Result<(Vec<Flat>, Vec<Vec<Flat>>), NotToml> {
     let mut document = parse(text)?;
     let tables = match document.get(array) {

@@ -1,6 +1,6 @@
-//! Where the lists of domains are.
+//! Paths of the lists of domains.
 //!
-//! Must not read them.
+//! Must not read these files.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use super::reader::{Reader, named};
 /// Files with lists of domains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DomainFiles {
-    /// Only these domains are mailed to.
+    /// otpd sends emails to these domains only.
     pub allowed: Option<PathBuf>,
-    /// These domains are not mailed to.
+    /// otpd sends no email to these domains.
     pub blocked: Option<PathBuf>,
 }
 

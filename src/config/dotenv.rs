@@ -1,18 +1,19 @@
-//! The `.env` file: `NAME=value`, a line each.
+//! Reads a `.env` file: `NAME=value`, one per line.
 //!
-//! Reads what the seed's python-dotenv reads of one line, but expands no variables: a `$` in a password is a `$`.
-//! Must not repeat the content of a line, which may be a secret.
+//! Reads a line as python-dotenv does, which the Flask service that otpd replaces used, but expands
+//! no variables: a `$` in a password is a `$`. Must not repeat the content of a line, because it
+//! may be a secret.
 
-/// What a `.env` says.
+/// The content of a `.env` file.
 #[derive(Default)]
 pub(super) struct DotEnv {
     /// Names and values, in the order of the file.
     pub assignments: Vec<(String, String)>,
-    /// The numbers, from one, of lines that say nothing.
+    /// Numbers, starting at 1, of lines that cannot be read.
     pub broken_lines: Vec<usize>,
 }
 
-/// Reads every line that can be read.
+/// Parses every line that can be read.
 pub(super) fn parse(text: &str) -> DotEnv {
     let mut file = DotEnv::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -45,7 +46,7 @@ fn assignment(line: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value))
 }
 
-/// What stands before the closing quote; behind it there may be a comment.
+/// Returns the text before the closing quote; only a comment may follow the quote.
 fn unquote(text: &str, quote: char) -> Option<String> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -62,7 +63,8 @@ fn unquote(text: &str, quote: char) -> Option<String> {
     None
 }
 
-/// Single quotes know `\\` and `\'`, double quotes also line ends and tabs; any other backslash is one.
+/// Decodes an escape: `\\` and `\'` in single quotes, also line ends and tabs in double quotes. Any
+/// other backslash is literal.
 fn unescape(c: char, quote: char) -> String {
     match c {
         '\\' | '\'' => c.to_string(),
@@ -74,7 +76,7 @@ fn unescape(c: char, quote: char) -> String {
     }
 }
 
-/// A comment begins with a `#` behind white space: `pass#word` has none.
+/// Strips a comment. It begins with a `#` after white space, so `pass#word` contains none.
 fn without_comment(value: &str) -> &str {
     let end = value.match_indices('#').map(|(at, _)| value.split_at(at).0).find(|v| v.ends_with([' ', '\t']));
     end.unwrap_or(value).trim()

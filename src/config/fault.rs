@@ -1,10 +1,10 @@
-//! What is wrong with the settings, and the line that mends it.
+//! A fault in the settings, and the line that fixes it.
 //!
-//! Must not hold the value of any setting: a secret may stand in the wrong layer.
+//! Must not hold the value of any setting, because a secret may have been set in the wrong layer.
 
 use std::fmt;
 
-/// One thing that is wrong.
+/// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub(super) name: String,
@@ -12,12 +12,12 @@ pub struct Fault {
     pub(super) line: String,
 }
 
-/// Everything that is wrong; at least one thing.
+/// All faults; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(pub(super) Vec<Fault>);
 
 impl Fault {
-    /// The setting or the file that is at fault.
+    /// Returns the setting or file that has the fault.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -25,7 +25,7 @@ impl Fault {
 }
 
 impl Faults {
-    /// One by one.
+    /// Iterates over the faults.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter()
     }

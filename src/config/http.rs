@@ -1,4 +1,4 @@
-//! Settings of the listener: where it listens and who may call it from a browser.
+//! Settings of the listener, and which origins may call it from a browser.
 //!
 //! Must not know how requests are served.
 
@@ -13,7 +13,8 @@ use crate::domain::forwarded_header::ForwardedHeader;
 use crate::domain::origin::{self, Origin};
 use crate::domain::simple_access::SimpleAccess;
 
-/// How long a connection may be idle: a client that keeps one for longer than its server has its requests cut off.
+/// Range of the keep-alive timeout. If a client keeps connections longer than the server does, some
+/// of its requests fail.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// The listener.
@@ -21,39 +22,39 @@ const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::
 pub struct Http {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Whose pages may call the API; nobody's where it is empty.
+    /// Origins whose pages may call the API; empty: none.
     pub allowed_origins: Vec<Origin>,
-    /// Who is believed when it says for whom it calls.
+    /// Proxies whose forwarded header is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Where it says so.
+    /// The header in which these proxies name the client.
     pub forwarded_header: ForwardedHeader,
-    /// Connections held open at once.
+    /// Maximum number of open connections.
     pub max_connections: usize,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
-    /// Where callers reach it, without a final slash; empty where it is not said.
+    /// Public URL, without a final slash; empty if not set.
     pub public_url: String,
     /// Whether the documentation is served.
     pub docs: Docs,
-    /// Whom to tell of a hole.
+    /// Where to report vulnerabilities.
     pub security_contact: SecurityContact,
 }
 
-/// Where holes are reported (RFC 9116 section 2.5.3).
+/// Where to report vulnerabilities (RFC 9116 section 2.5.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecurityContact {
-    /// It is not said.
+    /// Not set.
     None,
-    /// A URI.
+    /// At this URI.
     At(String),
 }
 
 /// Whether `/docs`, `/openapi.json` and `/openapi.yaml` are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Docs {
-    /// To everybody.
+    /// They are served to everybody.
     On,
-    /// They are not found.
+    /// They are answered with 404.
     Off,
 }
 
@@ -99,10 +100,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     })
 }
 
-/// Takes a URL of a host, and a path if it has one. Final slashes are dropped, because paths are appended to it.
+/// Parses a URL with a host and an optional path. Strips final slashes, because paths are appended
+/// to it.
 ///
 /// # Errors
-/// Why it is none.
+/// Describes what is wrong with the URL.
 fn public_url(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     if text.is_empty() {
@@ -121,7 +123,8 @@ fn public_url(text: &str) -> Result<String, String> {
         return Err("has a query or a fragment: leave it out, as in https://example.org/otp".to_owned());
     }
     let origin = origin::web_origin(&scheme, authority, usual_port)?;
-    // Of RFC 3986 section 3.3: not what HTML gives a meaning, and no percent-encoding.
+    // Path characters of RFC 3986 section 3.3, without those that are special in HTML and without
+    // percent-encoding.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$()*+,;=:@".contains(&b);
     let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
     if !path.split('/').skip(1).all(is_segment) {
@@ -132,7 +135,8 @@ fn public_url(text: &str) -> Result<String, String> {
     Ok(format!("{origin}{path}"))
 }
 
-/// Takes an IP address and a port; `localhost` for 127.0.0.1, and no address for all IPv4 addresses of this machine.
+/// Parses an IP address and a port. `localhost` means 127.0.0.1; without an address it means all
+/// IPv4 addresses of this machine.
 fn listen(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.rsplit_once(':')?;
     let address = match host {
@@ -144,14 +148,15 @@ fn listen(text: &str) -> Option<SocketAddr> {
     Some((address, port.parse().ok().filter(|_| is_number)?).into())
 }
 
-/// An address alone is a network of one. Whoever trusts half the world lets it choose its address, and whoever exempts it
-/// counts nobody, so that there is a least length of a prefix: that of the largest private networks (RFC 1918, RFC 4193).
+/// Parses a network; a single address is a network of one. The prefix has a minimum length, that of
+/// the largest private networks (RFC 1918, RFC 4193): a trusted proxy can claim any client address,
+/// and an exempt network is not counted per IP.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let network = network.ok_or("is no IP address and no network such as 10.0.0.0/8")?;
     let least = match network {
         IpNet::V4(_) => 8,
-        // IPv4 in IPv6 form is met as IPv4.
+        // The server sees IPv4-mapped IPv6 addresses as IPv4.
         IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
             return Err("is IPv4 in IPv6 form: write it as IPv4".to_owned());
         }

@@ -1,6 +1,6 @@
-//! Settings of what may be done how often.
+//! Settings of the rate limits.
 //!
-//! Holds the floors below which a setting is refused. Must not count anything.
+//! Enforces the safe minimum of each. Must not count anything.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::{IpLimit, Limit, Limits, RelayMails, SendLimits};
 use crate::domain::risk_estimate::RiskEstimate;
 
-/// The shortest time between two mails to one person that is safe.
+/// Shortest safe time between two emails to one person.
 const MIN_SAFE_COOLDOWN: Duration = Duration::from_secs(30);
 
-/// What the process does to requests before it looks at them: load shedding, no security counter.
+/// Load shedding: rejects requests before any work. It protects capacity, not security.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadShedding {
-    /// Nothing.
+    /// Disabled.
     Off,
-    /// So many requests of one network a second, and so many at once.
+    /// Token bucket for each network.
     On {
-        /// Requests a second, in the long run.
+        /// Refill rate, in requests per second.
         per_second: NonZeroU32,
-        /// Requests at once.
+        /// Size of the bucket, in requests.
         burst: NonZeroU32,
     },
 }
 
-/// The limits of `otpd dev`, where nothing else is set, so that trying is no pain: a second between two mails, a
-/// thousand times of everything else.
+/// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second
+/// between two emails, and a thousand times the default of everything else.
 pub(super) const OF_DEV: [(&str, &str); 9] = [
     ("limits.ip_sends", "30000/1h 100000/24h"),
     ("limits.ip_attempts", "20000/1h 100000/24h"),
@@ -45,7 +45,7 @@ pub(super) const OF_DEV: [(&str, &str); 9] = [
     ("limits.ip_requests_per_second", "0"),
 ];
 
-/// Reads the ledgers of the section `limits`.
+/// Reads the ledgers' limits from the section `limits`.
 pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
     let ip_sends = limit(reader, "limits.ip_sends");
     let ip_attempts = limit(reader, "limits.ip_attempts");
@@ -67,7 +67,7 @@ pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Da
     Some(limits)
 }
 
-/// Reads the limits that a tenant has of its own, in a section of its own; the others are the usual ones.
+/// Reads the limits that a tenant's section sets; the others are those of the deployment.
 pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<'_>) -> Option<Limits> {
     let mut read = |key: &str| {
         let key = format!("{section}.{key}");
@@ -95,7 +95,7 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<
     Some(limits)
 }
 
-/// Reads the load shedding of the section `limits`.
+/// Reads the settings of load shedding from the section `limits`.
 pub(super) fn read_load_shedding(reader: &mut Reader<'_>) -> Option<LoadShedding> {
     let per_second = reader.number("limits.ip_requests_per_second", 0..=1_000_000);
     let burst = reader.number("limits.ip_requests_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
@@ -106,7 +106,7 @@ pub(super) fn read_load_shedding(reader: &mut Reader<'_>) -> Option<LoadShedding
     )
 }
 
-/// Reads whose callers are not counted per IP.
+/// Reads the networks that are exempt from per-IP limits.
 pub(super) fn read_exempt(reader: &mut Reader<'_>, http: Option<&Http>) -> Option<ExemptNetworks> {
     let key = "limits.exempt_networks";
     let exempt = ExemptNetworks::new(reader.list_of(key, http::network)?);

@@ -6,23 +6,23 @@ use tracing::Level;
 
 use super::reader::Reader;
 
-/// What is logged, and how.
+/// Level and format of the log.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSettings {
-    /// How a line looks.
+    /// Format of a line.
     pub format: LogFormat,
-    /// The least that is logged.
+    /// Least severe level that is logged.
     pub level: Level,
 }
 
-/// How a line of the log looks.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people on a terminal, else JSON.
+    /// [`Self::Human`] on a terminal, otherwise [`Self::Json`].
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Readable text.
     Human,
 }
 

@@ -1,28 +1,29 @@
-//! What the service calls itself, in mails and in proofs, and in which language mails are.
+//! Brand and language of emails, and the issuer of proofs.
 //!
-//! A name goes into a mail header and in front of people, so it must not hold what breaks the one or deceives the
-//! other (SEC-45). Must not know how a mail is written.
+//! A brand goes into a mail header and is shown to people. It must therefore contain no control
+//! characters and nothing that changes the direction of text. Must not know how an email is
+//! written.
 
 use super::reader::Reader;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 
-/// The most characters of a brand.
+/// Maximum length of a brand, in characters.
 const BRAND_MAX: usize = 64;
-/// The most octets of an issuer.
+/// Maximum length of an issuer, in bytes.
 const ISSUER_MAX: usize = 200;
 
-/// What mails call the service.
+/// The name of the service in emails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Brand {
     /// This name.
     Name(String),
-    /// The domain that mails come from.
+    /// The domain of the sender's address.
     SenderDomain,
 }
 
 impl Brand {
-    /// The name, for mails from this address.
+    /// Returns the name for emails from this address.
     #[must_use]
     pub fn name<'a>(&'a self, sender: &'a EmailAddress) -> &'a str {
         match self {
@@ -59,7 +60,8 @@ pub(super) fn read_issuer(reader: &mut Reader<'_>) -> Option<String> {
     })
 }
 
-/// Whether a character neither controls a line nor turns the direction of the text around it.
+/// Returns whether a character is neither a control character nor one that changes the direction of
+/// text.
 fn is_harmless(c: char) -> bool {
     let turns = matches!(c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

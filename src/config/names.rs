@@ -1,10 +1,11 @@
-//! What settings are called: `section.key` in TOML, `OTP_SECTION__KEY` and a few older names elsewhere.
+//! Names of settings: `section.key` in TOML; `OTP_SECTION__KEY` and a few older names elsewhere.
 //!
-//! Knows every name and the nearest to one that is none. Must not know values.
+//! Knows every name, and finds the nearest one for an unknown name. Must not know values.
 
 use std::collections::BTreeMap;
 
-/// Settings that the seed, or the habit of Redis' users, calls otherwise.
+/// Settings that have another name, either from the Flask service that otpd replaces or because it
+/// is common for Redis.
 const OTHER_NAMES: [(&str, &str); 11] = [
     ("redis.url", "REDIS_URL"),
     ("redis.host", "REDIS_HOST"),
@@ -19,7 +20,7 @@ const OTHER_NAMES: [(&str, &str); 11] = [
     ("smtp.password", "EMAIL_PASSWORD"),
 ];
 
-/// Settings that can also be read from a file of their own.
+/// Settings that can also be read from a file, by a name that ends in `_FILE`.
 const SECRETS: [&str; 7] = [
     "redis.url",
     "redis.password",
@@ -30,7 +31,7 @@ const SECRETS: [&str; 7] = [
     "secrets.proof_keys",
 ];
 
-/// What a line that sets one of these could say; the others' default says it.
+/// Example values of settings whose default is empty. The default is the example of all others.
 const EXAMPLES: [(&str, &str); 26] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
@@ -60,8 +61,8 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
 ];
 
-/// Names that other programs and platforms give to what a setting of ours says. They are not read, because some are
-/// there for other programs; whoever sets one and not ours is warned.
+/// Names that other programs and platforms use for a setting. otpd does not read them, because they
+/// may be meant for other programs; it warns if one is set and the setting is not.
 const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
     (
         "smtp.server",
@@ -141,8 +142,8 @@ const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
     ("log.format", &["LOG_FORMAT"]),
 ];
 
-/// Names that mean a setting of ours behind `OTP_` or in the file, where they can mean nothing else: what people guess,
-/// and what a setting was called before the first release.
+/// Names after `OTP_` or in the file that unambiguously mean another setting: common guesses, and
+/// names from before the first release.
 const MEANT_NAMES: [(&str, &[&str]); 14] = [
     ("limits.ip_sends", &["LIMITS_NETWORK_SENDS"]),
     ("limits.ip_attempts", &["LIMITS_NETWORK_GUESSES"]),
@@ -160,7 +161,7 @@ const MEANT_NAMES: [(&str, &[&str]); 14] = [
     ("tenant.keys", &["API_KEY", "API_KEYS", "TENANT_API_KEYS"]),
 ];
 
-/// How a layer spells its names.
+/// How a layer spells names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// `section.key`
@@ -169,23 +170,23 @@ pub(super) enum Spelling {
     Environment,
 }
 
-/// What a name stands for.
+/// The setting that a name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meaning {
-    /// The setting.
+    /// The setting, as `section.key`.
     pub key: String,
     /// Whether the value is the path of a file that holds the setting.
     pub is_path: bool,
 }
 
-/// Every name that otpd knows.
+/// Every known name.
 pub(super) struct Names {
     document: BTreeMap<String, Meaning>,
     environment: BTreeMap<String, Meaning>,
 }
 
 impl Names {
-    /// The names of these settings.
+    /// Returns the names of these settings.
     pub fn of<'a>(keys: impl Iterator<Item = &'a str>) -> Self {
         let mut names = Self { document: BTreeMap::new(), environment: BTreeMap::new() };
         for key in keys {
@@ -205,13 +206,13 @@ impl Names {
         }
     }
 
-    /// What the name stands for, if it is one of ours.
+    /// Returns the setting that a known name means.
     pub fn meaning(&self, spelling: Spelling, name: &str) -> Option<&Meaning> {
         self.spelled(spelling).get(name)
     }
 
-    /// Returns the name that was meant by one that is none: ours in another spelling, what other programs call the
-    /// setting, or else one that differs in a letter or two.
+    /// Returns the likely correction of an unknown name: another spelling of it, the setting that
+    /// other programs call so, or the most similar name, if it differs by at most [`MAX_TYPOS`].
     pub fn meant(&self, spelling: Spelling, name: &str) -> Option<(&str, &Meaning)> {
         let known = self.spelled(spelling);
         let bare = bare(name);
@@ -239,7 +240,7 @@ impl Names {
         found.or_else(similar).map(|(known, meaning)| (known.as_str(), meaning))
     }
 
-    /// Returns the key of a tenant that was meant by one that is none.
+    /// Returns the likely correction of a tenant's unknown key.
     pub fn meant_of_tenant<'a>(known: &[&'a str], name: &str) -> &'a str {
         let renamed = key_of(&MEANT_NAMES, &bare(name));
         let renamed = renamed.and_then(|key| known.iter().find(|known| **known == key));
@@ -255,10 +256,11 @@ impl Names {
     }
 }
 
-/// How many letters a name may differ in from the one that was meant.
+/// Maximum edit distance between an unknown name and its correction.
 const MAX_TYPOS: usize = 2;
 
-/// A name without what only spelling adds: `http.listen`, `OTP_HTTP__LISTEN` and `OTP_HTTP_LISTEN` are one.
+/// Normalizes the spelling of a name: `http.listen`, `OTP_HTTP__LISTEN` and `OTP_HTTP_LISTEN`
+/// become the same.
 fn bare(name: &str) -> String {
     let name = name.to_ascii_uppercase().replace('.', "_").replace("__", "_");
     name.strip_prefix("OTP_").unwrap_or(&name).to_owned()
@@ -268,12 +270,12 @@ fn key_of(table: &[(&'static str, &[&str])], name: &str) -> Option<&'static str>
     table.iter().find(|(_, names)| names.contains(&name)).map(|(key, _)| *key)
 }
 
-/// What users call the setting: its older name where it has one.
+/// Returns the name that users know: the other name if the setting has one.
 pub(super) fn usual_name(key: &str) -> String {
     other_name(key).map_or_else(|| formal_name(key), str::to_owned)
 }
 
-/// `OTP_SECTION__KEY`
+/// Returns `OTP_SECTION__KEY`.
 fn formal_name(key: &str) -> String {
     format!("OTP_{}", key.replacen('.', "__", 1).to_uppercase())
 }
@@ -282,30 +284,31 @@ fn other_name(key: &str) -> Option<&'static str> {
     OTHER_NAMES.iter().find(|(known, _)| *known == key).map(|(_, name)| *name)
 }
 
-/// The setting that says what this name says elsewhere, in a file of its own or not.
+/// Returns the setting that other programs call by this name, with or without `_FILE`.
 pub(super) fn of_foreign(name: &str) -> Option<&'static str> {
     let name = name.strip_suffix("_FILE").unwrap_or(name);
     key_of(&FOREIGN_NAMES, name)
 }
 
-/// Ours that are no secrets, named as if a file held them.
+/// Returns the setting for a name that ends in `_FILE`, if that setting is not a secret and so
+/// cannot be read from a file.
 pub(super) fn of_file(names: &Names, name: &str) -> Option<String> {
     let key = &names.meaning(Spelling::Environment, name.strip_suffix("_FILE")?)?.key;
     (!SECRETS.contains(&key.as_str()) && !is_claimed(name)).then(|| usual_name(key))
 }
 
-/// What a line that sets the setting could say, where its default says nothing.
+/// Returns an example value for a setting whose default is empty.
 pub(super) fn example(key: &str) -> Option<&'static str> {
     EXAMPLES.iter().find(|(known, _)| *known == key).map(|(_, example)| *example)
 }
 
-/// Whether a name would have to be ours: then an unknown one is a slip of the pen.
+/// Returns whether a name can only be meant for otpd, so that an unknown one is a typing error.
 pub(super) fn is_claimed(name: &str) -> bool {
     name.starts_with("OTP_")
 }
 
-/// Whether Docker links or Kubernetes put this into the environment of every neighbour of a service that is
-/// called `redis`, `smtp` or `otp…`: `REDIS_PORT=tcp://10.0.0.1:6379`, `OTP_SERVICE_HOST=10.0.0.1`.
+/// Returns whether Docker links or Kubernetes set this variable because another service is called
+/// `redis`, `smtp` or `otp…`: `REDIS_PORT=tcp://10.0.0.1:6379`, `OTP_SERVICE_HOST=10.0.0.1`.
 pub(super) fn is_injected(name: &str, value: &str) -> bool {
     let is_endpoint = name.ends_with("_PORT") && ["tcp://", "udp://"].iter().any(|p| value.starts_with(p));
     let is_part = name.ends_with("_SERVICE_HOST")

@@ -1,11 +1,11 @@
-//! Quotes around a whole value in the environment.
+//! Strips quotes around a whole value in the environment.
 //!
-//! A shell and `.env` take them off, `docker --env-file` does not. Must not show a value.
+//! A shell and `.env` strip them, `docker --env-file` does not. Must not show a value.
 
 use super::names::{self, Names, Spelling};
 
-/// Takes off quotes around a whole value that has none of them inside, which `docker --env-file` keeps. A password may begin and end in quotes of its own,
-/// so one is refused: it could be either.
+/// Strips quotes around a whole value that contains no other quotes, because `docker --env-file`
+/// keeps them. A quoted password is refused instead, because the quotes may be part of it.
 pub(super) fn without(
     names: &Names,
     name: String,

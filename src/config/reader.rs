@@ -1,7 +1,7 @@
-//! Reads settings one by one and remembers everything that is wrong with them.
+//! Reads settings one by one and collects all faults.
 //!
-//! Each method gives `None` only where it has recorded a fault (or the setting had one from its layer), so that a
-//! section reads all its settings first and gives up afterwards. Must not stop at the first fault.
+//! A method returns `None` only if it has recorded a fault, or if the layer already recorded one. A
+//! section therefore reads all its settings before it returns. Must not stop at the first fault.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use super::fault::{Fault, Faults};
 use super::source::Sources;
 use super::{Loaded, names};
 
-/// A look at all settings.
+/// Reads settings and collects their faults and warnings.
 pub(super) struct Reader<'a> {
     sources: &'a Sources,
     faults: Vec<Fault>,
@@ -21,13 +21,14 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Looks at all settings, and warns of other programs' names for those that `is_used` says matter.
+    /// Creates a reader. Warns of names of other programs for settings that are used, according to
+    /// `is_used`.
     pub fn new(sources: &'a Sources, is_used: impl Fn(&str) -> bool) -> Self {
         let warnings = [sources.warnings.clone(), sources.foreign_warnings(is_used)].concat();
         Self { sources, faults: sources.faults.clone(), warnings }
     }
 
-    /// The settings, if nothing was wrong.
+    /// Returns the settings if there are no faults.
     pub fn finish<T>(self, settings: impl FnOnce() -> Option<T>) -> Result<Loaded<T>, Faults> {
         match settings() {
             Some(settings) if self.faults.is_empty() => Ok(Loaded { settings, warnings: self.warnings }),
@@ -35,7 +36,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The text exactly as it stands there, for a secret.
+    /// Returns the text exactly as written, for a secret.
     pub fn verbatim(&mut self, key: &str) -> Option<&'a str> {
         match self.sources.values.get(key).map(|value| &value.text) {
             Some(Ok(text)) => Some(text),
@@ -44,22 +45,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether anybody has said something of a setting that may be left out.
+    /// Returns whether an optional setting is set.
     pub fn has(&self, key: &str) -> bool {
         self.sources.values.contains_key(key)
     }
 
-    /// How many `[[tenants]]` there are.
+    /// Returns the number of `[[tenants]]`.
     pub fn tenants(&self) -> usize {
         self.sources.tenants
     }
 
-    /// The text without the white space around it.
+    /// Returns the text without surrounding white space.
     pub fn text(&mut self, key: &str) -> Option<&'a str> {
         self.verbatim(key).map(str::trim)
     }
 
-    /// A text that must be there; `what` tells who does not know the setting.
+    /// Returns a text that must not be empty; `what` describes the setting for the fault.
     pub fn required(&mut self, key: &str, what: &str) -> Option<&'a str> {
         match self.verbatim(key)? {
             text if text.trim().is_empty() => self.refuse(key, &format!("is missing: {what}")),
@@ -67,13 +68,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that `parse` takes; where it does not, the setting "must be" what `rule` says.
+    /// Parses a text. If `parse` returns `None`, the fault is "must be" and `rule`.
     pub fn parse<T>(&mut self, key: &str, rule: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let text = self.text(key)?;
         parse(text).or_else(|| self.refuse(key, &format!("must be {rule}")))
     }
 
-    /// A whole number.
+    /// Parses a whole number.
     pub fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
     where
         T: FromStr + PartialOrd + Display,
@@ -82,8 +83,8 @@ impl<'a> Reader<'a> {
         self.parse(key, &rule, |text| text.parse().ok().filter(|number| range.contains(number)))
     }
 
-    /// A whole number of seconds, minutes or hours: `300s`, `5m`, `1h`. A number without a unit is refused with the line
-    /// that has one.
+    /// Parses a duration in whole seconds, minutes or hours: `300s`, `5m`, `1h`. Refuses a number
+    /// without a unit and suggests the line with one.
     pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let (least, most) = (range.start().as_secs(), range.end().as_secs());
         let rule = format!("a time from {least}s to {most}s: a whole number with s, m or h");
@@ -97,7 +98,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of a few words, in any case.
+    /// Parses one of a few words, ignoring case.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let rule = format!("one of: {}", words.join(", "));
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// `true` or `false`, or another usual word for either, in any case.
+    /// Parses `true`, `false` or a common synonym, ignoring case.
     pub fn flag(&mut self, key: &str) -> Option<bool> {
         let is_on = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Some(true),
@@ -116,8 +117,9 @@ impl<'a> Reader<'a> {
         self.parse(key, "true or false, or on or off", is_on)
     }
 
-    /// Returns a comma separated list; `parse` says what is wrong with an entry. The first wrong entry is named by its
-    /// position alone: a secret may stand in the wrong layer. Empty text is an empty list, and a comma may end it.
+    /// Parses a comma-separated list. `parse` returns what is wrong with an entry. The fault names
+    /// the first wrong entry only by its position, because a secret may have been set in the wrong
+    /// place. An empty text is an empty list, and a trailing comma is allowed.
     pub fn list_of<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
         let parsed = entries(self.text(key)?)
             .zip(1..)
@@ -128,41 +130,41 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The path of a file or a folder, which may be empty (see [`named`]).
+    /// Reads the path of a file or folder; it may be empty (see [`named`]).
     pub fn path(&mut self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
 
-    /// Records what is wrong with the setting.
+    /// Records a fault of the setting.
     pub fn refuse<T>(&mut self, key: &str, what: &str) -> Option<T> {
         self.faults.push(self.sources.fault(key, what));
         None
     }
 
-    /// Records what is wrong with the setting where another one mends it.
+    /// Records a fault of the setting that a line for another setting fixes.
     pub fn refuse_for<T>(&mut self, key: &str, what: &str, line: &str) -> Option<T> {
         self.faults.push(Fault { line: line.to_owned(), ..self.sources.fault(key, what) });
         None
     }
 
-    /// The line that gives the setting this value.
+    /// Returns a line that sets the setting to this value.
     pub fn line(&self, key: &str, value: &str) -> String {
         self.sources.line_with(key, value)
     }
 
-    /// Records what the operator should hear of a setting that is no fault.
+    /// Records a warning about the setting.
     pub fn warn(&mut self, key: &str, what: &str) {
         self.warnings.push(format!("{} {what}", names::usual_name(key)));
     }
 }
 
-/// The entries of a comma separated list. A comma may end it.
+/// Returns the entries of a comma-separated list. A trailing comma is allowed.
 pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
     let text = text.trim();
     text.strip_suffix(',').unwrap_or(text).split(',').map(str::trim).filter(move |_| !text.is_empty())
 }
 
-/// A path that is not empty.
+/// Returns the path unless it is empty.
 pub(super) fn named(path: PathBuf) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
 }

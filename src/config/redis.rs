@@ -1,6 +1,6 @@
-//! Where Redis is, as one URL.
+//! Address of Redis, as one URL.
 //!
-//! A URL holds a password, so nothing here is ever shown. Must not connect.
+//! A URL can contain a password, so `Debug` and faults never show it. Must not connect.
 
 use std::fmt;
 
@@ -12,21 +12,21 @@ use super::dangerous::Dangerous;
 use super::reader::Reader;
 use crate::domain::host::Host;
 
-/// The setting and the value that cure plaintext to another machine that is named by a URL.
+/// Setting and value that fix plaintext to another machine if Redis is set by URL.
 const TLS_URL: (&str, &str) = ("redis.url", "rediss://user:password@redis.example.com:6379/0");
-/// The same if it is named by host and port.
+/// The same if Redis is set by host and port.
 const TLS: (&str, &str) = ("redis.tls", "true");
 
-/// Where verifications live.
+/// Where verifications are stored.
 #[derive(Clone)]
 pub struct Redis {
     /// `redis://`, `rediss://` or `unix://`.
     pub url: SecretString,
-    /// Whether live codes die when another Redis takes over.
+    /// Whether open codes expire when a replica takes over (`redis.fence`).
     pub fence: bool,
 }
 
-/// What stands between here and Redis.
+/// The connection to Redis, as far as its security is concerned.
 #[derive(Debug, PartialEq, Eq)]
 enum Wire {
     Plaintext(Host),
@@ -50,7 +50,7 @@ struct HostSettings<'a> {
     tls: bool,
 }
 
-/// Reads the section `redis`: the URL, or else host, port, db, login and TLS.
+/// Reads the section `redis`: the URL, or otherwise host, port, database, login and TLS.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redis> {
     let url = reader.text("redis.url");
     let host = reader.text("redis.host");
@@ -91,7 +91,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     }
 }
 
-/// Warns of what is set beside a URL, which says it all.
+/// Warns of settings that have no effect because a URL is set.
 fn without_effect(reader: &mut Reader<'_>, username: &str, password: &str, tls: bool) {
     let set = [
         ("redis.username", !username.is_empty()),
@@ -130,12 +130,12 @@ fn from_host(reader: &mut Reader<'_>, parts: &HostSettings<'_>) -> Option<(Zeroi
     Some((url, if *tls { Wire::Tls } else { Wire::Plaintext(host) }))
 }
 
-/// What a URL leads over, or what is wrong with it.
+/// Returns the kind of connection that a URL means, or what is wrong with the URL.
 fn wire(url: &str) -> Result<Wire, &'static str> {
     let form = "must have the form rediss://user:password@host:port/db or unix:///path; in a password, \
                 percent-encode characters such as / ? # @ and :";
     let (scheme, rest) = url.split_once("://").ok_or("must begin with redis://, rediss:// or unix://")?;
-    // `#insecure` would switch the check of the server's certificate off.
+    // `#insecure` would disable the verification of the server's certificate.
     let is_plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\');
     if !is_plain {
         return Err(form);
@@ -148,7 +148,7 @@ fn wire(url: &str) -> Result<Wire, &'static str> {
     }
 }
 
-/// The host in `user:password@host:port/db?…`.
+/// Returns the host of `user:password@host:port/db?…`.
 fn host_of(rest: &str) -> Option<Host> {
     let before_query = rest.split_once('?').map_or(rest, |(before, _)| before);
     let (authority, db) = before_query.split_once('/').unwrap_or((before_query, ""));

@@ -1,4 +1,4 @@
-//! The secrets of the deployment, as unpadded URL-safe base64: 32 octets each, but for proof keys of ES256.
+//! Secrets of the deployment, as unpadded URL-safe base64: 32 bytes each, except ES256 proof keys.
 //!
 //! Must not have defaults, and must not show a secret.
 
@@ -12,28 +12,28 @@ use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::store_key::IndexKey;
 
-/// Octets of peppers, the index key and seeds of proof keys.
+/// Length of peppers, the index key and seeds of EdDSA proof keys, in bytes.
 const OCTETS: usize = 32;
 
 /// The secrets.
 #[derive(Debug, Clone)]
 pub struct SecretSettings {
-    /// They salt every digest from outside the store.
+    /// Keys of the code hashes, which the store does not contain.
     pub peppers: Peppers,
-    /// It hides addresses from the store.
+    /// Key of the hashes that stand for addresses in the store.
     pub index_key: IndexKey,
 }
 
 /// The keys that sign proofs.
 #[derive(Debug, Clone)]
 pub enum ProofKeys {
-    /// No proofs are given out.
+    /// Proofs are disabled.
     None,
-    /// The first signs; proofs of the others are still good.
+    /// The first key signs; proofs of the others remain valid.
     Keys {
-        /// It signs.
+        /// The key that signs.
         current: ProofKey,
-        /// They signed before.
+        /// Keys that signed earlier proofs.
         older: Vec<ProofKey>,
     },
 }
@@ -89,11 +89,11 @@ pub(super) fn read_proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
     }
 }
 
-/// The end of what is wrong with an entry for ES256.
+/// Ends the fault of an entry for ES256.
 const NO_P256_KEY: &str =
     "has no P-256 key: behind es256: stands its PKCS #8 form, with the public key in it, in URL-safe base64";
 
-/// The seed of an EdDSA key, which may follow `eddsa:`, or `es256:` and a P-256 key.
+/// Parses the seed of an EdDSA key, with an optional prefix `eddsa:`, or `es256:` and a P-256 key.
 fn proof_key(name: &KeyName, secret: &str) -> Result<ProofKey, &'static str> {
     let (algorithm, secret) = secret.split_once(':').unwrap_or(("eddsa", secret));
     match algorithm.to_ascii_lowercase().as_str() {
@@ -107,13 +107,13 @@ fn proof_key(name: &KeyName, secret: &str) -> Result<ProofKey, &'static str> {
     }
 }
 
-/// A secret of 32 octets.
+/// Parses a secret of 32 bytes.
 fn seed(_: &KeyName, text: &str) -> Result<Zeroizing<[u8; OCTETS]>, &'static str> {
     octets(text).ok_or("has a secret that is not 43 characters of URL-safe base64 (32 bytes)")
 }
 
-/// `NAME:SECRET`, comma separated, each name once, with what `parse` makes of a name and a secret. What is wrong is said of
-/// the first wrong entry, which is not shown.
+/// Parses a comma-separated list of `NAME:SECRET` with unique names; `parse` turns a name and its
+/// secret into a key. The fault describes the first wrong entry without showing it.
 fn named<T>(
     text: &str,
     parse: impl Fn(&KeyName, &str) -> Result<T, &'static str>,

@@ -1,6 +1,6 @@
-//! The relay that takes our mails, and a second one for when it does not; how to log in there.
+//! Settings of the mail relay, of a fallback relay, and of their logins.
 //!
-//! TLS is required unless the relay is this machine. Must not connect.
+//! TLS is required unless the relay is on this machine. Must not connect.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,67 +13,67 @@ use super::reader::{Reader, named};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::host::Host;
 
-/// The port on which TLS begins with the first octet (RFC 8314 section 3.3).
+/// Port of implicit TLS (RFC 8314 section 3.3).
 const IMPLICIT_TLS_PORT: u16 = 465;
 
-/// The way mails go.
+/// The mail relays.
 #[derive(Debug, Clone)]
 pub struct Smtp {
-    /// The relay that takes them.
+    /// The first relay.
     pub relay: RelaySettings,
-    /// What is tried where it has refused: one more at most.
+    /// Relays that are tried after the first one refused an email; at most one.
     pub fallbacks: Vec<RelaySettings>,
-    /// The address that mails come from.
+    /// Sender address of emails.
     pub sender: EmailAddress,
-    /// The most connections to each relay at once.
+    /// Maximum number of connections to each relay.
     pub connections: usize,
 }
 
 /// A relay.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
-    /// Its host name or IP address (IPv6 without brackets).
+    /// Host name or IP address (IPv6 without brackets).
     pub server: String,
-    /// Its port.
+    /// Port.
     pub port: u16,
-    /// What protects the way to it.
+    /// TLS mode.
     pub tls: TlsMode,
-    /// Who vouches for it.
+    /// Trust anchors of its certificate.
     pub trust_anchors: TrustAnchorSource,
     /// How to log in.
     pub auth: Auth,
 }
 
-/// Whose certificates are believed.
+/// Which trust anchors a relay's certificate is verified against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustAnchorSource {
-    /// Those that this machine believes.
+    /// The trust anchors of this machine.
     System,
-    /// Those of this PEM file, and no others.
+    /// The certificates of this PEM file, and no others.
     File(PathBuf),
 }
 
-/// What protects the way to the relay.
+/// How the connection to the relay is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
-    /// TLS from the first octet.
+    /// TLS from the first byte.
     Implicit,
-    /// STARTTLS, and nothing before it.
+    /// STARTTLS, which is required.
     StartTls,
-    /// Nothing.
+    /// No TLS.
     Plaintext,
 }
 
 /// How to log in at the relay.
 #[derive(Clone)]
 pub enum Auth {
-    /// Not at all.
+    /// No login.
     None,
-    /// With a name and a password.
+    /// Username and password.
     Password {
-        /// The name; often an address.
+        /// Username; often an address.
         username: String,
-        /// The password.
+        /// Password.
         password: SecretString,
     },
 }
@@ -87,14 +87,14 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// Which settings say how to log in.
+/// Names of the settings of a login.
 #[derive(Clone, Copy)]
 enum Method {
     None,
     Password,
 }
 
-/// Which settings say what protects the way.
+/// Names of the settings of TLS.
 #[derive(Clone, Copy)]
 enum Protection {
     ByPort,
@@ -113,7 +113,8 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp
     Some(Smtp { relay: first?, fallbacks: fallbacks?, sender: sender?, connections: connections? })
 }
 
-/// No second relay: then what has no default must not be said of it, since somebody meant something by it.
+/// Returns no fallback relay. Refuses its other settings if they are set, because somebody meant
+/// them to have an effect.
 fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<RelaySettings>> {
     let mut said =
         ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
@@ -172,7 +173,7 @@ fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
     parse_sender(reader, "smtp.sender", "mail.brand", text.trim())
 }
 
-/// Parses an address that mails come from. A name before it belongs into the setting of the brand.
+/// Parses a sender address. A display name before it belongs into `mail.brand`.
 pub(super) fn parse_sender(
     reader: &mut Reader<'_>,
     key: &str,

@@ -1,4 +1,4 @@
-//! The four layers, flattened: every setting with its text and where that stands.
+//! Merges the four layers: every setting with its text and the layer it comes from.
 //!
 //! Must not know what a setting means.
 
@@ -19,37 +19,37 @@ use super::tenants;
 use super::texts::{DOTENV, Texts};
 use super::value::{Layer, ReadFile, SettingValue, secret_file};
 
-/// Every setting and its default; a key that is not in it is unknown.
+/// Every setting with its default. A key that is not in this file is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
 /// Every setting as text.
 pub struct Sources {
     pub(super) values: BTreeMap<String, SettingValue>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<String>,
-    /// How many `[[tenants]]` there are; the settings of the first are called `tenants.1.name` and so on.
+    /// Number of `[[tenants]]`; the settings of the first are named `tenants.1.name` and so on.
     pub(super) tenants: usize,
-    /// Names that other programs use, with the settings of ours that say the same.
+    /// Variables of other programs that are set, with the corresponding setting.
     foreign: Vec<(String, &'static str)>,
     defaults: BTreeMap<String, String>,
 }
 
-/// A name and its text, or why there is none.
+/// A name with its text, or with the reason why there is none.
 type Pair = (String, Result<String, String>);
 
 impl Sources {
-    /// Reads all layers, and the files that secrets stand in.
+    /// Reads all layers, and the files that hold secrets.
     ///
     /// # Errors
-    /// [`Faults`] where a layer cannot be read as a whole. What is wrong with single settings is told with all
-    /// their other faults.
+    /// [`Faults`] if a layer cannot be read as a whole. Faults of single settings are reported
+    /// later, together with all others.
     pub fn read(config: Option<&Path>) -> Result<Self, Faults> {
         Self::layered(Texts::read(config)?, &secret_file)
     }
 
-    /// Puts the layers on top of each other.
+    /// Merges the layers.
     ///
     /// # Errors
-    /// [`Faults`] where the file of `--config` is not TOML.
+    /// [`Faults`] if the file of `--config` is not TOML.
     pub fn layered(texts: Texts, read_file: ReadFile<'_>) -> Result<Self, Faults> {
         let defaults = document_layer(&Layer::Defaults, DEFAULTS)?;
         let mut sources = Self {
@@ -79,11 +79,11 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Returns a warning for each name that other programs use for a setting of ours, if nobody has set that and `is_used`
-    /// says that it matters.
+    /// Returns a warning for each variable of another program if the corresponding setting is not
+    /// set and is used, according to `is_used`.
     pub(super) fn foreign_warnings(&self, is_used: impl Fn(&str) -> bool) -> Vec<String> {
         let is_unset = |key: &str| self.values.get(key).is_some_and(|value| value.layer == Layer::Defaults);
-        // A URL of Redis holds its login and TLS.
+        // A Redis URL includes login and TLS.
         let is_needed = |key: &str| is_unset(key) && (!key.starts_with("redis.") || is_unset("redis.url"));
         let foreign = self.foreign.iter().filter(|(_, key)| is_needed(key) && is_used(key));
         let warning = |(name, key): &(String, &str)| {
@@ -92,7 +92,7 @@ impl Sources {
         foreign.map(warning).collect()
     }
 
-    /// Other defaults for `otpd dev`, for whatever nobody has set.
+    /// Replaces the defaults of settings that are not set by those of `otpd dev`.
     #[must_use]
     pub fn with_limits_of_dev(mut self) -> Self {
         for (key, text) in limits::OF_DEV {
@@ -103,14 +103,14 @@ impl Sources {
         self
     }
 
-    /// What is wrong with a setting, and the line that mends it.
+    /// Returns a fault of a setting, with the line that fixes it.
     pub(super) fn fault(&self, key: &str, what: &str) -> Fault {
         match self.values.get(key) {
             Some(value) if value.layer != Layer::Defaults => {
                 let is_content = value.is_path && value.text.is_ok();
                 let line = if let Some(rival) = &value.rival {
                     match value.layer.spelling() {
-                        // Without a value a variable is not set.
+                        // An empty variable counts as not set.
                         Spelling::Environment => format!("{rival}="),
                         Spelling::Document => format!("# remove {rival}"),
                     }
@@ -123,7 +123,7 @@ impl Sources {
                 let what = format!("{what} (in {file}{})", value.layer);
                 Fault { name: value.name.clone(), what, line }
             }
-            // Nothing says it, and it can be said in the file alone.
+            // A setting of `[[tenants]]` that is not set can only be set in the file.
             _ if key.starts_with("tenants.") => {
                 let line = self.line(&Layer::Defaults, key, key, false);
                 Fault { name: key.to_owned(), what: what.to_owned(), line }
@@ -136,7 +136,8 @@ impl Sources {
         }
     }
 
-    /// Which names of other programs are set instead of a setting that nobody has set.
+    /// Returns a hint that names the variables of other programs that are set instead of this
+    /// setting.
     fn foreign_hint(&self, key: &str) -> String {
         let says_it = |other: &str| other == key || (key == "redis.host" && other == "redis.url");
         let names: Vec<_> =
@@ -197,7 +198,7 @@ impl Sources {
         }
     }
 
-    /// Adds a layer of environment variables: ours only, and only those that hold something.
+    /// Adds a layer of environment variables; skips those of other programs and empty ones.
     fn add_variables(&mut self, names: &Names, layer: &Layer, pairs: Vec<Pair>, read_file: ReadFile<'_>) {
         let says_nothing = |name: &str, text: &str| text.is_empty() || names::is_injected(name, text);
         for (name, text) in &pairs {
@@ -237,7 +238,7 @@ impl Sources {
             let what = format!("cannot be read in line {}", numbers.join(", "));
             self.faults.push(Fault { name: DOTENV.into(), what, line: "NAME='value'".into() });
         }
-        // A name that stands there twice has its last value, as it had for the seed.
+        // The last value of a repeated name applies, as in the Flask service that otpd replaces.
         let last: BTreeMap<_, _> = file.assignments.into_iter().collect();
         last.into_iter().map(|(name, value)| (name, Ok(value))).collect()
     }
@@ -258,16 +259,16 @@ impl Sources {
         }
     }
 
-    /// A line for `layer` that sets the setting to an example.
+    /// Returns a line for `layer` that sets the setting to an example value.
     fn line(&self, layer: &Layer, name: &str, key: &str, is_path: bool) -> String {
         let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
         layer.line(name, example)
     }
 
-    /// The line that gives the setting this value, where it is set now.
+    /// Returns the line that sets the setting to this value, in the layer where it is set now.
     pub(super) fn line_with(&self, key: &str, value: &str) -> String {
         match self.values.get(key).filter(|value| value.layer != Layer::Defaults) {
-            // In the file that it names.
+            // The setting names a file, which must contain the value.
             Some(current) if current.is_path => value.to_owned(),
             Some(current) => current.layer.line(&current.name, value),
             None if key.starts_with("tenants.") => Layer::Defaults.line(key, value),
@@ -290,7 +291,8 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// The settings, as `section.key`, that a `.env` with this content has a line for, and whether it says anything.
+/// Returns the settings, as `section.key`, that a `.env` of this content has a line for, and
+/// whether that line has a value.
 #[must_use]
 pub fn assigned(dotenv: &str) -> BTreeMap<String, bool> {
     let defaults = document::flatten(DEFAULTS).unwrap_or_default();
@@ -303,7 +305,7 @@ pub fn assigned(dotenv: &str) -> BTreeMap<String, bool> {
     known.collect()
 }
 
-/// The numbers of the lines of a `.env` that cannot be read.
+/// Returns the numbers of the lines of a `.env` that cannot be read.
 #[must_use]
 pub fn broken_lines(dotenv: &str) -> Vec<usize> {
     dotenv::parse(dotenv).broken_lines
@@ -452,7 +454,7 @@ mod tests {
         }
         let shown = fault(&layered(Texts::only(&[("EMAIL_PASSWORD", "'hunter2'")])), "smtp.password");
         assert!(shown.contains("EMAIL_PASSWORD_FILE") && !shown.contains("hunter2"), "{shown}");
-        // Nobody keeps quotes in a .env, where they can be written inside of others.
+        // Quotes inside of quotes are kept in a `.env`, because they must have been intended.
         let texts = Texts { dotenv: Some("EMAIL_PASSWORD=\"'a'\"".into()), ..Texts::default() };
         assert_eq!(text(&layered(texts), "smtp.password").unwrap(), "'a'");
     }
@@ -477,7 +479,7 @@ mod tests {
         assert!(warnings(&[("REDIS_USER", "a"), ("REDIS_URL", "b")]).is_empty());
         let texts = Texts { dotenv: Some("MAIL_PASSWORD_FILE=/run/a".into()), ..Texts::default() };
         assert_eq!(layered(texts).foreign_warnings(|_| true).len(), 1);
-        // What `otpd dev` does not use is not warned of.
+        // `otpd dev` does not warn of settings that it does not use.
         let dev = layered(Texts::only(&[("SMTP_HOST", "a")])).foreign_warnings(|key| key != "smtp.server");
         assert!(dev.is_empty());
     }

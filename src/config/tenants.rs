@@ -1,7 +1,8 @@
-//! Settings of the tenants of the v1 API: one in the section `tenant`, any number as `[[tenants]]` in the file of
-//! `--config`.
+//! Settings of the tenants of the v1 API: one in the section `tenant`, any number as `[[tenants]]`
+//! in the file of `--config`.
 //!
-//! What a tenant does not say is as it is for the deployment. Must not hold a key: the settings have their hashes.
+//! A tenant inherits from the deployment what it does not set. Must not hold an API key: settings
+//! contain only hashes.
 
 use std::iter;
 use std::num::NonZeroU32;
@@ -20,7 +21,7 @@ use crate::domain::locale::Locale;
 use crate::domain::purpose::{Purpose, Purposes};
 use crate::domain::tenant;
 
-/// What can be said in one of the `[[tenants]]`.
+/// Keys that are allowed in `[[tenants]]`.
 pub(super) const KEYS: [&str; 12] = [
     "name",
     "brand",
@@ -38,40 +39,41 @@ pub(super) const KEYS: [&str; 12] = [
 
 const BAD_LABEL: &str = "has a label that is not 1 to 16 characters of a-z 0-9 _ -";
 
-/// The most keys of one tenant: two while one takes over from another, for a few programs.
+/// Maximum number of keys of one tenant. It allows two keys at a time, during a rotation, for
+/// several programs.
 const MAX_KEYS: usize = 16;
 
 /// A tenant.
 #[derive(Debug, Clone)]
 pub struct TenantSettings {
-    /// Its name.
+    /// Name.
     pub name: tenant::Tenant,
-    /// What its mails call it.
+    /// Brand of its emails.
     pub brand: Brand,
-    /// The language of its mails where nobody asks for one that there is.
+    /// Language of its emails if none of the requested languages is available.
     pub locale: Locale,
-    /// Where its mails come from, where not from the deployment's sender.
+    /// Sender of its emails, if not that of the deployment.
     pub sender: Option<EmailAddress>,
-    /// The keys that are active, by their labels.
+    /// Active API keys, as labels and hashes.
     pub keys: Vec<(KeyName, KeyHash)>,
-    /// What it may verify addresses for.
+    /// Purposes for which it may verify addresses.
     pub purposes: Purposes,
-    /// How often anything may be done for it.
+    /// Its rate limits.
     pub limits: Limits,
-    /// What one of its keys may ask.
+    /// Requests per minute of one of its keys.
     pub rates: KeyRates,
 }
 
-/// What one key may ask in a minute: load shaping, no security counter.
+/// Requests per minute of one API key. It protects capacity, not security.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyRates {
     /// Creations and resends.
     pub sends_per_minute: NonZeroU32,
-    /// All else.
+    /// All other requests.
     pub checks_per_minute: NonZeroU32,
 }
 
-/// What the deployment says for all tenants.
+/// What tenants inherit from the deployment.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults<'a> {
     pub codes: Option<&'a Codes>,
@@ -81,7 +83,7 @@ pub(super) struct Defaults<'a> {
     pub dangerous: Dangerous,
 }
 
-/// The setting of the deployment that a tenant's is like.
+/// Returns the setting of the deployment whose default and example a tenant's setting shares.
 pub(super) fn like(key: &str) -> &str {
     match key {
         "name" => "tenant.name",
@@ -107,7 +109,7 @@ pub(super) fn read(
     distinct(reader, [first?, others?].concat())
 }
 
-/// The tenant of the section `tenant`; none where it has no keys.
+/// Reads the tenant of the section `tenant`; none if it has no keys.
 fn the_one(
     reader: &mut Reader<'_>,
     usual: Defaults<'_>,
@@ -180,9 +182,9 @@ fn one_of_many(
     })
 }
 
-/// No two tenants share a name, and no two keys a hash.
+/// Refuses two tenants with the same name and two keys with the same hash.
 fn distinct(reader: &mut Reader<'_>, tenants: Vec<TenantSettings>) -> Option<Vec<TenantSettings>> {
-    // The last are those of the file; the one of the section `tenant`, if there is one, stands before them.
+    // Tenants of the file come last, after the one of the section `tenant` if there is one.
     let in_section = tenants.len().saturating_sub(reader.tenants());
     for (number, tenant) in tenants.iter().enumerate() {
         let before = tenants.get(..number).unwrap_or_default();
@@ -208,14 +210,15 @@ fn name(reader: &mut Reader<'_>, key: &str) -> Option<tenant::Tenant> {
     reader.parse(key, "1 to 32 characters of a-z 0-9 _ -, and not \"simple\"", tenant::Tenant::parse)
 }
 
-/// A name like this one that no tenant has.
+/// Returns a name similar to this one that no tenant has.
 fn free_name(name: &str, tenants: &[TenantSettings]) -> String {
     let start: String = name.chars().take(28).collect();
     let is_free = |candidate: &String| tenants.iter().all(|tenant| tenant.name.name() != candidate);
     (2..=tenants.len() + 2).map(|number| format!("{start}-{number}")).find(is_free).unwrap_or(start)
 }
 
-/// `LABEL:HASH`, comma separated. An entry that holds a key where its hash belongs is not shown.
+/// Parses a comma-separated list of `LABEL:HASH`. An entry with a key instead of its hash is not
+/// shown.
 fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
     let text = reader.text(key)?;
     let (mut keys, mut mended): (Vec<(KeyName, KeyHash)>, Vec<String>) = (Vec::new(), Vec::new());
@@ -224,7 +227,7 @@ fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
         let own_label = format!("key{number}");
         let (label, rest) = item.split_once(':').unwrap_or((&own_label, item));
         if let Some(hash) = KeyHash::of(rest) {
-            // It goes into the line that is printed, and may be a second key.
+            // The label goes into the printed line, and may itself be a key.
             if KeyName::parse(label).is_none() {
                 return reader.refuse(key, &format!("entry {number} {BAD_LABEL}"));
             }
@@ -254,14 +257,14 @@ fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
     Some(keys)
 }
 
-/// The label, or one like `key2` if another entry has it.
+/// Returns the label, or one such as `key2` if another entry has it.
 fn free_label(label: &str, number: usize, others: &[String]) -> String {
     let is_free = |label: &String| others.iter().all(|other| !other.starts_with(&format!("{label}:")));
     let numbered = (number..=number + others.len()).map(|number| format!("key{number}"));
     iter::once(label.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }
 
-/// One `LABEL:HASH`, beside those before it.
+/// Parses one `LABEL:HASH`; `before` holds the entries before it.
 fn entry(item: &str, before: &[(KeyName, KeyHash)]) -> Result<(KeyName, KeyHash), String> {
     let (label, hash) = item
         .split_once(':')
@@ -284,7 +287,7 @@ fn purposes(reader: &mut Reader<'_>, key: &str) -> Option<Purposes> {
     Some(if purposes.is_empty() { Purposes::Any } else { Purposes::Only(purposes) })
 }
 
-/// Reads what one key may ask, from the section `limits`.
+/// Reads the requests per minute of one key, from the section `limits`.
 pub(super) fn read_rates(reader: &mut Reader<'_>) -> Option<KeyRates> {
     let sends_per_minute = rate(reader, "limits.key_sends_per_minute");
     let checks_per_minute = rate(reader, "limits.key_checks_per_minute");
@@ -328,7 +331,7 @@ mod tests {
         read(variables, config).unwrap_or_else(|faults| panic!("{faults}")).tenants
     }
 
-    /// What is said of settings that are refused for one thing.
+    /// Returns the fault of settings that have exactly one.
     fn refused(variables: &[(&str, &str)], config: &str) -> String {
         let faults = read(variables, config).unwrap_err();
         assert_eq!(faults.iter().count(), 1, "{faults}");
@@ -395,7 +398,8 @@ mod tests {
         assert_eq!(shop.limits.sends.email.to_string(), "1/60s 3/700h");
         assert_eq!(shop.limits.sends.ip_email.to_string(), "2/1h");
         assert_eq!((shop.rates.checks_per_minute.get(), bank.rates.checks_per_minute.get()), (7, 1200));
-        // One log keeps the sends of all, so for as long as the longest window of any.
+        // One log holds the sends of all tenants, so its retention is the longest window of any
+        // tenant.
         let kept = std::time::Duration::from_hours(700);
         assert_eq!([shop.limits, bank.limits, common.limits].map(|limits| limits.sends.retention), [kept; 3]);
     }

@@ -1,6 +1,7 @@
-//! The layers above the defaults, as they stand in files and in the environment.
+//! The layers above the defaults, as the text of files and of the environment.
 //!
-//! The one layer that reads the environment. Must not change it, and must not understand what it reads.
+//! The only module that reads the environment. Must not change it, and must not interpret what it
+//! reads.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -9,22 +10,22 @@ use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Faults};
 
-/// Read from the working directory where it is there.
+/// Read from the working directory if it exists.
 pub(super) const DOTENV: &str = ".env";
 
-/// What the layers above the defaults say, before anything is understood.
+/// The text of the layers above the defaults, before it is interpreted.
 #[derive(Clone, Default)]
 pub struct Texts {
-    /// The path and the content of the file that `--config` names, where it is given.
+    /// Path and content of the file that `--config` names, if given.
     pub config: Option<(PathBuf, String)>,
-    /// The content of `.env`, where it is there.
+    /// Content of `.env`, if the file exists.
     pub dotenv: Option<String>,
     /// The environment.
     pub environment: Vec<(String, OsString)>,
 }
 
 impl Texts {
-    /// Reads them.
+    /// Reads all layers.
     pub(super) fn read(config: Option<&Path>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let mut text = |path: &Path| {
@@ -52,7 +53,8 @@ impl fmt::Debug for Texts {
     }
 }
 
-/// The only reading of the environment. A name that is no UTF-8 is none of ours.
+/// Reads the environment; no other code does. Skips names that are not UTF-8, because no setting
+/// has such a name.
 #[expect(clippy::disallowed_methods, reason = "this is its one home")]
 fn environment() -> Vec<(String, OsString)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
@@ -60,7 +62,7 @@ fn environment() -> Vec<(String, OsString)> {
 
 #[cfg(test)]
 impl Texts {
-    /// An environment that is all that `otpd serve` needs, and what is added to it or set otherwise.
+    /// An environment that is sufficient for `otpd serve`, with these variables added or replaced.
     pub(super) fn enough_and(more: &[(&str, &str)]) -> Self {
         let secret = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
         let pepper = format!("k1:{secret}");
@@ -78,7 +80,7 @@ impl Texts {
         Self::only(&kept)
     }
 
-    /// An environment.
+    /// An environment of only these variables.
     pub(super) fn only(variables: &[(&str, &str)]) -> Self {
         let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
         Self { environment, ..Self::default() }

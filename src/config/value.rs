@@ -1,4 +1,4 @@
-//! One setting as text, and where that stands.
+//! One setting as text, and the layer it comes from.
 //!
 //! Must not know what the setting means; must not show its text.
 
@@ -12,24 +12,24 @@ use zeroize::Zeroizing;
 use super::names::Spelling;
 use super::texts::DOTENV;
 
-/// A secret has fewer bytes than this.
+/// Size limit of a file with a secret, in bytes; the file must be smaller.
 const SECRET_MAX: u64 = 64 * 1024;
 
 /// One setting as text.
 pub(super) struct SettingValue {
-    /// What it is called where it stands.
+    /// The setting's name as written in the layer.
     pub name: String,
-    /// Where it stands.
+    /// The layer it comes from.
     pub layer: Layer,
-    /// Whether the name is that of a file which holds the setting.
+    /// Whether the value is the path of a file that holds the setting.
     pub is_path: bool,
-    /// Another name of the setting that says something else in the same layer.
+    /// Another name of the setting that has a different value in the same layer.
     pub rival: Option<String>,
     /// The text, or why there is none.
     pub text: Result<Zeroizing<String>, String>,
 }
 
-/// Where a value stands.
+/// The layer a value comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Layer {
     Defaults,
@@ -42,7 +42,7 @@ pub(super) enum Layer {
 pub(super) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 impl SettingValue {
-    /// Two names of one setting in one layer must say the same.
+    /// Records a fault if two names of one setting have different values in one layer.
     pub fn meet(&mut self, other: &Self) {
         if self.is_path != other.is_path || self.text != other.text {
             self.text = Err(format!("{} is set as well: keep one of the two", other.name));
@@ -59,7 +59,7 @@ impl SettingValue {
 }
 
 impl Layer {
-    /// How names are spelled there.
+    /// Returns how the layer spells names.
     pub fn spelling(&self) -> Spelling {
         match self {
             Self::Defaults | Self::Config(_) => Spelling::Document,
@@ -67,7 +67,7 @@ impl Layer {
         }
     }
 
-    /// A line for this layer that gives the setting of that name a value.
+    /// Returns a line for this layer that sets the setting `name` to `value`.
     pub fn line(&self, name: &str, value: &str) -> String {
         let is_bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
         let quote = if is_bare { "" } else { "\"" };
@@ -95,7 +95,7 @@ impl fmt::Display for Layer {
     }
 }
 
-/// The content of a file with a secret. One that does not end is refused.
+/// Reads a file with a secret. Refuses one that is too large or has no end, such as `/dev/zero`.
 pub(super) fn secret_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(SECRET_MAX).read_to_string(&mut text)?;
@@ -105,9 +105,9 @@ pub(super) fn secret_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The trimmed content of a file.
+/// Returns the trimmed content of a file.
 fn content(path: &str, read_file: ReadFile<'_>) -> Result<Zeroizing<String>, String> {
-    // What does not look like a path may be the secret itself.
+    // A value that does not look like a path may be the secret itself.
     let is_path = ["/", "./", "../"].iter().any(|start| path.starts_with(start));
     let shown = if is_path { path } else { "the file that it names" };
     let text = read_file(Path::new(path)).map_err(|error| format!("{shown} cannot be read: {error}"))?;

@@ -1,7 +1,7 @@
-//! API keys: 256 random bits that a program shows, and the hash that the settings hold of them (SEC-16).
+//! API keys: 256 random bits that a program presents, and the hash of them that the settings hold.
 //!
-//! A key has far too many bits to be guessed, so a plain hash hides it; hashes are compared in constant time. Must not
-//! keep a key.
+//! A key has too many bits to be guessed, so a fast hash is enough to hide it. Hashes are compared
+//! in constant time. Must not store a key.
 
 use std::fmt;
 
@@ -11,38 +11,38 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Octets of randomness in a key.
+/// Random bytes in a key.
 pub const API_KEY_BYTES: usize = 32;
-/// What every key begins with, so that programs that look for leaked secrets know one.
+/// The prefix of every key, by which secret scanners recognise a leaked one.
 const PREFIX: &str = "otpd_";
-/// Characters of a key: the prefix, and 32 octets as URL-safe base64 without padding.
+/// Characters of a key: the prefix, and 32 bytes as URL-safe base64 without padding.
 const KEY_LENGTH: usize = PREFIX.len() + 43;
 
-/// What the settings hold of a key: the SHA-256 of its text.
+/// The hash of a key as the settings hold it: the SHA-256 of its text.
 #[derive(Clone, Copy)]
 pub struct KeyHash([u8; 32]);
 
-/// The text of a key made of these random octets; to be shown once.
+/// Returns the text of a key made of these random bytes. It is shown once.
 #[must_use]
 pub fn text(octets: &[u8; API_KEY_BYTES]) -> Zeroizing<String> {
     Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(octets)))
 }
 
 impl KeyHash {
-    /// The hash of a key that was shown; `None` where it has not the form of one.
+    /// Returns the hash of a presented key, or `None` if the text does not have the form of a key.
     #[must_use]
     pub fn of(key: &str) -> Option<Self> {
         let is_one = key.len() == KEY_LENGTH && key.starts_with(PREFIX);
         is_one.then(|| Self(Sha256::digest(key).into()))
     }
 
-    /// Reads the form in the settings: 43 characters of URL-safe base64.
+    /// Parses the form in the settings: 43 characters of URL-safe base64.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
     }
 
-    /// Whether both are of one key; the time taken does not depend on where they differ.
+    /// Returns whether both are hashes of the same key. Runs in constant time.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -50,7 +50,7 @@ impl KeyHash {
 }
 
 impl fmt::Display for KeyHash {
-    /// The form in the settings.
+    /// Writes the form in the settings.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }

@@ -1,7 +1,7 @@
 //! The one-time code: generated and parsed, but never compared as text.
 //!
-//! Draws codes uniformly and reads what a person typed. Must not compare codes: only their hashes are ever
-//! compared (see `code_hash`), in constant time.
+//! Generates codes with a uniform distribution and parses what a person typed. Must not compare
+//! codes: only their hashes are compared (see `code_hash`), in constant time.
 
 use std::fmt;
 
@@ -10,17 +10,20 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::typed;
 
-/// The most digits a code can have.
+/// The most digits of a code.
 const MAX_DIGITS: usize = 10;
-/// Bytes of a typed code: ten digits of any script, and all that a clipboard puts around them.
+/// The most bytes of a typed code: ten digits of any script, and all that a clipboard puts around
+/// them.
 const TYPED_MAX: usize = 1024;
 
-/// How many decimal digits a new code has: 6 to 10 (NIST SP 800-63B asks for at least 20 bits; 6 digits are the
-/// least that its section 3.1.3.2 takes).
+/// The number of decimal digits of a new code: 6 to 10.
+///
+/// NIST SP 800-63B requires at least 20 bits, and its section 3.1.3.2 accepts no fewer than 6
+/// digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeLength(u8);
 
-/// A one-time code of 6 to 10 decimal digits; wiped when dropped.
+/// A one-time code of 6 to 10 decimal digits. Wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Code {
     digits: [u8; MAX_DIGITS],
@@ -28,13 +31,13 @@ pub struct Code {
 }
 
 impl CodeLength {
-    /// Takes 6 to 10.
+    /// Returns `None` unless `digits` is 6 to 10.
     #[must_use]
     pub fn new(digits: u8) -> Option<Self> {
         (6..=10).contains(&digits).then_some(Self(digits))
     }
 
-    /// The number of digits.
+    /// Returns the number of digits.
     #[must_use]
     pub fn digits(self) -> u8 {
         self.0
@@ -42,12 +45,13 @@ impl CodeLength {
 }
 
 impl Code {
-    /// Draws a code, every digit string of that length with the same chance.
+    /// Generates a code. Every string of that many digits is equally likely.
     ///
-    /// Random bytes of 250 and above are thrown away, so that ten divides what is left.
+    /// Discards random bytes of 250 and above, because 256 is not a multiple of ten and the low
+    /// digits would be more likely.
     ///
     /// # Errors
-    /// The generator's own, where it has no randomness to give.
+    /// Returns the generator's error if it cannot provide randomness.
     pub fn generate<R: TryCryptoRng>(length: CodeLength, rng: &mut R) -> Result<Self, R::Error> {
         let mut code = Self { digits: [0; MAX_DIGITS], length: usize::from(length.0) };
         let mut generated = 0;
@@ -64,7 +68,8 @@ impl Code {
         Ok(code)
     }
 
-    /// Reads a typed code: 6 to 10 decimal digits of any script. White space, dashes and what nobody sees are ignored.
+    /// Parses a typed code: 6 to 10 decimal digits of any script. Ignores white space, dashes and
+    /// invisible characters.
     #[must_use]
     pub fn parse(typed: &str) -> Option<Self> {
         if typed.len() > TYPED_MAX {
@@ -78,7 +83,7 @@ impl Code {
         (code.length >= 6).then_some(code)
     }
 
-    /// The digits: for the mail and for the hash, nothing else.
+    /// Returns the digits. For the email and the hash only.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.digits.get(..self.length).and_then(|d| str::from_utf8(d).ok()).unwrap_or_default()
@@ -104,8 +109,8 @@ mod tests {
 
     #[test]
     fn digits_are_uniform_in_every_place() {
-        // SEC-02: chi-squared over 10^5 codes. 27.88 is the 0.999 quantile for 9 degrees of freedom; a seventh
-        // place does not exist, so six tests at a total error of 1e-3 use the 1 - 1e-3/6 quantile, 32.2.
+        // Chi-squared over 10^5 codes, one test for each of the six positions. The total error is
+        // to be 1e-3, so each test uses the 1 - 1e-3/6 quantile for 9 degrees of freedom, 32.2.
         let mut counts = [[0_u32; 10]; 6];
         for _ in 0..100_000 {
             let code = Code::generate(six(), &mut SysRng).unwrap();
@@ -119,7 +124,7 @@ mod tests {
         }
     }
 
-    /// A generator that gives all byte values in turn, to show which of them become digits.
+    /// A generator that returns all byte values in turn, to show which of them become digits.
     struct Counting(u8);
 
     impl rand::rand_core::TryRng for Counting {
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn bytes_that_would_favour_low_digits_are_thrown_away() {
-        // From 246 on: 6, 7, 8, 9, then 250 to 255 dropped, then 0, 1.
+        // From 246 on: 6, 7, 8, 9, then 250 to 255 discarded, then 0, 1.
         assert_eq!(Code::generate(six(), &mut Counting(246)).unwrap().expose(), "678901");
     }
 

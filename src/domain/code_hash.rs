@@ -1,7 +1,8 @@
-//! What is stored of a code: an argon2id digest under a pepper, bound to one place in the store.
+//! The stored hash of a code: an argon2id digest keyed with a pepper and bound to one key in the
+//! store.
 //!
-//! Derives and compares digests. Must not run on an async thread (a digest is meant to take milliseconds) and
-//! must not decide what an attempt costs or wins.
+//! Derives and compares digests. Must not run on an async thread, because a digest takes
+//! milliseconds. Must not decide what an attempt is charged or whether it approves a verification.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -15,15 +16,16 @@ use super::code::Code;
 use super::key_name::KeyName;
 use super::pepper::Pepper;
 
-/// Octets of a salt: the 128 bits that RFC 9106 section 3.1 calls sufficient.
+/// Bytes of a salt: the 128 bits that RFC 9106 section 3.1 calls sufficient.
 pub const SALT_BYTES: usize = 16;
-/// Octets of a digest.
+/// Bytes of a digest.
 pub const DIGEST_BYTES: usize = 32;
 
-/// argon2id sets that OWASP's Password Storage Cheat Sheet names as equal: KiB of memory, passes.
+/// The argon2id parameters that OWASP's Password Storage Cheat Sheet gives as equally strong: KiB
+/// of memory, passes.
 const OWASP_SETS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
-/// The memory and the passes of one digest; one lane.
+/// The memory and the passes of one digest, with one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashCost {
     memory_kib: u32,
@@ -33,17 +35,18 @@ pub struct HashCost {
 /// How many requests may wait for a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashQueue {
-    /// As many as can be hashed in the time that a caller can wait, measured at the start.
+    /// As many as can be hashed within the time that a caller may wait, measured at start.
     Measured,
-    /// So many.
+    /// A fixed number.
     Places(NonZeroUsize),
 }
 
-/// 16 random octets, drawn anew for each code: they salt its digest and name it.
+/// 16 random bytes, generated for each code. They salt its digest and identify the code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Salt([u8; SALT_BYTES]);
 
-/// Where a digest belongs: 32 octets that take part in it, so that it verifies nowhere else.
+/// 32 bytes that identify one key in the store. They are an input of the digest, so that it
+/// verifies under no other key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AssociatedData([u8; DIGEST_BYTES]);
 
@@ -51,7 +54,7 @@ pub struct AssociatedData([u8; DIGEST_BYTES]);
 #[derive(Clone, Copy)]
 pub struct Digest([u8; DIGEST_BYTES]);
 
-/// What the store keeps of a code: the pepper's name, the salt and the digest.
+/// The stored hash of a code: the pepper's name, the salt and the digest.
 #[derive(Clone)]
 pub struct CodeHash {
     kid: KeyName,
@@ -59,61 +62,62 @@ pub struct CodeHash {
     digest: Digest,
 }
 
-/// argon2 refused its input; with a [`HashCost`] and these fixed lengths that is a fault of ours.
+/// argon2 rejected its input. With a [`HashCost`] and these fixed lengths that is a fault in otpd.
 #[derive(Debug, Error)]
 #[error("argon2 could not derive a digest: {0}")]
 pub struct HashError(argon2::Error);
 
 impl HashCost {
-    /// Takes 8 KiB to 2 GiB of memory and 1 to 1,000 passes.
+    /// Returns `None` unless `memory_kib` is 8 KiB to 2 GiB and `passes` is 1 to 1,000.
     #[must_use]
     pub fn new(memory_kib: u32, passes: u32) -> Option<Self> {
         let fits = (8..=2 << 20).contains(&memory_kib) && (1..=1000).contains(&passes);
         fits.then_some(Self { memory_kib, passes })
     }
 
-    /// Whether it is at least one of the sets that OWASP names.
+    /// Returns whether it is at least as strong as one of OWASP's parameter sets.
     #[must_use]
     pub fn meets_owasp(self) -> bool {
         OWASP_SETS.iter().any(|(memory, passes)| self.memory_kib >= *memory && self.passes >= *passes)
     }
 
-    /// The fewest passes that OWASP names for this much memory; none if it is less than in each of its sets.
+    /// Returns the fewest passes that OWASP recommends for this much memory, or `None` if every set
+    /// needs more memory.
     #[must_use]
     pub fn owasp_passes(memory_kib: u32) -> Option<u32> {
         OWASP_SETS.iter().filter(|(memory, _)| *memory <= memory_kib).map(|(_, passes)| *passes).min()
     }
 
-    /// The least memory that OWASP names for this many passes, in KiB.
+    /// Returns the least memory that OWASP recommends for this many passes, in KiB.
     #[must_use]
     pub fn owasp_memory_kib(passes: u32) -> u32 {
         let enough = OWASP_SETS.iter().filter(|(_, least)| *least <= passes).map(|(memory, _)| *memory);
         enough.min().unwrap_or(u32::MAX)
     }
 
-    /// How many passes it makes.
+    /// Returns the number of passes.
     #[must_use]
     pub fn passes(self) -> u32 {
         self.passes
     }
 
-    /// The same memory, and one pass over it.
+    /// Returns the cost of the same memory with one pass.
     #[must_use]
     pub fn single_pass(self) -> Self {
         Self { passes: 1, ..self }
     }
 
-    /// Work memory for one digest at a time, to be used again and again.
+    /// Allocates work memory for one digest at a time. It can be reused.
     #[must_use]
     pub fn work_memory(self) -> Box<[Block]> {
-        // argon2 rounds the memory down to whole groups of four blocks a lane.
+        // argon2 rounds the memory down to a multiple of four blocks a lane.
         vec![Block::default(); self.memory_kib as usize].into_boxed_slice()
     }
 
-    /// Derives the digest of a code and wipes the work memory (argon2 itself leaves it as it was).
+    /// Derives the digest of a code and wipes the work memory, which argon2 itself does not.
     ///
     /// # Errors
-    /// [`HashError`] where `work_memory` is not this cost's own.
+    /// Returns [`HashError`] if `work_memory` has another size than this cost needs.
     pub fn digest(
         self,
         code: &Code,
@@ -145,13 +149,13 @@ impl HashCost {
 }
 
 impl Salt {
-    /// Wraps 16 random octets.
+    /// Wraps 16 random bytes.
     #[must_use]
     pub fn new(octets: [u8; SALT_BYTES]) -> Self {
         Self(octets)
     }
 
-    /// The octets; a salt is no secret.
+    /// Returns the bytes. A salt is not secret.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; SALT_BYTES] {
         &self.0
@@ -159,13 +163,13 @@ impl Salt {
 }
 
 impl AssociatedData {
-    /// Wraps 32 octets that name one place in the store.
+    /// Wraps 32 bytes that identify one key in the store.
     #[must_use]
     pub fn new(octets: [u8; DIGEST_BYTES]) -> Self {
         Self(octets)
     }
 
-    /// The octets; a place is no secret.
+    /// Returns the bytes. They are not secret.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; DIGEST_BYTES] {
         &self.0
@@ -173,37 +177,37 @@ impl AssociatedData {
 }
 
 impl CodeHash {
-    /// Puts together what is to be stored.
+    /// Creates a hash from its parts.
     #[must_use]
     pub fn new(kid: KeyName, salt: Salt, digest: Digest) -> Self {
         Self { kid, salt, digest }
     }
 
-    /// The name of the pepper that the digest was made with.
+    /// Returns the name of the pepper that the digest was derived with.
     #[must_use]
     pub fn kid(&self) -> &KeyName {
         &self.kid
     }
 
-    /// The salt, which also names the code.
+    /// Returns the salt, which also identifies the code.
     #[must_use]
     pub fn salt(&self) -> &Salt {
         &self.salt
     }
 
-    /// Whether that digest is this one's; the time taken does not depend on where they differ.
+    /// Returns whether the digest equals the stored one. Runs in constant time.
     #[must_use]
     pub fn matches(&self, digest: &Digest) -> bool {
         self.digest.0.ct_eq(&digest.0).into()
     }
 
-    /// The stored form without the salt: the digest, then the pepper's name.
+    /// Returns the stored form without the salt: the digest, then the pepper's name.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.digest.0, self.kid.as_str().as_bytes()].concat()
     }
 
-    /// Reads the stored form back; `None` where it is none of ours.
+    /// Parses the stored form. Returns `None` if it is malformed.
     #[must_use]
     pub fn from_bytes(salt: Salt, bytes: &[u8]) -> Option<Self> {
         let (digest, kid) = bytes.split_first_chunk()?;
@@ -275,7 +279,8 @@ mod tests {
 
     #[test]
     fn agrees_with_the_reference_implementation() {
-        // The PHC reference C code, given the same code, salt, secret, associated data and cost.
+        // The output of the PHC reference implementation in C for the same code, salt, secret,
+        // associated data and cost.
         let expected = "c6e90395170ee9bedf2b8616aac5423c0f1cba49ecc91afb28823cdcc66119fd";
         let expected: Vec<_> =
             (0..64).step_by(2).map(|at| u8::from_str_radix(&expected[at..at + 2], 16).unwrap()).collect();

@@ -1,8 +1,9 @@
-//! What is encrypted into a verification that must show, mail or prove an address again: nobody who has the store alone can
-//! read it, or move it to another verification.
+//! The encrypted details of a verification that must show, email or prove its address later. Access
+//! to the store alone is not enough to read them or to move them to another verification.
 //!
-//! AES-256-GCM (NIST SP 800-38D). The key is derived from a pepper for one store key, and a store key is encrypted once, so that the
-//! nonce may be fixed. Must not decide what is shown of it.
+//! AES-256-GCM (NIST SP 800-38D). The key is derived from a pepper for one store key, and details
+//! are encrypted once under a store key, so the nonce may be fixed. Must not decide which details
+//! are shown.
 
 use std::fmt;
 
@@ -20,36 +21,38 @@ use super::pepper::{Pepper, Peppers};
 use super::purpose::Purpose;
 use super::reference::{REFERENCE_LETTERS, Reference};
 
-/// Octets of a nonce.
+/// Bytes of a nonce.
 const NONCE_BYTES: usize = 12;
 
-/// What a verification is about.
+/// The details of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerificationDetails {
     /// The address to confirm.
     pub address: EmailAddress,
-    /// What for.
+    /// The purpose of the confirmation.
     pub purpose: Purpose,
-    /// Which mail belongs to it.
+    /// The reference in its email.
     pub reference: Reference,
-    /// The language that was asked for.
+    /// The requested language.
     pub locale: Option<Locale>,
 }
 
-/// `EncryptedDetails` [`VerificationDetails`], with the name of the pepper in front. Nothing at all where nothing has to be known again.
+/// Encrypted [`VerificationDetails`], preceded by the name of the pepper. Empty if no details have
+/// to be stored.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EncryptedDetails(Vec<u8>);
 
-/// They were encrypted under a pepper that is gone, or not for this store key.
+/// The details were encrypted under a pepper that has been removed, or for another store key.
 #[derive(Debug, Error)]
 #[error("what was encrypted cannot be opened")]
 pub struct DecryptionError;
 
 impl EncryptedDetails {
-    /// Seals them for one store key. Must be called once for a store key: the nonce is fixed.
+    /// Encrypts the details for one store key. Must be called once for a store key, because the
+    /// nonce is fixed.
     ///
     /// # Errors
-    /// [`DecryptionError`], never for details that were parsed.
+    /// Returns [`DecryptionError`] if encryption fails, which does not happen for parsed details.
     pub fn new(
         details: &VerificationDetails,
         associated_data: &AssociatedData,
@@ -68,22 +71,23 @@ impl EncryptedDetails {
         Ok(Self([&[kid_length], kid, &text].concat()))
     }
 
-    /// Wraps what a store kept.
+    /// Wraps the bytes from a store.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// What a store keeps.
+    /// Returns the bytes to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Opens them.
+    /// Decrypts the details.
     ///
     /// # Errors
-    /// [`DecryptionError`] where they are not this store key's, or their pepper is gone.
+    /// Returns [`DecryptionError`] if they belong to another store key, or if their pepper has been
+    /// removed.
     pub fn open(
         &self,
         associated_data: &AssociatedData,
@@ -113,7 +117,7 @@ fn parse(text: &[u8]) -> Option<VerificationDetails> {
     })
 }
 
-/// HMAC-SHA-256 under the pepper over a label and the store key.
+/// Derives the key: HMAC-SHA-256 under the pepper over a label and the store key.
 fn key(associated_data: &AssociatedData, pepper: &Pepper) -> Result<LessSafeKey, DecryptionError> {
     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(pepper.expose()).map_err(|_| DecryptionError)?;
     let mut secret =

@@ -1,6 +1,6 @@
-//! Which domains are mailed to, where the operator keeps a list of them.
+//! The lists of domains that the operator allows or blocks.
 //!
-//! Must not attempt at what a domain is used for: it is on a list or it is not.
+//! Must not judge how a domain is used: it is on a list or it is not.
 
 use std::collections::HashSet;
 
@@ -8,12 +8,12 @@ use thiserror::Error;
 
 use super::email_address::{EmailAddress, canonical_domain};
 
-/// Which domains are mailed to.
+/// The domains that codes are sent to.
 #[derive(Debug, Default)]
 pub struct DomainPolicy {
-    /// Only these; where there is no list, all.
+    /// If there is a list, only these domains.
     pub allowed: Option<DomainList>,
-    /// None of these.
+    /// Never these domains.
     pub blocked: DomainList,
 }
 
@@ -24,13 +24,13 @@ pub struct DomainList {
     all_below: HashSet<Box<str>>,
 }
 
-/// A line is no domain.
+/// A line is not a domain or a wildcard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("line {0} is neither a domain, such as example.com, nor all below one, such as *.example.com")]
 pub struct InvalidLine(pub usize);
 
 impl DomainPolicy {
-    /// Whether mails go to that address.
+    /// Returns whether codes may be sent to the address.
     #[must_use]
     pub fn admit(&self, address: &EmailAddress) -> bool {
         let domain = address.domain();
@@ -40,10 +40,11 @@ impl DomainPolicy {
 }
 
 impl DomainList {
-    /// Reads a list: one domain a line, `*.` before it for all below it; `#` begins a comment.
+    /// Parses a list with one domain a line. `*.example.com` covers all domains below example.com.
+    /// `#` begins a comment.
     ///
     /// # Errors
-    /// [`InvalidLine`] has the number of the first line that is neither.
+    /// Returns [`InvalidLine`] with the number of the first invalid line.
     pub fn parse(text: &str) -> Result<Self, InvalidLine> {
         let mut domains = Self::default();
         for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
@@ -60,26 +61,26 @@ impl DomainList {
         Ok(domains)
     }
 
-    /// How many lines it has that differ.
+    /// Returns the number of distinct entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.themselves.len() + self.all_below.len()
     }
 
-    /// Whether nothing is on it.
+    /// Returns whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether a domain, in its canonical form, is on it.
+    /// Returns whether the list has a domain, given in its canonical form.
     fn contain(&self, domain: &str) -> bool {
         let mut parents = std::iter::successors(Some(domain), |name| Some(name.split_once('.')?.1)).skip(1);
         self.themselves.contains(domain) || parents.any(|parent| self.all_below.contains(parent))
     }
 }
 
-/// The canonical form of what others may be below: a domain, or a top level alone.
+/// Returns the canonical form of the parent in `*.parent`: a domain, or a top-level domain alone.
 fn below(parent: &str) -> Option<String> {
     let (_, parent) =
         canonical_domain(&format!("a.{parent}"))?.split_once('.').map(|(a, b)| (a, b.to_owned()))?;

@@ -1,8 +1,8 @@
 //! The address of a mailbox, parsed once.
 //!
-//! Accepts what a mail can be sent to without guessing: a dot-atom local part and a fully qualified domain
-//! (RFC 5321 section 4.1.2, narrowed as SEC-40 to SEC-44 ask). Must not rewrite the local part of what is mailed to: the
-//! mail goes to exactly the mailbox that was named.
+//! Accepts a dot-atom local part and a fully qualified domain: RFC 5321 section 4.1.2, without
+//! quoted local parts and address literals. Must not rewrite the local part that email is sent to,
+//! because it must reach exactly the mailbox that was named.
 
 use std::fmt;
 
@@ -10,25 +10,26 @@ use thiserror::Error;
 
 use super::typed;
 
-/// Octets a local part may have (RFC 5321 section 4.5.3.1.1).
+/// The most octets of a local part (RFC 5321 section 4.5.3.1.1).
 const LOCAL_MAX: usize = 64;
-/// Octets an address may have: the 256 of a path less its angle brackets (RFC 5321 section 4.5.3.1.3).
+/// The most octets of an address: the 256 of a path less its angle brackets (RFC 5321 section
+/// 4.5.3.1.3).
 const ADDRESS_MAX: usize = 254;
 
-/// A mailbox: the local part as given, the domain as a lower-case A-label.
+/// A mailbox: the local part as given, the domain in lower case with A-labels.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress {
     text: String,
     at: usize,
 }
 
-/// Why a text is no address that we mail to.
+/// Why a text is not an address that otpd accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidEmailAddress {
     /// There is no `@`, or nothing on one side of it.
     #[error("an address has the form local-part@domain")]
     Form,
-    /// Over 64 octets before the `@`, or over 254 in all.
+    /// Over 64 bytes before the `@`, or over 254 in total.
     #[error("an address has at most 64 octets before the @ and 254 in all")]
     TooLong,
     /// The local part is not an ASCII dot-atom.
@@ -39,21 +40,25 @@ pub enum InvalidEmailAddress {
     Domain,
 }
 
-/// What the ledgers count an address under: one key for all spellings that reach the same person.
+/// The key under which the ledgers count an address. All spellings that reach the same person have
+/// the same key.
 ///
-/// The domain is a lower-case A-label; the local part is ASCII-lower-cased and loses its `+tag`; at Gmail it
-/// also loses its dots, and googlemail.com is gmail.com. A limit key is never mailed to.
+/// The domain is in lower case with A-labels. The local part is in ASCII lower case and without its
+/// `+tag`. At Gmail it is also without its dots, and googlemail.com becomes gmail.com. Must not be
+/// used as an address to send to.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct LimitKey(String);
 
 impl EmailAddress {
-    /// Parses an address. White space and what nobody sees are dropped at both ends and refused inside.
+    /// Parses an address. Removes white space and invisible characters at both ends and rejects
+    /// them inside.
     ///
     /// # Errors
-    /// [`InvalidEmailAddress`] says which part was wrong, without repeating it.
+    /// Returns [`InvalidEmailAddress`], which names the wrong part without repeating it.
     pub fn parse(text: &str) -> Result<Self, InvalidEmailAddress> {
         let text = typed::trim(text);
-        // A domain of Unicode may shrink when mapped, but an input of this size is no address.
+        // Mapping can shorten a Unicode domain, but an input of this size cannot become a valid
+        // address.
         if text.len() > 4 * ADDRESS_MAX {
             return Err(InvalidEmailAddress::TooLong);
         }
@@ -78,39 +83,40 @@ impl EmailAddress {
         Ok(Self { text: format!("{local}@{domain}"), at })
     }
 
-    /// The whole address, as it is mailed to.
+    /// Returns the whole address, as email is sent to it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The part before the `@`, as given.
+    /// Returns the part before the `@`, as given.
     #[must_use]
     pub fn local_part(&self) -> &str {
         self.text.split_at(self.at).0
     }
 
-    /// The part behind the `@`: a lower-case A-label.
+    /// Returns the part after the `@`, in lower case with A-labels.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.text.split_at(self.at + 1).1
     }
 
-    /// The address with its local part in ASCII lower case: one for all spellings that differ in case alone. The simple
-    /// endpoints match by it; no mail goes to it.
+    /// Returns the address with its local part in ASCII lower case, so that spellings that differ
+    /// only in case are equal. The simple endpoints match by it. Email is not sent to it.
     #[must_use]
     pub fn folded(&self) -> Self {
         Self { text: self.text.to_ascii_lowercase(), at: self.at }
     }
 
-    /// The first character of the local part and the domain: enough for the holder to recognise it.
+    /// Returns the first character of the local part and the domain, which is enough for the owner
+    /// to recognise it.
     #[must_use]
     pub fn masked(&self) -> String {
         let first: String = self.local_part().chars().take(1).collect();
         format!("{first}***@{}", self.domain())
     }
 
-    /// The key that the ledgers count this address under.
+    /// Returns the key under which the ledgers count this address.
     #[must_use]
     pub fn limit_key(&self) -> LimitKey {
         let mut local = self.local_part().to_ascii_lowercase();
@@ -129,14 +135,14 @@ impl EmailAddress {
 }
 
 impl fmt::Debug for EmailAddress {
-    /// Neither local part nor domain: either can name a person.
+    /// Shows neither the local part nor the domain, because either can name a person.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("EmailAddress(***)")
     }
 }
 
 impl LimitKey {
-    /// The key's bytes, for a keyed hash only.
+    /// Returns the text of the key. For a keyed hash only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -149,7 +155,7 @@ impl fmt::Debug for LimitKey {
     }
 }
 
-/// RFC 5322 section 3.2.3 `dot-atom-text`, ASCII only.
+/// Returns whether it is a `dot-atom-text` (RFC 5322 section 3.2.3), ASCII only.
 fn is_dot_atom(local: &str) -> bool {
     local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
 }
@@ -158,14 +164,15 @@ fn is_atext(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
 }
 
-/// Whether a domain has a character in it that nobody sees. UTS 46 would drop most of them without a word. The two
-/// joiners are left to it: between letters that they shape they are part of a name (RFC 5892, appendix A).
+/// Returns whether a domain has an invisible character. UTS 46 would silently remove most of them.
+/// The two joiners are left to UTS 46, because between letters that they shape they are part of a
+/// name (RFC 5892, appendix A).
 fn has_hidden(domain: &str) -> bool {
     domain.chars().any(|c| typed::is_blank(c) && !matches!(c, '\u{200c}' | '\u{200d}'))
 }
 
-/// The domain as a lower-case A-label (UTS 46, non-transitional, STD 3 rules, lengths checked), if it has at
-/// least two labels and cannot be an IPv4 address.
+/// Returns the domain in lower case with A-labels (UTS 46, non-transitional, STD 3 rules, lengths
+/// checked). Returns `None` unless it has at least two labels and cannot be an IPv4 address.
 pub(super) fn canonical_domain(domain: &str) -> Option<String> {
     let ascii = idna::domain_to_ascii_strict(domain).ok()?;
     let (_, top) = ascii.rsplit_once('.')?;
@@ -244,7 +251,7 @@ mod tests {
                 assert!(EmailAddress::parse(&inside).is_err(), "{inside:?}");
             }
         }
-        // A joiner that shapes the letters around it belongs to the name; any other is refused.
+        // A joiner that shapes the letters around it belongs to the name. Any other is rejected.
         assert_eq!(parse("\u{200c}a@نامه\u{200c}ای.com\u{200d}").domain(), "xn--mgba3gch31f060k.com");
         for joiner in ['\u{200c}', '\u{200d}'] {
             assert!(EmailAddress::parse(&format!("a@exam{joiner}ple.com")).is_err(), "{joiner:?}");
@@ -264,7 +271,7 @@ mod tests {
         parse(&format!("{local}@example.com"));
         assert_eq!(EmailAddress::parse(&format!("{local}l@example.com")), Err(InvalidEmailAddress::TooLong));
         let label = "d".repeat(60);
-        // 64 + 1 + 3 * 61 + 6 = 254 octets.
+        // 64 + 1 + 3 * 61 + 6 = 254 bytes.
         let longest = format!("{local}@{label}.{label}.{label}.dddddd");
         assert_eq!(parse(&longest).as_str().len(), 254);
         assert!(EmailAddress::parse(&format!("{local}@{label}.{label}.{label}.ddddddd")).is_err());

@@ -1,13 +1,14 @@
-//! Networks whose callers are not counted per IP: a monitoring probe, an office, a backend of one's own.
+//! Networks that are exempt from the per-IP limits, such as a monitoring probe, an office or a
+//! backend.
 //!
-//! What is counted per email or per verification is counted for them too.
+//! The limits per email and per verification still apply to them.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The networks; none by default.
+/// The exempt networks. None by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExemptNetworks(Vec<IpNet>);
 
@@ -18,20 +19,21 @@ impl ExemptNetworks {
         Self(networks)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an address is in one of them. An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is that IPv4 address.
+    /// Returns whether one of the networks contains the address. Treats an IPv4-mapped IPv6 address
+    /// (RFC 4291 section 2.5.5.2) as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Those that have an address in common with one of these.
+    /// Returns the networks that overlap one of `others`.
     pub fn shared_with<'a>(&'a self, others: &'a [IpNet]) -> impl Iterator<Item = &'a IpNet> {
         self.0.iter().filter(|network| {
             others.iter().any(|other| other.contains(&network.addr()) || network.contains(&other.addr()))

@@ -12,7 +12,7 @@ pub enum ForwardedHeader {
 }
 
 impl ForwardedHeader {
-    /// All that can be configured.
+    /// All headers that can be configured.
     pub const ALL: [Self; 13] = [
         Self::XForwardedFor,
         Self::Forwarded,

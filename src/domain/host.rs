@@ -1,6 +1,6 @@
 //! The host part of an address: a name or an IP address, with or without a port.
 //!
-//! Knows which of them are this machine. Must not resolve names.
+//! Recognises hosts that are this machine. Must not resolve names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,15 +15,18 @@ pub enum Host {
 }
 
 impl Host {
-    /// Takes what [`Self::parse`] takes, and a name that ends in a dot, as absolute ones do in DNS. Not for a host whose
-    /// text is used as it is, such as in a URL, or compared, such as in an origin: there the dot counts.
+    /// Parses what [`Self::parse`] accepts, and also a name with a final dot, which is an absolute
+    /// name in DNS.
+    ///
+    /// Must not be used for a host whose text is used as it is, such as in a URL, or compared, such
+    /// as in an origin: there the dot matters.
     #[must_use]
     pub fn parse_absolute(text: &str) -> Option<Self> {
         let name = text.strip_suffix('.').filter(|name| is_name(name) && name.parse::<IpAddr>().is_err());
         Self::parse(name.unwrap_or(text))
     }
 
-    /// Takes a name, an IPv4 address, or an IPv6 address with or without brackets.
+    /// Parses a name, an IPv4 address, or an IPv6 address with or without brackets.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(inside) = text.strip_prefix('[') {
@@ -33,7 +36,7 @@ impl Host {
         text.parse().ok().map(Self::Address).or_else(|| is_name(text).then(|| Self::Name(text.to_owned())))
     }
 
-    /// Takes `host`, `host:port` and `[v6]:port`.
+    /// Parses `host`, `host:port` and `[v6]:port`.
     #[must_use]
     pub fn parse_with_port(text: &str) -> Option<(Self, Option<u16>)> {
         match text.rsplit_once(':') {
@@ -48,7 +51,7 @@ impl Host {
         }
     }
 
-    /// Whether nobody outside this machine sees what is sent there.
+    /// Returns whether traffic to this host stays on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match self {
@@ -59,7 +62,7 @@ impl Host {
 }
 
 impl fmt::Display for Host {
-    /// As in a URL: IPv6 in brackets.
+    /// Writes the host as in a URL: IPv6 in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),

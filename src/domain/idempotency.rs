@@ -1,48 +1,52 @@
-//! Idempotency keys: a caller that repeats a request under one key starts one verification, and mails once.
+//! Idempotency keys: a caller that repeats a request with the same key starts one verification and
+//! sends one email.
 //!
-//! After draft-ietf-httpapi-idempotency-key-header, narrowed: a key belongs to one tenant and one route for a day, only
-//! success is remembered, and only as the id of what came of it. Must not hold a body: a keyed hash stands for it.
+//! Follows draft-ietf-httpapi-idempotency-key-header with restrictions: a key belongs to one tenant
+//! and one route for a day, and only success is stored, as the id of the verification. Must not
+//! store a body: a keyed hash stands for it.
 
 use std::time::Duration;
 
 use super::store_key::KeyedHash;
 use super::verification_id::VerificationId;
 
-/// How long a request under way keeps others with its key out, should it never end.
+/// How long a request in progress may hold its key. It then expires, in case the request never
+/// ends.
 pub const IN_PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long what came of a key is remembered.
+/// How long the result of a request is stored.
 pub const RETENTION: Duration = Duration::from_hours(24);
 /// The longest key, in characters.
 pub const IDEMPOTENCY_KEY_MAX: usize = 64;
-/// Octets that tell one request under a key from the next.
+/// Bytes of the token that tells requests with the same key apart.
 pub const REQUEST_TOKEN_BYTES: usize = 16;
 
-/// A caller's name for one request: 1 to 64 visible ASCII characters. The quotes of a structured field (RFC 9651 section
-/// 3.3.3) are no part of it.
+/// An idempotency key: 1 to 64 visible ASCII characters. The quotes of a structured field (RFC 9651
+/// section 3.3.3) are not part of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// One request under a key.
+/// One request with an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotentRequest {
-    /// Stands for tenant, route and key.
+    /// Stands for the tenant, the route and the key.
     pub key: KeyedHash,
     /// Stands for the body.
     pub fingerprint: KeyedHash,
-    /// Drawn for this request.
+    /// Generated for this request.
     pub token: [u8; REQUEST_TOKEN_BYTES],
 }
 
-/// How a key stands for one who comes with a body.
+/// The outcome of beginning a request with an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginOutcome {
-    /// It was free: it is the token's until it settles or releases it, [`IN_PROGRESS_TIMEOUT`] at most.
+    /// The key was free. The token now holds it until the request is completed or abandoned, for
+    /// [`IN_PROGRESS_TIMEOUT`] at most.
     Begun,
-    /// Another request with that body is under way.
+    /// Another request with the same body is in progress.
     InProgress,
-    /// That body has led to this verification.
+    /// An earlier request with the same body created this verification.
     Done(VerificationId),
-    /// It belongs to another body.
+    /// The key belongs to another body.
     Mismatch,
 }
 
@@ -56,7 +60,7 @@ impl IdempotencyKey {
         (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
     }
 
-    /// The key itself: for its tag only.
+    /// Returns the text of the key. For a keyed hash only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

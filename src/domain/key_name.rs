@@ -1,4 +1,4 @@
-//! What the keys of a deployment are called, so that two of a kind can be active while one takes over.
+//! The names of a deployment's keys, which allow two keys of a kind to be active during a rotation.
 //!
 //! Must not hold a key.
 
@@ -17,14 +17,15 @@ impl KeyName {
         fits.then(|| Self(text.to_owned()))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What names of ours are made of: they stand in settings, in Redis keys and in logs.
+/// Returns whether a byte may be part of a name. Names appear in settings, in Redis keys and in
+/// logs.
 pub(super) fn is_plain(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-'
 }

@@ -1,7 +1,7 @@
-//! The log of one or more ledgers: what was done when, and how much room that leaves.
+//! Ledgers: exact sliding windows of who did what when, over a [`SlidingLog`].
 //!
-//! Exact sliding windows: entries are kept, not counts. Must not know the time: each step is told it. The memory
-//! store runs on this; the Redis store says the same in Lua.
+//! The log stores entries rather than counters. Must not read a clock: each call receives the time.
+//! The memory store uses this module. The Redis store implements the same rules in Lua.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,36 +9,37 @@ use std::time::Duration;
 use super::limit::{Limit, Policy, Window};
 use super::verification::{Millis, millis};
 
-/// How the tightest of some windows stands.
+/// The state of the tightest window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
-    /// Whose window it is.
+    /// The policy that the window belongs to.
     pub policy: Policy,
-    /// Which window.
+    /// The window.
     pub window: Window,
-    /// How many more entries it would take now.
+    /// How many more entries it allows now.
     pub remaining: u32,
-    /// When the oldest of its entries leaves it; zero where it has none.
+    /// The time until its oldest entry leaves it. Zero if it has no entry.
     pub reset: Duration,
-    /// When it admits one more; zero where it does so now.
+    /// The time until it allows one more entry. Zero if it does so now.
     pub wait: Duration,
 }
 
-/// The entries of one or more ledgers, oldest first. A ledger can count all of them, or those whose mark
-/// begins alike.
+/// The entries of one or more ledgers, oldest first. A ledger counts all of them, or those whose
+/// partition begins with the same bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlidingLog {
     entries: Vec<(EntryId, Partition)>,
 }
 
-/// When an entry was made, in milliseconds since the Unix epoch; bumped where needed, so that in one log it
-/// names the entry.
+/// When an entry was made, in milliseconds since the Unix epoch. Increased if necessary, so that it
+/// identifies the entry within one log.
 pub type EntryId = Millis;
 
-/// Octets of a partition.
+/// Bytes of a partition.
 pub const PARTITION_BYTES: usize = 8;
 
-/// On whose account an entry stands: for sends to a person, tenant and site (four octets of a hash each).
+/// What an entry is counted under. For sends to an email address: tenant and client prefix, four
+/// bytes of a hash each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Partition(pub [u8; PARTITION_BYTES]);
 
@@ -48,20 +49,21 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// One ledger's view of a log.
+/// The rule for one ledger's view of a log.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitRule<'a> {
-    /// Which ledger.
+    /// The policy of the ledger.
     pub policy: Policy,
-    /// How it is limited.
+    /// The windows of the ledger.
     pub limit: &'a Limit,
-    /// How many octets of the mark an entry must share to count; none: all entries count.
+    /// How many bytes of the partition an entry must share to count. Zero means that all entries
+    /// count.
     pub partition_bytes: usize,
 }
 
 impl SlidingLog {
-    /// How the tightest window of these rules stands for an entry with this partition: the one with the longest
-    /// wait, then the one with the least room, then the first.
+    /// Returns the state of the tightest window of these rules for an entry with this partition.
+    /// See [`tightest`].
     #[must_use]
     pub fn limit_state(
         &self,
@@ -77,7 +79,7 @@ impl SlidingLog {
 
     fn window(&self, rule: &LimitRule<'_>, window: Window, partition: Partition, now: Millis) -> LimitState {
         let span = millis(window.span);
-        // Written so that a clock before the first span does not wrap.
+        // Saturates, so that a clock before the first span does not wrap.
         let counts = |(stamp, of): &&(EntryId, Partition)| {
             stamp.saturating_add(span) > now
                 && of.0.iter().zip(partition.0).take(rule.partition_bytes).all(|(a, b)| *a == b)
@@ -93,31 +95,31 @@ impl SlidingLog {
         LimitState { policy: rule.policy, window, remaining, reset, wait }
     }
 
-    /// The stamp of the newest entry.
+    /// Returns the id of the newest entry.
     #[must_use]
     pub fn newest(&self) -> Option<EntryId> {
         self.entries.last().map(|(stamp, _)| *stamp)
     }
 
-    /// Adds an entry that is newer than all others, and forgets those that `keep` has passed.
+    /// Adds an entry that is newer than all others, and removes those that are older than `keep`.
     pub fn add(&mut self, stamp: EntryId, partition: Partition, keep: Duration, now: Millis) {
         self.entries.retain(|(stamp, _)| stamp.saturating_add(millis(keep)) > now);
         self.entries.push((stamp, partition));
     }
 
-    /// Takes one entry out, if it is still there.
+    /// Removes one entry, if it is still there.
     pub fn remove(&mut self, stamp: EntryId) {
         self.entries.retain(|(entry, _)| *entry != stamp);
     }
 
-    /// Whether no entry is younger than `keep`.
+    /// Returns whether every entry is older than `keep`.
     #[must_use]
     pub fn is_forgotten(&self, keep: Duration, now: Millis) -> bool {
         self.entries.last().is_none_or(|(stamp, _)| stamp.saturating_add(millis(keep)) <= now)
     }
 }
 
-/// The limit state that decides: the longest wait, then the least room, then the first.
+/// Returns the limit state with the longest wait, then with the least room, then the first.
 #[must_use]
 pub fn tightest(limit_states: impl IntoIterator<Item = LimitState>) -> Option<LimitState> {
     limit_states.into_iter().reduce(|tightest, other| {

@@ -1,7 +1,8 @@
-//! What is limited, and how: so many entries in so long a time.
+//! Limits: how many entries are allowed in how long a time.
 //!
-//! An action is admitted if, in each window, fewer entries than it may hold are later than the window is long
-//! ago; entries in the future of a clock that was set back count. A refusal leaves no entry. Must not count.
+//! An action is allowed if each window has room: fewer than `most` of the entries are younger than
+//! `span`. If the clock was set back, entries in the future count as well. A refused action leaves
+//! no entry. Must not count.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -12,65 +13,69 @@ use super::ledger::{LimitRule, PARTITION_BYTES};
 use super::store_key::TENANT_BYTES;
 use super::verification::{MAX_LIFETIME, millis};
 
-/// The longest way from a send's entry to its code being live (step 4 to step 6 of a send).
+/// The longest time from the entry of a send until its code is live (step 4 to step 6 of a send).
 pub const MAX_OPEN_DELAY: Duration = Duration::from_secs(10);
-/// What a limit calls a day: 24 hours, the longest life of a verification and the slowest opening, so that
-/// attempts made late on early openings stay inside what a day of 24 hours may hold.
+/// The length of a `day` in a limit: 24 hours, plus the longest lifetime of a verification, plus
+/// the longest delay of an opening.
+///
+/// The last attempt at a code can be that much later than the entry of its send. With this length,
+/// the attempts of any 24 hours are bounded by the openings of one `day`.
 pub const DAY: Duration =
     Duration::from_secs(24 * 60 * 60 + MAX_LIFETIME.as_secs() + MAX_OPEN_DELAY.as_secs());
-/// How many networks of one /48 it takes to meet its wider limit.
+/// The limit of a /48, as a multiple of that of a /64.
 pub const PREFIX48_FACTOR: u32 = 5;
 
 /// The longest window that can be set.
 const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
-/// The most entries that a window can be set to hold: a ledger is read as a whole.
+/// The most entries of a window that can be set. A ledger is read as a whole, so its size must be
+/// bounded.
 const MAX_ENTRIES: u32 = 100_000;
 /// The most windows of one limit.
 const MAX_WINDOWS: usize = 4;
 
-/// What is counted; the names are those that callers see.
+/// The limits, as `RateLimit` policies. Clients see their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// Sends of a network at a tenant.
+    /// Sends of an IP at a tenant.
     IpSends,
-    /// Guesses of a network at a tenant.
+    /// Attempts of an IP at a tenant.
     IpAttempts,
-    /// Sends to a person for a tenant.
+    /// Sends to an email address for a tenant.
     EmailSends,
-    /// One site's share of those.
+    /// One client prefix's share of the sends to an email address.
     IpEmailSends,
-    /// One site's attempts at a person.
+    /// One client prefix's attempts at an email address.
     IpEmailAttempts,
-    /// Sends to a person for all tenants.
+    /// Sends to an email address for all tenants.
     EmailSendsTotal,
 }
 
-/// No more than so many entries in so long a time.
+/// A maximum number of entries in a span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Entries that it may hold.
+    /// The most entries that it may hold.
     pub most: NonZeroU32,
-    /// How long an entry stands in it.
+    /// How long an entry counts.
     pub span: Duration,
 }
 
-/// The windows of a ledger; all of them hold.
+/// The windows of a ledger. All of them apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit(Vec<Window>);
 
-/// A text that is no limit.
+/// A text that is not a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no limit: one to four windows such as 5/1h, 10/day or 1/60s, with spaces between")]
 pub struct InvalidLimit;
 
 impl Policy {
-    /// Whether it counts what one network does, whoever it does it to.
+    /// Returns whether it counts what one IP does, whichever email address it concerns.
     #[must_use]
     pub fn is_per_ip(self) -> bool {
         matches!(self, Self::IpSends | Self::IpAttempts)
     }
 
-    /// The name that callers see.
+    /// Returns the policy name that clients see.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -85,13 +90,13 @@ impl Policy {
 }
 
 impl Limit {
-    /// Its windows, as they were written.
+    /// Returns the windows, in the order in which they were written.
     #[must_use]
     pub fn windows(&self) -> &[Window] {
         &self.0
     }
 
-    /// The same windows with room for so many times the entries.
+    /// Returns the same windows with `factor` times as many entries.
     #[must_use]
     pub fn times(&self, factor: u32) -> Self {
         let widen = |window: &Window| {
@@ -101,21 +106,22 @@ impl Limit {
         Self(self.0.iter().map(widen).collect())
     }
 
-    /// The time that must pass between two entries; zero where no window holds one alone.
+    /// Returns the time that must pass between two entries. Zero if no window is limited to one
+    /// entry.
     #[must_use]
     pub fn cooldown(&self) -> Duration {
         let single = self.0.iter().filter(|window| window.most == NonZeroU32::MIN);
         single.map(|window| window.span).max().unwrap_or_default()
     }
 
-    /// The longest time that an entry matters.
+    /// Returns the longest time that an entry counts.
     #[must_use]
     pub fn longest(&self) -> Duration {
         self.0.iter().map(|window| window.span).max().unwrap_or_default()
     }
 
-    /// The most entries that any stretch of so long a time can hold: each window covers it by as many of its
-    /// spans as it takes.
+    /// Returns the most entries that any stretch of this length can hold. Each window bounds it by
+    /// its maximum, times the number of spans that cover the stretch.
     #[must_use]
     pub fn most_in(&self, time: Duration) -> u64 {
         let bound = |window: &Window| {
@@ -128,7 +134,7 @@ impl Limit {
 impl FromStr for Limit {
     type Err = InvalidLimit;
 
-    /// Reads windows such as `1/60s 5/1h 10/day`: entries from 1 to 100,000, times from 1 s to 31 days.
+    /// Parses windows such as `1/60s 5/1h 10/day`: 1 to 100,000 entries, 1 s to 31 days.
     fn from_str(text: &str) -> Result<Self, InvalidLimit> {
         let windows: Vec<_> =
             text.split_ascii_whitespace().map(Window::from_str).collect::<Result<_, _>>()?;
@@ -164,13 +170,13 @@ fn span_of(text: &str) -> Option<Duration> {
     whole(number)?.checked_mul(seconds).map(Duration::from_secs)
 }
 
-/// Decimal digits and nothing else: `parse` alone would take a sign.
+/// Parses decimal digits only. `parse` alone would accept a sign.
 fn whole(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 impl fmt::Display for Limit {
-    /// The form that is read.
+    /// Writes the form that is parsed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, window) in self.0.iter().enumerate() {
             let space = if at == 0 { "" } else { " " };
@@ -191,16 +197,16 @@ impl fmt::Display for Window {
     }
 }
 
-/// How a network is limited.
+/// The limit of an IP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpLimit {
-    /// An IPv4 address, or an IPv6 /64.
+    /// For an IPv4 address or an IPv6 /64.
     pub prefix64: Limit,
-    /// An IPv6 /48.
+    /// For an IPv6 /48.
     pub prefix48: Limit,
 }
 
-/// Limits of sends to one email address.
+/// The limits of sends to one email address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendLimits {
     /// For one tenant.
@@ -209,43 +215,44 @@ pub struct SendLimits {
     pub ip_email: Limit,
     /// For all tenants.
     pub email_total: Limit,
-    /// How long entries are kept: tenants share the log, and some may have longer windows than others.
+    /// How long entries are stored. Tenants share the log, and some may have longer windows than
+    /// others.
     pub retention: Duration,
 }
 
-/// Every limit that the store keeps.
+/// All limits that the store enforces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Sends of a network.
+    /// Sends of an IP.
     pub ip_sends: IpLimit,
-    /// Guesses of a network.
+    /// Attempts of an IP.
     pub ip_attempts: IpLimit,
-    /// Sends to a person.
+    /// Sends to an email address.
     pub sends: SendLimits,
-    /// Guesses of one site at a recipient.
+    /// Attempts of one client prefix at a recipient.
     pub ip_email_attempts: Limit,
-    /// Mails that the relay takes.
+    /// Emails that the relay accepts.
     pub relay_mails: RelayMails,
 }
 
-/// How many mails the relay takes.
+/// How many emails the relay accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayMails {
-    /// As many as there are.
+    /// No limit.
     Unlimited,
-    /// So many in a day.
+    /// A daily limit.
     PerDay(NonZeroU32),
 }
 
 impl IpLimit {
-    /// A limit of networks, and what follows from it for a site.
+    /// Creates the limit of an IP, and from it that of a /48.
     #[must_use]
     pub fn new(network: Limit) -> Self {
         let prefix48 = network.times(PREFIX48_FACTOR);
         Self { prefix64: network, prefix48 }
     }
 
-    /// The longest time that an entry matters to one of them.
+    /// Returns the longest time that an entry counts in one of them.
     #[must_use]
     pub fn longest(&self) -> Duration {
         self.prefix64.longest().max(self.prefix48.longest())
@@ -260,8 +267,8 @@ impl SendLimits {
         Self { email, ip_email, email_total, retention }
     }
 
-    /// Returns the rules over the log of sends to one email address, in the order in which callers see them. That for one
-    /// IP's share applies only if the client is known.
+    /// Returns the rules over the log of sends to one email address, in the order in which clients
+    /// see them. The rule for one client prefix's share applies only if the client is known.
     #[must_use]
     pub fn rules(&self, has_client: bool) -> Vec<LimitRule<'_>> {
         let rule = |policy, limit, partition_bytes| LimitRule { policy, limit, partition_bytes };

@@ -1,8 +1,8 @@
 //! The language that a person reads, as a language tag (BCP 47).
 //!
-//! Must not know which languages mails are written in.
+//! Must not depend on the available translations.
 
-/// The most characters of a tag; RFC 5646 section 4.4.1 asks for 35 at least.
+/// The most characters of a tag. RFC 5646 section 4.4.1 requires at least 35.
 const TAG_MAX: usize = 35;
 
 /// A language tag in lower case, such as `de` or `pt-br`.
@@ -10,8 +10,8 @@ const TAG_MAX: usize = 35;
 pub struct Locale(String);
 
 impl Locale {
-    /// A tag, in any case: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters, up to 35 characters in
-    /// all. Between them `_` means the same as `-`: POSIX and Java write `pt_BR`.
+    /// Parses a tag in any case: subtags of 1 to 8 letters and digits, the first of 2 to 8 letters,
+    /// at most 35 characters in total. Accepts `_` for `-`, because POSIX and Java write `pt_BR`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut subtags = text.split(['-', '_']);
@@ -24,23 +24,25 @@ impl Locale {
         fits.then(|| Self(text.to_ascii_lowercase().replace('_', "-")))
     }
 
-    /// English.
+    /// Returns English.
     #[must_use]
     pub fn english() -> Self {
         Self("en".to_owned())
     }
 
-    /// The tag.
+    /// Returns the tag.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The tag, then ever more general ones: `zh-hant-tw`, `zh-hant`, `zh` (RFC 4647 section 3.4).
+    /// Returns the tag, then ever more general ones: `zh-hant-tw`, `zh-hant`, `zh` (RFC 4647
+    /// section 3.4).
     pub fn and_more_general(&self) -> impl Iterator<Item = &str> {
         std::iter::successors(Some(self.0.as_str()), |tag| {
             let (general, _) = tag.rsplit_once('-')?;
-            // A lone letter only announces what was behind it.
+            // A single letter introduces the subtag after it, so it is removed together with that
+            // subtag.
             Some(
                 general
                     .rsplit_once('-')

@@ -7,16 +7,17 @@ use super::host::Host;
 pub struct Origin(String);
 
 impl Origin {
-    /// The value of an `Origin` header that is this one.
+    /// Returns the value of the `Origin` header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Takes scheme, host and port. Any scheme can be one: apps and extensions have schemes of their own.
+    /// Parses scheme, host and port. Any scheme is accepted, because apps and extensions have their
+    /// own.
     ///
     /// # Errors
-    /// Why it is not the origin of a page.
+    /// Returns why the text is not the origin of a page.
     pub fn parse(text: &str) -> Result<Self, String> {
         let reason = match text {
             "*" => Some("every page is not a list: write each origin, such as https://app.example"),
@@ -48,7 +49,7 @@ impl Origin {
             _ => Err("the host is missing or has characters that no host has".to_owned()),
         };
         let origin = origin?;
-        // One slash is what browsers show behind every host.
+        // Browsers show one slash after every host.
         if ["", "/"].contains(&path) {
             Ok(Self(origin))
         } else {
@@ -57,9 +58,10 @@ impl Origin {
     }
 }
 
-/// The origin of a web page. A browser leaves the scheme's usual port out, and so does this.
+/// Returns the origin of a web page without the default port of its scheme, as browsers write it.
+///
 /// # Errors
-/// Why it is none.
+/// Returns why there is none.
 pub fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<String, String> {
     let wrong =
         || "has no host, or a wrong port: write it as https://app.example or https://app.example:8443";
@@ -72,7 +74,7 @@ pub fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<Stri
         );
     }
     let authority = authority.to_ascii_lowercase();
-    // Browsers send a name of Unicode as its A-label.
+    // Browsers send a Unicode name with A-labels.
     let ascii = if authority.is_ascii() { Ok(authority) } else { idna::domain_to_ascii(&authority) };
     let ascii = ascii.map_err(|_| wrong())?;
     let (host, port) = Host::parse_with_port(&ascii).ok_or_else(wrong)?;
@@ -82,13 +84,14 @@ pub fn web_origin(scheme: &str, authority: &str, usual_port: u16) -> Result<Stri
     })
 }
 
-/// RFC 3986 section 3.1.
+/// Returns whether it is a scheme (RFC 3986 section 3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
-/// A host of a scheme that is not the web's, such as `localhost`, `.` or the id of an extension.
+/// Returns whether it can be the host of a scheme other than http and https, such as `localhost`,
+/// `.` or the id of an extension.
 fn is_opaque_host(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
     !text.is_empty() && text.len() <= 253 && text.bytes().all(is_plain)

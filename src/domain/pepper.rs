@@ -1,7 +1,7 @@
-//! Peppers: the secrets that live outside the store and without which a stolen store says nothing.
+//! Peppers: secrets outside the store, without which a stolen store reveals nothing.
 //!
-//! Holds the active peppers under their names (`kid`), newest first. Must not derive hashes (see `code_hash`)
-//! nor read settings.
+//! Holds the active peppers under their names (`kid`), newest first. Must not derive hashes (see
+//! `code_hash`) or read settings.
 
 use std::fmt;
 
@@ -9,16 +9,17 @@ use zeroize::Zeroizing;
 
 use super::key_name::KeyName;
 
-/// Octets of a pepper: 256 bits, over the 112 that NIST SP 800-63B section 5.1.1.2 asks of a secret salt.
+/// Bytes of a pepper: 256 bits. NIST SP 800-63B section 5.1.1.2 requires at least 112 for a secret
+/// salt.
 pub const PEPPER_BYTES: usize = 32;
-/// A named secret of 256 bits; wiped when dropped.
+/// A named secret of 256 bits. Wiped when dropped.
 #[derive(Clone)]
 pub struct Pepper {
     id: KeyName,
     secret: Zeroizing<[u8; PEPPER_BYTES]>,
 }
 
-/// The active peppers: the first hashes new codes, all of them check.
+/// The active peppers. The first hashes new codes; all of them verify.
 #[derive(Debug, Clone)]
 pub struct Peppers {
     current: Pepper,
@@ -26,19 +27,19 @@ pub struct Peppers {
 }
 
 impl Pepper {
-    /// Names a secret.
+    /// Wraps a secret and its name.
     #[must_use]
     pub fn new(id: KeyName, secret: [u8; PEPPER_BYTES]) -> Self {
         Self { id, secret: Zeroizing::new(secret) }
     }
 
-    /// The name under which hashes refer to it.
+    /// Returns the name under which hashes refer to it.
     #[must_use]
     pub fn id(&self) -> &KeyName {
         &self.id
     }
 
-    /// The secret: for key derivation only.
+    /// Returns the secret. For key derivation only.
     #[must_use]
     pub fn expose(&self) -> &[u8; PEPPER_BYTES] {
         &self.secret
@@ -52,7 +53,8 @@ impl fmt::Debug for Pepper {
 }
 
 impl Peppers {
-    /// The first pepper hashes, the others still check; `None` where two share a name.
+    /// Creates the set: `current` hashes new codes, and all peppers verify. Returns `None` if two
+    /// have the same name.
     #[must_use]
     pub fn new(current: Pepper, older: Vec<Pepper>) -> Option<Self> {
         let mut names: Vec<_> = older.iter().map(Pepper::id).chain([current.id()]).collect();
@@ -61,13 +63,13 @@ impl Peppers {
         distinct.then_some(Self { current, older })
     }
 
-    /// The pepper for new codes.
+    /// Returns the pepper for new codes.
     #[must_use]
     pub fn current(&self) -> &Pepper {
         &self.current
     }
 
-    /// The pepper of that name, if it is still active.
+    /// Returns the pepper of that name, if it is still active.
     #[must_use]
     pub fn find(&self, id: &KeyName) -> Option<&Pepper> {
         std::iter::once(&self.current).chain(&self.older).find(|pepper| pepper.id() == id)

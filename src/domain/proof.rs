@@ -1,8 +1,9 @@
-//! Proofs: short-lived signed statements that an address was confirmed, for anyone to check offline.
+//! Proofs: short-lived signed statements that an address was confirmed. Anyone can verify them
+//! offline.
 //!
-//! Signs JWTs (RFC 7519) with EdDSA over Ed25519 (RFC 8037) or ES256 over P-256 (RFC 7518 section 3.4), as the key has it.
-//! Must not decide that anything was confirmed. A
-//! proof says that its holder controlled an address; it claims no assurance level (SEC-01).
+//! Signs JWTs (RFC 7519) with EdDSA over Ed25519 (RFC 8037) or ES256 over P-256 (RFC 7518 section
+//! 3.4), depending on the key. Must not decide whether anything was confirmed. A proof says that
+//! its holder controlled an address; it claims no authentication assurance level (NIST SP 800-63B).
 
 use std::fmt;
 use std::time::Duration;
@@ -23,12 +24,12 @@ use zeroize::Zeroizing;
 
 use super::key_name::KeyName;
 
-/// Octets of the seed of an Ed25519 key (RFC 8032 section 5.1.5).
+/// Bytes of the private key (seed) of an Ed25519 key (RFC 8032 section 5.1.5).
 pub const PROOF_SEED_BYTES: usize = 32;
-/// How long a proof is good for.
+/// How long a proof is valid.
 pub const PROOF_LIFETIME: Duration = Duration::from_mins(5);
 
-/// How an address is confirmed, as a proof says it.
+/// The `method` claim: how the address was confirmed.
 pub const METHOD: &str = "mail_code";
 
 /// A named signing key.
@@ -38,7 +39,7 @@ pub struct ProofKey {
     private: PrivateKey,
 }
 
-/// The half of a key that nobody else may have.
+/// The private half of a key.
 #[derive(Clone)]
 enum PrivateKey {
     /// The seed of an Ed25519 key.
@@ -47,16 +48,16 @@ enum PrivateKey {
     P256(Zeroizing<Vec<u8>>),
 }
 
-/// The half of a key that anyone may have.
+/// The public half of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
     /// Its name.
     pub kid: String,
-    /// The point.
+    /// Its coordinates.
     pub point: Point,
 }
 
-/// A public key's coordinates, as unpadded URL-safe base64.
+/// The coordinates of a public key, as unpadded URL-safe base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Point {
     /// On Ed25519 (RFC 8037 section 2).
@@ -66,19 +67,19 @@ pub enum Point {
     },
     /// On P-256 (RFC 7518 section 6.2.1).
     P256 {
-        /// The first coordinate.
+        /// The x coordinate.
         x: String,
-        /// The second coordinate.
+        /// The y coordinate.
         y: String,
     },
 }
 
-/// What a proof says (RFC 7519 section 4.1, and `purpose` and `method`).
+/// The claims of a proof (RFC 7519 section 4.1, and `purpose` and `method`).
 #[derive(Serialize)]
 pub struct Claims<'a> {
-    /// Who confirmed the address.
+    /// The issuer: who confirmed the address.
     pub iss: &'a str,
-    /// For whom: the tenant.
+    /// The audience: the tenant.
     pub aud: &'a str,
     /// The confirmed address.
     pub sub: &'a str,
@@ -86,11 +87,11 @@ pub struct Claims<'a> {
     pub purpose: &'a str,
     /// How it was confirmed: [`METHOD`].
     pub method: &'a str,
-    /// A name of its own, by which a replay can be told.
+    /// A unique id, by which a replay can be detected.
     pub jti: &'a str,
     /// When it was confirmed, in seconds since the Unix epoch.
     pub iat: u64,
-    /// When the proof ends, in seconds since the Unix epoch.
+    /// When the proof expires, in seconds since the Unix epoch.
     pub exp: u64,
 }
 
@@ -100,20 +101,22 @@ pub struct Claims<'a> {
 pub struct SigningError(#[source] jsonwebtoken::errors::Error);
 
 impl ProofKey {
-    /// Names a seed.
+    /// Wraps the seed of an Ed25519 key and its name.
     #[must_use]
     pub fn new(kid: KeyName, seed: [u8; PROOF_SEED_BYTES]) -> Self {
         Self { kid, private: PrivateKey::Ed25519(Zeroizing::new(seed)) }
     }
 
-    /// Names a P-256 key in PKCS #8 form (RFC 5958), which must hold the public half too; `None` if it is no such key.
+    /// Wraps a P-256 key in PKCS #8 form (RFC 5958) and its name. Returns `None` if it is another
+    /// kind of key, or lacks the public half.
     #[must_use]
     pub fn es256(kid: KeyName, pkcs8: &[u8]) -> Option<Self> {
         p256_pair(pkcs8)?;
         Some(Self { kid, private: PrivateKey::P256(Zeroizing::new(pkcs8.to_vec())) })
     }
 
-    /// A new P-256 key in PKCS #8 form; `None` if the system has no randomness to give.
+    /// Generates a P-256 key in PKCS #8 form. Returns `None` if the system cannot provide
+    /// randomness.
     #[must_use]
     pub fn generate_p256() -> Option<Zeroizing<Vec<u8>>> {
         let pkcs8 =
@@ -121,7 +124,7 @@ impl ProofKey {
         Some(Zeroizing::new(pkcs8.as_ref().to_vec()))
     }
 
-    /// The public half; `None` if the key is unusable.
+    /// Returns the public half, or `None` if the key is unusable.
     #[must_use]
     pub fn public(&self) -> Option<PublicKey> {
         let encode = |octets: &[u8]| URL_SAFE_NO_PAD.encode(octets);
@@ -131,7 +134,7 @@ impl ProofKey {
                 Point::Ed25519 { x: encode(pair.public_key().as_ref()) }
             }
             PrivateKey::P256(pkcs8) => {
-                // Uncompressed (SEC 1 section 2.3.3): a 4, then both coordinates.
+                // Uncompressed form (SEC 1 section 2.3.3): the byte 4, then both coordinates.
                 let pair = p256_pair(pkcs8)?;
                 let (x, y) = pair.public_key().as_ref().strip_prefix(&[4])?.split_at_checked(32)?;
                 Point::P256 { x: encode(x), y: encode(y) }
@@ -140,12 +143,12 @@ impl ProofKey {
         Some(PublicKey { kid: self.kid.as_str().to_owned(), point })
     }
 
-    /// Signs the claims: a compact JWT of type `otp-proof+jwt`.
+    /// Signs the claims and returns a compact JWT of type `otp-proof+jwt`.
     ///
     /// # Errors
-    /// [`SigningError`] where the key is unusable.
+    /// Returns [`SigningError`] if the key is unusable.
     pub fn sign(&self, claims: &Claims<'_>) -> Result<String, SigningError> {
-        // Refused only where it was installed before, which is as good.
+        // An error means that it is installed already.
         let _ = RING.install_default();
         let (algorithm, key) = match &self.private {
             PrivateKey::Ed25519(seed) => (Algorithm::EdDSA, EncodingKey::from_ed_der(seed.as_slice())),
@@ -168,8 +171,9 @@ fn p256_pair(pkcs8: &[u8]) -> Option<EcdsaKeyPair> {
     EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &SystemRandom::new()).ok()
 }
 
-/// jsonwebtoken on `ring`, which TLS brings along; the crate's own choices would add a second library. Here the
-/// "DER" of a private key is the bare seed, and that of a public key the bare point.
+/// Runs jsonwebtoken on `ring`, which TLS depends on already. The crate's built-in backends would
+/// add a second library. Here the "DER" of an Ed25519 private key is the bare seed, and that of a
+/// public key is the bare point.
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: ed25519_verifier,
@@ -295,7 +299,7 @@ mod tests {
         let name = || KeyName::parse("e1").unwrap();
         assert!(ProofKey::es256(name(), &pkcs8[1..]).is_none());
         assert!(ProofKey::es256(name(), &[7; PROOF_SEED_BYTES]).is_none());
-        // The public half is another key's.
+        // The public half belongs to another key.
         let mut mixed = pkcs8.to_vec();
         let other = ProofKey::generate_p256().unwrap();
         let at = mixed.len() - 65;

@@ -1,23 +1,24 @@
-//! What an address is confirmed for, so that a code asked for one thing confirms nothing else.
+//! Purposes: what an address is confirmed for, so that a code for one purpose confirms nothing
+//! else.
 //!
-//! A purpose is chosen when a verification begins, encrypted into it and said by its proof. Must not be free text: it
-//! stands in proofs and in logs.
+//! The purpose is chosen when a verification is created, encrypted with its details, and stated in
+//! its proof. Must not be free text, because it appears in proofs and in logs.
 
 /// The longest purpose, in characters.
 pub const PURPOSE_MAX: usize = 64;
-/// The purpose where neither the request nor the tenant's settings name one.
+/// The purpose if neither the request nor the tenant's settings name one.
 const USUAL: &str = "verification";
 
-/// 1 to 64 characters of `a-z 0-9 _ . -`, the first a letter or a digit.
+/// A purpose: 1 to 64 characters of `a-z 0-9 _ . -`, the first a letter or a digit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purpose(String);
 
-/// What a tenant may verify addresses for.
+/// The purposes that a tenant may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purposes {
-    /// Anything.
+    /// Any purpose.
     Any,
-    /// These; the first is meant where a request names none.
+    /// These. The first is used if a request names none.
     Only(Vec<Purpose>),
 }
 
@@ -31,7 +32,7 @@ impl Purpose {
         (fits && text.bytes().next().is_some_and(is_first)).then(|| Self(text.to_owned()))
     }
 
-    /// The purpose.
+    /// Returns the purpose.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -39,7 +40,7 @@ impl Purpose {
 }
 
 impl Purposes {
-    /// The purpose that was asked for, if it is one of these; where none was, the first.
+    /// Returns the requested purpose if it is allowed. Without a request, returns the default one.
     #[must_use]
     pub fn choose(&self, asked: Option<Purpose>) -> Option<Purpose> {
         match (self, asked) {

@@ -1,24 +1,27 @@
-//! The reference: three letters on the screen and in the mail, so that a person can tell which mail belongs to which
-//! screen. No secret, and no name of anything.
+//! The reference: three letters on the screen and in the email, which show a person which email
+//! belongs to which screen.
+//!
+//! It is not secret and identifies nothing.
 
 use rand::TryCryptoRng;
 
 /// Consonants that are hard to confuse and form no words (RFC 8628 section 6.1).
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
-/// Letters of a reference.
+/// The number of letters of a reference.
 pub const REFERENCE_LETTERS: usize = 3;
 
-/// Three of those letters.
+/// A reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reference([u8; REFERENCE_LETTERS]);
 
 impl Reference {
-    /// Draws a reference, each with the same chance.
+    /// Generates a reference. Each is equally likely.
     ///
     /// # Errors
-    /// The generator's own, where it has no randomness to give.
+    /// Returns the generator's error if it cannot provide randomness.
     pub fn draw<R: TryCryptoRng>(rng: &mut R) -> Result<Self, R::Error> {
-        // 2^32 is no multiple of 20^3: what is uneven is one part in 500,000, and nothing is guarded by it.
+        // 2^32 is not a multiple of 20^3. The bias is one part in 500,000, and no security depends
+        // on it.
         let mut number = rng.try_next_u32()? as usize;
         let mut letters = [0; REFERENCE_LETTERS];
         for letter in &mut letters {
@@ -28,14 +31,14 @@ impl Reference {
         Ok(Self(letters))
     }
 
-    /// Reads the three letters.
+    /// Parses the three letters.
     #[must_use]
     pub fn parse(letters: &[u8]) -> Option<Self> {
         let letters: [u8; REFERENCE_LETTERS] = letters.try_into().ok()?;
         letters.iter().all(|letter| LETTERS.contains(letter)).then_some(Self(letters))
     }
 
-    /// The three letters.
+    /// Returns the three letters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()

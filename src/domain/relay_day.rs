@@ -1,15 +1,16 @@
-//! How many mails the relay was handed in the last day, by the hour.
+//! The emails handed to the relay in the last day, counted by the hour.
 //!
-//! Approximate on purpose: an hour counts for as long as any of it is less than a day ago. No security rests on it.
+//! Deliberately approximate: an hour counts as long as any part of it is less than a day ago. No
+//! security depends on it.
 
 use super::verification::Millis;
 
-/// Milliseconds of an hour.
+/// An hour in milliseconds.
 const HOUR: Millis = 60 * 60 * 1000;
-/// The hour that runs and those that make a day before it.
+/// The current hour and the 24 hours before it.
 const HOURS: usize = 25;
 
-/// Mails of each of the last hours.
+/// The emails of each of the last hours.
 #[derive(Debug, Clone, Default)]
 pub struct RelayDay {
     hour: u64,
@@ -17,7 +18,7 @@ pub struct RelayDay {
 }
 
 impl RelayDay {
-    /// Counts a mail.
+    /// Counts an email.
     pub fn count(&mut self, now: Millis) {
         *self = self.at(now);
         if let Some(newest) = self.mails.first_mut() {
@@ -25,13 +26,14 @@ impl RelayDay {
         }
     }
 
-    /// The mails of the last day.
+    /// Returns the number of emails in the last day.
     #[must_use]
     pub fn mails(&self, now: Millis) -> u32 {
         self.at(now).mails.iter().fold(0, |sum, mails| sum.saturating_add(*mails))
     }
 
-    /// The same, seen at `now`: hours that are over move back. A clock that was set back moves nothing.
+    /// Returns the counts as of `now`, with past hours moved back. A clock that was set back moves
+    /// nothing.
     fn at(&self, now: Millis) -> Self {
         let hour = self.hour.max(now / HOUR);
         let passed = usize::try_from(hour - self.hour).unwrap_or(HOURS).min(HOURS);

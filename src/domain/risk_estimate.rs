@@ -1,6 +1,6 @@
-//! What the configured limits let an attacker win: the arithmetic of guessing.
+//! The chance that guessing codes succeeds under the configured limits.
 //!
-//! An upper bound, from the settings alone. Must not depend on what happens.
+//! It is an upper bound, computed from the settings alone. Must not depend on what has happened.
 
 use std::time::Duration;
 
@@ -8,23 +8,25 @@ use super::code::CodeLength;
 use super::limit::{DAY, Limits};
 use super::verification::VerificationRules;
 
-/// The chance per address and day above which limits are refused, as one in so many.
+/// The highest chance of a correct guess per address and day that limits may allow, as one in so
+/// many.
 const MIN_SAFE_ODDS: u64 = 10_000;
 const TWENTY_FOUR_HOURS: Duration = Duration::from_hours(24);
 
-/// What can be won by guessing.
+/// The risk of guessed codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RiskEstimate {
-    /// The most attempts that are compared for one subject in any 24 hours.
+    /// The most attempts at one email address that are compared in any 24 hours.
     pub attempts_per_day: u64,
-    /// The most that one network can make in any 24 hours.
+    /// The most attempts that one IP can make in any 24 hours.
     pub ip_attempts_per_day: u64,
-    /// How many codes there are.
+    /// The number of possible codes.
     pub codes: u64,
 }
 
 impl RiskEstimate {
-    /// The risk of these settings. Guesses of 24 hours are made on codes that were opened in a [`DAY`].
+    /// Returns the risk of these settings. The attempts of any 24 hours are made at codes that were
+    /// opened within one [`DAY`].
     #[must_use]
     pub fn of(limits: &Limits, rules: &VerificationRules, length: CodeLength) -> Self {
         let openings = limits.sends.email.most_in(DAY);
@@ -35,19 +37,19 @@ impl RiskEstimate {
         }
     }
 
-    /// Whether at most one day in 10,000 of a guessed-at address ends with a hit.
+    /// Returns whether guessing at one address succeeds on at most one day in 10,000.
     #[must_use]
     pub fn is_safe(&self) -> bool {
         self.attempts_per_day.saturating_mul(MIN_SAFE_ODDS) <= self.codes
     }
 
-    /// The chance that one address is hit in a day, 0 to 1.
+    /// Returns the chance that guessing at one address succeeds in a day, 0 to 1.
     #[must_use]
     pub fn chance_per_day(&self) -> f64 {
         ratio(self.attempts_per_day, self.codes).min(1.0)
     }
 
-    /// The hits to be expected in a day where so many networks attempt at any addresses.
+    /// Returns the expected number of successes a day if this many networks attack any addresses.
     #[must_use]
     pub fn hits_of_a_spray(&self, networks: u64) -> f64 {
         ratio(self.ip_attempts_per_day.saturating_mul(networks), self.codes)
@@ -90,7 +92,7 @@ mod tests {
         assert!(risk("10/day", 10, 6).is_safe());
         assert!(!risk("11/day", 10, 6).is_safe());
         assert!(risk("11/day", 10, 7).is_safe());
-        // Without a day's window the hours of a day add up: 25 windows touch it.
+        // Without a `day` window the hourly windows add up: 25 of them touch a day.
         assert_eq!(risk("5/1h", 5, 6).attempts_per_day, 5 * 25 * 5);
         assert!(!risk("5/1h", 5, 6).is_safe());
     }

@@ -1,15 +1,16 @@
-//! Who mails come from, and in which language they are.
+//! The sender of emails, and their language.
 
 use super::email_address::EmailAddress;
 use super::locale::Locale;
 
-/// Who mails come from, as their readers see it.
+/// The sender of emails, as recipients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender {
-    /// The address in `From`, and the envelope's.
+    /// The address in `From` and in the envelope.
     pub address: EmailAddress,
-    /// The name in `From` and in the text. Nothing in it controls a line or turns the direction of a text.
+    /// The name in `From` and in the text. It contains no control characters and no bidirectional
+    /// formatting characters.
     pub brand: String,
-    /// The language of its mails where nobody asks for one that there is.
+    /// The language of emails if none of the requested languages is available.
     pub locale: Locale,
 }

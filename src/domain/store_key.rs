@@ -1,6 +1,7 @@
-//! Where verifications and ledgers live in a store: keyed hashes instead of what they stand for.
+//! Keys of verifications and ledgers in a store: keyed hashes instead of the values they stand for.
 //!
-//! Derives the names that stores and logs see in place of addresses, of mail and of IP. Must not hold one itself.
+//! Derives the names that stores and logs see in place of email and IP addresses. Must not contain
+//! an address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,50 +20,50 @@ use super::ledger::{PARTITION_BYTES, Partition};
 use super::tenant::Tenant;
 use super::verification_id::VerificationId;
 
-/// Octets of the index key.
+/// Bytes of the index key.
 pub const INDEX_KEY_BYTES: usize = 32;
-/// Octets kept of a keyed hash: 128 bits, so that two addresses never meet in one store key.
+/// Bytes of a truncated keyed hash: 128 bits, so that collisions are not a concern.
 const KEYED_HASH_BYTES: usize = 16;
-/// Octets of a mark that stand for the tenant; the others stand for the site.
+/// Bytes of a partition that stand for the tenant. The others stand for the client prefix.
 pub const TENANT_BYTES: usize = PARTITION_BYTES / 2;
-/// How long a closed verification is remembered for the holder of its id.
+/// How long a closed verification with an id is stored.
 const RETENTION: Duration = Duration::from_hours(1);
 
-/// The key of the hashes that stand for addresses. It is not rotated with the peppers: changing it empties
-/// every ledger and closes every verification.
+/// The key of the hashes that stand for addresses. It is not rotated with the peppers, because
+/// another key empties every ledger and closes every verification.
 #[derive(Clone)]
 pub struct IndexKey(Zeroizing<[u8; INDEX_KEY_BYTES]>);
 
-/// Where one verification lives.
+/// The key of one verification in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum StoreKey {
-    /// The one verification that a tenant keeps for an address (the two simple endpoints).
+    /// The only verification that a tenant has for an address (the two simple endpoints).
     Address {
-        /// Whose it is.
+        /// The recipient and the tenant.
         recipient: Recipient,
         /// Stands for the address with its local part in ASCII lower case.
         address: KeyedHash,
     },
-    /// A verification under an id of its own, independent of all others. Stands for tenant and id, so that another
-    /// tenant finds nothing there.
+    /// A verification with its own id, independent of all others. The hash stands for tenant and
+    /// id, so that another tenant does not find it.
     Id(KeyedHash),
 }
 
-/// A person, as one tenant knows them.
+/// An email address as the limits know it, at one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Recipient {
-    /// Stands for the limit key of the address, whatever the tenant.
+    /// Stands for the limit key of the address. The same at every tenant.
     pub email: KeyedHash,
-    /// Whose verifications and ledgers.
+    /// The tenant that verifications and ledgers belong to.
     pub tenant: Tenant,
 }
 
-/// Where a request comes from.
+/// The network that a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientNetwork {
-    /// Stands for the IPv4 address, or the IPv6 /48 (RFC 6177: what one site is given).
+    /// Stands for the IPv4 address or the IPv6 /48 (RFC 6177: the assignment of one end site).
     pub prefix48: KeyedHash,
-    /// Stands for the IPv6 /64 (RFC 4291 section 2.5.4: one link).
+    /// Stands for the IPv6 /64 (RFC 4291 section 2.5.4: one subnet).
     pub prefix64: Option<KeyedHash>,
 }
 
@@ -77,36 +78,38 @@ impl IndexKey {
         Self(Zeroizing::new(secret))
     }
 
-    /// The person behind an address, as `tenant` knows them: spellings that reach one mailbox are one recipient.
+    /// Returns the recipient of an address at `tenant`. Spellings that reach one mailbox are one
+    /// recipient.
     #[must_use]
     pub fn recipient(&self, tenant: Tenant, address: &EmailAddress) -> Recipient {
         Recipient { email: self.keyed_hash(b"limit-key", address.limit_key().expose()), tenant }
     }
 
-    /// The store key of the verification that the recipient's tenant keeps for this address, in whatever case its local part is
-    /// written: a phone's keyboard writes a capital where the application's database has none.
+    /// Returns the store key of the verification that the recipient's tenant has for this address.
+    /// It is the same in any case of the local part, because a phone's keyboard may write a capital
+    /// that the application's database does not have.
     #[must_use]
     pub fn email_key(&self, recipient: Recipient, address: &EmailAddress) -> StoreKey {
         StoreKey::Address { recipient, address: self.keyed_hash(b"address", address.folded().as_str()) }
     }
 
-    /// The store key of the tenant's verification with that id.
+    /// Returns the store key of the tenant's verification with that id.
     #[must_use]
     pub fn id_key(&self, tenant: &Tenant, id: &VerificationId) -> StoreKey {
-        // No name has a NUL, so that no two pairs meet in one text.
+        // Names contain no NUL, so that no two pairs give the same text.
         StoreKey::Id(self.keyed_hash(b"verification", format!("{}\0{id}", tenant.name())))
     }
 
-    /// Stands for an idempotency key of that tenant at that route.
+    /// Returns the hash that stands for an idempotency key of that tenant and route.
     #[must_use]
     pub fn idempotency_key(&self, tenant: &Tenant, route: &str, key: &IdempotencyKey) -> KeyedHash {
         self.keyed_hash(b"idempotency", format!("{}\0{route}\0{}", tenant.name(), key.expose()))
     }
 
-    /// Stands for the members of a body, in an order that is always the same.
+    /// Returns the hash that stands for the members of a body, which are always in the same order.
     #[must_use]
     pub fn fingerprint(&self, members: &[Option<&str>]) -> KeyedHash {
-        // Each with its length in front, so that no two lists meet in one text.
+        // Each has its length in front, so that no two lists give the same text.
         let framed = members.iter().map(|member| match member {
             Some(text) => format!("{}:{text}", text.len()),
             None => "-".to_owned(),
@@ -114,7 +117,8 @@ impl IndexKey {
         self.keyed_hash(b"fingerprint", framed.collect::<String>())
     }
 
-    /// The network of an IP address. An IPv4 address in IPv6 form (RFC 4291 section 2.5.5.2) is that IPv4 address.
+    /// Returns the network of an IP address. Treats an IPv4-mapped IPv6 address (RFC 4291 section
+    /// 2.5.5.2) as the IPv4 address.
     #[must_use]
     pub fn network(&self, address: IpAddr) -> ClientNetwork {
         match address.to_canonical() {
@@ -129,7 +133,7 @@ impl IndexKey {
         }
     }
 
-    /// HMAC-SHA-256 over a purpose and what is to be hidden, cut to 128 bits; a NUL ends the purpose.
+    /// Returns HMAC-SHA-256 over a purpose, a NUL and the value to hide, truncated to 128 bits.
     #[expect(clippy::unreachable, reason = "HMAC takes a key of any length")]
     fn keyed_hash(&self, purpose: &[u8], text: impl AsRef<[u8]>) -> KeyedHash {
         let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()) else {
@@ -143,7 +147,7 @@ impl IndexKey {
 }
 
 impl ClientNetwork {
-    /// The prefix48, whatever the link.
+    /// Returns the client prefix alone, without the /64.
     #[must_use]
     pub fn without_prefix64(self) -> Self {
         Self { prefix64: None, ..self }
@@ -151,7 +155,8 @@ impl ClientNetwork {
 }
 
 impl Recipient {
-    /// Who sent to this person: the tenant, and where it is known the prefix48, by the start of their hashes.
+    /// Returns the partition of a send to this recipient: the first bytes of the hashes of the
+    /// tenant and, if it is known, of the client prefix.
     #[must_use]
     pub fn partition(&self, client: Option<&KeyedHash>) -> Partition {
         let tenant = Sha256::digest(self.tenant.name());
@@ -165,7 +170,7 @@ impl Recipient {
 }
 
 impl StoreKey {
-    /// The place that digests of codes kept here are bound to.
+    /// Returns the associated data that binds digests and encrypted details to this key.
     #[must_use]
     pub fn associated_data(&self) -> AssociatedData {
         let mut hash = Sha256::new();
@@ -184,7 +189,8 @@ impl StoreKey {
         AssociatedData::new(hash.finalize().into())
     }
 
-    /// How long a closed verification can still be asked about: only those with an id can be asked about at all.
+    /// Returns how long a closed verification is stored. Only one with an id is stored, because no
+    /// other can be queried.
     #[must_use]
     pub fn retention(&self) -> Duration {
         match self {
@@ -195,7 +201,7 @@ impl StoreKey {
 }
 
 impl KeyedHash {
-    /// Its octets.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEYED_HASH_BYTES] {
         &self.0
@@ -203,7 +209,7 @@ impl KeyedHash {
 }
 
 impl fmt::Display for KeyedHash {
-    /// 22 characters of URL-safe base64, no padding.
+    /// Writes 22 characters of URL-safe base64 without padding.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
@@ -312,7 +318,7 @@ mod tests {
 
     #[test]
     fn an_address_tag_is_no_limit_key_tag() {
-        // Where canonical address and limit key are the same text, their tags still differ.
+        // Even if the canonical address and the limit key are the same text, their hashes differ.
         let StoreKey::Address { recipient, address } = store_key(1, "a@example.com") else {
             panic!("a key of an address")
         };

@@ -1,7 +1,8 @@
 //! Tenants: the applications that share one otpd, and what each of them may do.
 //!
-//! Two tenants know nothing of each other: the tenant takes part in the name of each verification, ledger and
-//! idempotency key of its own. Must not know which key belongs to whom (see `api_key`).
+//! Tenants are isolated: the name of the tenant is part of the name of each of its verifications,
+//! ledgers and idempotency keys. Must not know which API key belongs to which tenant (see
+//! `api_key`).
 
 use std::sync::Arc;
 
@@ -12,40 +13,40 @@ use super::sender::Sender;
 
 /// The longest name, in characters.
 const NAME_MAX: usize = 32;
-/// The name of the tenant of the two simple endpoints, which no other may have.
+/// The name of the tenant of the two simple endpoints. It is reserved.
 const SIMPLE: &str = "simple";
 
-/// An application with verifications and ledgers of its own.
+/// An application with its own verifications and ledgers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tenant {
-    /// The two simple endpoints.
+    /// The tenant of the two simple endpoints.
     Simple,
-    /// One with API keys; this is its name.
+    /// A tenant with API keys, by its name.
     Named(Arc<str>),
 }
 
-/// What the settings say of a tenant.
+/// The settings of a tenant.
 #[derive(Debug, Clone)]
 pub struct TenantProfile {
-    /// Whose.
+    /// The tenant.
     pub tenant: Tenant,
-    /// Who its mails come from.
+    /// The sender of its emails.
     pub sender: Sender,
-    /// What it may verify addresses for.
+    /// The purposes that it may use.
     pub purposes: Purposes,
-    /// How often anything may be done for it.
+    /// Its limits.
     pub limits: Limits,
 }
 
 impl Tenant {
-    /// The tenant of that name: 1 to 32 characters of `a-z 0-9 _ -`, and not `simple`.
+    /// Parses the name of a tenant: 1 to 32 characters of `a-z 0-9 _ -`, and not `simple`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let fits = (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(is_plain) && name != SIMPLE;
         fits.then(|| Self::Named(name.into()))
     }
 
-    /// The tenant's name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {

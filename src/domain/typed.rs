@@ -1,26 +1,27 @@
-//! What keyboards and clipboards put into a text that a person typed or pasted: digits of any script, and characters
-//! that nobody sees.
+//! Characters that keyboards and clipboards put into a text that a person typed or pasted: digits
+//! of any script, and invisible characters.
 //!
-//! Classifies single characters by the properties of Unicode. Must not know what the text stands for.
+//! Classifies single characters by their Unicode properties. Must not depend on the meaning of the
+//! text.
 
 use icu_properties::props::{Dash, DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// Whether a character shows nothing: white space, or what has no glyph of its own, such as a zero-width space, a
-/// direction mark or a byte order mark (`Default_Ignorable_Code_Point`).
+/// Returns whether a character is invisible: white space, or a character without a glyph, such as a
+/// zero-width space, a direction mark or a byte order mark (`Default_Ignorable_Code_Point`).
 #[must_use]
 pub fn is_blank(c: char) -> bool {
     c.is_whitespace() || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// Whether a character is a dash of any script, or one of the two long-vowel marks that a Japanese keyboard writes for
-/// a hyphen (U+30FC, U+FF70).
+/// Returns whether a character is a dash of any script, or one of the two long-vowel marks that a
+/// Japanese keyboard writes for a hyphen (U+30FC, U+FF70).
 #[must_use]
 pub fn is_dash(c: char) -> bool {
     CodePointSetData::new::<Dash>().contains(c) || matches!(c, '\u{30fc}' | '\u{ff70}')
 }
 
-/// The value of a decimal digit of any script (`General_Category=Nd`).
+/// Returns the value of a decimal digit of any script (`General_Category=Nd`).
 #[must_use]
 pub fn decimal_digit(c: char) -> Option<u8> {
     let is_digit =
@@ -28,12 +29,13 @@ pub fn decimal_digit(c: char) -> Option<u8> {
     if !is_digit(&c) {
         return None;
     }
-    // The digits of a script are ten in a row, in order from zero (Unicode, section 4.6). Rows may touch.
+    // The ten digits of a script are contiguous and in order from zero (Unicode, section 4.6). Such
+    // ranges may be adjacent.
     let before = ('\0'..c).rev().take_while(is_digit).count();
     u8::try_from(before % 10).ok()
 }
 
-/// The text without the blank characters at both ends.
+/// Returns the text without invisible characters at both ends.
 #[must_use]
 pub fn trim(text: &str) -> &str {
     text.trim_matches(is_blank)
@@ -45,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// The zero of every script, as Python's `unicodedata` knows them (Unicode 14.0.0).
+    /// The zero of every script, from Python's `unicodedata` (Unicode 14.0.0).
     const ZEROS: &str = "0\u{660}\u{6f0}\u{7c0}\u{966}\u{9e6}\u{a66}\u{ae6}\u{b66}\u{be6}\u{c66}\u{ce6}\u{d66}\u{de6}\
         \u{e50}\u{ed0}\u{f20}\u{1040}\u{1090}\u{17e0}\u{1810}\u{1946}\u{19d0}\u{1a80}\u{1a90}\u{1b50}\
         \u{1bb0}\u{1c40}\u{1c50}\u{a620}\u{a8d0}\u{a900}\u{a9d0}\u{a9f0}\u{aa50}\u{abf0}\u{ff10}\

@@ -1,8 +1,10 @@
-//! The life of one verification, as pure state: opened, recoded, guessed at, won once, or failed.
+//! The state machine of one verification: opened, its code replaced, attempted, and then approved,
+//! failed or canceled.
 //!
-//! The rules are those of the ledgers' document: an attempt is taken before it is compared, a resend never resets
-//! what was taken, one code is live at most, and it is won at most once. Must not know the time: each step is
-//! told it. The in-memory store runs on this; the Redis store says the same in Lua, and one model checks both.
+//! An attempt is taken before it is compared. A resend never resets the attempts. At most one code
+//! is live, and a verification is approved at most once (ARCHITECTURE.md, "An attempt, step by
+//! step"). Must not read a clock: each call receives the time. The memory store uses this module.
+//! The Redis store implements the same rules in Lua, and one model tests both.
 
 use std::time::Duration;
 
@@ -10,83 +12,84 @@ use super::code_hash::{CodeHash, SALT_BYTES, Salt};
 use super::details::EncryptedDetails;
 use super::ledger::EntryId;
 
-/// However often its code is sent again, a verification ends this long after it was opened.
+/// The longest time from the opening of a verification until it expires, however often its code is
+/// sent again.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
-/// Octets of a nonce.
+/// Bytes of a nonce.
 pub const NONCE_BYTES: usize = SALT_BYTES;
 
-/// What a verification may cost and how long it may take.
+/// The attempts and the lifetime of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerificationRules {
-    /// How long a code is valid, from its opening or its last resend.
+    /// How long a code is valid after the opening or the last resend.
     pub life: Duration,
-    /// How many attempts are compared in the life of a verification.
+    /// The most attempts that are compared for one verification.
     pub attempts: u8,
 }
 
 impl VerificationRules {
-    /// Attempts that are left once so many were taken.
+    /// Returns the attempts that remain once `attempts` were taken.
     #[must_use]
     pub fn left(&self, attempts: u8) -> u8 {
         self.attempts.saturating_sub(attempts)
     }
 }
 
-/// How a verification stands.
+/// The status of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// A code is live and an attempt is left.
+    /// A code is live and an attempt remains.
     Pending,
-    /// An attempt was right.
+    /// An attempt was correct.
     Approved,
-    /// The time was up.
+    /// The code expired.
     Expired,
-    /// Every attempt was taken; one that is being compared may still win.
+    /// All attempts were taken. One that is still being compared may approve it.
     Exhausted,
-    /// Its tenant took it back.
+    /// The tenant canceled it.
     Canceled,
-    /// The mail was refused, so nobody has the code.
+    /// The email was refused, so nobody has the code.
     Failed,
 }
 
-/// What can be seen of a verification.
+/// The visible state of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// How it stands.
+    /// Its status.
     pub status: Status,
     /// Attempts that were taken.
     pub attempts: u8,
-    /// When its code dies, or did.
+    /// When its code expires or expired.
     pub expires_at: Millis,
-    /// When it was won, if it was.
+    /// When it was approved, if it was.
     pub approved_at: Option<Millis>,
-    /// When this was seen.
+    /// When this state was read.
     pub seen_at: Millis,
-    /// What it is about.
+    /// Its encrypted details.
     pub encrypted: EncryptedDetails,
 }
 
-/// One attempt that was taken: which code it is compared with, and a random part that makes it this attempt.
+/// Identifies one attempt that was taken: the code it is compared with, and a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptToken {
     /// The salt of the code that was live when the attempt was taken.
     pub code: Salt,
-    /// 16 random octets, drawn for this attempt.
+    /// 16 random bytes, generated for this attempt.
     pub nonce: [u8; NONCE_BYTES],
 }
 
-/// What became of a right attempt.
+/// The outcome of a correct attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApproveOutcome {
-    /// It wins, now.
+    /// It approved the verification, now.
     Taken(Millis),
-    /// It has won before, then.
+    /// It approved the verification before, at this time.
     Repeated(Millis),
-    /// Another won, or its code is dead.
+    /// Another attempt approved the verification, or the code is no longer valid.
     Lost,
 }
 
-/// A moment on the store's clock, in milliseconds since the Unix epoch.
+/// A time on the store's clock, in milliseconds since the Unix epoch.
 pub type Millis = u64;
 
 /// One verification.
@@ -110,7 +113,8 @@ enum VerificationState {
 }
 
 impl Verification {
-    /// Opens a verification with its first code, charge for by an entry in the ledger of the subject's sends.
+    /// Opens a verification with its first code. `entry` is the entry of the send that it was
+    /// charged to.
     #[must_use]
     pub fn open(
         hash: CodeHash,
@@ -130,11 +134,11 @@ impl Verification {
         }
     }
 
-    /// Replaces the code of a pending verification and restarts its life, up to [`MAX_LIFETIME`] after the
-    /// opening; what was taken stays taken. Any other status is given back and nothing changes.
+    /// Replaces the code of a pending verification and restarts its lifetime, up to
+    /// [`MAX_LIFETIME`] after the opening. Attempts that were taken stay taken.
     ///
     /// # Errors
-    /// The status, where it is not pending.
+    /// Returns the status if it is not pending. Nothing changes then.
     pub fn replace_code(
         &mut self,
         hash: CodeHash,
@@ -152,7 +156,7 @@ impl Verification {
         }
     }
 
-    /// How it stands at `now`, where `attempts` may be taken.
+    /// Returns the status at `now`, if the verification allows `attempts` attempts.
     #[must_use]
     pub fn status(&self, attempts: u8, now: Millis) -> Status {
         match self.state {
@@ -165,10 +169,10 @@ impl Verification {
         }
     }
 
-    /// Spends an attempt, for good, and hands out what to compare it with.
+    /// Takes one attempt, permanently, and returns the hash to compare it with.
     ///
     /// # Errors
-    /// The status, where it is not pending: then nothing is taken.
+    /// Returns the status if it is not pending. Nothing is taken then.
     pub fn take_attempt(&mut self, attempts: u8, now: Millis) -> Result<CodeHash, Status> {
         match (self.status(attempts, now), &self.state) {
             (Status::Pending, VerificationState::Open(hash)) => {
@@ -179,8 +183,8 @@ impl Verification {
         }
     }
 
-    /// Takes the win for a right attempt: once, for the token's own code while it is live. The same token may ask
-    /// again. The hash is gone with the first win.
+    /// Approves the verification for a correct attempt: once, and only while the token's code is
+    /// live. The same token gets the same answer again. The first approval deletes the hash.
     pub fn approve(&mut self, token: &AttemptToken, now: Millis) -> ApproveOutcome {
         if self.code != token.code {
             return ApproveOutcome::Lost;
@@ -198,8 +202,11 @@ impl Verification {
         }
     }
 
-    /// Ends it where its mail was refused, if that mail's code is still the live one. True where the mail's entry
-    /// can be given back: it opened this verification, so that it replaced no live code, and no attempt was taken.
+    /// Marks it as failed because its email was refused, if that email's code is still the live
+    /// one.
+    ///
+    /// Returns true if the email's entry can be refunded: the email opened this verification, so
+    /// that it replaced no live code, and no attempt was taken.
     pub fn fail(&mut self, code: &Salt, entry: EntryId, now: Millis) -> bool {
         if self.code == *code && matches!(self.state, VerificationState::Open(_)) && now < self.expires_at {
             self.state = VerificationState::Failed;
@@ -207,7 +214,7 @@ impl Verification {
         self.entry == entry && self.attempts == 0
     }
 
-    /// Ends it at its tenant's wish, where it is pending; tells how it stands then. The hash is gone with it.
+    /// Cancels it if it is pending, which deletes the hash. Returns its status afterwards.
     pub fn cancel(&mut self, attempts: u8, now: Millis) -> Status {
         if self.status(attempts, now) == Status::Pending {
             self.state = VerificationState::Canceled;
@@ -215,7 +222,7 @@ impl Verification {
         self.status(attempts, now)
     }
 
-    /// What can be seen of it.
+    /// Returns its visible state.
     #[must_use]
     pub fn view(&self, attempts: u8, now: Millis) -> View {
         View {
@@ -231,26 +238,26 @@ impl Verification {
         }
     }
 
-    /// Attempts that were taken.
+    /// Returns the attempts that were taken.
     #[must_use]
     pub fn attempts(&self) -> u8 {
         self.attempts
     }
 
-    /// What it is about.
+    /// Returns its encrypted details.
     #[must_use]
     pub fn encrypted(&self) -> &EncryptedDetails {
         &self.encrypted
     }
 
-    /// When its code dies.
+    /// Returns when its code expires.
     #[must_use]
     pub fn expires_at(&self) -> Millis {
         self.expires_at
     }
 }
 
-/// A duration in whole milliseconds.
+/// Returns a duration in whole milliseconds.
 #[must_use]
 pub fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

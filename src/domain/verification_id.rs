@@ -1,32 +1,32 @@
-//! The name of one verification: 128 random bits that reveal nothing.
+//! The id of a verification: 128 random bits that reveal nothing.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Octets of an id: the 128 bits that OWASP ASVS 5.0 section 11.5.1 asks for.
+/// Bytes of an id: the 128 bits that OWASP ASVS 5.0 section 11.5.1 requires.
 pub const ID_BYTES: usize = 16;
 
-/// An unguessable id; whoever holds it may attempt at that verification and no other.
+/// An unguessable id. It allows its holder to attempt this verification and no other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VerificationId([u8; ID_BYTES]);
 
 impl VerificationId {
-    /// Wraps 16 random octets.
+    /// Wraps 16 random bytes.
     #[must_use]
     pub fn new(octets: [u8; ID_BYTES]) -> Self {
         Self(octets)
     }
 
-    /// Reads the text form; one id has one form.
+    /// Parses the text form. An id has exactly one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let octets = URL_SAFE_NO_PAD.decode(text).ok()?;
         octets.try_into().ok().map(Self)
     }
 
-    /// The octets.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; ID_BYTES] {
         &self.0
@@ -34,7 +34,7 @@ impl VerificationId {
 }
 
 impl fmt::Display for VerificationId {
-    /// 22 characters of URL-safe base64 (RFC 4648 section 5), no padding.
+    /// Writes 22 characters of URL-safe base64 (RFC 4648 section 5) without padding.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }

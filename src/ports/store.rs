@@ -1,4 +1,4 @@
-//! What the service needs of a store: ledgers that are charged, verifications that are opened, guessed at and won.
+//! The store: ledgers that are charged, and verifications that are opened, attempted and approved.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,18 +14,20 @@ use crate::domain::store_key::{ClientNetwork, KeyedHash, Recipient, StoreKey};
 use crate::domain::tenant::Tenant;
 use crate::domain::verification::{AttemptToken, Millis, Status, VerificationRules, View};
 
-/// The memory of verifications. Every call is one atomic step on the store's own clock; none is retried by the
-/// store, since a call that timed out may have taken effect.
+/// The store of verifications and ledgers. Every call is one atomic step on the store's own clock.
+///
+/// The store retries no call, because a call that timed out may have taken effect.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Charges a network for a send or an attempt: in all of its windows, or, where one of them is full, in none.
+    /// Charges an IP's ledgers for a send or an attempt. Charges all of them, or none if a window
+    /// is full.
     async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError>;
 
-    /// Gives back what a network was charged, if it is still there.
+    /// Refunds what an IP was charged, if the entry is still there.
     async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError>;
 
-    /// Admits a send to a person: charges the recipient's sends, the site's share of them and the sends to that
-    /// person for all tenants, or, where one of them is full, none.
+    /// Charges a send to an email address: the tenant's sends to it, the client prefix's share of
+    /// them, and the sends of all tenants to it. Charges all of them, or none if a window is full.
     async fn admit(
         &self,
         recipient: &Recipient,
@@ -33,17 +35,22 @@ pub trait Store: Send + Sync {
         limits: &SendLimits,
     ) -> Result<ChargeOutcome, StoreError>;
 
-    /// How the ledgers of the recipient's sends, whatever the site, stand for one more; charges nothing.
+    /// Returns the limit state of one more send to the recipient, without the client prefix's
+    /// share. Charges nothing.
     async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
 
-    /// Gives back what `admit` charged, if it is still there.
+    /// Refunds what `admit` charged, if the entry is still there.
     async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError>;
 
-    /// Makes this code the one live code of the store key. A pending verification keeps what was taken and gets its
-    /// life restarted (see `replace_code`); in any other state, or none, a new verification begins.
+    /// Makes this code the live one of the store key.
     ///
-    /// `entry` is what `admit` charged for it. Nothing is done more than [`MAX_OPEN_DELAY`](crate::domain::limit::MAX_OPEN_DELAY) after it.
-    /// A new verification keeps `encrypted` to its end.
+    /// A pending verification keeps its attempts, and its lifetime starts again (see
+    /// `replace_code`). In any other state, or if there is no verification, a new one is opened and
+    /// stores `encrypted`.
+    ///
+    /// `entry` is the id of what `admit` charged. If that was more than
+    /// [`MAX_OPEN_DELAY`](crate::domain::limit::MAX_OPEN_DELAY) ago, nothing happens and the
+    /// outcome is `Late`.
     async fn open(
         &self,
         store_key: &StoreKey,
@@ -53,8 +60,8 @@ pub trait Store: Send + Sync {
         encrypted: &EncryptedDetails,
     ) -> Result<OpenOutcome, StoreError>;
 
-    /// Replaces the code of a pending verification: the old one dies, what was taken stays taken. Any other
-    /// verification is left as it is. `entry` is as for `open`.
+    /// Replaces the code of a pending verification. The old code stops working, and attempts that
+    /// were taken stay taken. Any other verification is left as it is. `entry` is as for `open`.
     async fn replace_code(
         &self,
         store_key: &StoreKey,
@@ -63,11 +70,12 @@ pub trait Store: Send + Sync {
         entry: EntryId,
     ) -> Result<ReplaceOutcome, StoreError>;
 
-    /// Spends an attempt for good and hands out what to compare it with. No more than `rules.attempts` are handed
-    /// out in the life of a verification, and none once it is closed.
+    /// Takes one attempt, permanently, and returns the hash to compare it with.
     ///
-    /// Where a attempter is given, their site is charged for an attempt at the recipient first, whatever becomes of the
-    /// attempt; where that is refused nothing is taken.
+    /// A verification allows at most `rules.attempts` attempts, and none once it is closed.
+    ///
+    /// If an attempter is given, the client prefix's ledger for this recipient is charged first,
+    /// whatever the result of the attempt. If that ledger is full, no attempt is taken.
     async fn take_attempt(
         &self,
         store_key: &StoreKey,
@@ -75,9 +83,11 @@ pub trait Store: Send + Sync {
         attempter: Option<&Attempter<'_>>,
     ) -> Result<AttemptOutcome, StoreError>;
 
-    /// Takes the win. Says when it was won to exactly one token in the life of a verification, and only while that
-    /// token's code is live; says so again to that same token. The stored code, and what its site was charged for the
-    /// attempt, are gone before the answer.
+    /// Approves the verification for a correct attempt and returns the time of the approval.
+    ///
+    /// Only one token can approve a verification, and only while that token's code is live. The
+    /// same token gets the same time again, so a call can be repeated. The same step deletes the
+    /// stored hash and refunds what the client prefix was charged for the attempt.
     async fn approve(
         &self,
         store_key: &StoreKey,
@@ -85,21 +95,23 @@ pub trait Store: Send + Sync {
         charged: Option<&SiteCharge>,
     ) -> Result<Option<Millis>, StoreError>;
 
-    /// What can be seen of a verification; changes nothing.
+    /// Returns the visible state of a verification. Changes nothing.
     async fn find(&self, store_key: &StoreKey, rules: &VerificationRules)
     -> Result<Option<View>, StoreError>;
 
-    /// Ends a pending verification as canceled, and its code with it. Says how it stands then; `None` where there is
-    /// none. What was charged stays charged.
+    /// Cancels a verification if it is pending, and deletes its code. Returns its status
+    /// afterwards, or `None` if there is no verification. Refunds nothing.
     async fn cancel(
         &self,
         store_key: &StoreKey,
         rules: &VerificationRules,
     ) -> Result<Option<Status>, StoreError>;
 
-    /// Ends the verification that a refused mail opened as failed if the mail's own code is still the live one.
-    /// Never touches the code of a later send. True where what `admit` charged for the mail may be given back:
-    /// the mail replaced no live code and no attempt has been attempts since it was opened.
+    /// Marks a verification as failed because its email was refused, if that email's code is still
+    /// the live one. Never affects the code of a later send.
+    ///
+    /// Returns true if what `admit` charged for the email may be refunded: the email opened this
+    /// verification, so that it replaced no live code, and no attempt was taken.
     async fn mark_failed(
         &self,
         store_key: &StoreKey,
@@ -107,39 +119,39 @@ pub trait Store: Send + Sync {
         entry: EntryId,
     ) -> Result<bool, StoreError>;
 
-    /// Whether fewer than `most` mails were handed to the relay in the last day; approximate: those that
-    /// are on their way are not counted yet.
+    /// Returns whether fewer than `most` emails were handed to the relay in the last day. The
+    /// figure is approximate: emails still being handed over are not counted yet.
     async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError>;
 
-    /// Counts a mail that was handed to the relay.
+    /// Counts an email that was handed to the relay.
     async fn count_mail(&self) -> Result<(), StoreError>;
 
-    /// Whether the store answers now, and keeps what it is told.
+    /// Checks that the store answers now and does not lose what is written to it.
     async fn ready(&self) -> Result<(), StoreError>;
 }
 
-/// Whose ledger of sends or attempts it is.
+/// Names a ledger of an IP's sends or attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IpLedger {
-    /// At which tenant.
+    /// The tenant.
     pub tenant: Tenant,
-    /// Which network.
+    /// The network.
     pub network: ClientNetwork,
-    /// What is counted.
+    /// The action that is counted.
     pub action: Action,
 }
 
-/// What a network does.
+/// What an IP is charged for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Ask for a mail.
+    /// Sending an email.
     Send,
-    /// Try a code.
+    /// Submitting a code.
     Attempt,
 }
 
 impl Action {
-    /// The ledger that counts it.
+    /// Returns the policy that limits it.
     #[must_use]
     pub fn policy(self) -> Policy {
         match self {
@@ -149,44 +161,44 @@ impl Action {
     }
 }
 
-/// Who attempts, where that is limited for each recipient.
+/// Who submits a code, if attempts are limited for each recipient.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempter<'a> {
-    /// From where.
+    /// The client prefix: the IPv4 address or the IPv6 /48.
     pub client: KeyedHash,
-    /// How often, at one recipient.
+    /// The limit of its attempts at one recipient.
     pub limit: &'a Limit,
 }
 
-/// What a site was charged for an attempt at a recipient.
+/// What a client prefix was charged for an attempt at a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SiteCharge {
-    /// Which site.
+    /// The client prefix.
     pub client: KeyedHash,
-    /// Which entry.
+    /// The entry.
     pub entry: EntryId,
 }
 
-/// What became of a charge.
+/// The outcome of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChargeOutcome {
-    /// It is entered.
+    /// It was charged.
     Admitted {
-        /// By this name it can be given back.
+        /// The entry, by which it can be refunded.
         entry: EntryId,
-        /// How the ledger stands now.
+        /// The limit state after the charge.
         limit_state: LimitState,
     },
-    /// It is not entered anywhere; this ledger is the one to wait for.
+    /// Nothing was charged. The limit state is that of the window with the longest wait.
     Refused(LimitState),
 }
 
-/// What became of an opening.
+/// The outcome of opening a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenOutcome {
     /// The code is live.
     Live(Live),
-    /// Too long after it was admitted: nothing was done.
+    /// Too much time has passed since the entry: nothing was done.
     Late,
 }
 
@@ -195,52 +207,52 @@ pub enum OpenOutcome {
 pub struct Live {
     /// How long it will be valid.
     pub valid_for: Duration,
-    /// Until when that is, on the store's clock.
+    /// When it expires, on the store's clock.
     pub expires_at: Millis,
-    /// Attempts that were taken on its verification.
+    /// Attempts that were taken at its verification.
     pub attempts: u8,
 }
 
-/// What became of a resend.
+/// The outcome of a resend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplaceOutcome {
-    /// As for an opening.
-    OpenOutcome(OpenOutcome),
-    /// The verification is over.
+    /// The same as for opening.
+    Opened(OpenOutcome),
+    /// The verification is closed.
     Closed(Status),
-    /// There is none.
+    /// There is no such verification.
     Unknown,
 }
 
-/// What became of an attempt.
+/// The outcome of taking an attempt.
 #[derive(Debug, Clone)]
 pub enum AttemptOutcome {
-    /// It is taken; compare it with this.
+    /// It was taken and can be compared.
     Compare {
         /// The stored hash.
         hash: CodeHash,
-        /// Attempts that are taken now, this one among them.
+        /// Attempts taken so far, including this one.
         attempts: u8,
-        /// What the verification is about.
+        /// The encrypted details of the verification.
         encrypted: EncryptedDetails,
-        /// What the attempter's site was charged, where a attempter was given.
+        /// What the client prefix was charged, if an attempter was given.
         charged: Option<SiteCharge>,
     },
-    /// Nothing was taken: the attempter's site has guessed at the recipient too often.
+    /// Nothing was taken: the client prefix has made too many attempts at the recipient.
     Limited(LimitState),
-    /// Nothing was taken: the verification is over.
+    /// Nothing was taken: the verification is closed.
     Closed(Status),
-    /// Nothing was taken: there is no verification.
+    /// Nothing was taken: there is no such verification.
     Unknown,
 }
 
-/// The store could not answer, or answered what is none of ours. What was asked may still have happened.
+/// The store did not answer, or gave an unexpected answer. The call may have taken effect.
 #[derive(Debug, ThisError)]
 #[error("the store did not answer")]
 pub struct StoreError(#[source] Box<dyn Error + Send + Sync>);
 
 impl StoreError {
-    /// Keeps the cause for the log.
+    /// Wraps the cause, for the log.
     pub fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(cause.into())
     }

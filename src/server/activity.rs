@@ -1,7 +1,9 @@
-//! What a connection is doing, how long it may take, and which connections can be closed for another client.
+//! Tracks what a connection is doing, how long it may take, and which connections can be closed for
+//! another client.
 //!
-//! Each connection is idle, receives a head, or has a request under way. The time for a head begins with its first
-//! byte, so an idle connection and a slow head are two things. Must not touch the connection itself.
+//! A connection is idle, receiving a head, or serving a request. The timeout for a head starts with
+//! its first byte, so an idle connection and a slow head have separate timeouts. Must not touch the
+//! connection itself.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -13,35 +15,35 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How long a head may take, and how long a new connection may stay without a byte.
+/// How long a head may take to arrive, and how long a new connection may send nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection must have been idle before it is closed for another client: what its client has just sent
-/// may not have arrived.
+/// How long a connection must have been idle before it can be closed for another client: bytes that
+/// its client has just sent may still be in flight.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The connections that nobody waits for an answer on, in the order in which they may be closed for another client.
+/// The connections without a request, ordered by when they may be closed for another client.
 #[derive(Default)]
 pub struct Idle {
     entries: Mutex<IdleEntries>,
-    /// Notified when one is added.
+    /// Notified when a connection is added.
     added: Notify,
 }
 
 #[derive(Default)]
 struct IdleEntries {
     next: u64,
-    /// What closes each.
+    /// The token that closes each connection.
     closers: BTreeMap<IdleEntry, CancellationToken>,
 }
 
-/// From when on the connection may be closed for another client, and a number that tells it from others.
+/// When the connection may be closed for another client, and a number that makes the entry unique.
 type IdleEntry = (Instant, u64);
 
-/// One connection's activity.
+/// What one connection is doing.
 pub struct Activity {
     state: watch::Sender<ConnectionState>,
-    /// Whether bytes of the body may still come after the answer.
+    /// Whether bytes of the request body may still arrive after the answer.
     is_body_unread: AtomicBool,
     idle: Arc<Idle>,
     keep_alive: Duration,
@@ -50,19 +52,20 @@ pub struct Activity {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionState {
-    /// Among the idle ones, until this time.
+    /// Idle, with its entry in [`Idle`], until this deadline.
     Idle(IdleEntry, Instant),
-    /// A head arrives, until this time.
+    /// Receiving a head, until this deadline.
     Head(Instant),
-    /// A request is answered; its own time limits hold.
+    /// Serving a request, which has its own timeout.
     Busy,
-    /// The answer is complete, and not yet all of it has been written; the time limit of writing holds.
+    /// The answer is complete but not yet written; the write timeout applies.
     Writing,
-    /// Answered for good: what still arrives is thrown away. Among the idle ones.
+    /// The last answer is written, and bytes that still arrive are discarded. Has an entry in
+    /// [`Idle`].
     Lingering(IdleEntry),
 }
 
-/// A request under way, until it is dropped.
+/// A guard for a request in progress; the request ends when it is dropped.
 pub struct UnderWay(Arc<Activity>);
 
 impl Idle {
@@ -80,19 +83,21 @@ impl Idle {
         entry
     }
 
-    /// Returns whether it was still there: otherwise the connection is being closed.
+    /// Removes an entry. Returns `false` if it was missing, in which case the connection is being
+    /// closed.
     fn remove(&self, entry: IdleEntry) -> bool {
         self.entries().closers.remove(&entry).is_some()
     }
 
-    /// Closes the connection that has been idle for longest, as soon as there is one that has been idle for [`GRACE`].
+    /// Closes the connection that has been idle for longest, waiting until one has been idle for
+    /// [`GRACE`].
     pub async fn close_oldest(&self) {
         while !self.try_close_oldest(Instant::now()) {
             let next = self.entries().closers.first_key_value().map(|((at, _), _)| *at);
             let closable = async {
                 match next {
                     Some(at) => sleep_until(at).await,
-                    // Another listener may take the notification.
+                    // The notification may go to another listener.
                     None => sleep(GRACE).await,
                 }
             };
@@ -115,14 +120,15 @@ impl Idle {
 }
 
 impl Activity {
-    /// A new connection, which `closer` closes.
+    /// Starts tracking a new connection, which `closer` closes.
     pub fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
         let first = ConnectionState::Idle(idle.add(&closer, GRACE), Instant::now() + HEAD_TIMEOUT);
         let state = watch::Sender::new(first);
         Arc::new(Self { state, is_body_unread: AtomicBool::new(false), idle, keep_alive, closer })
     }
 
-    /// Notes that bytes came. Returns whether the connection may go on: it may not if it is being closed.
+    /// Records that bytes arrived. Returns whether the connection may continue: not if it is being
+    /// closed.
     pub fn heard(&self) -> bool {
         let mut may_go_on = true;
         self.state.send_if_modified(|state| {
@@ -134,8 +140,8 @@ impl Activity {
         may_go_on
     }
 
-    /// Notes that a request's head is complete. Its answer is complete when the guard is dropped, and the connection is
-    /// idle again once that is written.
+    /// Records that a request's head is complete. The answer is complete when the guard is dropped,
+    /// and the connection is idle again once that answer is written.
     pub fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
         self.is_body_unread.store(has_body, Ordering::Relaxed);
         self.state.send_modify(|state| {
@@ -145,7 +151,7 @@ impl Activity {
         UnderWay(Arc::clone(self))
     }
 
-    /// Notes that all that was to be written has been.
+    /// Records that all output has been written.
     pub fn note_written(&self) {
         self.state.send_if_modified(|state| {
             if *state != ConnectionState::Writing {
@@ -157,21 +163,22 @@ impl Activity {
         });
     }
 
-    /// Notes that the body was read to its end.
+    /// Records that the body was read to its end.
     pub fn note_body_read(&self) {
         self.is_body_unread.store(false, Ordering::Relaxed);
     }
 
-    /// Whether bytes of the body may still come.
+    /// Returns whether bytes of the body may still arrive.
     pub fn is_body_unread(&self) -> bool {
         self.is_body_unread.load(Ordering::Relaxed)
     }
 
-    /// Notes that nothing more is answered. Returns whether the client may still be writing a request.
+    /// Records that no further request is answered. Returns whether the client may still be sending
+    /// one.
     pub fn begin_lingering(&self) -> bool {
         let mut is_writing = self.is_body_unread();
         self.state.send_modify(|state| {
-            // A head that was refused, or that was not complete.
+            // The head was rejected or is incomplete.
             is_writing |= matches!(state, ConnectionState::Head(_));
             self.leave(*state);
             *state = ConnectionState::Lingering(self.idle.add(&self.closer, Duration::ZERO));
@@ -179,7 +186,7 @@ impl Activity {
         is_writing
     }
 
-    /// Ends when the connection has been idle, or its head has been coming, for too long.
+    /// Completes once the connection has been idle, or its head has been arriving, for too long.
     pub async fn expired(&self) {
         let mut state = self.state.subscribe();
         loop {
@@ -245,7 +252,7 @@ mod tests {
         AnotherClient,
     }
 
-    /// Ends a request whose answer goes out at once.
+    /// Ends a request whose answer is written at once.
     fn answered(activity: &Activity, request: UnderWay) {
         drop(request);
         activity.note_written();
@@ -268,7 +275,7 @@ mod tests {
         let begun = Instant::now();
         activity.expired().await;
         assert!(begun.elapsed() < HEAD_TIMEOUT / 2, "{:?}", begun.elapsed());
-        // A head has a time of its own, which its bytes do not prolong.
+        // The timeout of a head starts once; further bytes do not extend it.
         answered(&activity, activity.begin(false));
         let idle = activity.deadline();
         assert!(activity.heard());

@@ -1,4 +1,4 @@
-//! Bodies that tell an [`Activity`] how far a request is.
+//! Bodies that report the progress of a request to an [`Activity`].
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,21 +10,23 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::activity::{Activity, UnderWay};
 
-/// A request's body that tells when it was read to its end, and leaves behind what was not.
+/// A request body that reports when it was read to its end. When dropped, it leaves what was not
+/// read in a [`Rest`].
 pub struct Observed {
     body: Option<Incoming>,
     activity: Arc<Activity>,
     rest: Rest,
 }
 
-/// What was not read of a body.
+/// The unread rest of a body.
 #[derive(Clone, Default)]
 pub struct Rest(Arc<Mutex<Option<Incoming>>>);
 
-/// An answer's body, with which the request ends.
+/// A response body that ends the request when it is dropped.
 pub struct Last<B> {
     body: B,
-    /// Dropped with the body, which is when it was taken to be written or the connection is gone.
+    /// Dropped with the body: when all of it was taken to be written, or when the connection is
+    /// gone.
     _under_way: UnderWay,
 }
 
@@ -41,7 +43,7 @@ impl Drop for Observed {
 }
 
 impl Rest {
-    /// Reads to the end. Returns whether there was one.
+    /// Reads the rest and discards it. Returns `false` if there was none or reading failed.
     pub async fn skip(&self) -> bool {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut body) = body else { return false };

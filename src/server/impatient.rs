@@ -1,4 +1,4 @@
-//! A connection that does not wait for ever for its client to read.
+//! A stream with a write timeout, for clients that do not read their answer.
 
 use std::future::Future as _;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream on which what is to be written must have gone out within a time, counted from when it first got stuck.
+/// A stream whose output must be written within a timeout, counted from when writing first blocked.
 pub struct Impatient<S> {
     stream: S,
     patience: Duration,
@@ -17,12 +17,12 @@ pub struct Impatient<S> {
 }
 
 impl<S> Impatient<S> {
-    /// Bounds the writing to `stream`.
+    /// Wraps `stream` with a write timeout.
     pub fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, stuck: None }
     }
 
-    /// Passes an outcome on, or an error where the time is up.
+    /// Passes an outcome on, or returns an error if the timeout has elapsed.
     fn bounded<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
             let patience = self.patience;
@@ -63,7 +63,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Called once all that was to be written has been taken: nothing is stuck any more.
+    /// Called once all output was taken, so a completed flush resets the timeout.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
         if outcome.is_ready() {
@@ -101,7 +101,7 @@ mod tests {
         let (ours, mut theirs) = duplex(8);
         let mut ours = Impatient::new(ours, PATIENCE);
         let dripping = tokio::spawn(async move {
-            // An octet now and then, for as long as there is somebody to write.
+            // Reads one byte now and then, for as long as the other side writes.
             while theirs.read_u8().await.is_ok() {
                 sleep(PATIENCE / 4).await;
             }

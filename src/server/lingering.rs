@@ -1,8 +1,8 @@
-//! A connection that tells what it is doing, and that does not cut off a client which is still writing.
+//! A stream that reports its activity, and that does not cut off a client which is still sending.
 //!
-//! A socket that is closed while bytes arrive resets the connection, and the client loses the answer (RFC 9112 section
-//! 9.6). So an answer to a request that was not read to its end is followed by a half-close, and what still arrives is
-//! thrown away for a bounded time and amount.
+//! Closing a socket while bytes arrive resets the connection, and the client loses the answer (RFC
+//! 9112 section 9.6). So an answer to a request that was not read to its end is followed by a
+//! half-close, and what still arrives is discarded, up to a time and a size.
 
 use std::future::Future as _;
 use std::io;
@@ -16,13 +16,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
 
-/// How long what arrives after the answer is thrown away.
+/// How long bytes that arrive after the answer are discarded.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long nothing may arrive meanwhile.
+/// How long to wait for the next bytes meanwhile.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bytes are thrown away.
+/// How many bytes are discarded.
 const LINGER_MAX: usize = 16 << 20;
-/// Bytes that are read at once; they are on the stack, so connections that linger hold no memory.
+/// Bytes read at once. The buffer is on the stack, so lingering connections hold no memory for it.
 const CHUNK: usize = 8 * 1024;
 
 /// A stream that reports to an [`Activity`] and lingers when it is shut down.
@@ -34,7 +34,7 @@ pub struct Lingering<S> {
 
 enum Closing {
     NotYet,
-    /// What arrives is thrown away.
+    /// Bytes that arrive are discarded.
     Discarding(Discarding),
     Done,
 }
@@ -62,7 +62,7 @@ impl Discarding {
         }
     }
 
-    /// Is ready once the client has closed its side, or has taken too long or sent too much.
+    /// Completes once the client has closed its side, has taken too long or has sent too much.
     fn poll<S: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut S) -> Poll<()> {
         let mut chunk = [0; CHUNK];
         loop {
@@ -91,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        // An empty line in front of a request is none of it (RFC 9112 section 2.2).
+        // Empty lines before a request are not part of it (RFC 9112 section 2.2).
         let is_head = buf.filled().iter().skip(before).any(|byte| !b"\r\n".contains(byte));
         if is_head && !self.activity.heard() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
@@ -117,14 +117,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Called once all that was to be written has been taken.
+    /// Called once all output was taken.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.activity.note_written();
         Poll::Ready(Ok(()))
     }
 
-    /// Closes the side that writes, then waits for the client to close its own if it may still be writing.
+    /// Closes the sending side, then waits for the client to close its own if it may still be
+    /// sending.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, activity, closing } = self.get_mut();
         loop {
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::server::activity::Idle;
 
-    /// Our end and the client's.
+    /// Returns the server's end, the client's end, and the activity of the connection.
     fn connection() -> (Lingering<DuplexStream>, DuplexStream, Arc<Activity>) {
         let (ours, theirs) = duplex(64 * 1024);
         let idle = Arc::new(Idle::default());

@@ -1,7 +1,9 @@
-//! The steps that every attempt has in common: spend it, compare it, and only then win.
+//! The steps that every attempt has in common: take it, compare the codes, and only then approve
+//! the verification.
 //!
-//! The numbers are the steps of an attempt in the ledgers' document. On the simple endpoints wrong, expired, used,
-//! exhausted and unknown take the same work and give the same answer (SEC-13). Whoever holds an id is told which it is.
+//! The numbers are those of "An attempt, step by step" in ARCHITECTURE.md. On the simple endpoints
+//! a wrong code costs the same work and gets the same response as an expired, used, exhausted or
+//! unknown one. On v1 the holder of an id learns the status.
 
 use thiserror::Error;
 
@@ -21,59 +23,59 @@ use crate::random::{self, SysError};
 
 /// The address is confirmed.
 pub struct Approved {
-    /// A signed statement of it, where a proof key is set.
+    /// A signed proof, if a proof key is set.
     pub proof: Option<String>,
 }
 
 /// Why the address is not confirmed.
 #[derive(Debug, Error)]
 pub enum CheckError {
-    /// The code is wrong, or came too late to win. On the simple endpoints also: it is expired, used, or there is none,
-    /// and which of them is not said.
+    /// The code is wrong, or was compared too late to approve the verification. On the simple
+    /// endpoints this also stands for an expired, used or missing code, without saying which.
     #[error("invalid or expired code")]
     Invalid {
-        /// Attempts that are left.
+        /// Attempts that remain.
         left: u8,
     },
-    /// The tenant has no verification of that id.
+    /// The tenant has no verification with that id.
     #[error("there is no such verification")]
     Unknown,
-    /// The verification of that id is over.
+    /// The verification with that id is closed.
     #[error("the verification is over")]
     Closed(Status),
-    /// A ledger is full; the attempt was not compared.
+    /// A limit is exceeded. The code was not compared.
     #[error("too many attempts")]
     Limited(LimitState),
-    /// Too much is being hashed, and there was no place to wait; nothing was taken.
+    /// The hash queue is full. Nothing was taken.
     #[error("the hash queue is full")]
     Overloaded,
-    /// The store or the hasher did not do its part.
+    /// The store or the hasher failed or timed out.
     #[error("a part of the service is unavailable")]
     Unavailable,
-    /// A fault of ours.
+    /// A fault in otpd.
     #[error("internal fault")]
     Fault,
 }
 
 /// One attempt.
 pub(super) struct Attempt<'a> {
-    /// What its network was charged.
+    /// What its IP was charged.
     pub ip_charge: &'a IpCharge,
-    /// At which code.
+    /// The verification that it is for.
     pub store_key: &'a StoreKey,
-    /// Whose share of the recipient's attempts it is, on the simple endpoints.
+    /// On the simple endpoints, the client prefix that is charged for an attempt at this recipient.
     pub attempter: Option<Attempter<'a>>,
 }
 
-/// A right attempt.
+/// A correct attempt.
 pub(super) struct Won {
-    /// When it won, on the store's clock.
+    /// When it approved the verification, on the store's clock.
     pub at: Millis,
-    /// What its verification is about, where it has an id.
+    /// The details of a verification with an id.
     pub about: Option<VerificationDetails>,
 }
 
-/// An attempt that was taken, or a decoy that costs the same.
+/// An attempt that was taken, or a decoy that costs the same work.
 #[derive(Default)]
 struct TakenAttempt {
     stored: Option<CodeHash>,
@@ -82,7 +84,7 @@ struct TakenAttempt {
     charged: Option<SiteCharge>,
 }
 
-/// Steps 3 to 6. What was charged for an attempt that was not made, or that was right, is given back.
+/// Runs steps 3 to 6. Refunds the IP if no attempt was made or if it was correct.
 pub(super) async fn attempt(
     deps: &Dependencies,
     attempt: &Attempt<'_>,
@@ -96,22 +98,23 @@ pub(super) async fn attempt(
 }
 
 async fn from_place_on(deps: &Dependencies, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
-    // 3. A place in the hash queue, before anything is taken.
+    // 3. Reserve a place in the hash queue, before anything is taken.
     let permit = deps.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
-    // 4. AttemptOutcome.
+    // 4. Take an attempt.
     let attempts = take_attempt(deps, attempt).await?;
     let invalid = CheckError::Invalid { left: attempts.left };
-    // 5. Compare.
+    // 5. Hash the submitted code and compare.
     let store_key = attempt.store_key;
     let Some(code) = compare(deps, permit, store_key, code, attempts.stored).await? else {
         return Err(invalid);
     };
-    // What could not be said afterwards is not won: its pepper is gone.
+    // Details that cannot be decrypted, because their pepper is gone, could not be returned after
+    // the approval. So such a verification is not approved.
     let about = match store_key {
         StoreKey::Address { .. } => None,
         StoreKey::Id(_) => Some(deps.decrypt(store_key, &attempts.encrypted).ok_or(CheckError::Unknown)?),
     };
-    // 6. ApproveOutcome.
+    // 6. Approve the verification.
     let token = AttemptToken { code, nonce: random::octets()? };
     match win(deps, store_key, &token, attempts.charged.as_ref()).await? {
         Some(at) => Ok(Won { at, about }),
@@ -136,8 +139,8 @@ async fn take_attempt(deps: &Dependencies, attempt: &Attempt<'_>) -> Result<Take
     }
 }
 
-/// Derives the digest of the typed code and says which stored code it is, if any. Without a stored code, or
-/// with one whose pepper is gone, the same work is done on a decoy.
+/// Derives the digest of the submitted code. Returns the salt of the stored code that it matches,
+/// if any. If there is no stored code, or its pepper is gone, a decoy costs the same work.
 async fn compare(
     deps: &Dependencies,
     permit: HashPermit,
@@ -159,7 +162,8 @@ async fn compare(
     Ok(known.filter(|(hash, _)| hash.matches(&digest)).map(|(hash, _)| *hash.salt()))
 }
 
-/// Takes the win. Asked once more where no answer came: the token makes that safe, and the attempt was right.
+/// Approves the verification. Retries once if the store fails. The retry is safe because the token
+/// makes the call idempotent.
 async fn win(
     deps: &Dependencies,
     store_key: &StoreKey,

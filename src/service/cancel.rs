@@ -1,4 +1,4 @@
-//! Taking a verification back: its code dies, and what was charged for it stays charged.
+//! Cancels a verification. Its code stops working, and what was charged for it is not refunded.
 
 use thiserror::Error;
 
@@ -11,16 +11,16 @@ use crate::ports::StoreError;
 /// Why nothing was canceled.
 #[derive(Debug, Error)]
 pub enum CancelError {
-    /// The tenant has no verification of that id.
+    /// The tenant has no verification with that id.
     #[error("there is no such verification")]
     Unknown,
-    /// It ended otherwise.
+    /// It has another final status.
     #[error("the verification is over")]
     Closed(Status),
-    /// The store did not do its part.
+    /// The store failed or timed out.
     #[error("a part of the service is unavailable")]
     Unavailable,
-    /// A fault of ours.
+    /// A fault in otpd.
     #[error("internal fault")]
     Fault,
 }

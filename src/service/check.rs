@@ -1,4 +1,4 @@
-//! Checking a typed code: against the one live code of an address, or against that of a verification.
+//! Checks a submitted code against the live code of an address, or against that of a verification.
 
 use std::net::IpAddr;
 
@@ -19,18 +19,18 @@ use crate::random;
 /// The purpose in the proofs of the simple endpoints.
 const SIMPLE_PURPOSE: &str = "simple";
 
-/// The simple endpoints' check.
+/// Checks a code on the simple endpoint.
 pub(super) async fn check(
     deps: &Dependencies,
     address: &EmailAddress,
     typed: &str,
     client: IpAddr,
 ) -> WithLimitState<Result<Approved, CheckError>> {
-    // 1. What cannot be a code touches nothing.
+    // 1. Reject what cannot be a code. Nothing is charged.
     let Some(code) = Code::parse(typed) else {
         return WithLimitState::uncharged(Err(CheckError::Invalid { left: 0 }));
     };
-    // 2. The network's attempts.
+    // 2. Charge the IP's attempts.
     let profile = &deps.simple;
     let ip_charge = match IpCharge::charge(deps, profile, Action::Attempt, Some(client)).await {
         Ok(ip_charge) => ip_charge,
@@ -54,13 +54,14 @@ async fn check_address(
     let id = VerificationId::new(random::octets()?);
     let won = attempt(deps, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
-    // The code is that of every spelling in case, so the proof names the one that stands for all of them.
+    // The code is valid for the address in any case of letters, so the proof names the lower-case
+    // form.
     let (audience, purpose, address) = (&profile.tenant, SIMPLE_PURPOSE, &address.folded());
     let proof = prove(deps, &Proven { audience, address, purpose, id: &id, at: won.at })?;
     Ok(Approved { proof })
 }
 
-/// The check of a verification under an id of its own.
+/// Checks a code for a verification with an id.
 pub(super) async fn check_by_id(
     deps: &Dependencies,
     profile: &TenantProfile,
@@ -69,11 +70,11 @@ pub(super) async fn check_by_id(
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Approved, CheckError>> {
     let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
-    // 1. What cannot be a code gets the answer of a wrong one and touches nothing.
+    // 1. Reject what cannot be a code, with the response of a wrong code. Nothing is charged.
     let Some(code) = Code::parse(typed) else {
         return WithLimitState::uncharged(Err(no_code(deps, &store_key).await));
     };
-    // 2. The network's attempts.
+    // 2. Charge the IP's attempts.
     let ip_charge = match IpCharge::charge(deps, profile, Action::Attempt, client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(CheckError::from(error)),

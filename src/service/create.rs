@@ -1,4 +1,4 @@
-//! Creating a verification under an id of its own, once however often the request is repeated under one key.
+//! Creates a verification with its own id. Requests with the same idempotency key create it once.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,54 +23,56 @@ use crate::domain::verification_id::VerificationId;
 use crate::ports::{Action, StoreError};
 use crate::random::{self, SysRng};
 
-/// How long to wait before what came of a key is told once more: together less than a request may take.
+/// Delays before the retries of storing the result of an idempotency key. Their sum is below the
+/// time limit of a request.
 const RETRY_DELAYS: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_millis(1500),
     Duration::from_secs(3),
 ];
-/// The route that idempotency keys of creations belong to.
+/// The route that the idempotency keys of this use case belong to.
 const ROUTE: &str = "create";
 
-/// A verification to be created.
+/// A verification to create.
 pub struct Creation {
     /// The address to confirm.
     pub address: EmailAddress,
-    /// What for; one of the tenant's purposes.
+    /// The purpose, one of the tenant's.
     pub purpose: Purpose,
-    /// The language of the person.
+    /// The language of the email.
     pub locale: Option<Locale>,
-    /// For whom the tenant asks.
+    /// The IP address of the user, as the tenant reports it.
     pub client: Option<IpAddr>,
-    /// The caller's name for this request, and what its body said.
+    /// The idempotency key and the body of the request, if it has a key.
     pub idempotency: Option<Idempotency>,
 }
 
 /// A request that may be repeated.
 pub struct Idempotency {
-    /// Its name.
+    /// Its idempotency key.
     pub key: IdempotencyKey,
     /// The members of its body, always in the same order.
     pub members: Vec<Option<String>>,
 }
 
-/// Why no verification was created, or it is not known whether its mail arrives.
+/// Why no verification was created, or why it is unknown whether its email arrives.
 #[derive(Debug, Error)]
 pub enum CreateError {
-    /// No code was mailed.
+    /// No code was sent.
     #[error("no code was mailed")]
     Send(#[source] StartError),
-    /// The mail of this verification may still arrive; its code is live.
+    /// The email of this verification may still arrive. Its code is live.
     #[error("the outcome of the mail is unknown")]
     OutcomeUnknown(VerificationId),
-    /// Another request under that idempotency key is under way.
+    /// Another request with that idempotency key is in progress.
     #[error("a request under that idempotency key is under way")]
     InProgress,
     /// That idempotency key belongs to another body.
     #[error("that idempotency key belongs to another body")]
     Mismatch,
-    /// What was created under that idempotency key has ended, and is forgotten.
+    /// The verification that was created under that idempotency key is closed, and its retention is
+    /// over.
     #[error("what was created under that idempotency key is forgotten")]
     Forgotten,
 }
@@ -91,7 +93,8 @@ pub(super) async fn create(
         Ok(BeginOutcome::InProgress) => return WithLimitState::uncharged(Err(CreateError::InProgress)),
         Ok(BeginOutcome::Mismatch) => return WithLimitState::uncharged(Err(CreateError::Mismatch)),
         Err(error) => {
-            // It may be claimed all the same: the caller should not have to wait for that.
+            // The key may be taken all the same. The caller should not have to wait until it
+            // expires.
             abandon(deps, &request).await;
             return WithLimitState::uncharged(Err(error.into()));
         }
@@ -104,8 +107,8 @@ pub(super) async fn create(
     created
 }
 
-/// Tried again for a while where no answer came: the token makes that safe, and a repeated request must not mail
-/// again.
+/// Stores the result and retries for a while. The retries are safe because of the token, and a
+/// repeated request must not send another email.
 async fn complete(deps: &Dependencies, request: &IdempotentRequest, id: &VerificationId) {
     let mut pauses = RETRY_DELAYS.into_iter();
     while let Err(error) = deps.idempotency.complete(request, id).await {
@@ -133,7 +136,7 @@ fn idempotent_request(
     Ok(IdempotentRequest { key, fingerprint, token: random::octets()? })
 }
 
-/// The answer to a request that was served before, as things stand now. Charges nothing.
+/// Returns the current state of the verification that an earlier request created. Charges nothing.
 async fn replay(
     deps: &Dependencies,
     profile: &TenantProfile,
@@ -154,7 +157,7 @@ async fn create_anew(
     if let Err(error) = admit_address(deps, &creation.address) {
         return WithLimitState::uncharged(Err(error.into()));
     }
-    // 2. The network's sends.
+    // 2. Charge the IP's sends.
     let ip_charge = match IpCharge::charge(deps, profile, Action::Send, creation.client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(StartError::from(error).into()),

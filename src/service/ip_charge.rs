@@ -1,7 +1,8 @@
-//! What a caller's network is charged before anything else is done: step 2 of a send and of an attempt.
+//! Charges the client's IP before anything else is done: step 2 of a send and of an attempt.
 //!
-//! A caller without a client address (a key holder that names none) is charged nothing here, and neither is one of an exempt
-//! network: only the shares of its site at each recipient are counted, because they protect that person's day.
+//! A client without an IP address (an API request that names none) is charged nothing here, and
+//! neither is a client of an exempt network. An exempt client still counts towards its client
+//! prefix's share of each recipient, because that share protects the recipient.
 
 use std::net::IpAddr;
 
@@ -11,9 +12,9 @@ use crate::domain::store_key::KeyedHash;
 use crate::domain::tenant::TenantProfile;
 use crate::ports::{Action, ChargeOutcome, IpLedger, StoreError};
 
-/// What was charged, if anything was.
+/// What was charged, if anything.
 pub(super) struct IpCharge {
-    /// Whose share of a recipient's ledgers it is.
+    /// The client prefix whose share of a recipient's ledgers it uses.
     client_prefix: Option<KeyedHash>,
     charge: Option<Charge>,
 }
@@ -24,16 +25,16 @@ struct Charge {
     limit_state: LimitState,
 }
 
-/// Why a caller does not pass.
+/// Why the request may not continue.
 pub(super) enum IpChargeError {
-    /// Its network has done this too often.
+    /// The IP has exceeded its limit.
     Refused(LimitState),
-    /// The store did not do its part.
+    /// The store failed or timed out.
     Store(StoreError),
 }
 
 impl IpCharge {
-    /// Charges the client's network for a send or an attempt at the profile's tenant.
+    /// Charges the client's IP for a send or an attempt at the profile's tenant.
     pub async fn charge(
         deps: &Dependencies,
         profile: &TenantProfile,
@@ -59,22 +60,23 @@ impl IpCharge {
         }
     }
 
-    /// The site that the request came from.
+    /// Returns the client prefix that the request came from: the IPv4 address or the IPv6 /48.
     pub fn client_prefix(&self) -> Option<KeyedHash> {
         self.client_prefix
     }
 
-    /// How the network stands, where it was charged.
+    /// Returns the limit state of the IP, if it was charged.
     pub fn limit_state(&self) -> Option<LimitState> {
         self.charge.as_ref().map(|charge| charge.limit_state)
     }
 
-    /// The ledger to wait for where a later one refuses: a request that waits as long as it says passes both.
+    /// Returns the limit state with the longer wait: the IP's, or that of a limit that was exceeded
+    /// later. A request that waits this long passes both limits.
     pub fn or_longer_wait(&self, refusing: LimitState) -> LimitState {
         self.limit_state().filter(|charged| charged.wait >= refusing.wait).unwrap_or(refusing)
     }
 
-    /// Gives it back; where that fails it stays charged.
+    /// Refunds the charge. If that fails, the charge stays.
     pub async fn give_back(&self, deps: &Dependencies) {
         if let Some(charge) = &self.charge
             && let Err(error) = deps.store.refund(&charge.profile, charge.entry).await

@@ -1,14 +1,14 @@
-//! Outcomes, and what the caller may be told of its own doings beside them.
+//! Outcomes with the limit state to report in the response headers.
 
 use super::ip_charge::IpCharge;
 use crate::domain::ledger::LimitState;
 
-/// An outcome, and how the ledger of the caller's network stands, where it was charged.
+/// An outcome, with the limit state to report to the caller.
 #[derive(Debug)]
 pub struct WithLimitState<T> {
-    /// What became of it.
+    /// The outcome.
     pub outcome: T,
-    /// What the caller may be told of its own doings.
+    /// The limit state to report, if the caller's IP was charged or a limit was exceeded.
     pub limit_state: Option<LimitState>,
 }
 
@@ -18,19 +18,20 @@ impl<T> WithLimitState<T> {
     }
 }
 
-/// An error that may be a full ledger.
+/// An error that may be an exceeded limit.
 pub trait Limited {
-    /// The ledger that refused, if one did.
+    /// Returns the limit state of the exceeded limit, if the error is one.
     fn limited(&self) -> Option<LimitState>;
 }
 
 impl<T, E: Limited> WithLimitState<Result<T, E>> {
-    /// Refused before anything was charged.
+    /// Wraps an error that came before anything was charged.
     pub(super) fn refused(error: E) -> Self {
         Self { limit_state: error.limited(), outcome: Err(error) }
     }
 
-    /// What became of it after a network was charged: the ledger that refused, else that of the network.
+    /// Wraps an outcome after an IP was charged. Reports the limit state of an exceeded limit, else
+    /// that of the IP.
     pub(super) fn after(ip_charge: &IpCharge, outcome: Result<T, E>) -> Self {
         let limit_state =
             outcome.as_ref().err().and_then(Limited::limited).or_else(|| ip_charge.limit_state());

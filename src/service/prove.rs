@@ -1,4 +1,4 @@
-//! Proofs of what was confirmed, where proof keys are set.
+//! Proofs of what was confirmed, if proof keys are set.
 
 use super::Dependencies;
 use crate::domain::email_address::EmailAddress;
@@ -9,19 +9,20 @@ use crate::domain::verification_id::VerificationId;
 
 /// What was confirmed.
 pub(super) struct Proven<'a> {
-    /// For whom.
+    /// The tenant that the proof is for.
     pub audience: &'a Tenant,
-    /// Which address.
+    /// The confirmed address.
     pub address: &'a EmailAddress,
-    /// What for.
+    /// The purpose.
     pub purpose: &'a str,
-    /// By which verification.
+    /// The verification.
     pub id: &'a VerificationId,
-    /// When, on the store's clock.
+    /// When it was confirmed, on the store's clock.
     pub at: Millis,
 }
 
-/// Signs a proof. It says the same for the same confirmation; an ES256 signature differs each time.
+/// Signs a proof. The claims are the same each time for one confirmation; an ES256 signature
+/// differs.
 pub(super) fn prove(deps: &Dependencies, proven: &Proven<'_>) -> Result<Option<String>, SigningError> {
     let Some(key) = deps.secrets.proof_keys.first() else { return Ok(None) };
     let iat = proven.at / 1000;

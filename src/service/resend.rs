@@ -1,4 +1,5 @@
-//! Sending a verification's code anew: another code, the old one dies, and what was taken stays taken.
+//! Sends another code for a verification. The old code stops working, and attempts that were taken
+//! stay taken.
 
 use std::net::IpAddr;
 
@@ -16,19 +17,19 @@ use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Action, ReplaceOutcome, StoreError};
 
-/// Why no code was mailed.
+/// Why no code was sent.
 #[derive(Debug, Error)]
 pub enum ResendError {
-    /// The tenant has no verification of that id.
+    /// The tenant has no verification with that id.
     #[error("there is no such verification")]
     Unknown,
-    /// It is over.
+    /// The verification is closed.
     #[error("the verification is over")]
     Closed(Status),
-    /// The mail may still arrive; its code is live.
+    /// The email may still arrive. Its code is live.
     #[error("the outcome of the mail is unknown")]
     OutcomeUnknown(VerificationId),
-    /// As for any send.
+    /// The send failed, as any send can.
     #[error("no code was mailed")]
     Send(#[source] StartError),
 }
@@ -39,7 +40,7 @@ pub(super) async fn resend(
     id: &VerificationId,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Snapshot, ResendError>> {
-    // 2. The network's sends.
+    // 2. Charge the IP's sends.
     let ip_charge = match IpCharge::charge(deps, profile, Action::Send, client).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(StartError::from(error).into()),
@@ -62,7 +63,7 @@ async fn from_id_on(
     let outgoing = OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
     let sent = send(deps, permit, &outgoing, async |hash, entry| {
         match deps.store.replace_code(&store_key, hash, &deps.rules, entry).await? {
-            ReplaceOutcome::OpenOutcome(opened) => Ok(live(opened)?),
+            ReplaceOutcome::Opened(opened) => Ok(live(opened)?),
             ReplaceOutcome::Closed(status) => Err(ResendError::Closed(status)),
             ReplaceOutcome::Unknown => Err(ResendError::Unknown),
         }
@@ -74,7 +75,7 @@ async fn from_id_on(
     Ok(Snapshot::sent(*id, details, &sent, &deps.rules))
 }
 
-/// What a pending verification is about: the id names the recipient.
+/// Returns the details of a pending verification, which name the recipient.
 async fn pending(deps: &Dependencies, store_key: &StoreKey) -> Result<VerificationDetails, ResendError> {
     let view = deps.store.find(store_key, &deps.rules).await?.ok_or(ResendError::Unknown)?;
     if view.status != Status::Pending {

@@ -1,6 +1,8 @@
-//! The steps that every send has in common: a place, the recipient's ledgers, a new code, and the mail.
+//! The steps that every send has in common: reserve a place, charge the recipient's ledgers, make a
+//! code, hand the email over.
 //!
-//! The numbers are the steps of a send in the ledgers' document; where the code is kept is the caller's to say.
+//! The numbers are those of "A send, step by step" in ARCHITECTURE.md. The caller decides where the
+//! code is stored.
 
 use std::sync::PoisonError;
 
@@ -25,63 +27,65 @@ use crate::ports::{
 };
 use crate::random::{self, SysError, SysRng};
 
-/// Why no code was mailed.
+/// Why no code was sent.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The operator does not mail to that domain; no person's ledger was touched.
+    /// The operator's lists exclude that domain. No ledger of the recipient was charged.
     #[error("no mails go to that domain")]
     NotAllowed,
-    /// A ledger is full; no code was drawn.
+    /// A limit is exceeded. No code was generated.
     #[error("too many sends")]
     Limited(LimitState),
-    /// Too much is being hashed, or the relay has had its day's mails; nothing was taken.
+    /// The hash queue is full, or the relay's daily limit is reached. Nothing was taken.
     #[error("there is no room")]
     Overloaded,
-    /// The store or the hasher did not do its part; no mail was sent.
+    /// The store or the hasher failed or timed out. No email was sent.
     #[error("a part of the service is unavailable")]
     Unavailable,
-    /// The relay refused the mail; its code is dead.
+    /// The relay refused the email. Its code is no longer valid.
     #[error("the relay refused the mail")]
     Refused,
-    /// The relay fell silent with the mail under way; its code stays live, since the mail may arrive.
+    /// The connection timed out or was lost during the transfer. The code stays live, because the
+    /// email may arrive.
     #[error("the outcome of the mail is unknown")]
     OutcomeUnknown,
-    /// A fault of ours.
+    /// A fault in otpd.
     #[error("internal fault")]
     Fault,
 }
 
-/// One code to be sent.
+/// One code to send.
 pub(super) struct OutgoingCode<'a> {
-    /// On whose profile.
+    /// The profile of the tenant that sends it.
     pub profile: &'a TenantProfile,
-    /// What its network was charged.
+    /// What the IP was charged.
     pub ip_charge: &'a IpCharge,
-    /// Where its code is kept.
+    /// The store key of its verification.
     pub store_key: &'a StoreKey,
-    /// Whom it goes to.
+    /// The recipient.
     pub address: &'a EmailAddress,
-    /// What the mail says of the screen it belongs to.
+    /// The reference in the email, which the screen shows too.
     pub reference: Option<Reference>,
-    /// The languages that its reader wants, the most wanted first.
+    /// The languages that the recipient accepts, in order of preference.
     pub languages: &'a [Locale],
 }
 
-/// A code that was mailed.
+/// A code that was sent.
 pub(super) struct Sent {
-    /// How it stands.
+    /// The live code.
     pub live: Live,
-    /// When the ledgers admit the next send to that person.
+    /// When the limits allow the next send to that recipient.
     pub resend_at: Millis,
 }
 
-/// 1. The address is one that is mailed to.
+/// 1. Check that the lists of domains allow the address.
 pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
     let recipients = deps.recipients.read().unwrap_or_else(PoisonError::into_inner);
     if recipients.admit(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
-/// 3. A place in the hash queue and room in the relay's day, before anything is taken; else step 2 is given back.
+/// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
+///    charged. If either is full, refund step 2.
 pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
     let permit = take_room(deps).await;
     if let Err(StartError::Overloaded) = &permit {
@@ -101,7 +105,7 @@ async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
     Ok(permit)
 }
 
-/// Steps 4 to 7. `keep` is step 6: it makes the new code the live one.
+/// Runs steps 4 to 7. `keep` is step 6: it makes the new code the live one.
 pub(super) async fn send<E: From<StartError>>(
     deps: &Dependencies,
     permit: HashPermit,
@@ -110,13 +114,14 @@ pub(super) async fn send<E: From<StartError>>(
 ) -> Result<Sent, E> {
     let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
     let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), address);
-    // 4. Recipient's sends, the site's share, the address over all tenants.
+    // 4. Charge the recipient's sends, the client prefix's share of them, and the sends of all
+    // tenants.
     let (entry, limit_state) = admit(deps, &recipient, profile, ip_charge).await?;
-    // 5. Code drawn and hashed.
+    // 5. Generate the code and hash it.
     let (code, hash) = generate(deps, permit, store_key).await?;
-    // 6. Verification opened, or its code replaced.
+    // 6. Open the verification, or replace its code.
     let live = keep(&hash, entry).await?;
-    // 7. Mail handed over.
+    // 7. Hand the email over.
     let mail = CodeMail {
         to: (*address).clone(),
         code,
@@ -171,7 +176,7 @@ async fn generate(
     Ok((code, CodeHash::new(kid, salt, digest)))
 }
 
-/// What an opening has made live.
+/// Returns the code that an opening made live.
 pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
     match opened {
         OpenOutcome::Live(live) => Ok(live),
@@ -193,8 +198,8 @@ async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
     delivery
 }
 
-/// Ends what a refused mail opened, and gives back what it was charged where it may be. Where this fails, the code
-/// stays live for its life, unknown to anybody, and what was charged stays charged.
+/// Closes what a refused email opened, and refunds the recipient's ledgers if the store allows it.
+/// If this fails, the code stays live until it expires, known to nobody, and the charge stays.
 async fn undo(deps: &Dependencies, store_key: &StoreKey, recipient: &Recipient, salt: &Salt, entry: EntryId) {
     let undone = match deps.store.mark_failed(store_key, salt, entry).await {
         Ok(true) => deps.store.withdraw(recipient, entry).await,

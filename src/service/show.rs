@@ -1,6 +1,6 @@
-//! Showing a verification to its tenant.
+//! Shows a verification to its tenant.
 //!
-//! Reads only: nothing is charged, and nothing of it changes.
+//! Reads only: charges nothing and changes nothing.
 
 use thiserror::Error;
 
@@ -16,24 +16,24 @@ use crate::ports::StoreError;
 
 /// A verification as its tenant sees it.
 pub struct Snapshot {
-    /// Its name.
+    /// Its id.
     pub id: VerificationId,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
-    /// What it is about.
+    /// Its details.
     pub details: VerificationDetails,
-    /// When its code dies, or did.
+    /// When its code expires or expired.
     pub expires_at: Millis,
-    /// When the ledgers admit the next send to that person, while it is pending.
+    /// When the limits allow the next send to the recipient, while it is pending.
     pub resend_at: Option<Millis>,
-    /// Attempts that are left, while it is pending.
+    /// Attempts that remain, while it is pending.
     pub attempts_remaining: u8,
-    /// A signed statement that the address was confirmed, for a while after it was.
+    /// A signed proof, for a limited time after the approval.
     pub proof: Option<String>,
 }
 
 impl Snapshot {
-    /// A verification whose code was just mailed.
+    /// Returns the snapshot of a verification whose code was just sent.
     pub(super) fn sent(
         id: VerificationId,
         details: VerificationDetails,
@@ -55,13 +55,13 @@ impl Snapshot {
 /// Why nothing is shown.
 #[derive(Debug, Error)]
 pub enum ShowError {
-    /// The tenant has no verification of that id.
+    /// The tenant has no verification with that id.
     #[error("there is no such verification")]
     Unknown,
-    /// The store did not do its part.
+    /// The store failed or timed out.
     #[error("a part of the service is unavailable")]
     Unavailable,
-    /// A fault of ours.
+    /// A fault in otpd.
     #[error("internal fault")]
     Fault,
 }
@@ -98,7 +98,7 @@ async fn resend_at(
     Ok(view.seen_at + millis(limit_state.wait))
 }
 
-/// The proof that was given when it was approved: the same idempotency keys again, as long as they are good.
+/// Returns the proof that was given at the approval, with the same claims, as long as it is valid.
 fn proof(
     deps: &Dependencies,
     profile: &TenantProfile,

@@ -1,4 +1,4 @@
-//! The simple endpoints' send: one code an address, kept on its recipient's store key.
+//! Sends a code on the simple endpoint: one code an address, under the store key of its recipient.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ pub(super) async fn start(
     if let Err(error) = admit_address(deps, address) {
         return WithLimitState::uncharged(Err(error));
     }
-    // 2. The network's sends.
+    // 2. Charge the IP's sends.
     let ip_charge = match IpCharge::charge(deps, &deps.simple, Action::Send, Some(client)).await {
         Ok(ip_charge) => ip_charge,
         Err(error) => return WithLimitState::refused(StartError::from(error)),

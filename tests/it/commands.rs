@@ -377,7 +377,7 @@ async fn doctor_reports_the_risk_that_the_limits_allow() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
-    assert!(said.contains("guesses at one address in a day: 50, a chance of 5.0e-5"), "{said}");
+    assert!(said.contains("attempts at one address in a day: 50, a chance of 5.0e-5"), "{said}");
     assert!(said.contains("1.0e-4 by 1, 1.0e-1 by 1000, 1.0e0 by 10000 networks"), "{said}");
     assert!(said.contains("ok    redis: answers, takes writes and evicts nothing"), "{said}");
     assert!(said.contains("note  redis: it has no append-only file"), "{said}");

@@ -163,7 +163,7 @@ async fn doctor_tells_a_relay_that_wants_a_login_from_one_that_wants_another_sen
         ("RCPT", "554 5.7.1 Relay access denied", "whether the login may send to it"),
         ("RCPT", "450 4.2.0 Greylisted", "greylists"),
         ("CONTENT", "554 5.7.60 Not allowed to send as this sender", "what the login may send as"),
-        ("CONTENT", "554 5.7.1 Spam", "the relay refuses the mail itself"),
+        ("CONTENT", "554 5.7.1 Spam", "the relay refuses the email itself"),
         ("CONTENT", "454 4.7.0 Throttled", "OTP_LIMITS__RELAY_EMAILS_PER_DAY"),
     ] {
         app.smtp.set(Fault::Answers(at, reply));

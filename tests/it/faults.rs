@@ -201,7 +201,7 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
 
 /// Returns the stored value of the only verification; all other keys are ledgers.
 async fn verification(app: &TestApp) -> Vec<u8> {
-    let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(8).any(|part| part == b":guesses");
+    let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(9).any(|part| part == b":attempts");
     let mut dump = app.redis.dump().await.into_iter().filter(|(key, ..)| !is_ledger(key));
     dump.next().expect("a verification").1
 }
@@ -216,7 +216,7 @@ async fn a_right_attempt_outlives_a_store_that_did_not_answer() {
     let (answer, ()) = tokio::join!(app.verify_otp(EMAIL, &code), async {
         soon(async || verification(&app).await != unspent).await;
         app.redis.pause();
-        soon(async || app.log().contains("a right guess is taken to the store once more")).await;
+        soon(async || app.log().contains("a right attempt is taken to the store once more")).await;
         app.redis.resume();
     });
     assert_eq!(answer.message(), (200, "OTP verified successfully".to_owned()), "{}", app.log());

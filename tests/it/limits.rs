@@ -135,7 +135,7 @@ async fn a_right_attempt_is_refunded_in_all_ledgers_of_its_ip() {
     let code = app.smtp.last_code_to(EMAIL);
     assert_eq!(app.verify_from("2001:db8::1", EMAIL, &code).await.status, 200);
     let guesses = app.redis.dump().await.into_iter().map(|(key, ..)| key);
-    let guesses: Vec<_> = guesses.filter(|key| key.windows(8).any(|part| part == b":guesses")).collect();
+    let guesses: Vec<_> = guesses.filter(|key| key.windows(9).any(|part| part == b":attempts")).collect();
     assert!(guesses.is_empty(), "neither the /64 nor the /48 nor the site at the subject: {guesses:?}");
 }
 
@@ -175,7 +175,7 @@ async fn a_charge_that_timed_out_is_not_repeated() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Redis found the requests waiting when it resumed; each was sent once.
-    for end in [":simple:sends", ":simple:guesses"] {
+    for end in [":simple:sends", ":simple:attempts"] {
         assert_eq!(logs(&app, end).await, [5 * 6], "{end}");
     }
     assert_eq!(app.smtp.mails().len(), 4);
@@ -320,7 +320,7 @@ async fn a_full_hash_queue_refunds_the_attempt_and_the_send_of_a_named_network()
     let overloaded = answers.iter().filter(|answer| answer.status == 503);
     let overloaded = overloaded.inspect(|answer| assert_eq!(answer.problem().1, "overloaded")).count();
     assert!(overloaded > 0, "{answers:?}");
-    let entries: usize = logs(&app, ":guesses").await.iter().map(|bytes| bytes / 6).sum();
+    let entries: usize = logs(&app, ":attempts").await.iter().map(|bytes| bytes / 6).sum();
     assert_eq!(entries, answers.len() - overloaded);
 }
 

@@ -79,7 +79,7 @@ fn both_kinds(number: u8) -> [StoreKey; 2] {
 /// Returns how long a resent code is valid, if it is.
 fn live(replaced: ReplaceOutcome) -> Option<Duration> {
     match replaced {
-        ReplaceOutcome::OpenOutcome(OpenOutcome::Live(live)) => Some(live.valid_for),
+        ReplaceOutcome::Opened(OpenOutcome::Live(live)) => Some(live.valid_for),
         _ => None,
     }
 }

@@ -234,7 +234,7 @@ pub fn open_answer(answer: OpenOutcome) -> Answer {
 
 pub fn replace_answer(answer: ReplaceOutcome) -> Answer {
     match answer {
-        ReplaceOutcome::OpenOutcome(answer) => open_answer(answer),
+        ReplaceOutcome::Opened(answer) => open_answer(answer),
         ReplaceOutcome::Closed(status) => closed(status),
         ReplaceOutcome::Unknown => Answer::Unknown,
     }

@@ -192,7 +192,7 @@ async fn a_reload_gets_around_no_floor() {
     let app = TestApp::limited().config(&strict("", "")).spawn().await;
     // 90 openings of five attempts would be refused. With one attempt each, or with longer codes,
     // they would be allowed. But this process keeps the settings that it was started with.
-    for more in ["[limits]\nguesses = 1", "[codes]\ndigits = 8", "[dangerous]\nweak_limits = true"] {
+    for more in ["[limits]\nattempts = 1", "[codes]\ndigits = 8", "[dangerous]\nweak_limits = true"] {
         let before = app.log().matches("that takes a restart").count();
         app.reload(&strict(more, "limits = { email_sends = \"1/30s 90/day\" }"));
         let refused = || app.log().matches("that takes a restart").count() > before;

@@ -54,7 +54,7 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
 async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     let app = TestApp::builder().keyed().set("OTP_MAIL__BRAND", "Shop").spawn().await;
     let caller = app.caller(1);
-    let created = caller.create(&json!({ "email": " Recipient@Example.com ", "purpose": "login" })).await;
+    let created = caller.create(&json!({ "email": " Subject@Example.com ", "purpose": "login" })).await;
     assert_eq!(created.status, 201, "{created:?}");
     let body = created.json();
     let id = body["id"].as_str().expect("an id");

@@ -30,7 +30,7 @@ impl Held {
 }
 
 impl MemoryState {
-    /// What holds a key, as long as it does.
+    /// Returns the record of a key, until it expires.
     fn holder(&self, key: &KeyedHash, now: Millis) -> Option<&Held> {
         self.held.get(key).filter(|held| !held.is_over(now))
     }

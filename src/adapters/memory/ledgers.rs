@@ -1,4 +1,4 @@
-//! The logs of the ledgers in memory: charged together or not at all.
+//! The logs of the ledgers in memory. They are charged together or not at all.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::domain::store_key::{KeyedHash, Recipient};
 use crate::domain::verification::Millis;
 use crate::ports::{ChargeOutcome, IpLedger};
 
-/// Which log.
+/// The name of a log.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum LedgerName {
     /// Of an IPv4 address or an IPv6 /48.
     Prefix48(IpLedger),
     /// Of an IPv6 /64.
     Prefix64(IpLedger),
-    /// Of the sends to a person.
+    /// Of the sends to an email address.
     EmailSends(KeyedHash),
-    /// Of a site's attempts at a recipient.
+    /// Of a client prefix's attempts at a recipient.
     IpEmailAttempts(Recipient, KeyedHash),
 }
 
-/// A log and how long its entries matter.
+/// A log, with the retention of its entries.
 #[derive(Default)]
 pub(super) struct Retained {
     pub log: SlidingLog,
@@ -30,8 +30,8 @@ pub(super) struct Retained {
 }
 
 impl MemoryState {
-    /// Enters an action into all of these logs, each under its own rules, or into none. Entries are kept for as
-    /// long as they matter to anybody: it may be longer than the windows asked about here.
+    /// Charges all of these logs, each under its own rules, or none. Entries are stored for `keep`,
+    /// which may be longer than these windows.
     pub(super) fn charge(
         &mut self,
         logs: &[(LedgerName, Vec<LimitRule<'_>>)],
@@ -74,7 +74,7 @@ impl MemoryState {
     }
 }
 
-/// The logs of a network, with what limits each.
+/// Returns the logs of an IP, with the rules of each.
 pub(super) fn logs_of<'a>(profile: &IpLedger, limit: &'a IpLimit) -> Vec<(LedgerName, Vec<LimitRule<'a>>)> {
     let policy = profile.action.policy();
     let rule = |limit: &'a Limit| vec![LimitRule { policy, limit, partition_bytes: 0 }];

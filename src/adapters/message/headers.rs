@@ -1,6 +1,6 @@
-//! The headers that the mail library does not write as they should be.
+//! Headers that lettre does not support, or does not write as they should be.
 //!
-//! Must not write anything of a caller's but the recipient's address.
+//! Must not write any text of a caller except the recipient's address.
 
 use lettre::Address;
 use lettre::message::header::{self, Header, HeaderName, HeaderValue};
@@ -10,16 +10,16 @@ use super::MessageError;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::sender::Sender;
 
-/// Who the mail is from. A name that is all ASCII is quoted, which is good for any of them: the mail library leaves a dot
-/// bare, which RFC 5322 (section 4.1) forbids to write. It encodes all other names.
+/// The `From` header. Quotes every ASCII name, which is always correct; lettre leaves a dot
+/// unquoted, which RFC 5322 (section 4.1) forbids to generate. lettre encodes all other names.
 #[derive(Clone)]
 pub struct From(HeaderValue);
 
 impl From {
-    /// The header for mails of that sender.
+    /// Creates the header for emails of this sender.
     ///
     /// # Errors
-    /// [`MessageError`], never for an address that was parsed.
+    /// [`MessageError`], but never for an address that was parsed.
     pub fn new(sender: &Sender) -> Result<Self, MessageError> {
         let mailbox = Mailbox::new(Some(sender.brand.clone()), mailbox(&sender.address)?);
         if !sender.brand.is_ascii() {
@@ -45,10 +45,10 @@ impl Header for From {
     }
 }
 
-/// An address, to the mail library.
+/// Converts an address for lettre.
 ///
 /// # Errors
-/// [`MessageError`], never for an address that was parsed.
+/// [`MessageError`], but never for an address that was parsed.
 pub fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
     address
         .as_str()
@@ -56,7 +56,7 @@ pub fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
         .map_err(|error: lettre::address::AddressError| MessageError::Header(error.into()))
 }
 
-/// `Auto-Submitted: auto-generated` (RFC 3834 section 5): no out-of-office reply to this mail.
+/// `Auto-Submitted: auto-generated` (RFC 3834 section 5), which prevents out-of-office replies.
 #[derive(Clone)]
 pub struct AutoSubmitted;
 
@@ -74,8 +74,8 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// `X-Entity-Ref-ID`: what keeps Gmail from folding mails of one sender and one subject into a thread that hides the
-/// newest. Each mail has another value.
+/// `X-Entity-Ref-ID`, with a different value for each email. Without it, Gmail groups emails of one
+/// sender and subject into a thread, which hides the newest one.
 #[derive(Clone)]
 pub struct EntityRefId(pub String);
 
@@ -93,7 +93,7 @@ impl Header for EntityRefId {
     }
 }
 
-/// In which language the mail is (RFC 3282).
+/// Language of the email (RFC 3282).
 #[derive(Clone)]
 pub struct ContentLanguage(pub String);
 

@@ -1,8 +1,9 @@
-//! Words and layouts of mails as they are written: those that are compiled in, and those of a folder that take their
-//! place.
+//! Sources of translations and layouts: the built-in ones, and those of a folder that replace them.
 //!
-//! `LOCALE.toml` has words, each a template; `layout.txt` and `layout.html` put them together. A folder has them for all,
-//! and in a folder of a tenant's name for that tenant; what is not there is as for all, and then as built in. Must not
+//! `LOCALE.toml` is a translation, each text of which is a template; `layout.txt` and `layout.html`
+//! arrange the texts. Files in the folder apply to all tenants, files in a subfolder of a tenant's
+//! name to that tenant. A missing file is inherited: from those of all tenants, then from the
+//! built-in ones. Must not ignore a file whose name has no meaning.
 //! pass over a file that means nothing.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use super::templates::{Direction, TemplateError, TemplateFault};
 use crate::domain::locale::Locale;
 use crate::domain::tenant::Tenant;
 
-/// The words that are compiled in.
+/// The built-in translations.
 const BUILT_IN: [(&str, &str); 7] = [
     ("ar", include_str!("words/ar.toml")),
     ("de", include_str!("words/de.toml")),
@@ -23,35 +24,35 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("ja", include_str!("words/ja.toml")),
     ("pt", include_str!("words/pt.toml")),
 ];
-/// The layout of the plain part.
+/// The layout of the text part.
 pub const TEXT_LAYOUT: &str = "layout.txt";
-/// The layout of the HTML part; what is put into it is escaped.
+/// The layout of the HTML part, which escapes all values.
 pub const HTML_LAYOUT: &str = "layout.html";
-/// The layouts that are compiled in.
+/// The built-in layouts.
 const LAYOUTS: [(&str, &str); 2] =
     [(TEXT_LAYOUT, include_str!("layout.txt")), (HTML_LAYOUT, include_str!("layout.html"))];
 
-/// The most octets of a file.
+/// Maximum size of a file, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
-/// The names of the words that a layout is given.
+/// Names of the texts of a translation.
 pub const WORDS: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
 
-/// What a file of words says.
+/// The content of a translation.
 #[derive(Debug, Clone, Default)]
 pub struct Words {
-    /// Where it is said.
+    /// Writing direction.
     pub direction: Option<Direction>,
-    /// By the names of [`WORDS`].
+    /// Texts, by the names in [`WORDS`].
     pub texts: BTreeMap<&'static str, String>,
 }
 
-/// Words and layouts as they were read.
+/// Translations and layouts as read.
 #[derive(Debug, Clone, Default)]
 pub struct TemplateSources {
-    /// By their languages.
+    /// Translations by language.
     pub words: BTreeMap<String, Words>,
-    /// By their names.
+    /// Layouts by file name.
     pub layouts: BTreeMap<String, String>,
 }
 
@@ -85,7 +86,7 @@ impl Words {
 }
 
 impl TemplateSources {
-    /// Those that are compiled in.
+    /// Returns the built-in sources.
     pub fn built_in() -> Result<Self, TemplateError> {
         let mut sources = Self::default();
         for (tag, text) in BUILT_IN {
@@ -97,7 +98,7 @@ impl TemplateSources {
         Ok(Self { layouts: layouts.into(), ..sources })
     }
 
-    /// What holds for all, and what each tenant has of its own.
+    /// Reads a folder. Returns the sources for all tenants, and for each tenant its own.
     pub fn of_folder(folder: &Path) -> Result<(Self, BTreeMap<String, Self>), TemplateError> {
         let mut own = Self::default();
         let mut tenants = BTreeMap::new();
@@ -134,7 +135,7 @@ impl TemplateSources {
         }
     }
 
-    /// These, but for what `own` says.
+    /// Returns these sources, with those in `own` replacing them.
     pub fn overridden_by(mut self, own: &Self) -> Self {
         for (tag, words) in &own.words {
             let usual = self.words.remove(tag).unwrap_or_default();
@@ -145,7 +146,7 @@ impl TemplateSources {
     }
 }
 
-/// The text of a file: of nothing that might never end.
+/// Reads a file. Refuses one that is too large or has no end, such as `/dev/zero`.
 fn read_text(path: &Path) -> io::Result<String> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() || metadata.len() > FILE_MAX {
@@ -154,7 +155,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// What is in a folder, but for hidden files, such as those by which Kubernetes mounts others.
+/// Returns the entries of a folder, without hidden ones, which Kubernetes uses to mount files.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, TemplateError> {
     let unreadable = |error| fault(folder, TemplateFault::Unreadable(error));
     let entries = fs::read_dir(folder).map_err(unreadable)?;

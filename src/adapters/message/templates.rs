@@ -1,4 +1,4 @@
-//! The words and layouts of mails, compiled: which there are, and for whom.
+//! Compiled translations and layouts, and which of them apply to a tenant.
 //!
 //! Must not read a file (see `sources`).
 
@@ -13,10 +13,10 @@ use super::sources::{HTML_LAYOUT, TemplateSources, WORDS};
 use crate::domain::locale::Locale;
 use crate::domain::tenant::Tenant;
 
-/// How many steps a template may take: those that are built in take a few dozen.
+/// Maximum number of steps of a template; the built-in ones take a few dozen.
 const FUEL: u64 = 100_000;
 
-/// A template is broken, or is none.
+/// A template that cannot be used.
 #[derive(Debug, Error)]
 #[error("{place}: {fault}")]
 pub struct TemplateError {
@@ -27,31 +27,31 @@ pub struct TemplateError {
 /// What is wrong with a template.
 #[derive(Debug, Error)]
 pub enum TemplateFault {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It has a name that means nothing here.
+    /// The file's name has no meaning.
     #[error("is neither LOCALE.toml, layout.txt nor layout.html, nor the folder of a tenant")]
     Unknown,
-    /// Another file has the same language.
+    /// Another file is for the same language.
     #[error("is the second file of that language: case makes no difference")]
     Twice,
-    /// Its words cannot be read.
+    /// The translation cannot be parsed.
     #[error("cannot be read: {0}")]
     Words(String),
-    /// A language has not all of its words.
+    /// A text is missing and cannot be inherited.
     #[error("says nothing of {0}, and there are no words of that language to fall back on")]
     Missing(&'static str),
-    /// The template engine does not take it.
+    /// The template engine reported this error.
     #[error("{0}")]
     Template(minijinja::Error),
-    /// What comes of it is no mail with a code.
+    /// The rendered email is not valid, for example because it lacks the code.
     #[error("{0}")]
     Outcome(String),
 }
 
 impl TemplateFault {
-    /// What kind of fault it is, without anything of the mail that it came up with.
+    /// Returns the kind of the fault, without any text of the email.
     pub fn kind(&self) -> String {
         match self {
             Self::Template(error) => {
@@ -63,19 +63,19 @@ impl TemplateFault {
     }
 }
 
-/// In which direction a language is written.
+/// Writing direction of a language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From left to right.
+    /// Left to right.
     Ltr,
-    /// From right to left.
+    /// Right to left.
     Rtl,
 }
 
-/// The languages of one scope, all tenants' or one tenant's, and in which direction each is written.
+/// Languages of one scope, which is all tenants or one tenant, with their writing directions.
 type Languages = BTreeMap<String, Direction>;
 
-/// All templates, compiled.
+/// All compiled templates.
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
@@ -83,24 +83,24 @@ pub struct Templates {
     tenants: BTreeMap<String, Languages>,
 }
 
-/// The templates for one mail.
+/// The templates for one email.
 #[derive(Debug, Clone, Copy)]
 pub struct Language<'a> {
     environment: &'a Environment<'static>,
     scope: &'a str,
-    /// Its tag.
+    /// Language tag.
     pub tag: &'a str,
-    /// In which direction it is written.
+    /// Writing direction.
     pub direction: Direction,
 }
 
 impl Templates {
-    /// Reads and compiles them.
+    /// Reads and compiles all templates.
     pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
-        // None would read as a word.
+        // An undefined optional value would otherwise be rendered as `none`.
         environment.set_formatter(|out, state, value| {
             if value.is_none() {
                 return Err(minijinja::Error::new(ErrorKind::UndefinedError, "nothing to show here"));
@@ -123,7 +123,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Compiles what holds for one scope.
+    /// Compiles the templates of one scope.
     fn add(&mut self, scope: &str, sources: &TemplateSources) -> Result<Languages, TemplateError> {
         let mut compile = |name: String, source: &str| {
             let added = self.environment.add_template_owned(name.clone(), source.to_owned());
@@ -146,8 +146,8 @@ impl Templates {
         Ok(languages)
     }
 
-    /// The first language that there is for the tenant, in the order of `wanted`; a tag stands for more general ones
-    /// as well.
+    /// Returns the first available language for the tenant, in the order of `wanted`. A tag also
+    /// matches more general ones.
     pub fn choose<'a, 'b>(
         &'a self,
         tenant: &Tenant,
@@ -159,10 +159,10 @@ impl Templates {
         Some(Language { environment: &self.environment, scope, tag, direction: *direction })
     }
 
-    /// Every language of every scope.
+    /// Iterates over every language of every scope.
     pub fn each(&self) -> impl Iterator<Item = Language<'_>> {
         let tenants = self.tenants.iter().map(|(tenant, languages)| (tenant.as_str(), languages));
-        // What is wrong for all is not any tenant's fault.
+        // The templates for all tenants come first, so that no tenant is blamed for their faults.
         iter::once(("", &self.all)).chain(tenants).flat_map(move |(scope, languages)| {
             languages.iter().map(move |(tag, direction)| Language {
                 environment: &self.environment,
@@ -173,7 +173,7 @@ impl Templates {
         })
     }
 
-    /// The names of the folders of tenants.
+    /// Returns the names of the tenants that have a folder.
     pub fn tenants(&self) -> impl Iterator<Item = &str> {
         self.tenants.keys().map(String::as_str)
     }
@@ -195,7 +195,7 @@ impl Language<'_> {
         self.environment.get_template(&layout(self.scope, name))?.render(context)
     }
 
-    /// A fault of this language.
+    /// Creates the error of a fault in this language.
     pub fn fault(&self, fault: TemplateFault) -> TemplateError {
         TemplateError { place: format!("{}{}.toml", prefix(self.scope), self.tag), fault }
     }

@@ -1,4 +1,4 @@
-//! What the scripts answer, read. Whatever has another form than ours is an error, never an outcome.
+//! Parses the replies of the scripts. A malformed reply is an error, never an outcome.
 
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ pub(super) fn number(answer: &Value) -> Result<u64, StoreError> {
     }
 }
 
-/// A number of attempts.
+/// Parses a number of attempts.
 pub(super) fn count(answer: &Value) -> Result<u8, StoreError> {
     number(answer)?.try_into().map_err(StoreError::new)
 }
 
-/// A moment, or none where it is 0.
+/// Parses a time, or `None` if it is 0.
 pub(super) fn moment(answer: &Value) -> Result<Option<u64>, StoreError> {
     number(answer).map(|moment| Some(moment).filter(|moment| *moment > 0))
 }

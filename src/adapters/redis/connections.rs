@@ -1,4 +1,4 @@
-//! Connections to Redis: few, each shared by any number of calls, made again by themselves.
+//! Connections to Redis: few, each shared by any number of calls, with automatic reconnection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,14 @@ use secrecy::{ExposeSecret, SecretString};
 use super::InvalidAddress;
 use crate::ports::StoreError;
 
-/// Connections, each shared by any number of calls at a time.
+/// The number of connections. Each is shared by any number of concurrent calls.
 pub(super) const CONNECTIONS: u32 = 2;
-/// How long a call may wait for its answer.
+/// How long a call may wait for its reply.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a connection may take to be made.
+/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// After how long without acknowledgement a connection is given up (`TCP_USER_TIMEOUT`, RFC 5482).
+/// How long sent data may stay unacknowledged before the connection is closed (`TCP_USER_TIMEOUT`,
+/// RFC 5482).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The connections of one store.
@@ -33,8 +34,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Looks at how a call failed: a connection that did not answer, or that was refused its login or its writes, is
-    /// not used again.
+    /// Stops the use of this connection if it caused the error: if it timed out or broke, or if
+    /// Redis refused its login or its writes.
     pub fn judge(&self, error: &RedisError) {
         let of_the_call = |code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code);
         if !error.code().is_some_and(of_the_call) {
@@ -47,19 +48,20 @@ impl Shared {
     }
 }
 
-/// Hands out `ConnectionManager`s, which reconnect by themselves; bb8-redis' own manager would ping at each
-/// check-out, and without that never recover.
+/// Creates `ConnectionManager`s, which reconnect automatically. bb8-redis' own manager would ping
+/// at each check-out, and without the ping would never recover.
 #[derive(Debug)]
 struct Manager(Client);
 
 impl Connections {
-    /// Prepares them; the first call makes them, so that Redis may come up later than otpd.
+    /// Creates the pool. The first call connects, so that Redis may start later than otpd.
     pub async fn new(url: &SecretString) -> Result<Self, InvalidAddress> {
         let refused = |_| InvalidAddress("not a redis://, rediss:// or unix:// URL");
         let info = url.expose_secret().into_connection_info().map_err(refused)?;
-        // RESP3 lets the server's hang-up be noticed at once, not at the next call.
+        // With RESP3 the client notices at once that the server closed the connection, not at the
+        // next call.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        // A server that vanished without a word is noticed by what it does not acknowledge.
+        // The timeout detects a server that disappeared without closing the connection.
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(TCP_USER_TIMEOUT);
         let client =
             Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(refused)?;
@@ -74,8 +76,8 @@ impl Connections {
         Ok(Self(pool))
     }
 
-    /// One of them, given back to the pool at once: it takes many calls at a time. The pool drops those that are
-    /// condemned as they come back.
+    /// Returns a connection and puts it back into the pool at once, because many calls can share
+    /// it. The pool drops unusable connections when they are put back.
     pub async fn get(&self) -> Result<Shared, StoreError> {
         loop {
             let shared = self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)?;
@@ -110,7 +112,7 @@ impl ManageConnection for Manager {
     }
 }
 
-/// Whether a connection has no login, so that nothing that was asked on it was done.
+/// Returns whether a connection is not authenticated, so that its calls had no effect.
 pub(super) fn is_refused_login(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) || error.kind() == ErrorKind::AuthenticationFailed
 }

@@ -1,4 +1,4 @@
-//! Idempotency keys in Redis: one script a call, as for everything else.
+//! Idempotency keys in Redis: one script per call, like everything else.
 
 use async_trait::async_trait;
 use redis::Value;
@@ -10,7 +10,7 @@ use crate::domain::verification::millis;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{IdempotencyStore, StoreError};
 
-/// What every script asks by.
+/// Returns the arguments of every script: fingerprint and token.
 fn words(request: &IdempotentRequest) -> [&[u8]; 2] {
     [request.fingerprint.as_bytes(), &request.token]
 }

@@ -1,12 +1,13 @@
-//! The one place where keys are built.
+//! Builds all Redis keys.
 //!
-//! The tag in braces is such that all that one script touches shares a hash store key. Must not put anything into a key
-//! that says whom it is about.
+//! The hash tag (the part in braces) is chosen so that all keys of one script share a Redis hash
+//! slot. Must not put anything into a key that reveals whom it concerns.
 
 use crate::domain::store_key::{ClientNetwork, KeyedHash, Recipient, StoreKey};
 use crate::ports::{Action, IpLedger};
 
-/// A person's tag, or that of tenant and id.
+/// Returns the key of a verification. Its hash tag is the hash of the email address, or of tenant
+/// and id.
 pub(super) fn verification(store_key: &StoreKey) -> String {
     match store_key {
         StoreKey::Address { recipient, address } => {
@@ -16,17 +17,18 @@ pub(super) fn verification(store_key: &StoreKey) -> String {
     }
 }
 
-/// The log of the sends to a person, for all tenants.
+/// Returns the key of the log of sends to an email address, for all tenants.
 pub(super) fn sends(email: &KeyedHash) -> String {
     format!("otp:{{s:{email}}}:sends")
 }
 
-/// The log of a site's attempts at a recipient.
+/// Returns the key of the log of a client prefix's attempts at a recipient.
 pub(super) fn ip_email_attempts(recipient: &Recipient, client: &KeyedHash) -> String {
     format!("otp:{{s:{}}}:{}:attempts:{client}", recipient.email, recipient.tenant.name())
 }
 
-/// The logs of a network: that of the IPv4 address, or those of the IPv6 /64 and /48.
+/// Returns the keys of the logs of an IP: that of the IPv4 address, or those of the IPv6 /64 and
+/// /48.
 pub(super) fn network(profile: &IpLedger) -> Vec<String> {
     let ClientNetwork { prefix48, prefix64 } = profile.network;
     let action = match profile.action {
@@ -40,12 +42,12 @@ pub(super) fn network(profile: &IpLedger) -> Vec<String> {
     }
 }
 
-/// An idempotency key.
+/// Returns the key of an idempotency key.
 pub(super) fn idempotency(key: &KeyedHash) -> String {
     format!("otp:{{i:{key}}}")
 }
 
-/// What `ready` writes.
+/// The key that `ready` writes.
 pub(super) const READY: &str = "otp:{ready}";
-/// The count of the mails handed to the relay.
+/// The key of the count of emails handed to the relay.
 pub(super) const RELAY_DAY: &str = "otp:{relay}:day";

@@ -1,15 +1,15 @@
-//! What kind of Redis it is: whether it keeps what it is told.
+//! Reads how durable the configured Redis is.
 //!
-//! Asks and says; must not decide what follows from it.
+//! Reports only. Must not decide what follows from it.
 
 use super::{Fence, RedisStore};
 use crate::ports::StoreError;
 
 impl RedisStore {
-    /// What this Redis can lose that it has acknowledged, one sentence each.
+    /// Returns the ways in which this Redis can lose acknowledged writes, one sentence each.
     ///
     /// # Errors
-    /// It does not answer.
+    /// Returns the error if Redis does not answer.
     pub async fn weaknesses(&self) -> Result<Vec<&'static str>, StoreError> {
         let mut connection = self.connections.get().await?;
         let info = redis::cmd("INFO");
@@ -30,7 +30,7 @@ impl RedisStore {
         Ok(weaknesses)
     }
 
-    /// Where Redis would throw counters away to make room, no error would tell (SEC-73).
+    /// Fails if Redis may evict ledgers to free memory, which no error would report.
     pub(super) async fn evicts_nothing(&self) -> Result<(), StoreError> {
         let mut connection = self.connections.get().await?;
         let mut info = redis::cmd("INFO");

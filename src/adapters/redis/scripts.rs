@@ -1,6 +1,7 @@
-//! The scripts: what they are made of, and how one is called.
+//! Builds the scripts and calls them.
 //!
-//! Must not call a script twice that may have run: only one that Redis did not know is loaded and called again.
+//! Must not call a script again if it may have run. Only a script that Redis did not know is loaded
+//! and called again.
 
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -11,25 +12,27 @@ use super::connections::Shared;
 use crate::domain::verification::millis;
 use crate::ports::Clock;
 
-/// How often a script that Redis forgot is loaded for one call: a flush can come between loading and calling.
+/// How often one call may load a script that Redis does not know. A flush can come between loading
+/// and calling.
 const MAX_LOADS: usize = 3;
 /// Lets a script run when Redis has no memory left (Redis 7, script flags).
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 
-/// Whose time the scripts go by.
+/// The clock that the scripts use.
 pub enum ScriptClock {
     /// Redis' own `TIME`: one clock for all processes.
     Server,
-    /// A given one, so that a test can set it.
+    /// A given clock, which a test can set.
     Given(Arc<dyn Clock>),
 }
 
-/// Whether codes die when another Redis takes over, which may not know that they were used.
+/// Whether codes expire when another Redis takes over, because that Redis may not know that they
+/// were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
-    /// They live on.
+    /// Codes stay live.
     Down,
-    /// They die: people ask again.
+    /// Codes expire, and people must request another one.
     Up,
 }
 
@@ -51,7 +54,7 @@ pub(super) struct Scripts {
     pub ready: Script,
 }
 
-/// What a script takes as an argument.
+/// An argument of a script.
 pub(super) trait Argument: Send + Sync {
     fn add_to(&self, invocation: &mut redis::ScriptInvocation<'_>);
 }
@@ -96,7 +99,8 @@ impl Scripts {
         let idempotency_library = format!("{}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
         let script = |body| Script::new(&format!("{library}{body}"));
         let idempotency = |body| Script::new(&format!("{idempotency_library}{body}"));
-        // These free memory, or write no more than is stored already, so they must run when memory is full.
+        // These free memory, or write no more than is stored already, so they must run when memory
+        // is full.
         let script_without_memory = |body| Script::new(&format!("{ALLOW_OOM}{library}{body}"));
         let idempotency_without_memory =
             |body| Script::new(&format!("{ALLOW_OOM}{idempotency_library}{body}"));

@@ -1,4 +1,4 @@
-//! Windows as the scripts take them, and what their answer about one of them means.
+//! Windows as arguments of the scripts, and the scripts' replies about them.
 
 use std::time::Duration;
 
@@ -10,16 +10,17 @@ use crate::domain::limit::{Policy, Window};
 use crate::domain::verification::millis;
 use crate::ports::{ChargeOutcome, StoreError};
 
-/// Windows as a script takes them, and what the answer about one of them means.
+/// Windows as arguments of a script, with the policies that its reply refers to.
 #[derive(Default)]
 pub(super) struct Windows {
-    /// Four for each window: its log, the octets of the mark that must be shared, its most, its span.
+    /// Four numbers for each window: its log, the bytes of the partition that must match, its
+    /// maximum, its span.
     pub numbers: Vec<u64>,
     of: Vec<(Policy, Window)>,
 }
 
 impl Windows {
-    /// The windows of ledgers over one log.
+    /// Returns the windows of rules over one log.
     pub fn of(rules: &[LimitRule<'_>]) -> Self {
         let mut windows = Self::default();
         for rule in rules {
@@ -28,7 +29,7 @@ impl Windows {
         windows
     }
 
-    /// Adds the windows of a ledger over the `log`-th log, the first being 1.
+    /// Adds the windows of a rule over the log with index `log`, starting at 1.
     pub fn add(&mut self, log: u64, rule: &LimitRule<'_>) {
         for window in rule.limit.windows() {
             let numbers = [log, rule.partition_bytes as u64, window.most.get().into(), millis(window.span)];
@@ -41,7 +42,7 @@ impl Windows {
         self.of.len() as u64
     }
 
-    /// Reads what `charge` answers.
+    /// Parses the reply of `charge`.
     pub fn charged(&self, parts: &[Value]) -> Result<ChargeOutcome, StoreError> {
         let limit_state = self.limit_state(parts)?;
         Ok(match parts.first().map(number).transpose()? {
@@ -50,7 +51,7 @@ impl Windows {
         })
     }
 
-    /// Reads how the window that decides stands, in what `charge` and `outlook` answer.
+    /// Parses the limit state in the reply of `charge` or `peek`.
     pub fn limit_state(&self, parts: &[Value]) -> Result<LimitState, StoreError> {
         let [_, window, room, reset, wait] = parts else { return Err(unexpected()) };
         let (policy, window) =

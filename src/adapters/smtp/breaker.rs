@@ -1,18 +1,19 @@
-//! Leaves a relay alone that cannot be reached, so that nobody waits for it in vain, and tries again after a while.
+//! Circuit breaker of a relay: stops connecting while the relay is down, so that no request waits
+//! for it in vain, and tries again after a while.
 //!
-//! Must not count what a relay says, such as that it is busy: only that it says nothing.
+//! Must not count replies, such as that the relay is busy: only the absence of any.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many attempts in a row that were not answered say that the relay is down.
+/// Number of consecutive attempts without a reply that opens the breaker.
 const MAX_FAILURES: u32 = 5;
-/// How long it is left alone then, before one attempt is let through.
+/// Time between two trial connections while the breaker is open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is known of a relay.
+/// The circuit breaker of one relay.
 #[derive(Debug, Default)]
 pub struct Breaker(Mutex<BreakerState>);
 
@@ -20,12 +21,13 @@ pub struct Breaker(Mutex<BreakerState>);
 struct BreakerState {
     failures: u32,
     open_until: Option<Instant>,
-    /// When it was last known to be well.
+    /// Time of the last reply.
     last_success: Option<Instant>,
 }
 
 impl Breaker {
-    /// Whether the relay may be spoken to now. While it rests, one caller in each [`OPEN_TIMEOUT`] may.
+    /// Returns whether an attempt may be made. While the breaker is open, allows one in each
+    /// [`OPEN_TIMEOUT`] (half-open).
     pub fn admits(&self, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.open_until {
@@ -38,17 +40,18 @@ impl Breaker {
         }
     }
 
-    /// The relay has answered.
+    /// Records a reply and closes the breaker.
     pub fn succeeded(&self, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = BreakerState { last_success: Some(now), ..BreakerState::default() };
     }
 
-    /// It did not answer who tried since `begun`. Gives whether that begins a rest.
+    /// Records that an attempt that began at `begun` got no reply. Returns whether this opens the
+    /// breaker.
     pub fn failed(&self, begun: Instant, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last_success.is_some_and(|last_success| begun < last_success) {
-            // It has answered others since.
+            // The relay has replied to another attempt in the meantime.
             return false;
         }
         state.failures = state.failures.saturating_add(1);

@@ -1,6 +1,6 @@
-//! One conversation with a relay: connect, secure, log in, hand over.
+//! One SMTP session with a relay: connects, starts TLS, logs in and sends messages.
 //!
-//! Must not speak of a login or a message before the connection is as secure as was asked for (SEC-51).
+//! Must not send a login or a message before the connection is as secure as configured.
 
 use std::fmt;
 use std::future::Future;
@@ -21,80 +21,80 @@ use super::replies::Replies;
 use super::reply::Reply;
 use super::secure::{self, Security, reach};
 
-/// Where the relay is and how it is spoken to.
+/// Address and configuration of a relay.
 #[derive(Debug)]
 pub struct Relay {
-    /// Its name, which its certificate must carry.
+    /// Host name, which its certificate must be valid for.
     pub host: String,
-    /// Its port.
+    /// Port.
     pub port: u16,
     /// How the connection is secured.
     pub tls: Tls,
-    /// How otpd makes itself known.
+    /// How otpd logs in.
     pub login: Login,
 }
 
-/// How a connection to the relay is secured.
+/// How the connection to a relay is secured.
 pub enum Tls {
-    /// TLS from the first octet (RFC 8314 section 3.3).
+    /// TLS from the first byte (RFC 8314 section 3.3).
     Implicit(Security),
-    /// STARTTLS, without which nothing is said (RFC 3207).
+    /// STARTTLS (RFC 3207). Without it, no email is sent.
     StartTls(Security),
-    /// Not at all: for a relay on this machine.
+    /// No TLS, for a relay on this machine.
     Plaintext,
 }
 
-/// How otpd makes itself known to the relay.
+/// How otpd logs in to the relay.
 pub enum Login {
-    /// Not at all.
+    /// No login.
     None,
-    /// By PLAIN or LOGIN.
+    /// AUTH PLAIN or AUTH LOGIN.
     Password {
-        /// Whose account.
+        /// Username.
         username: String,
-        /// Its secret.
+        /// Password.
         password: SecretString,
     },
 }
 
-/// How handing over a message ended, where it was not accepted.
+/// Why sending a message failed.
 #[derive(Debug)]
 pub enum HandoverError {
-    /// The relay did not take it, for sure.
+    /// The relay certainly did not accept the message.
     Refused(SendError),
-    /// The message was under way when the conversation broke off.
+    /// The session ended while the message was transmitted; the relay may have accepted it.
     Unknown(SendError),
 }
 
-/// One rendered mail and its ends.
+/// A rendered email with its sender and recipient.
 pub struct Envelope<'a> {
     /// The sender's address.
     pub from: &'a str,
-    /// The recipient's.
+    /// The recipient's address.
     pub to: &'a str,
-    /// Head and body.
+    /// Header and body.
     pub message: &'a [u8],
 }
 
-/// By when a mail must have got how far.
+/// Deadlines of the stages of one email.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// The first command must be answered by then.
+    /// For the reply to the first command.
     pub first: Instant,
-    /// The message must be under way by then: behind it another relay may have its turn.
+    /// For the start of the message's transmission; after it another relay may be tried.
     pub begin: Instant,
-    /// All must be over by then.
+    /// For the end of the attempt.
     pub end: Instant,
 }
 
-/// An open, secured, logged-in conversation.
+/// An open session, secured and logged in.
 pub struct Session(AsyncSmtpConnection);
 
 impl Relay {
-    /// Opens a conversation by `deadline`; `hello` is the name given in EHLO.
+    /// Opens a session by `deadline`; `hello` is the name for EHLO.
     ///
     /// # Errors
-    /// [`SendError`]: no connection, no TLS, or a refusal on the way to the login.
+    /// [`SendError`] if the connection, TLS or the login fails.
     pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, SendError> {
         let (stream, peer) = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
         let stream: Box<dyn AsyncTokioStream> = match &self.tls {
@@ -109,7 +109,7 @@ impl Relay {
                 let offers = within(deadline, Stage::Hello, secure::hello(&mut replies, hello)).await?;
                 let stream = within(deadline, Stage::StartTls, secure::start_tls(replies, &offers)).await?;
                 let secured = within(deadline, Stage::Tls, security.wrap(stream)).await?;
-                // It greets no second time.
+                // The relay does not greet again after STARTTLS.
                 Box::new(Replies::new(secured, peer).greeted())
             }
         };
@@ -127,7 +127,7 @@ impl Relay {
     }
 }
 
-/// The same replies, once the relay has greeted.
+/// Reads the relay's greeting, and returns the replies that follow.
 async fn greeted<S>(mut replies: Replies<S>, deadline: Instant) -> Result<Replies<S>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -136,7 +136,7 @@ where
     Ok(replies.greeted())
 }
 
-/// What comes of it, unless it takes too long.
+/// Runs `work` until the deadline; afterwards fails with a timeout of `stage`.
 async fn within<T>(
     deadline: Instant,
     stage: Stage,
@@ -146,8 +146,8 @@ async fn within<T>(
 }
 
 impl Session {
-    /// By PLAIN (RFC 4616) where it is offered, else by LOGIN, whose prompts are not looked at: programs word them as they
-    /// please.
+    /// Logs in by PLAIN (RFC 4616) if the relay offers it, otherwise by LOGIN. Ignores the prompts
+    /// of LOGIN, because servers word them differently.
     async fn log_in(&mut self, hello: &str, username: &str, password: &str) -> Result<(), SendError> {
         let info = self.0.server_info();
         let [plain, login] = [Mechanism::Plain, Mechanism::Login].map(|it| info.supports_auth_mechanism(it));
@@ -157,7 +157,7 @@ impl Session {
             match self.say(&Zeroizing::new(format!("AUTH PLAIN {}", *secret))).await {
                 Ok(235) => return Ok(()),
                 Ok(334) => return self.end_login(&secret).await,
-                // It is offered and not known: so it is with some that know LOGIN.
+                // Some relays offer PLAIN without supporting it, but do support LOGIN.
                 Err(SendError { cause: Cause::Reply(reply), .. }) if login && reply.code() == 504 => {}
                 answer => return Err(unexpected(answer)),
             }
@@ -175,8 +175,8 @@ impl Session {
         self.end_login(&Zeroizing::new(STANDARD.encode(password))).await
     }
 
-    /// The other ways to log in that the relay offers, by its reply to another EHLO: the library keeps those alone that it
-    /// knows.
+    /// Returns which other mechanisms the relay offers. Sends another EHLO, because lettre keeps
+    /// only the mechanisms that it knows.
     async fn offer(&mut self, hello: &str) -> Offer {
         let reply = self.0.command(format!("EHLO {hello}\r\n")).await;
         let lines: Vec<String> =
@@ -199,14 +199,14 @@ impl Session {
         }
     }
 
-    /// Says a line of the login; gives the code of a reply that is no refusal.
+    /// Sends a line of the login. Returns the code of the reply unless it is 4yz or 5yz.
     async fn say(&mut self, line: &str) -> Result<u16, SendError> {
         let line = Zeroizing::new(format!("{line}\r\n"));
         let reply = self.0.command(&*line).await;
         reply.map(|reply| reply.code().into()).map_err(|error| SendError::from_smtp(Stage::Login, &error))
     }
 
-    /// Hands one message over. Unless this ends well, the session must be dropped.
+    /// Sends one message. If this fails, the session must be dropped.
     pub async fn hand_over(
         &mut self,
         mail: &Envelope<'_>,
@@ -224,7 +224,7 @@ impl Session {
         match timeout_at(deadlines.end, self.0.message(message)).await {
             Ok(Ok(reply)) if reply.has_code(250) => Ok(()),
             Ok(Ok(reply)) => Err(HandoverError::Unknown(SendError::unexpected(stage, &reply))),
-            // A reply that refuses is an outcome like any other; a broken connection is none.
+            // A 4yz or 5yz reply is a definite outcome; a broken connection leaves it unknown.
             Ok(Err(error)) if error.status().is_some() => {
                 Err(HandoverError::Refused(SendError::from_smtp(stage, &error)))
             }
@@ -233,7 +233,7 @@ impl Session {
         }
     }
 
-    /// Says good-bye; whether the relay hears it does not matter.
+    /// Sends QUIT and ignores the reply.
     pub async fn quit(mut self, deadline: Instant) {
         let _ = timeout_at(deadline, self.0.quit()).await;
     }
@@ -246,7 +246,8 @@ impl Session {
         deadline: Instant,
     ) -> Result<(), HandoverError> {
         let error = match timeout_at(deadline, self.0.command(command)).await {
-            // 251 is 250 for a recipient that the relay will forward to (RFC 5321 section 3.4).
+            // 251 means that the relay will forward to the recipient (RFC 5321 section 3.4); it
+            // counts as 250.
             Ok(Ok(reply)) if reply.has_code(expected) || (expected == 250 && reply.has_code(251)) => {
                 return Ok(());
             }
@@ -258,7 +259,7 @@ impl Session {
     }
 }
 
-/// The error of a login that did not end in 235.
+/// Returns the error of a login that did not end in 235.
 fn unexpected(answer: Result<u16, SendError>) -> SendError {
     answer.map_or_else(
         |error| error,

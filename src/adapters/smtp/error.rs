@@ -1,4 +1,5 @@
-//! Why a conversation with a relay ended, without the relay's words: they repeat addresses.
+//! Errors of a session with a relay. They never contain the text of a reply, because relays repeat
+//! addresses in it.
 
 use std::error::Error as _;
 use std::{fmt, io};
@@ -10,20 +11,20 @@ use thiserror::Error;
 
 use super::reply::Reply;
 
-/// At which stage a conversation ended.
+/// Stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The relay's name.
+    /// DNS lookup of the relay's name.
     Resolve,
-    /// TCP.
+    /// TCP connection.
     Connect,
-    /// The TLS handshake, from the first byte or after STARTTLS.
+    /// TLS handshake, either from the first byte or after STARTTLS.
     Tls,
     /// The relay's greeting.
     Greeting,
     /// EHLO.
     Hello,
-    /// STARTTLS, up to its go-ahead.
+    /// STARTTLS, up to the reply that allows TLS.
     StartTls,
     /// AUTH.
     Login,
@@ -31,13 +32,13 @@ pub enum Stage {
     Sender,
     /// RCPT TO.
     Recipient,
-    /// DATA, up to the reply that invites the message.
+    /// DATA, up to the 354 reply.
     Data,
-    /// The message, up to its final reply.
+    /// Transmission of the message, up to its final reply.
     Message,
 }
 
-/// Why a conversation ended, without the relay's words.
+/// Why a session failed, without the text of a reply.
 #[derive(Debug, Error)]
 #[error("{stage}: {cause}")]
 pub struct SendError {
@@ -45,85 +46,85 @@ pub struct SendError {
     pub(super) cause: Cause,
 }
 
-/// What went wrong at that stage.
+/// What failed at a stage.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// 4yz or 5yz.
+    /// A 4yz or 5yz reply.
     #[error("refused with reply {0}")]
     Reply(Reply),
-    /// Nothing came.
+    /// The relay did not reply in time.
     #[error("no answer in time")]
     Timeout,
-    /// It is not tried for a while.
+    /// The circuit breaker is open.
     #[error("the relay could not be reached several times in a row and is left alone for a while")]
     BreakerOpen,
-    /// All of ours were in use.
+    /// The limit of connections to the relay is reached.
     #[error("no connection to the relay was free in time")]
     NoneFree,
-    /// STARTTLS is not among what the relay offers.
+    /// The relay does not offer STARTTLS.
     #[error("the relay does not offer STARTTLS, so nothing was sent to it")]
     NoStartTls,
-    /// The relay offers no way to log in that otpd knows; these it does offer.
+    /// The relay offers neither AUTH PLAIN nor AUTH LOGIN, only these.
     #[error("the relay does not offer AUTH PLAIN or LOGIN{}", offered(*.0))]
     NoMechanism(Offer),
-    /// The relay's certificate is not believed.
+    /// The relay's certificate is not valid.
     #[error("TLS could not be established: {0}")]
     Certificate(CertificateFault),
-    /// The relay knows no version of TLS that otpd speaks.
+    /// The relay supports no TLS version that otpd supports.
     #[error("TLS could not be established: the relay speaks neither TLS 1.2 nor TLS 1.3")]
     TlsVersion,
-    /// What came is no TLS.
+    /// The response is not TLS.
     #[error("TLS could not be established: the relay does not answer in TLS")]
     NotTls,
-    /// Any other error of the handshake.
+    /// Another error of the handshake.
     #[error("TLS could not be established: {0}")]
     Tls(String),
-    /// DNS does not know it.
+    /// DNS has no address for the name.
     #[error("the name has no address")]
     NoSuchHost,
-    /// By the system's word.
+    /// The operating system reported this error.
     #[error("{0}")]
     Unreachable(io::ErrorKind),
-    /// It broke off.
+    /// The connection was lost.
     #[error("the connection was lost or refused")]
     Lost,
-    /// A reply that does not fit.
+    /// A reply that is not allowed at this stage.
     #[error("unexpected reply {0}")]
     Unexpected(Reply),
-    /// A error of ours.
+    /// lettre does not accept the sender's or recipient's address.
     #[error("an address that cannot be said")]
     Address,
 }
 
-/// The ways to log in that a relay offers and otpd does not know.
+/// Mechanisms that a relay offers but otpd does not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
-    /// None at all.
+    /// None.
     Nothing,
-    /// OAuth: XOAUTH2 or OAUTHBEARER.
+    /// XOAUTH2 or OAUTHBEARER.
     OAuth,
-    /// Others.
+    /// Other mechanisms.
     Others,
 }
 
 /// What is wrong with a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateFault {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not begun.
+    /// It is not valid yet.
     NotYetValid,
     /// It is for another name.
     OtherName,
-    /// Nobody vouches for it that this machine believes.
+    /// No trust anchor of this machine leads to its issuer.
     UnknownIssuer,
-    /// Anything else, in the TLS library's words.
+    /// Another error, as the TLS library describes it.
     Other(String),
 }
 
 impl SendError {
-    /// Nothing was heard in time.
+    /// Creates the error of a timeout.
     #[must_use]
     pub fn timeout(stage: Stage) -> Self {
         Self { stage, cause: Cause::Timeout }
@@ -135,11 +136,11 @@ impl SendError {
 
     pub(super) fn from_smtp(stage: Stage, error: &SmtpError) -> Self {
         if let Some(code) = error.status() {
-            // The text of the reply stands inside.
+            // lettre keeps the text of the reply in the source.
             let text = error.source().map(ToString::to_string).unwrap_or_default();
             return Self::reply(stage, Reply::new(code.into(), &text));
         }
-        // What was wrong with the connection stands inside, if that is what it was.
+        // For a broken connection, the source is the I/O error.
         let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         io.map_or(Self { stage, cause: Cause::Lost }, |error| Self::from_io(stage, error))
     }
@@ -155,33 +156,32 @@ impl SendError {
         Self { stage, cause }
     }
 
-    /// A reply that refuses, or none that was expected.
-    /// The relay answered so.
+    /// Creates the error of a reply: a refusal (4yz or 5yz) or an unexpected reply.
     #[must_use]
     pub fn reply(stage: Stage, reply: Reply) -> Self {
         let refuses = reply.is_transient() || reply.is_permanent();
         Self { stage, cause: if refuses { Cause::Reply(reply) } else { Cause::Unexpected(reply) } }
     }
 
-    /// At which stage it ended.
+    /// Returns the stage that failed.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// What went wrong there.
+    /// Returns the cause.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// Whether the relay asked to try again later.
+    /// Returns whether the relay reported a temporary failure (4yz).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.cause, Cause::Reply(reply) if reply.is_transient())
     }
 
-    /// Whether the relay had gone, or was about to (421), when spoken to.
+    /// Returns whether the relay has closed the connection or is about to (421).
     pub(super) fn is_hang_up(&self) -> bool {
         match &self.cause {
             Cause::Lost | Cause::Unreachable(_) => true,
@@ -190,7 +190,7 @@ impl SendError {
         }
     }
 
-    /// Whether the relay has answered.
+    /// Returns whether the relay has replied.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
         matches!(
@@ -203,14 +203,15 @@ impl SendError {
         )
     }
 
-    /// Whether the relay would not greet a connection now.
+    /// Returns whether the relay currently accepts no further connections.
     pub(super) fn refuses_connections(&self) -> bool {
         matches!(self.stage, Stage::Greeting | Stage::Hello) && self.is_transient()
     }
 
-    /// Whether what a connection said that was used before may be about the connection: it has carried as much as the relay
-    /// allows, its login has run out, or an answer is left over. A final refusal is so at MAIL and RCPT alone, and only where
-    /// it does not speak of a mailbox: from DATA on it is about the mail.
+    /// Returns whether an error on a reused connection may be caused by the connection: it has
+    /// reached the relay's limit of messages, its login has expired, or a reply is left over. For a
+    /// permanent refusal this holds only at MAIL and RCPT, and only if the reply is not about a
+    /// mailbox. From DATA on, a permanent refusal is about the message.
     pub(super) fn may_be_about_the_connection(&self) -> bool {
         match &self.cause {
             Cause::Reply(reply) if reply.is_permanent() => {
@@ -232,7 +233,7 @@ fn tls_cause(error: &rustls::Error) -> Cause {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 CertificateFault::OtherName
             }
-            // An authority of the same name that has other keys is another.
+            // A wrong signature means an issuer of the same name with another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 CertificateFault::UnknownIssuer
             }

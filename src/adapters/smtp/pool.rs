@@ -1,7 +1,7 @@
-//! One relay, its connections, and what is known of its health.
+//! One relay, the pool of connections to it, and its circuit breaker.
 //!
-//! Must not keep a connection whose exchange did not end cleanly, and must not take what an old connection says for the
-//! relay's last word.
+//! Must not reuse a connection whose last session did not end cleanly, and must not treat an error
+//! on a reused connection as final.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,38 +13,39 @@ use super::breaker::Breaker;
 use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
 use super::error::{Cause, SendError, Stage};
 
-/// A connection idle for longer is not used again: relays hang up after a minute or a few.
+/// Maximum idle time of a connection. Relays close idle connections after one or a few minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection that was idle may take for its first answer before it counts as dead.
+/// Time limit for the first reply on a reused connection; afterwards it counts as dead.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
-/// An attempt that had less time to connect says nothing of the relay.
+/// Minimum time for an attempt to connect; a shorter one does not count as a failure of the relay.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(3);
-/// How long to wait for a connection of ours to be free at a relay that takes no more of them.
+/// Delay before the next attempt if the relay accepts no further connections.
 const POOL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// One relay and the connections to it.
 pub struct Pool {
     relay: Relay,
-    /// As whom it is greeted.
+    /// Name for EHLO.
     hello: String,
-    /// One permit a connection: the library's pool would bound idle ones only.
+    /// One permit for each connection, because lettre's pool limits only idle ones.
     connections: Semaphore,
     idle: Mutex<Vec<(Connection, Instant)>>,
-    /// Told of each mail that has ended, whose connection another may use, or make one in its place.
+    /// Notified when an email is finished, so that another can use its connection or open a new
+    /// one.
     ended: Notify,
-    /// Shared by all connections that are open.
+    /// One reference for each open connection.
     open: Arc<()>,
     breaker: Breaker,
 }
 
-/// An open connection; it counts as long as it lives.
+/// An open connection; it counts as open until it is dropped.
 struct Connection {
     session: Session,
     _open: Arc<()>,
 }
 
 impl Pool {
-    /// At most `connections` at a time to this relay; none is made yet.
+    /// Creates a pool of at most `connections` connections. Does not connect yet.
     pub fn new(relay: Relay, hello: String, connections: usize) -> Self {
         Self {
             relay,
@@ -57,7 +58,7 @@ impl Pool {
         }
     }
 
-    /// The relay's name.
+    /// Returns the relay's name.
     pub fn host(&self) -> &str {
         &self.relay.host
     }
@@ -67,7 +68,8 @@ impl Pool {
         self.relay.connect(&self.hello, by).await
     }
 
-    /// Tries to hand a mail over, until a connection that is not old has been asked.
+    /// Sends an email. Errors on reused connections lead to another attempt, an error on a new
+    /// connection is final.
     pub async fn attempt(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), HandoverError> {
         let _permit = timeout_at(deadlines.begin, self.connections.acquire()).await.map_err(|_| {
             HandoverError::Refused(SendError { stage: Stage::Connect, cause: Cause::NoneFree })
@@ -90,7 +92,8 @@ impl Pool {
                 Ok(connection) => return self.hand_over(connection, mail, deadlines).await,
                 Err(error) => error,
             };
-            // A relay that puts us off while others of ours are open takes no more of them: one will soon be free.
+            // A relay that refuses a connection temporarily while others are open has reached its
+            // limit of connections: one becomes free soon.
             if !(error.refuses_connections() && self.has_open_connections()) {
                 return Err(HandoverError::Refused(error));
             }
@@ -102,8 +105,9 @@ impl Pool {
         }
     }
 
-    /// `None` where no idle connection says anything that can be believed. What an old one says may be about the
-    /// connection; as long as nothing was taken for sure, another may be asked.
+    /// Tries idle connections until one gives a reliable outcome. Returns `None` if there is none.
+    /// An error on a reused connection may be caused by the connection; as long as the relay has
+    /// certainly not accepted the message, it is safe to try another one.
     async fn send_over_an_idle_connection(
         &self,
         mail: &Envelope<'_>,
@@ -112,7 +116,8 @@ impl Pool {
         while let Some(connection) = self.take_idle() {
             let first = deadlines.first.min(Instant::now() + WAKE_TIMEOUT);
             match self.hand_over(connection, mail, Deadlines { first, ..deadlines }).await {
-                // What ended before the message was said costs nothing to say on the next.
+                // Nothing was transmitted before the connection ended, so the next one can be
+                // tried.
                 Err(HandoverError::Refused(error))
                     if error.is_hang_up() && error.stage() != Stage::Message => {}
                 Err(HandoverError::Refused(error)) if error.may_be_about_the_connection() => return None,
@@ -122,7 +127,7 @@ impl Pool {
         None
     }
 
-    /// Hands a mail over, and keeps the connection if all went well.
+    /// Sends an email, and returns the connection to the pool if that succeeds.
     async fn hand_over(
         &self,
         mut connection: Connection,
@@ -144,7 +149,7 @@ impl Pool {
         let connected = self.connect(by).await;
         match &connected {
             Err(error) if !error.is_an_answer() => {
-                // Who had no time left to try knows nothing.
+                // An attempt with too little time says nothing about the relay.
                 let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;
                 if is_fair && self.breaker.failed(begun, Instant::now()) {
                     let (relay, error) = (self.host(), error.to_string());

@@ -1,9 +1,10 @@
-//! A relay's replies, as the mail library can read them: in plain form, one line at a time, and none without a question.
+//! Filters a relay's replies into the form that lettre can read: plain text, one line at a time,
+//! and none before a command.
 //!
-//! RFC 5321 section 4.2 allows a reply without text, and relays are seen to end lines with LF alone or to write in other
-//! character sets; the library takes all of that for a broken connection, and goes on for ever over a reply that does not
-//! end. What stands behind a reply, or comes before it was asked for, would be taken for the answer to the next command.
-//! Must not change a code that the library can read.
+//! RFC 5321 section 4.2 allows a reply without text, and some relays end lines with LF alone or use
+//! other character sets. lettre takes all of this for a broken connection, and reads a reply that
+//! does not end without bound. Data after a reply, or before a command, would be taken for the
+//! reply to the next command. Must not change a code that lettre can read.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,42 +15,43 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most octets, and the most lines, that a relay may send before it is spoken to again. Replies take a few hundred;
-/// what the library spends on one grows with the square of its lines.
+/// Maximum number of bytes that a relay may send before the next command. Typical replies have a
+/// few hundred bytes. The time that lettre spends on a reply grows with the square of its number of
+/// lines, so they are limited too.
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_LINES: usize = 128;
-/// The most of a line's text that is handed on.
+/// Maximum length of a line's text, in bytes; the rest is cut off.
 const TEXT_MAX: usize = 500;
 
-/// A connection whose replies are read like that; what is written goes through as it is.
+/// A connection whose replies are filtered; written data passes unchanged.
 #[derive(Debug)]
 pub struct Replies<S> {
     stream: S,
     peer: SocketAddr,
-    /// As it came, up to and behind the next end of a line.
+    /// Unfiltered data, up to and beyond the next end of a line.
     raw: VecDeque<u8>,
-    /// A line that is being handed on.
+    /// The rest of the filtered line that is being read.
     line: VecDeque<u8>,
     octets: usize,
     lines: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
-    /// The replies on that connection.
+    /// Wraps a connection.
     pub fn new(stream: S, peer: SocketAddr) -> Self {
         Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), octets: 0, lines: 0 }
     }
 
-    /// The same where the relay has greeted already: the library waits for a greeting.
+    /// Adds a greeting for lettre, which waits for one, after the relay's own was read.
     #[must_use]
     pub fn greeted(self) -> Self {
         Self { line: b"220 \r\n".iter().copied().collect(), ..self }
     }
 
-    /// The connection itself.
+    /// Returns the connection.
     ///
     /// # Errors
-    /// The relay has said more than was read.
+    /// The relay has sent more than was read.
     pub fn into_inner(self) -> io::Result<S> {
         if self.has_unread() { Err(out_of_turn()) } else { Ok(self.stream) }
     }
@@ -58,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         !self.line.is_empty() || !self.raw.is_empty()
     }
 
-    /// Reads what there is; gives how much.
+    /// Reads available data and returns its length.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut chunk = [0; 1024];
         let mut more = ReadBuf::new(&mut chunk);
@@ -68,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         Poll::Ready(Ok(more.filled().len()))
     }
 
-    /// Makes the next whole line ready to be handed on; `false` at the end of the connection.
+    /// Filters the next whole line; returns `false` at the end of the connection.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             if self.octets > MAX_BYTES || self.lines > MAX_LINES {
@@ -87,8 +89,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
     }
 }
 
-/// A reply's line with a code, what follows it, printable text, and CR LF. The keywords of an EHLO reply, which are the same
-/// in any case (RFC 5321 section 2.4), come in upper case, and `AUTH=`, of an old draft, as `AUTH`.
+/// Returns a line of a reply with a readable code, its separator, printable text, and CR LF.
+/// Keywords of an EHLO reply become upper case, because case does not matter (RFC 5321 section
+/// 2.4), and `AUTH=`, from an old draft, becomes `AUTH`.
 fn plain(line: &[u8]) -> Vec<u8> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -98,14 +101,15 @@ fn plain(line: &[u8]) -> Vec<u8> {
     let text = text.iter().take(TEXT_MAX);
     let text = text.map(|octet| if matches!(octet, b' '..=b'~') { *octet } else { b'?' });
     let text: Vec<u8> = text.collect();
-    // The library cannot do with a text that is nothing but spaces.
+    // lettre cannot parse a text of only spaces.
     let text = text.trim_ascii_end();
     let text = if code == b"250" { keywords(text) } else { text.to_vec() };
     [code, &[*separator], &text, b"\r\n"].concat()
 }
 
-/// A code whose second digit is none of RFC 5321's, such as 571, as the general one of its first: that is what counts (section
-/// 4.3.2), and the library would take it for a broken connection.
+/// Replaces a code whose second digit is not in RFC 5321, such as 571, by the general one of the
+/// same first digit. The first digit decides (section 4.3.2), and lettre would take the code for a
+/// broken connection.
 fn readable(code: &[u8]) -> &[u8] {
     match code {
         [b'4', b'6'..=b'9', b'0'..=b'9'] => b"451",
@@ -118,7 +122,7 @@ fn keywords(text: &[u8]) -> Vec<u8> {
     let text = text.to_ascii_uppercase();
     match text.strip_prefix(b"AUTH=") {
         Some(mechanisms) => [b"AUTH ", mechanisms].concat(),
-        // The library wants a name in the reply to EHLO.
+        // lettre expects a name in the reply to EHLO.
         None if text.is_empty() => b"OK".to_vec(),
         None => text,
     }
@@ -157,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Replies<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Replies<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        // Also what has arrived and was not read yet.
+        // Includes data that has arrived but was not read yet.
         if self.has_unread() || self.poll_more(cx)?.is_ready() {
             return Poll::Ready(Err(out_of_turn()));
         }
@@ -183,7 +187,7 @@ mod tests {
 
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 25);
 
-    /// A connection whose relay has sent that.
+    /// Returns a connection whose relay has sent `said`.
     async fn after(said: &[u8]) -> (Replies<DuplexStream>, DuplexStream) {
         let (ours, mut theirs) = duplex(1024 * 1024);
         theirs.write_all(said).await.unwrap();

@@ -1,8 +1,10 @@
-//! What of a relay's reply may be kept: its code and its enhanced status code. Its text may not: it repeats addresses.
+//! Code and enhanced status code of a reply. The text is dropped, because relays repeat addresses
+//! in it.
 
 use std::fmt;
 
-/// The code of a reply (RFC 5321 section 4.2), with its enhanced status code (RFC 3463) if there was one.
+/// The code of a reply (RFC 5321 section 4.2), and its enhanced status code (RFC 3463) if it has
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
@@ -18,52 +20,54 @@ struct Enhanced {
 }
 
 impl Reply {
-    /// Takes what is safe of a reply's code and text. An enhanced code is that at the start of the text, and of the same
-    /// class as the code.
+    /// Creates a reply from its code and text. An enhanced status code must be at the start of the
+    /// text and of the same class as the code; the rest of the text is dropped.
     #[must_use]
     pub fn new(code: u16, text: &str) -> Self {
         let first = text.split(' ').next().unwrap_or_default();
         Self { code, enhanced: Enhanced::parse(first).filter(|enhanced| enhanced.class == code / 100) }
     }
 
-    /// The three digits.
+    /// Returns the three digits.
     #[must_use]
     pub fn code(self) -> u16 {
         self.code
     }
 
-    /// Whether its enhanced status code is this, such as `5.7.8`.
+    /// Returns whether the enhanced status code is this one, such as `5.7.8`.
     #[must_use]
     pub fn is_enhanced(self, text: &str) -> bool {
         self.enhanced.is_some() && self.enhanced == Enhanced::parse(text)
     }
 
-    /// 4yz: the relay may take it later.
+    /// Returns whether the failure is temporary (4yz).
     #[must_use]
     pub fn is_transient(self) -> bool {
         self.code / 100 == 4
     }
 
-    /// 5yz: the relay will not take it.
+    /// Returns whether the failure is permanent (5yz).
     #[must_use]
     pub fn is_permanent(self) -> bool {
         self.code / 100 == 5
     }
 
-    /// Whether it speaks of an address or a mailbox: by the subject of its enhanced code (RFC 3463 sections 3.2 and 3.3), or
-    /// by one of the codes that speak of nothing else (RFC 5321 section 4.2.3).
+    /// Returns whether the reply is about an address or a mailbox. The subject of the enhanced
+    /// status code says so (RFC 3463 sections 3.2 and 3.3), or the code has no other meaning (RFC
+    /// 5321 section 4.2.3).
     #[must_use]
     pub fn is_about_a_mailbox(self) -> bool {
         self.has_address_status() || [550, 551, 553].contains(&self.code)
     }
 
-    /// Whether its enhanced code is about an address or a mailbox (RFC 3463 sections 3.2 and 3.3).
+    /// Returns whether the enhanced status code is about an address or a mailbox (RFC 3463 sections
+    /// 3.2 and 3.3).
     #[must_use]
     pub fn has_address_status(self) -> bool {
         matches!(self.enhanced, Some(Enhanced { subject: 1 | 2, .. }))
     }
 
-    /// Whether its enhanced code is about security or policy (RFC 3463 section 3.8).
+    /// Returns whether the enhanced status code is about security or policy (RFC 3463 section 3.8).
     #[must_use]
     pub fn has_policy_status(self) -> bool {
         matches!(self.enhanced, Some(Enhanced { subject: 7, .. }))
@@ -71,7 +75,7 @@ impl Reply {
 }
 
 impl Enhanced {
-    /// One digit, then twice a number of one to three digits.
+    /// Parses one digit and two numbers of one to three digits, separated by dots.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let mut number = |digits: usize| {

@@ -1,7 +1,7 @@
-//! The way to a secured connection: name, TCP, and TLS from the first octet or by STARTTLS.
+//! Connects to a relay: DNS, TCP, and TLS either from the first byte or by STARTTLS.
 //!
-//! STARTTLS is asked for here and not by the mail library, which keeps what it has read across the change to TLS. Must say
-//! nothing but EHLO and STARTTLS before TLS stands, where TLS is asked for (SEC-51).
+//! Sends STARTTLS itself, because lettre keeps data that it read before TLS began. If TLS is
+//! required, must send nothing but EHLO and STARTTLS before it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,46 +22,47 @@ use super::error::{Cause, SendError, Stage};
 use super::replies::Replies;
 use super::reply::Reply;
 
-/// How long each of the relay's addresses may take to be reached, so that a dead one leaves time for the next.
+/// Time limit for connecting to one address of the relay, so that an unreachable one leaves time
+/// for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whose certificates are believed.
+/// Trust anchors that a relay's certificate is verified against.
 pub enum TrustAnchors {
-    /// Those that this machine believes.
+    /// The trust anchors of this machine.
     System,
-    /// These, and no others.
+    /// These certificates, in PEM form, and no others.
     These(Vec<u8>),
 }
 
-/// TLS 1.2 or 1.3 to one relay, its certificate and its name checked.
+/// TLS 1.2 or 1.3 to one relay, with verification of its certificate and name.
 #[derive(Clone)]
 pub struct Security {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
-/// TLS cannot be set up.
+/// Why TLS could not be configured.
 #[derive(Debug, Error)]
 pub enum NoSecurity {
-    /// There is nobody to vouch for the relay.
+    /// There are no trust anchors.
     #[error("no trust anchors (certificates in PEM form)")]
     NoCertificates,
-    /// A certificate is none.
+    /// A certificate is not usable as a trust anchor.
     #[error("a certificate cannot be used")]
     Certificate(#[source] rustls::Error),
-    /// The relay's name is none that a certificate could have.
+    /// The host name cannot be in a certificate.
     #[error("no certificate can be for that host")]
     Name,
-    /// By the library.
+    /// The TLS library reported this error.
     #[error("TLS cannot be set up")]
     Library(#[source] rustls::Error),
 }
 
 impl TrustAnchors {
-    /// TLS to that host, for which these must vouch.
+    /// Returns the TLS configuration for a host.
     ///
     /// # Errors
-    /// [`NoSecurity`] says why there is none.
+    /// [`NoSecurity`] says what is wrong.
     pub fn tls_config(&self, host: &str) -> Result<Security, NoSecurity> {
         let mut roots = RootCertStore::empty();
         match self {
@@ -90,17 +91,17 @@ impl TrustAnchors {
 }
 
 impl Security {
-    /// TLS over that connection, from its first octet.
+    /// Starts TLS on a connection.
     ///
     /// # Errors
-    /// [`SendError`]: the relay speaks no TLS, or its certificate is not believed.
+    /// [`SendError`] if the relay does not speak TLS or its certificate is not valid.
     pub async fn wrap(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, SendError> {
         let secured = self.connector.connect(self.name.clone(), stream).await;
         secured.map_err(|error| SendError::from_io(Stage::Tls, &error))
     }
 }
 
-/// A connection to the first of the relay's addresses that can be reached.
+/// Connects to the first reachable address of the relay.
 pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), SendError> {
     let mut last = SendError { stage: Stage::Resolve, cause: Cause::NoSuchHost };
     let Ok(addresses) = lookup_host((host, port)).await else { return Err(last) };
@@ -125,7 +126,7 @@ where
     expect(replies, Stage::Greeting, 220).await.map(|_| ())
 }
 
-/// Says EHLO and gives what the relay offers.
+/// Sends EHLO and returns the extensions that the relay offers.
 pub async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -133,8 +134,8 @@ where
     ask(replies, Stage::Hello, &format!("EHLO {name}"), 250).await
 }
 
-/// Asks a relay that has greeted for STARTTLS, and gives the connection back, ready for TLS: nothing may have been said
-/// behind the go-ahead (RFC 3207 section 4.2).
+/// Sends STARTTLS and returns the connection, ready for TLS. Fails if the relay sent data after its
+/// reply (RFC 3207 section 4.2).
 pub async fn start_tls(mut replies: Replies<TcpStream>, offers: &[String]) -> Result<TcpStream, SendError> {
     if !offers.iter().any(|offer| offer.split(' ').next() == Some("STARTTLS")) {
         return Err(SendError { stage: Stage::StartTls, cause: Cause::NoStartTls });
@@ -157,12 +158,12 @@ where
     expect(replies, stage, expected).await
 }
 
-/// The texts of a reply that has the expected code.
+/// Returns the texts of a reply, which must have the expected code.
 async fn expect<S>(replies: &mut Replies<S>, stage: Stage, expected: u16) -> Result<Vec<String>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // It holds one line at most: more is not handed on at a time.
+    // The buffer holds at most one line, because [`Replies`] returns one line at a time.
     let mut reader = BufReader::new(replies);
     let mut texts = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-// Calls: each is sent, shown as the curl command that does the same, and answered in full. Nothing that comes from
-// outside is put into the page but as text.
+// Calls: sends each request and shows it as an equivalent curl command with the full response. Data
+// from outside is inserted into the page only as text.
 
 const byId = (id) => document.getElementById(id);
 const make = (name, properties, ...children) => {
@@ -9,28 +9,29 @@ const make = (name, properties, ...children) => {
 };
 const timeOf = (moment) => make("time", { dateTime: moment.toISOString() }, moment.toLocaleTimeString());
 
-/** The most calls that are shown. */
+/** The maximum number of calls shown. */
 const CALLS = 20;
-/** Headers that say something about the call. */
+/** The response headers that are shown. */
 const NOTABLE = ["Location", "OTP-Proof", "RateLimit-Policy", "RateLimit", "Retry-After"];
 
-/** Says how a step went; a fault interrupts, a success waits its turn. */
+/** Announces the outcome of a step: a failure assertively (role=alert), a success politely
+ * (role=status). */
 function say(text, isFault = false) {
   byId("outcome").textContent = isFault ? "" : text;
   byId("failure").textContent = isFault ? text : "";
 }
 
-/** A text as one word of a POSIX shell. */
+/** Quotes a text as one word of a POSIX shell. */
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
-/** The command that does the same. */
+/** Returns the equivalent curl command. */
 function curl({ path, headers, body }) {
   const words = Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`);
   words.push(body === undefined ? "-X POST" : `-d ${quoted(body)}`);
   return [`curl -i ${quoted(location.origin + path)}`, ...words].join(" \\\n  ");
 }
 
-/** A POST to v1 with the key, or to a simple endpoint. */
+/** Returns a POST request to v1, with the API key, or to a simple endpoint. */
 function request(path, members, headers = {}) {
   const key = path.startsWith("/v1/") ? { Authorization: `Bearer ${byId("key").textContent}` } : {};
   const body = JSON.stringify(members);
@@ -39,8 +40,9 @@ function request(path, members, headers = {}) {
 
 let isBusy = false;
 
-/** Sends a request, shows it and gives its answer: status, headers and body. Gives none while another is under way: to
- * press twice spends no guess. */
+/** Sends a request, shows it and returns the status, headers and body of the response. Returns
+ * undefined while another request is in progress, so that a double click takes no second
+ * attempt. */
 async function call(asked) {
   if (isBusy) return undefined;
   isBusy = true;
@@ -56,7 +58,7 @@ async function call(asked) {
   return { status: answer.status, isOk: answer.ok, headers: answer.headers, body: text ? JSON.parse(text) : {} };
 }
 
-/** The answer and its body; nothing where there is none. */
+/** Returns the response and its text, or an empty array if the request failed. */
 async function exchange({ path, headers, body }) {
   try {
     const answer = await fetch(path, { method: "POST", headers, body });
@@ -89,7 +91,7 @@ async function copyText(source, button) {
     await navigator.clipboard.writeText(source.textContent);
     button.textContent = "Copied";
   } catch {
-    // Without the permission it is marked for the keyboard to copy.
+    // Without clipboard permission, select the text so that the user can copy it with the keyboard.
     getSelection().selectAllChildren(source);
     button.textContent = "Marked: copy it";
   }

@@ -1,8 +1,9 @@
-//! The captured mails as they come: server-sent events (HTML standard section 9.2).
+//! Captured emails as server-sent events (HTML standard section 9.2).
 //!
-//! Each stream begins with an event `mails`, all that are kept, newest first, which takes the place of what its reader had;
-//! after it comes an event `mail` for each new one. So a reader that connects again misses none and has none twice. Must
-//! not keep what a slow reader has not read, and must not outlive the server.
+//! A stream begins with an event `mails` that holds all captured emails, newest first, and replaces
+//! what the reader had. An event `mail` follows for each new one. So a reader that reconnects
+//! misses no email and gets none twice. Must not buffer without bound for a slow reader, and must
+//! not outlive the server.
 
 use std::io;
 use std::sync::Arc;
@@ -21,21 +22,22 @@ use super::{elsewhere, origin};
 use crate::api::rejection::{ErrorFormat, Rejection};
 use crate::ports::{CapturedMail, Mailbox};
 
-/// The most streams at a time.
+/// The maximum number of concurrent streams.
 const STREAMS: usize = 100;
-/// After how much silence a comment is sent: it keeps the connection, and shows where its reader has gone.
+/// How long a stream may be silent before a comment is sent. It keeps the connection open, and
+/// detects readers that are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How many octets may wait for their reader.
+/// How many bytes are buffered for a reader.
 const AHEAD: usize = 16 * 1024;
 
-/// Where streams begin.
+/// Opens event streams.
 pub struct Events {
     mailbox: Arc<dyn Mailbox>,
     stopping: CancellationToken,
     places: Arc<Semaphore>,
 }
 
-/// A mail and its number.
+/// An email with its sequence number.
 #[derive(Serialize)]
 struct Numbered {
     number: u64,
@@ -44,12 +46,12 @@ struct Numbered {
 }
 
 impl Events {
-    /// Streams of what that mailbox captures, until `stopping` is cancelled.
+    /// Creates streams of what that mailbox captures, which end when `stopping` is cancelled.
     pub fn new(mailbox: Arc<dyn Mailbox>, stopping: CancellationToken) -> Self {
         Self { mailbox, stopping, places: Arc::new(Semaphore::new(STREAMS)) }
     }
 
-    /// Begins a stream.
+    /// Opens a stream.
     pub fn open(&self, request: &Request) -> Response {
         if !origin::is_own_page(request) {
             return elsewhere(request);
@@ -60,7 +62,7 @@ impl Events {
         let (reader, writer) = duplex(AHEAD);
         let (mailbox, stopping) = (Arc::clone(&self.mailbox), self.stopping.clone());
         tokio::spawn(async move {
-            // Fails where the reader has gone.
+            // Fails if the reader is gone.
             let _ = stopping.run_until_cancelled(tell(mailbox.as_ref(), writer)).await;
             drop(place);
         });
@@ -68,9 +70,9 @@ impl Events {
     }
 }
 
-/// Tells what is there and then what comes.
+/// Writes the captured emails, then each new one.
 async fn tell(mailbox: &dyn Mailbox, mut reader: impl AsyncWrite + Unpin) -> io::Result<()> {
-    // A browser that lost the stream comes back after this many milliseconds.
+    // The delay before a browser reconnects, in milliseconds.
     reader.write_all(b"retry: 1000\n").await?;
     let kept = mailbox.captured(None);
     let mut newest = kept.first().map_or(0, |mail| mail.number);
@@ -88,7 +90,8 @@ async fn tell(mailbox: &dyn Mailbox, mut reader: impl AsyncWrite + Unpin) -> io:
     }
 }
 
-/// Sends one event. JSON has no line break outside of its texts, and escapes those inside.
+/// Writes one event. The JSON has no line breaks: none between tokens, and those in strings are
+/// escaped.
 async fn send(reader: &mut (impl AsyncWrite + Unpin), event: &str, data: &impl Serialize) -> io::Result<()> {
     let data = serde_json::to_string(data)?;
     reader.write_all(format!("event: {event}\ndata: {data}\n\n").as_bytes()).await

@@ -1,19 +1,20 @@
-// Limits: what the answers tell of them, how long to wait, and the way out.
+// Limits: shows what the responses report, counts down waits, and resets the limits.
 
-/** What is left of each limit, by its name. */
+/** The state of each limit, by policy name. */
 const left = new Map();
-/** When a send is possible again, in milliseconds: by address, and under ANYBODY for all of them. */
+/** When the next send is possible, in milliseconds since the epoch: by address, and under ANYBODY
+ * for all addresses. */
 const waits = new Map();
 const ANYBODY = "";
 const UNKNOWN = -1;
 const FREE = "A code can be sent to this address now.";
 const SILENT = "The simple endpoint tells of a wait only where it refuses.";
-/** Waits that are shorter need no words. */
+/** Waits up to this many milliseconds are not announced. */
 const SHORT = 5_000;
 
 const typedAddress = () => byId("email").value.trim();
 
-/** Notes what RateLimit and RateLimit-Policy say: lists such as "ip_sends";r=29;t=3600. */
+/** Records the RateLimit and RateLimit-Policy headers: lists such as "ip_sends";r=29;t=3600. */
 function noteLimits(headers) {
   for (const [, name, quota, window] of (headers.get("RateLimit-Policy") ?? "").matchAll(/"(\w+)";q=(\d+);w=(\d+)/g)) {
     left.set(name, { quota, window: Number(window) });
@@ -47,10 +48,10 @@ function inWords(seconds) {
   return `${seconds} s`;
 }
 
-/** Addresses whose waits are known, at most. */
+/** The maximum number of addresses in `waits`. */
 const WAITS = 100;
 
-/** Notes what the answer to a send says of the next one. */
+/** Records when the response to a send permits the next one. */
 function noteWait(address, answer) {
   const after = Number(answer.headers.get("Retry-After")) * 1000;
   if (answer.status === 429) {
@@ -66,7 +67,8 @@ function noteWait(address, answer) {
 let timer;
 let isLong = false;
 
-/** Shows the wait, each second while there is one; a screen reader is told of the end of a long one only. */
+/** Shows the remaining wait and updates it every second. Announces only the end of a long wait to
+ * screen readers. */
 function tick() {
   clearTimeout(timer);
   const address = typedAddress();
@@ -81,14 +83,14 @@ function tick() {
   if (wait > 0) timer = setTimeout(tick, wait % 1000 || 1000);
 }
 
-/** As on a clock: 1:05, 2:00:09. */
+/** Formats a duration, such as 1:05 or 2:00:09. */
 function clock(seconds) {
   const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   const two = (number) => String(number).padStart(2, "0");
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
-/** Forgets all ledgers, verifications and idempotency keys. */
+/** Clears all ledgers, verifications and idempotency keys. */
 async function reset() {
   const answer = await call({ path: "/dev/reset", headers: {} });
   if (!answer?.isOk) return;

@@ -1,19 +1,19 @@
-// Mails: they come by themselves, and are shown as their reader would see them. The HTML of a mail is a document of its
-// own in a frame that may do nothing.
+// Emails: received as server-sent events and shown as an email client would show them. The HTML of
+// an email is a separate document in a sandboxed frame.
 
-/** The most mails that are listed; the service keeps no more either. */
+/** The maximum number of emails listed, which is also how many the service stores. */
 const KEPT = 200;
 
 /** Newest first. */
 let mails = [];
 let shown;
-/** What the frame holds. */
+/** The URL of the document in the frame. */
 let framed;
 let source;
 
 const isSame = (one, other) => one?.number === other?.number && one?.received_at === other?.received_at;
 
-/** The mails that are there, in place of those that were. */
+/** Replaces all emails. */
 function takeAll(all) {
   if (all.length === mails.length && all.every((mail, at) => isSame(mail, mails[at]))) return;
   const isBehind = mails.length > 0 && !isSame(all[0], mails[0]);
@@ -25,7 +25,7 @@ function takeAll(all) {
   drawSoon();
 }
 
-/** One more mail. It is shown unless an older one is being read. */
+/** Adds a new email, and shows it unless an older one is selected. */
 function takeOne(mail) {
   if (isSame(shown, mails[0])) shown = mail;
   mails = [mail, ...mails].slice(0, KEPT);
@@ -41,7 +41,7 @@ function announce(mail) {
   byId("news").textContent = `New mail to ${mail.to}`;
 }
 
-/** What stands for a mail in the list. */
+/** Returns the list item of an email. */
 function entry(mail) {
   const to = make("span", { dir: "auto" }, mail.to);
   const button = make("button", { type: "button" }, to, timeOf(new Date(mail.received_at)));
@@ -55,7 +55,7 @@ function entry(mail) {
 
 let drawing = false;
 
-/** Many mails may come between two pictures. */
+/** Draws once before the next repaint, however many emails arrive until then. */
 function drawSoon() {
   if (drawing) return;
   drawing = true;
@@ -78,16 +78,17 @@ function draw() {
   byId("received").replaceChildren(timeOf(new Date(shown.received_at)));
   byId("text").textContent = shown.text;
   byId("headers").textContent = shown.headers.map(([name, value]) => `${name}: ${value}`).join("\n");
-  // The moment makes it another document after a restart, which counts from one again.
+  // Numbers start at 1 again after a restart, so the time of receipt makes the URL unique.
   const address = `/dev/mails/${shown.number}/html?${shown.received_at}`;
   if (framed === address) return;
   framed = address;
-  // Replaced, so that going back leaves the page and not the mail.
+  // Replace the history entry, so that going back leaves the page instead of showing the previous
+  // email.
   byId("html").contentWindow.location.replace(new URL(address, location));
 }
 
-/** A stream that begins anew brings all mails, so that none is missed. Only a page that is seen holds one: browsers have
- * few connections for all pages of a host. */
+/** Opens the event stream. A new stream starts with all emails, so none is missed. Only a visible
+ * page has one, because browsers limit the number of connections to a host over all pages. */
 function connect() {
   source?.close();
   source = undefined;
@@ -99,7 +100,7 @@ function connect() {
   stream.addEventListener("open", () => (byId("link").textContent = ""));
   stream.addEventListener("error", () => {
     byId("link").textContent = "The connection is lost; trying again.";
-    // After an answer that is no stream the browser itself tries no more.
+    // The browser does not reconnect after a response that is not an event stream.
     if (stream.readyState === EventSource.CLOSED) setTimeout(() => source === stream && connect(), 2000);
   });
 }

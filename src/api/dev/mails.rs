@@ -1,7 +1,7 @@
-//! The captured mails on the wire: a list for scripts and tests, and the HTML of each by itself.
+//! Captured emails on the wire: a JSON list for scripts and tests, and the HTML of each.
 //!
-//! That HTML must not become part of a page of ours: it is a document of its own, under a policy of its own, that the
-//! page shows in a frame without any right.
+//! That HTML must not become part of the page of `otpd dev`. It is a document with its own policy,
+//! which the page shows in a sandboxed frame.
 
 use std::time::UNIX_EPOCH;
 
@@ -15,7 +15,7 @@ use crate::domain::email_address::EmailAddress;
 use crate::domain::typed;
 use crate::ports::{CapturedMail, Mailbox};
 
-/// Styles, which mails carry inline, and nothing else.
+/// Allows inline styles, which emails use, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'self'; sandbox";
 
@@ -24,7 +24,7 @@ struct Filter {
     to: Option<String>,
 }
 
-/// A captured mail on the wire.
+/// A captured email on the wire.
 #[derive(Serialize)]
 pub struct Mail {
     to: String,
@@ -38,14 +38,14 @@ pub struct Mail {
     headers: Vec<(String, String)>,
 }
 
-/// The mails as JSON, newest first; those to one address where the query names it.
+/// Returns the emails as JSON, newest first. With `to` in the query, only those to that address.
 pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     if origin::own_host(request).is_none() {
         return elsewhere(request);
     }
     let malformed = || Rejection::Malformed(MalformedReason::Unreadable).response(ErrorFormat::Message);
     let Ok(filter) = request.params::<Filter>() else { return malformed() };
-    // A plus sign that was not escaped has become a space, which no address has inside.
+    // An unescaped plus sign was decoded as a space, which an address cannot contain.
     let Ok(to) = filter.to.map(|to| EmailAddress::parse(&typed::trim(&to).replace(' ', "+"))).transpose()
     else {
         return malformed();
@@ -54,7 +54,7 @@ pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     Json(mails).into_response()
 }
 
-/// The HTML of the mail with the number in the path.
+/// Returns the HTML of the email with the number in the path.
 pub fn html(request: &Request, mailbox: &dyn Mailbox) -> Response {
     let number = request.path_params::<u64>().ok().filter(|_| origin::own_host(request).is_some());
     let mail = mailbox.captured(None).into_iter().find(|mail| Some(mail.number) == number);

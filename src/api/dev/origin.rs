@@ -1,12 +1,12 @@
-//! Who asks: this machine by its own name, or a page from elsewhere.
+//! Tells requests to this machine under its own name from those of other origins.
 
 use poem::Request;
 use poem::http::header::{HOST, ORIGIN};
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// The host that was asked for, where it is this machine by its own name: a page elsewhere that has its own name point
-/// here must not read codes (DNS rebinding).
+/// Returns the requested host if it names this machine. A page elsewhere whose name resolves to
+/// this machine must not read codes (DNS rebinding).
 pub fn own_host(request: &Request) -> Option<&str> {
     let host = request.header(HOST)?;
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
@@ -15,7 +15,8 @@ pub fn own_host(request: &Request) -> Option<&str> {
     ["localhost", "127.0.0.1", "[::1]"].iter().any(is_own).then_some(host)
 }
 
-/// The same, unless a page of another origin asks, and be it one that may call the API.
+/// Like [`own_host`], but `None` if the request comes from a page of another origin, even one that
+/// may call the API.
 pub fn host_for_own_page(request: &Request) -> Option<&str> {
     let host = own_host(request)?;
     let mut origins = request.headers().get_all(ORIGIN).iter();
@@ -23,7 +24,8 @@ pub fn host_for_own_page(request: &Request) -> Option<&str> {
     origins.all(|origin| own.as_bytes().eq_ignore_ascii_case(origin.as_bytes())).then_some(host)
 }
 
-/// Whether a page of ours asks, or no page at all, such as curl: another site's must not change or hold anything here.
+/// Returns whether the request comes from this page, or from a program such as curl. A page of
+/// another site must not change state or hold connections here.
 pub fn is_own_page(request: &Request) -> bool {
     let mut sites = request.headers().get_all(SEC_FETCH_SITE).iter();
     host_for_own_page(request).is_some() && sites.all(|site| site == "same-origin")

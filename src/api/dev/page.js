@@ -1,6 +1,6 @@
 // The steps: send, resend and verify, with either API.
 
-/** The verification of v1 that a code is checked for. */
+/** The v1 verification whose code is checked. */
 let verification;
 
 const isV1 = () => new FormData(byId("send")).get("api") === "v1";
@@ -11,10 +11,10 @@ function forgetVerification() {
   showVerification();
 }
 
-/** What belongs to the chosen API beside the code. */
+/** Shows the controls that depend on the selected API. */
 function showVerification() {
   const isOpen = isV1() && verification?.status === "pending";
-  // What has the focus does not vanish without handing it on.
+  // Move the focus before its element is hidden.
   if (!isOpen && document.activeElement === byId("resend")) byId("code").focus();
   byId("resend").hidden = !isOpen;
   byId("about").textContent = isOpen
@@ -22,17 +22,17 @@ function showVerification() {
     : "As in the mail; spaces and dashes do no harm.";
 }
 
-/** What an answer says, in a line. */
+/** Summarizes a response in one line. */
 function outcome({ status, headers, body }) {
   const left = body.attempts_remaining === undefined ? "" : `, guesses left: ${body.attempts_remaining}`;
   const wait = headers.has("Retry-After") ? `, again in ${headers.get("Retry-After")} s` : "";
   return `${status} ${body.message ?? body.title ?? body.status ?? ""}${left}${wait}`;
 }
 
-/** Whether what was typed is at fault. */
+/** Returns whether the input was rejected. */
 const isRefused = ({ status }) => status === 400 || status === 422;
 
-/** A code was asked for: the next step is to type it. */
+/** Handles the response to a send or resend, and moves on to the code. */
 function sent(email, answer) {
   showVerification();
   say(outcome(answer), !answer.isOk);
@@ -84,13 +84,13 @@ byId("verify").addEventListener("submit", async (event) => {
   if (!answer.isOk) byId("code").select();
 });
 
-/** What is known now of a verification, unless another one has taken its place. */
+/** Updates the current verification, unless another one has replaced it. */
 function learn(id, news) {
   if (verification?.id === id) verification = { ...verification, ...news };
   showVerification();
 }
 
-/** What an answer changes of what is known. */
+/** Returns the properties of the verification that a response changes. */
 function changed({ status, verification_status: closed, attempts_remaining }) {
   if (typeof status === "string") return { status };
   if (closed) return { status: closed };

@@ -1,4 +1,4 @@
-//! What the simple endpoints refuse: each outcome of a use case in the contract's words.
+//! The errors of the simple endpoints: the message for each outcome of a use case.
 
 use poem_openapi::ApiResponse;
 use poem_openapi::payload::Json;
@@ -9,44 +9,47 @@ use crate::api::rejection::{MalformedReason, RETRY_SECONDS, Rejection, TOO_MANY_
 use crate::domain::ledger::LimitState;
 use crate::service::{CheckError, StartError};
 
-/// What is said of an address that is not mailed to, whatever the reason.
+/// The message for an address that otpd does not send to, whatever the reason.
 pub const NO_ADDRESS: &str = "Invalid email address";
 
-/// What the simple endpoints refuse, and how. Some is answered before an operation is reached, and stands here for
-/// the specification.
+/// The error responses of the simple endpoints. Some are produced before an operation is reached;
+/// they are listed here for the OpenAPI document.
 #[derive(ApiResponse)]
 pub enum SimpleError {
-    /// The request cannot be served as it is; the message says why.
+    /// The request is invalid; `message` says why.
     #[oai(status = 400)]
     BadRequest(Json<Message>),
-    /// The operator demands an API key, and none that opens anything was shown: `Unauthorized`.
+    /// The operator requires an API key, and the request has no valid one: `Unauthorized`.
     #[oai(status = 401)]
     Unauthorized(Json<Message>),
-    /// The body took longer than ten seconds: `Request timeout`.
+    /// The request body took longer than 10 seconds to arrive: `Request timeout`.
     #[oai(status = 408)]
     RequestTimeout(Json<Message>),
-    /// The body is longer than 8 KiB: `Payload too large`.
+    /// The request body is larger than 8 KiB: `Payload too large`.
     #[oai(status = 413)]
     PayloadTooLarge(Json<Message>),
-    /// The body is not `application/json`: `Unsupported media type`.
+    /// The request body is not `application/json`: `Unsupported media type`.
     #[oai(status = 415)]
     UnsupportedMediaType(Json<Message>),
-    /// The caller's network, or for this address anybody, has done this too often: `Too many requests`.
+    /// A rate limit is exceeded, for the caller or for this email address: `Too many requests`.
     #[oai(status = 429)]
     TooManyRequests(
         Json<Message>,
-        /// Seconds after which the limit that refused admits this request, if nothing else is sent meanwhile.
+        /// Seconds after which the exceeded limit admits this request, if nothing else is sent
+        /// meanwhile.
         #[oai(header = "Retry-After")]
         u64,
     ),
-    /// The relay did not take the mail (`Failed to send OTP`), or a fault of the service (`Internal error`).
+    /// The mail relay did not accept the message (`Failed to send OTP`), or the service failed
+    /// unexpectedly (`Internal error`).
     #[oai(status = 500)]
     ServerError(Json<Message>),
-    /// A part of the service is down or has no room: `Service unavailable`.
+    /// The service is at capacity, or a component that it depends on is not responding: `Service
+    /// unavailable`.
     #[oai(status = 503)]
     Unavailable(
         Json<Message>,
-        /// Seconds to wait.
+        /// Seconds to wait before retrying.
         #[oai(header = "Retry-After")]
         u64,
     ),

@@ -1,6 +1,7 @@
-//! What each operation of v1 refuses, as the document tells it: from the one table of problems.
+//! The problem responses of each v1 operation in the OpenAPI document, from the table of problem
+//! codes.
 //!
-//! Must not say anything of a problem that its code does not.
+//! Must not say anything about a problem that its code does not.
 
 use poem_openapi::ApiResponse as _;
 use poem_openapi::registry::Registry;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{merge, responses};
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemCode};
 
-/// What may come of any operation that takes a key.
+/// Problems of every operation that requires an API key.
 const ALWAYS: [ProblemCode; 5] = [
     ProblemCode::Unauthenticated,
     ProblemCode::RateLimited,
@@ -17,17 +18,17 @@ const ALWAYS: [ProblemCode; 5] = [
     ProblemCode::Unavailable,
     ProblemCode::Overloaded,
 ];
-/// What may come of any operation that takes a body.
+/// Problems of every operation that takes a body.
 const OF_A_BODY: [ProblemCode; 4] = [
     ProblemCode::MalformedRequest,
     ProblemCode::RequestTimeout,
     ProblemCode::PayloadTooLarge,
     ProblemCode::UnsupportedMediaType,
 ];
-/// What may come of any operation on a verification.
+/// Problems of every operation on a verification.
 const OF_AN_ID: [ProblemCode; 2] = [ProblemCode::VerificationNotFound, ProblemCode::NotFound];
 
-/// What else each operation refuses, beside what all of its kind do.
+/// The problems of each operation in addition to [`ALWAYS`].
 const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
     (
         "createVerification",
@@ -56,14 +57,15 @@ const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
     ("cancelVerification", &[&OF_AN_ID, &[ProblemCode::VerificationClosed]]),
 ];
 
-/// Adds what a v1 operation refuses: one response a status, with an example for each of its codes.
+/// Adds the problems of a v1 operation: one response for each status, with an example for each
+/// code.
 pub(super) fn add_problems(operation: &mut Map<String, Value>) {
     let name = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
     let Some((_, more)) = OPERATIONS.iter().find(|(known, _)| *known == name) else { return };
     let refuses = |code: &ProblemCode| ALWAYS.contains(code) || more.iter().any(|codes| codes.contains(code));
     let codes: Vec<ProblemCode> = ProblemCode::all().filter(refuses).collect();
     let Some(responses) = responses(operation) else { return };
-    // How it succeeds is told of the limits too.
+    // Successful responses have the RateLimit headers too.
     responses.values_mut().for_each(|response| merge(response, json!({ "headers": limits() })));
     for same in codes.chunk_by(|one, other| one.status() == other.status()) {
         let Some(first) = same.first() else { continue };
@@ -89,16 +91,17 @@ fn text(description: &str) -> Value {
     json!({ "description": description, "schema": { "type": "string" } })
 }
 
-/// What a key is told of its limits: it has been asked for its token before anything else is looked at.
+/// Returns the RateLimit headers. They are in every authenticated response, because the key's token
+/// is taken before anything else.
 fn limits() -> Value {
     json!({
         "RateLimit-Policy":
-            text("The limits of the key and, where one was met, of a ledger: name, the most (`q`), in how many seconds (`w`)."),
-        "RateLimit": text("How they stand: what is left (`r`), and in how many seconds it is more (`t`)."),
+            text("The limit of the API key and the tightest other limit, if any: name, maximum (`q`), window in seconds (`w`)."),
+        "RateLimit": text("The state of these limits: what remains (`r`), and the seconds until more is available (`t`)."),
     })
 }
 
-/// The headers that a problem comes with.
+/// Returns the headers of the response for a problem.
 fn headers(code: ProblemCode) -> Value {
     if code == ProblemCode::Unauthenticated {
         return json!({ "WWW-Authenticate": text("`Bearer`") });
@@ -106,13 +109,14 @@ fn headers(code: ProblemCode) -> Value {
     let mut headers = limits();
     if let 429 | 503 = code.status().as_u16() {
         let seconds = json!({ "type": "integer", "format": "int64", "minimum": 1 });
-        let wait = json!({ "description": "Seconds to wait.", "required": true, "schema": seconds });
+        let wait =
+            json!({ "description": "Seconds to wait before retrying.", "required": true, "schema": seconds });
         merge(&mut headers, json!({ "Retry-After": wait }));
     }
     headers
 }
 
-/// Each code as it comes.
+/// Returns an example of each problem.
 pub(super) fn examples() -> Value {
     let example = |code: ProblemCode| {
         let value = Problem::example(code);
@@ -124,7 +128,7 @@ pub(super) fn examples() -> Value {
     Value::Object(ProblemCode::all().map(example).collect())
 }
 
-/// The schema of a problem, and those that it names.
+/// Returns the schema of a problem, and the schemas that it refers to.
 pub(super) fn schemas() -> Value {
     let mut registry = Registry::new();
     Problem::register(&mut registry);

@@ -1,4 +1,4 @@
-//! What stands on the wire of the v1 API, and how it is read.
+//! The bodies of the v1 API, and how they are parsed.
 
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -14,129 +14,135 @@ use crate::domain::purpose::Purpose;
 use crate::domain::verification::{Millis, Status};
 use crate::service::Snapshot;
 
-/// What `end_user_ip` must be.
+/// The required format of `end_user_ip`.
 const IP_FORM: &str = "an IPv4 or IPv6 address";
 
-/// How a verification stands.
+/// The status of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename_all = "snake_case")]
 pub enum VerificationStatus {
-    /// A code is live and a guess is left.
+    /// A code can still be submitted.
     Pending,
-    /// The address was confirmed.
+    /// The email address was verified.
     Approved,
-    /// The time was up.
+    /// The code expired.
     Expired,
-    /// Every guess was spent.
+    /// No attempts remain.
     Exhausted,
-    /// Its tenant took it back.
+    /// The tenant canceled the verification.
     Canceled,
-    /// The relay refused its mail.
+    /// The mail relay rejected the email.
     Failed,
 }
 
-/// A verification as its tenant sees it.
+/// A verification of an email address.
 #[derive(Object)]
 #[oai(rename = "Verification")]
 pub struct VerificationBody {
-    /// Its name: 128 random bits.
+    /// A unique identifier with 128 random bits.
     id: String,
-    /// How it stands.
+    /// The status of the verification.
     status: VerificationStatus,
-    /// The address, masked.
+    /// The email address, masked.
     email: String,
-    /// What it is for, as its proof says it.
+    /// The purpose of the verification. Its proof contains it too.
     purpose: String,
-    /// Three letters that its mail shows too: show them beside the field for the code.
+    /// Three letters that are also in the email. Show them next to the input for the code.
     reference: String,
-    /// When its code dies, or did.
+    /// When the code expires or expired.
     expires_at: String,
-    /// While it is pending: when the limits of the address admit the next code. Where the request named no `end_user_ip`,
-    /// without those of its site.
+    /// The earliest time at which the limits of the email address allow another code. Present while
+    /// the status is `pending`. If the request has no `end_user_ip`, the limit for one IP address
+    /// and this email address (`ip_email_sends`) is not considered.
     #[oai(skip_serializing_if_is_none)]
     resend_at: Option<String>,
-    /// Attempts that are left; 0 once it is over.
+    /// The number of attempts that remain; 0 once the verification has ended.
     attempts_remaining: u8,
-    /// For 300 seconds after approval, where the service has proof keys: a signed statement of it (JWT).
+    /// A proof of the verification, as a signed JWT. Present for 300 seconds after approval, if the
+    /// service has proof keys.
     #[oai(skip_serializing_if_is_none)]
     proof: Option<String>,
 }
 
-/// A verification that was just approved.
+/// A verification that has just been approved.
 #[derive(Object)]
 pub struct Approval {
-    /// Its name.
+    /// The id of the verification.
     pub id: String,
-    /// `approved`.
+    /// Always `approved`.
     pub status: VerificationStatus,
-    /// A signed statement of it (JWT, EdDSA or ES256), where the service has proof keys.
+    /// A proof of the verification: a JWT signed with EdDSA or ES256. Absent if the service has no
+    /// proof keys.
     #[oai(skip_serializing_if_is_none)]
     pub proof: Option<String>,
 }
 
-/// A verification to be started.
+/// A request to create a verification.
 #[derive(Debug, Object)]
 #[oai(rename = "CreateVerificationRequest")]
 pub struct CreateSchema {
-    /// The address to confirm: at most 254 octets, with a fully qualified domain.
+    /// The email address to verify, at most 254 bytes, with a fully qualified domain.
     email: String,
-    /// What it is for: 1 to 64 characters of `a-z 0-9 _ . -`, one of the tenant's purposes. Where it is left out: the
-    /// tenant's first, or `verification`.
+    /// The purpose of the verification, 1 to 64 characters of `a-z 0-9 _ . -`. If the tenant
+    /// restricts purposes, it must be one of them and defaults to the first; otherwise it defaults
+    /// to `verification`.
     purpose: Option<String>,
-    /// The language of the person, as a BCP 47 tag such as `pt-BR` (or `pt_BR`); the mail is in it, or in
-    /// a more general one, where there are words of it: `ar`, `de`, `en`, `es`, `fr`, `ja`, `pt` and what
-    /// the operator added. Else it is in the tenant's usual language.
+    /// The user's language, as a BCP 47 tag such as `pt-BR` (`pt_BR` is accepted). The email is in
+    /// this language or a more general one, if there is a translation: `ar`, `de`, `en`, `es`,
+    /// `fr`, `ja`, `pt` and those that the operator has added. Otherwise it is in the tenant's
+    /// default language.
     locale: Option<String>,
-    /// The IPv4 or IPv6 address of the person's device, where a program calls for a person: the limits of networks then
-    /// hold for it.
+    /// The IPv4 or IPv6 address of the user's device. Send it if you call on behalf of a user: the
+    /// limits per IP then apply to that address.
     end_user_ip: Option<String>,
 }
 
-/// A code to be checked.
+/// A request to check a code.
 #[derive(Debug, Object)]
 #[oai(rename = "CheckVerificationRequest")]
 pub struct CheckSchema {
-    /// The code as typed: digits of any script; white space, dashes and invisible characters are ignored.
+    /// The code as the user typed it. Digits of any script are accepted; whitespace, dashes and
+    /// invisible characters are ignored.
     code: String,
-    /// The IPv4 or IPv6 address of the person's device, as for a start.
+    /// The IPv4 or IPv6 address of the user's device, as when creating a verification.
     end_user_ip: Option<String>,
 }
 
-/// A code to be sent again; nothing has to be said.
+/// A request to resend a code. All members are optional.
 #[derive(Debug, Object)]
 #[oai(rename = "ResendVerificationRequest")]
 pub struct ResendSchema {
-    /// The IPv4 or IPv6 address of the person's device, as for a start.
+    /// The IPv4 or IPv6 address of the user's device, as when creating a verification.
     end_user_ip: Option<String>,
 }
 
-/// A start as it was asked for.
+/// A parsed request to create a verification.
 pub struct CreateBody {
     email: String,
     asked: Asked,
     members: Vec<Option<String>>,
 }
 
-/// What a start may say beside the address.
+/// The optional members of a request to create a verification.
 pub struct Asked {
     pub purpose: Option<Purpose>,
     pub locale: Option<Locale>,
     pub end_user_ip: Option<IpAddr>,
 }
 
-/// A check as it was asked for.
+/// A parsed request to check a code.
 pub struct CheckBody {
     pub code: String,
     pub end_user_ip: Option<IpAddr>,
 }
 
-/// A resend as it was asked for.
+/// A parsed request to resend a code.
 pub struct ResendBody {
     pub end_user_ip: Option<IpAddr>,
 }
 
 impl CreateBody {
-    /// The members as they were, for a fingerprint; the address; and the rest.
+    /// Returns the members for the idempotency fingerprint, the address, and the optional members.
     pub fn parse(self) -> Result<(Vec<Option<String>>, EmailAddress, Asked), Problem> {
         let address =
             EmailAddress::parse(&self.email).map_err(|_| Problem::new(ProblemCode::InvalidEmail))?;
@@ -215,7 +221,7 @@ impl From<Snapshot> for VerificationBody {
             email: about.address.masked(),
             purpose: about.purpose.as_str().to_owned(),
             reference: about.reference.as_str().to_owned(),
-            // Whole seconds, such that neither promises more than is true.
+            // Round to whole seconds, in the direction that promises no more than is true.
             expires_at: rfc3339(snapshot.expires_at / 1000),
             resend_at: snapshot.resend_at.map(|at| rfc3339(at.div_ceil(1000))),
             attempts_remaining: snapshot.attempts_remaining,
@@ -224,9 +230,9 @@ impl From<Snapshot> for VerificationBody {
     }
 }
 
-/// A moment in UTC (RFC 3339), from seconds since the Unix epoch.
+/// Formats seconds since the Unix epoch as a UTC time (RFC 3339).
 fn rfc3339(seconds: Millis) -> String {
-    // The library takes no year beyond 9999.
+    // The library cannot format years after 9999.
     let last = 253_402_300_799;
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(last))).to_string()
 }

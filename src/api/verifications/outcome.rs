@@ -1,4 +1,4 @@
-//! What the use cases' outcomes are called in the v1 API.
+//! The problems of the v1 API for the outcomes of use cases.
 
 use super::{LimitReport, Problem, ProblemCode, VerificationId};
 use crate::api::problem::Extensions;
@@ -7,13 +7,13 @@ use crate::service::{
     CancelError, CheckError, CreateError, ResendError, ShowError, StartError, WithLimitState,
 };
 
-/// What is said where the mail may still arrive.
+/// The detail if the email may still arrive.
 const MAY_ARRIVE: &str = "The relay fell silent while the mail was under way: it may still arrive.";
-/// What is said of an idempotency key whose verification is forgotten.
+/// The detail for an idempotency key whose verification is no longer stored.
 const FORGOTTEN: &str =
     "What this Idempotency-Key created has ended more than an hour ago, and is forgotten.";
 
-/// The outcome; what the caller is to be told of its limits goes to the report.
+/// Records the limit state for the response headers and unwraps the outcome.
 pub fn report_limits<T, E>(metered: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, Problem>
 where
     Problem: From<E>,
@@ -25,12 +25,12 @@ where
 }
 
 impl Problem {
-    /// The verification is over.
+    /// Creates the problem for a verification that has ended.
     fn closed(status: Status) -> Self {
         Self::with(ProblemCode::VerificationClosed, Extensions::Closed(status.into()))
     }
 
-    /// The mail of that verification may still arrive.
+    /// Creates the problem for a verification whose email may still arrive.
     fn may_arrive(id: &VerificationId) -> Self {
         Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned())
             .and(Extensions::Id(id.to_string()))

@@ -1,6 +1,6 @@
-//! Checks Redis: that it answers, takes writes and evicts nothing.
+//! Checks that Redis answers, accepts writes and evicts nothing.
 //!
-//! Must change nothing but the key of the check.
+//! Must change nothing except the key of the check.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use crate::app;
 use crate::config::Settings;
 use crate::ports::{Store as _, StoreError};
 
-/// Checks the Redis of the settings. The line says what was found, or what failed and what usually helps.
+/// Checks the configured Redis. The line says what was found, or what failed and how to fix it.
 pub async fn check(settings: &Settings) -> Result<String, String> {
     let store = app::store(settings).await.map_err(|error| format!("redis: {error}"))?;
     store.ready().await.map_err(|error| report(&error))?;
@@ -28,11 +28,11 @@ fn report(error: &StoreError) -> String {
         next = cause.source();
     }
     let of_redis = causes.iter().find_map(|cause| cause.downcast_ref::<RedisError>());
-    // The last cause: the others repeat it.
+    // Only the last cause, because the others repeat it.
     let what = causes.last().map_or_else(|| error.to_string(), ToString::to_string);
     match of_redis.map(advice) {
         Some(advice) => format!("redis: {what}\n      {advice}"),
-        // Not what Redis or the connection said, but what we found: it says what to do.
+        // Errors of our own checks already say what to do.
         None => format!("redis: {what}"),
     }
 }

@@ -1,6 +1,6 @@
-//! Checks the relays: names, connections, TLS, logins, and on demand a mail.
+//! Checks the relays: names, connections, TLS, logins, and optionally a test email.
 //!
-//! Must send nothing but the mail that was asked for, whose code opens nothing.
+//! Must send nothing except the requested test email, whose code cannot be used.
 
 use std::error::Error as _;
 use std::iter;
@@ -19,20 +19,21 @@ use crate::ports::{CodeMail, Delivery, Mailer as _};
 use crate::random::SysRng;
 use crate::service::causes;
 
-/// What a check found: a line to print, good or bad.
+/// The result of a check: a line to print.
 pub type Finding = Result<String, String>;
 
-/// What the relays are called here.
+/// Names of the relays in the output.
 const NAMES: [&str; 2] = ["relay", "fallback relay"];
 
-/// Checks the words of mails and each relay; where there is an address and nothing is wrong, mails to it.
+/// Checks the translations and layouts of emails and each relay. If there is an address and all
+/// checks passed, sends a test email to it.
 pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec<Finding> {
     let composer = app::composer(&settings.common);
     let words = match &composer {
         Ok(_) => Ok("words and layouts of mails".to_owned()),
         Err(error) => Err(format!("words and layouts of mails: {error:#}")),
     };
-    // The relays are worth a look all the same.
+    // Checks the relays even if the templates have a fault.
     let composer = composer.or_else(|_| Ok(Composer::load(None, &SampleValues::default())?));
     let mut findings = match composer.and_then(|composer| app::mailer(settings, composer)) {
         Ok(mailer) => {
@@ -72,7 +73,7 @@ fn report(
     let provider = provider::of(&relay.server);
     outcome.map_err(|error| {
         let cure = cure(&error, relay, provider);
-        // Advice names the settings of the first relay.
+        // The advice names the settings of the first relay.
         let cure = if name == NAMES[0] { cure } else { for_fallback(&cure) };
         format!("{name}: {error}\n      {cure}")
     })?;
@@ -89,7 +90,7 @@ fn report(
     })
 }
 
-/// The same advice with the names of the second relay's settings.
+/// Returns the advice with the names of the fallback relay's settings.
 fn for_fallback(advice: &str) -> String {
     let own = "OTP_SMTP_FALLBACK__";
     advice
@@ -99,7 +100,7 @@ fn for_fallback(advice: &str) -> String {
         .replace("EMAIL_PASSWORD", &format!("{own}PASSWORD"))
 }
 
-/// Sends a mail as people get it.
+/// Sends a test email, identical to those of the service.
 async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Finding {
     let code = Code::generate(settings.common.codes.length, &mut SysRng);
     let mail = CodeMail {
@@ -116,7 +117,7 @@ async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Fi
                                   among the spam, and whether SPF, DKIM and DMARC are set for the domain of EMAIL_SENDER"
             .to_owned()),
         Delivery::Refused(error) => {
-            // Where there are two, it is not known whose refusal it is.
+            // With two relays it is not known which one refused.
             let relay = &settings.smtp.relay;
             let provider = provider::of(&relay.server).filter(|_| settings.smtp.fallbacks.is_empty());
             let of_relay = error.source().and_then(|source| source.downcast_ref::<SendError>());
@@ -158,8 +159,8 @@ mod tests {
             assert!(said.contains("check the address") && !said.contains("EMAIL_SENDER"), "{said}");
         }
         let said = refused("smtp.office365.com", Stage::Sender, 550, "5.7.708 x");
-        assert!(said.contains("whether the relay blocks this machine's address"), "{said}");
-        // Where it can be either, both are told.
+        assert!(said.contains("whether the relay blocks this machine's IP address"), "{said}");
+        // If either can be the reason, the advice names both.
         let said = refused("email-smtp.us-east-1.amazonaws.com", Stage::Message, 554, "Message rejected");
         assert!(
             said.contains("SPF") && said.contains("in the sandbox each recipient must be verified"),

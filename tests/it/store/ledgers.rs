@@ -556,7 +556,7 @@ async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
         let entry = bench.clock.millis();
         bench.clock.forward(slowest);
         assert_eq!(
-            live(ReplaceOutcome::OpenOutcome(bench.open_for(&store_key, 1, entry).await)),
+            live(ReplaceOutcome::Opened(bench.open_for(&store_key, 1, entry).await)),
             Some(LIFE),
             "just in time"
         );
@@ -565,7 +565,7 @@ async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
         assert_eq!(bench.open_for(&store_key, 3, entry).await, OpenOutcome::Late);
         assert_eq!(
             bench.replace_code_for(&store_key, 3, entry).await,
-            ReplaceOutcome::OpenOutcome(OpenOutcome::Late)
+            ReplaceOutcome::Opened(OpenOutcome::Late)
         );
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2), "the code before is live");
         bench.clock.forward(LIFE.saturating_sub(TICK * 2));

@@ -387,7 +387,7 @@ impl Process {
 
     /// Returns how many attempts were compared with a live code, by the trace event of each.
     pub async fn compared(&self) -> usize {
-        self.whole_log().await.matches(r#""message":"a guess was compared","live":true"#).count()
+        self.whole_log().await.matches(r#""message":"an attempt was compared","live":true"#).count()
     }
 
     /// Sends `POST /send-otp` for an address, as a trusted proxy forwards it for a client.

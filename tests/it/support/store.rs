@@ -134,7 +134,7 @@ impl Bench {
 
     pub async fn replace_code_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> ReplaceOutcome {
         match self.store.replace_code(store_key, &hash(code), &self.rules, entry).await.expect("an answer") {
-            ReplaceOutcome::OpenOutcome(opened) => ReplaceOutcome::OpenOutcome(self.fits(opened)),
+            ReplaceOutcome::Opened(opened) => ReplaceOutcome::Opened(self.fits(opened)),
             other => other,
         }
     }
