@@ -134,9 +134,12 @@ async fn a_right_attempt_is_refunded_in_all_ledgers_of_its_ip() {
     assert_eq!(app.send_from("2001:db8::1", EMAIL).await.status, 200);
     let code = app.smtp.last_code_to(EMAIL);
     assert_eq!(app.verify_from("2001:db8::1", EMAIL, &code).await.status, 200);
-    let guesses = app.redis.dump().await.into_iter().map(|(key, ..)| key);
-    let guesses: Vec<_> = guesses.filter(|key| key.windows(9).any(|part| part == b":attempts")).collect();
-    assert!(guesses.is_empty(), "neither the /64 nor the /48 nor the site at the subject: {guesses:?}");
+    let attempts = app.redis.dump().await.into_iter().map(|(key, ..)| key);
+    let attempts: Vec<_> = attempts.filter(|key| key.windows(9).any(|part| part == b":attempts")).collect();
+    assert!(
+        attempts.is_empty(),
+        "no entry is left for the /64, the /48 or the share of the email: {attempts:?}"
+    );
 }
 
 #[tokio::test]
@@ -228,13 +231,13 @@ async fn two_processes_keep_the_limits_as_one() {
         process.send_from("203.0.113.2", &format!("other+{number}@example.com")).await
     });
     let sends = sends.await;
-    assert_eq!((count(&sends, 200), count(&sends, 429)), (3, 17), "of one site to one person: {sends:?}");
+    assert_eq!((count(&sends, 200), count(&sends, 429)), (3, 17), "of one IP to one recipient: {sends:?}");
 
-    let guesses = spread(both, 60, |process, number| async move {
+    let attempts = spread(both, 60, |process, number| async move {
         process.verify_from("203.0.113.3", &format!("a{number}@example.com"), "000000").await
     });
-    let guesses = guesses.await;
-    assert_eq!((count(&guesses, 400), count(&guesses, 429)), (20, 40), "of one network: {guesses:?}");
+    let attempts = attempts.await;
+    assert_eq!((count(&attempts, 400), count(&attempts, 429)), (20, 40), "of one network: {attempts:?}");
 }
 
 #[tokio::test]

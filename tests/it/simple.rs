@@ -225,7 +225,7 @@ async fn five_wrong_attempts_close_it_and_a_resend_does_not_reset_them() {
     let wrong = if first == second { other_than(&second) } else { first };
     assert_eq!(app.verify_otp(email, &wrong).await.message(), said(INVALID));
     assert_eq!(app.verify_otp(email, &other_than(&second)).await.message(), said(INVALID));
-    assert_eq!(app.verify_otp(email, &second).await.message(), said(INVALID), "the sixth guess");
+    assert_eq!(app.verify_otp(email, &second).await.message(), said(INVALID), "the sixth attempt");
     let third = app.code_for(email).await;
     assert_eq!(app.verify_otp(email, &third).await.message(), said(VERIFIED), "a new verification");
 }

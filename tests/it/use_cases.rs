@@ -176,7 +176,7 @@ async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more()
         world.bench.clock.forward(Duration::from_mins(1));
     }
     assert_eq!(compared, 50);
-    assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one site");
+    assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one IP");
 }
 
 #[tokio::test]

@@ -475,15 +475,15 @@ async fn a_network_is_charged_only_where_the_caller_names_one() {
         caller.start(&format!("{number}@example.com")).await;
     }
     // The attempts of an IP, at whichever verification. A right attempt is refunded.
-    let guess = async |id: &str, code: &str| {
+    let attempt = async |id: &str, code: &str| {
         let body = json!({ "code": code, "end_user_ip": "192.0.2.1" }).to_string();
         caller.post(&format!("/v1/verifications/{id}/check"), &body).await
     };
     let code = app.smtp.last_code_to("0@example.com");
-    assert_eq!(guess("AAAAAAAAAAAAAAAAAAAAAA", "000000").await.status, 404);
-    assert_eq!(guess(&ids[0], &code).await.status, 200);
-    assert_eq!(guess(&ids[1], &other_than(&app.smtp.last_code_to("1@example.com"))).await.status, 422);
-    let refused = guess(&ids[1], "000000").await;
+    assert_eq!(attempt("AAAAAAAAAAAAAAAAAAAAAA", "000000").await.status, 404);
+    assert_eq!(attempt(&ids[0], &code).await.status, 200);
+    assert_eq!(attempt(&ids[1], &other_than(&app.smtp.last_code_to("1@example.com"))).await.status, 422);
+    let refused = attempt(&ids[1], "000000").await;
     assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("ip_attempts")));
     assert_eq!(caller.check(&ids[1], &app.smtp.last_code_to("1@example.com")).await.status, 200);
 }

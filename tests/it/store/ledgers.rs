@@ -712,7 +712,7 @@ async fn a_right_attempt_is_refunded_to_its_ip_and_no_other_is(bench: &Bench) {
         (take_attempt(&near).await, take_attempt(&near).await, take_attempt(&far).await);
     assert!(!bench.approve_for(&store_key, 9, 1, Some(&wrong)).await, "a code that is not live");
     assert!(bench.approve_for(&store_key, 1, 2, Some(&right)).await);
-    assert!(!bench.approve_for(&store_key, 1, 3, Some(&elsewhere)).await, "it has been won");
+    assert!(!bench.approve_for(&store_key, 1, 3, Some(&elsewhere)).await, "it has been approved");
     for (attempter, left) in [(&near, 2), (&far, 2)] {
         bench.clock.forward(TICK);
         for _ in 0..left {

@@ -70,7 +70,7 @@ async fn each_call(bench: &Bench, store_key: &StoreKey) {
 /// Makes all calls at once, and returns whether each was answered.
 async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreError>; 7] {
     let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(store_key));
-    let (opened, recoded, attempts, consumed, failed, seen, canceled) = tokio::join!(
+    let (opened, replaced, attempts, approved, failed, seen, canceled) = tokio::join!(
         store.open(store_key, &hash, &RULES, IN_TIME, &about),
         store.replace_code(store_key, &hash, &RULES, IN_TIME),
         store.take_attempt(store_key, &RULES, None),
@@ -81,9 +81,9 @@ async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreEr
     );
     [
         opened.map(drop),
-        recoded.map(drop),
+        replaced.map(drop),
         attempts.map(drop),
-        consumed.map(drop),
+        approved.map(drop),
         failed.map(drop),
         seen.map(drop),
         canceled.map(drop),
