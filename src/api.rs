@@ -14,6 +14,7 @@ mod json;
 mod jwks;
 mod languages;
 mod load_shed;
+mod message;
 mod middleware;
 mod problem;
 mod public_url;
@@ -24,6 +25,7 @@ mod routes;
 mod security_txt;
 mod simple;
 mod spec;
+mod verification_status;
 mod verifications;
 
 use std::sync::Arc;

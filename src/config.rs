@@ -7,6 +7,7 @@
 
 pub mod codes;
 mod dangerous;
+mod defaults;
 mod document;
 pub mod domains;
 mod dotenv;
@@ -34,7 +35,7 @@ use dangerous::Dangerous;
 use reader::Reader;
 
 use crate::domain::exempt::ExemptNetworks;
-use crate::domain::limit::Limits;
+use crate::domain::limits::Limits;
 use crate::domain::locale::Locale;
 use crate::domain::simple_access::SimpleAccess;
 
@@ -159,7 +160,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let proof_keys = secrets::read_proof_keys(reader);
     let codes = codes::read(reader, dangerous);
     let limits = limits::read(reader, codes.as_ref(), dangerous);
-    let usual = tenants::Defaults {
+    let defaults = defaults::Defaults {
         codes: codes.as_ref(),
         limits: limits.as_ref(),
         brand: brand.as_ref(),
@@ -167,7 +168,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         dangerous,
     };
     let key_rates = tenants::read_rates(reader);
-    let tenants = tenants::read(reader, usual, key_rates);
+    let tenants = tenants::read(reader, defaults, key_rates);
     if let (Some(SimpleAccess::Keyed), Some([])) = (simple, tenants.as_deref()) {
         let what = "cannot be keyed while nobody has an API key: set OTP_TENANT__KEYS, or [[tenants]] in the file of --config";
         let line = reader.line("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>");

@@ -15,12 +15,16 @@ use async_trait::async_trait;
 use self::ledgers::{LedgerName, Retained, logs_of};
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
-use crate::domain::ledger::{EntryId, LimitRule, LimitState, PARTITION_BYTES, Partition};
-use crate::domain::limit::{IpLimit, MAX_OPEN_DELAY, Policy, SendLimits};
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::ledger::{LimitRule, LimitState, PARTITION_BYTES, Partition};
+use crate::domain::limit::{MAX_OPEN_DELAY, Policy};
+use crate::domain::limits::{IpLimit, SendLimits};
 use crate::domain::relay_day::RelayDay;
-use crate::domain::store_key::{KeyedHash, Recipient, StoreKey};
+use crate::domain::store_key::{Recipient, StoreKey};
+use crate::domain::time::EntryId;
+use crate::domain::time::{Millis, millis};
 use crate::domain::verification::{
-    ApproveOutcome, AttemptToken, Millis, Status, Verification, VerificationRules, View, millis,
+    ApproveOutcome, AttemptToken, Status, Verification, VerificationRules, View,
 };
 use crate::ports::{
     AttemptOutcome, Attempter, ChargeOutcome, Clock, IpLedger, Live, OpenOutcome, ReplaceOutcome, SiteCharge,

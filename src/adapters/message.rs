@@ -6,6 +6,7 @@
 
 mod headers;
 mod sources;
+mod template_error;
 mod templates;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +23,9 @@ use thiserror::Error;
 
 use self::headers::{AutoSubmitted, ContentLanguage, EntityRefId, From, mailbox};
 use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, WORDS};
-pub use self::templates::TemplateError;
-use self::templates::{Language, TemplateFault, Templates};
+pub use self::template_error::TemplateError;
+use self::template_error::TemplateFault;
+use self::templates::{Language, Templates};
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
 use crate::domain::tenant::Tenant;

@@ -25,12 +25,14 @@ pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
-use crate::domain::ledger::{EntryId, LimitRule, LimitState, PARTITION_BYTES};
-use crate::domain::limit::{IpLimit, MAX_OPEN_DELAY, Policy, SendLimits};
-use crate::domain::store_key::{KeyedHash, Recipient, StoreKey};
-use crate::domain::verification::{
-    AttemptToken, MAX_LIFETIME, Millis, Status, VerificationRules, View, millis,
-};
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::ledger::{LimitRule, LimitState, PARTITION_BYTES};
+use crate::domain::limit::{MAX_OPEN_DELAY, Policy};
+use crate::domain::limits::{IpLimit, SendLimits};
+use crate::domain::store_key::{Recipient, StoreKey};
+use crate::domain::time::EntryId;
+use crate::domain::time::{Millis, millis};
+use crate::domain::verification::{AttemptToken, MAX_LIFETIME, Status, VerificationRules, View};
 use crate::ports::{
     AttemptOutcome, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome, SiteCharge, Store,
     StoreError,

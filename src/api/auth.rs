@@ -205,7 +205,8 @@ mod tests {
     use super::*;
     use crate::domain::api_key;
     use crate::domain::email_address::EmailAddress;
-    use crate::domain::limit::{IpLimit, Limit, Limits, RelayMails, SendLimits};
+    use crate::domain::limit::Limit;
+    use crate::domain::limits::{IpLimit, Limits, RelayMails, SendLimits};
     use crate::domain::locale::Locale;
     use crate::domain::purpose::Purposes;
     use crate::domain::sender::Sender;

@@ -13,7 +13,7 @@ use poem::http::HeaderMap;
 use poem::web::RemoteAddr;
 use poem::{Addr, Request};
 
-use super::middleware::PROBES;
+use super::routes::PROBES;
 use crate::domain::forwarded_header::ForwardedHeader;
 
 /// Why a trusted proxy's request did not name its client.

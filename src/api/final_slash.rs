@@ -10,7 +10,7 @@ use poem::http::header::LOCATION;
 use poem::http::{HeaderValue, Method, StatusCode, Uri};
 use poem::{Endpoint, IntoResponse as _, Middleware, Request, Response, Result};
 
-use super::routes::RouteTable;
+use super::routes::{RouteTable, without_slash};
 
 /// Middleware that also serves each route under its path with a trailing slash.
 pub struct FinalSlash(pub Arc<RouteTable>);
@@ -49,11 +49,6 @@ impl<E: Endpoint> Endpoint for Slashed<E> {
         }
         Ok(self.inner.get_response(request).await)
     }
-}
-
-/// Returns the path without its trailing slash, if it has exactly one and is not `/`.
-pub fn without_slash(path: &str) -> Option<&str> {
-    path.strip_suffix('/').filter(|shorter| !shorter.is_empty() && !shorter.ends_with('/'))
 }
 
 /// Returns a reference from a path with a trailing slash to the path without it. It is relative, so

@@ -4,7 +4,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
-use super::rejection::RETRY_SECONDS;
+use super::problem::RETRY_SECONDS;
 use super::spec::ApiTag;
 use crate::service::Service;
 

@@ -19,15 +19,13 @@ use super::cors;
 use super::load_shed::LoadShed;
 use super::rate_limit::LimitReport;
 use super::rejection::{ErrorFormat, Rejection};
-use super::routes::RouteTable;
+use super::routes::{PROBES, RouteTable};
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::random;
 
 /// The timeout of a whole request; a send waits for the relay for up to ten seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// The routes of health probes, which are exempt from load shedding.
-pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Middleware that wraps all routes.

@@ -16,9 +16,11 @@ use poem_openapi::{ApiResponse, Object};
 
 pub use self::catalog::ProblemCode;
 use super::rate_limit;
-use super::rejection::RETRY_SECONDS;
-use super::verifications::VerificationStatus;
+use super::verification_status::VerificationStatus;
 use crate::domain::ledger::LimitState;
+
+/// The `Retry-After` of a service that is unavailable or overloaded, in seconds.
+pub const RETRY_SECONDS: u64 = 2;
 
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";

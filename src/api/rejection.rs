@@ -14,15 +14,9 @@ use poem::middleware::PanicHandler;
 use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
 use poem_openapi::error::AuthorizationError;
 
-use super::problem::{Problem, ProblemCode};
+use super::message::{Message, TOO_MANY_REQUESTS};
+use super::problem::{Problem, ProblemCode, RETRY_SECONDS};
 use super::routes::RouteTable;
-use super::simple::Message;
-
-/// The `Retry-After` of a service that is unavailable or overloaded, in seconds.
-pub const RETRY_SECONDS: u64 = 2;
-
-/// The message of the simple endpoints if a limit is exceeded.
-pub const TOO_MANY_REQUESTS: &str = "Too many requests";
 
 /// Why a request was rejected before it reached a use case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 
 use poem::http::{HeaderValue, Method};
 
-use super::final_slash::without_slash;
+/// The routes of health probes, which are exempt from load shedding.
+pub(super) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 /// The methods of each path template.
 #[derive(Debug, Default)]
@@ -57,6 +58,11 @@ impl RouteTable {
         names.sort_unstable();
         HeaderValue::from_str(&names.join(", ")).ok()
     }
+}
+
+/// Returns the path without its trailing slash, if it has exactly one and is not `/`.
+pub fn without_slash(path: &str) -> Option<&str> {
+    path.strip_suffix('/').filter(|shorter| !shorter.is_empty() && !shorter.ends_with('/'))
 }
 
 #[cfg(test)]

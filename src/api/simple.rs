@@ -17,6 +17,7 @@ use super::auth::{CheckToken, SendToken};
 use super::client_ip::Client;
 use super::json::{self, Body, StrictJson};
 use super::languages;
+use super::message::Message;
 use super::rate_limit::LimitReport;
 use super::rejection::Rejection;
 use super::spec::ApiTag;
@@ -27,13 +28,6 @@ use crate::service::{Service, WithLimitState};
 
 /// The two simple endpoints.
 pub struct SimpleApi;
-
-/// The response body of the simple endpoints.
-#[derive(Debug, Object)]
-pub struct Message {
-    /// The outcome. The text does not change.
-    message: String,
-}
 
 /// A request to send a code.
 #[derive(Debug, Object)]
@@ -222,12 +216,5 @@ impl TypedCode {
                 whole.then_some(text).ok_or_else(SimpleError::malformed)
             }
         }
-    }
-}
-
-impl Message {
-    /// Creates a message; the text must not come from a library.
-    pub fn new(message: &str) -> Self {
-        Self { message: message.to_owned() }
     }
 }

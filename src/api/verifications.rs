@@ -16,7 +16,6 @@ use poem_openapi::param::Path;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 
-pub use self::bodies::VerificationStatus;
 use self::bodies::{Approval, Asked, CheckBody, CreateBody, ResendBody, VerificationBody};
 use self::outcome::report_limits;
 use super::auth::{Authenticated, CheckToken, SendToken};
@@ -26,6 +25,7 @@ use super::public_url::PublicUrl;
 use super::rate_limit::LimitReport;
 use super::rejection::MalformedReason;
 use super::spec::ApiTag;
+use super::verification_status::VerificationStatus;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::verification_id::VerificationId;
 use crate::service::{Creation, Idempotency, Service};

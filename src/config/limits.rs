@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::codes::Codes;
 use super::dangerous::Dangerous;
+use super::defaults::Defaults;
 use super::http::{self, Http};
 use super::reader::Reader;
-use super::tenants::Defaults;
 use crate::domain::exempt::ExemptNetworks;
-use crate::domain::limit::{IpLimit, Limit, Limits, RelayMails, SendLimits};
+use crate::domain::limit::Limit;
+use crate::domain::limits::{IpLimit, Limits, RelayMails, SendLimits};
 use crate::domain::risk_estimate::RiskEstimate;
 
 /// Shortest safe time between two emails to one person.
@@ -30,20 +31,6 @@ pub enum LoadShedding {
         burst: NonZeroU32,
     },
 }
-
-/// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second
-/// between two emails, and a thousand times the default of everything else.
-pub(super) const OF_DEV: [(&str, &str); 9] = [
-    ("limits.ip_sends", "30000/1h 100000/24h"),
-    ("limits.ip_attempts", "20000/1h 100000/24h"),
-    ("limits.email_sends", "1/1s 5000/1h 10000/day"),
-    ("limits.ip_email_sends", "3000/1h 4000/day"),
-    ("limits.ip_email_attempts", "10000/day"),
-    ("limits.email_sends_total", "30000/day"),
-    ("limits.key_sends_per_minute", "600000"),
-    ("limits.key_checks_per_minute", "1200000"),
-    ("limits.ip_requests_per_second", "0"),
-];
 
 /// Reads the ledgers' limits from the section `limits`.
 pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
@@ -68,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Da
 }
 
 /// Reads the limits that a tenant's section sets; the others are those of the deployment.
-pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<'_>) -> Option<Limits> {
+pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, defaults: &Defaults<'_>) -> Option<Limits> {
     let mut read = |key: &str| {
         let key = format!("{section}.{key}");
         if reader.has(&key) { limit(reader, &key).map(Some) } else { Some(None) }
@@ -76,17 +63,17 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, usual: &Defaults<
     let ip_sends = read("ip_sends");
     let ip_attempts = read("ip_attempts");
     let (subject, site) = (read("email_sends"), read("ip_email_sends"));
-    let (codes, dangerous, usual) = (usual.codes, usual.dangerous, usual.limits?);
-    let sends = &usual.sends;
+    let (codes, dangerous, defaults) = (defaults.codes, defaults.dangerous, defaults.limits?);
+    let sends = &defaults.sends;
     let limits = Limits {
-        ip_sends: ip_sends?.map_or_else(|| usual.ip_sends.clone(), IpLimit::new),
-        ip_attempts: ip_attempts?.map_or_else(|| usual.ip_attempts.clone(), IpLimit::new),
+        ip_sends: ip_sends?.map_or_else(|| defaults.ip_sends.clone(), IpLimit::new),
+        ip_attempts: ip_attempts?.map_or_else(|| defaults.ip_attempts.clone(), IpLimit::new),
         sends: SendLimits::new(
             subject?.unwrap_or_else(|| sends.email.clone()),
             site?.unwrap_or_else(|| sends.ip_email.clone()),
             sends.email_total.clone(),
         ),
-        ..usual.clone()
+        ..defaults.clone()
     };
     let key = format!("{section}.email_sends");
     if !dangerous.weak_limits && reader.has(&key) {

@@ -161,6 +161,36 @@ const MEANT_NAMES: [(&str, &[&str]); 14] = [
     ("tenant.keys", &["API_KEY", "API_KEYS", "TENANT_API_KEYS"]),
 ];
 
+/// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second
+/// between two emails, and a thousand times the default of everything else.
+pub(super) const DEV_DEFAULTS: [(&str, &str); 9] = [
+    ("limits.ip_sends", "30000/1h 100000/24h"),
+    ("limits.ip_attempts", "20000/1h 100000/24h"),
+    ("limits.email_sends", "1/1s 5000/1h 10000/day"),
+    ("limits.ip_email_sends", "3000/1h 4000/day"),
+    ("limits.ip_email_attempts", "10000/day"),
+    ("limits.email_sends_total", "30000/day"),
+    ("limits.key_sends_per_minute", "600000"),
+    ("limits.key_checks_per_minute", "1200000"),
+    ("limits.ip_requests_per_second", "0"),
+];
+
+/// Keys that are allowed in `[[tenants]]`.
+pub(super) const TENANT_KEYS: [&str; 12] = [
+    "name",
+    "brand",
+    "locale",
+    "sender",
+    "keys",
+    "purposes",
+    "limits.ip_sends",
+    "limits.ip_attempts",
+    "limits.email_sends",
+    "limits.ip_email_sends",
+    "limits.key_sends_per_minute",
+    "limits.key_checks_per_minute",
+];
+
 /// How a layer spells names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
@@ -315,6 +345,19 @@ pub(super) fn is_injected(name: &str, value: &str) -> bool {
         || name.contains("_SERVICE_PORT")
         || ["_TCP", "_UDP"].iter().any(|protocol| name.contains("_PORT_") && name.contains(protocol));
     !name.contains("__") && (is_endpoint || is_part)
+}
+
+/// Returns the setting of the deployment whose default and example a tenant's setting shares.
+pub(super) fn inherited_key(key: &str) -> &str {
+    match key {
+        "name" => "tenant.name",
+        "keys" => "tenant.keys",
+        "purposes" => "tenant.purposes",
+        "brand" => "mail.brand",
+        "locale" => "mail.locale",
+        "sender" => "smtp.sender",
+        limits => limits,
+    }
 }
 
 #[cfg(test)]

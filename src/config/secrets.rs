@@ -8,9 +8,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::reader::{Reader, entries};
 use crate::domain::key_name::KeyName;
+use crate::domain::keyed_hash::IndexKey;
 use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
-use crate::domain::store_key::IndexKey;
 
 /// Length of peppers, the index key and seeds of EdDSA proof keys, in bytes.
 const OCTETS: usize = 32;

@@ -12,10 +12,8 @@ use zeroize::Zeroizing;
 use super::document::{self, NotToml};
 use super::dotenv;
 use super::fault::{Fault, Faults};
-use super::limits;
 use super::names::{self, Names, Spelling};
 use super::quotes;
-use super::tenants;
 use super::texts::{DOTENV, Texts};
 use super::value::{Layer, ReadFile, SettingValue, secret_file};
 
@@ -95,7 +93,7 @@ impl Sources {
     /// Replaces the defaults of settings that are not set by those of `otpd dev`.
     #[must_use]
     pub fn with_limits_of_dev(mut self) -> Self {
-        for (key, text) in limits::OF_DEV {
+        for (key, text) in names::DEV_DEFAULTS {
             if let Some(value) = self.values.get_mut(key).filter(|value| value.layer == Layer::Defaults) {
                 value.text = Ok(Zeroizing::new(text.to_owned()));
             }
@@ -177,7 +175,7 @@ impl Sources {
         for (number, pairs) in (1..).zip(tenants) {
             for (key, text) in pairs {
                 let name = format!("tenants.{number}.{key}");
-                if tenants::KEYS.contains(&key.as_str()) {
+                if names::TENANT_KEYS.contains(&key.as_str()) {
                     let text = text.map(Zeroizing::new);
                     let value = SettingValue {
                         name: name.clone(),
@@ -188,7 +186,7 @@ impl Sources {
                     };
                     self.values.insert(name, value);
                 } else {
-                    let near = Names::meant_of_tenant(&tenants::KEYS, &key);
+                    let near = Names::meant_of_tenant(&names::TENANT_KEYS, &key);
                     let what = format!("is not a setting of a tenant (in {layer}); did you mean {near}?");
                     let nearest = format!("tenants.{number}.{near}");
                     let line = self.line(layer, &nearest, &nearest, false);
@@ -278,7 +276,7 @@ impl Sources {
 
     fn example(&self, key: &str) -> &str {
         let key = match key.strip_prefix("tenants.").and_then(|of_one| of_one.split_once('.')) {
-            Some((_, key)) => tenants::like(key),
+            Some((_, key)) => names::inherited_key(key),
             None => key,
         };
         names::example(key).or_else(|| self.defaults.get(key).map(String::as_str)).unwrap_or_default()

@@ -7,8 +7,7 @@
 use std::iter;
 use std::num::NonZeroU32;
 
-use super::codes::Codes;
-use super::dangerous::Dangerous;
+use super::defaults::Defaults;
 use super::limits;
 use super::mail::{self, Brand};
 use super::reader::{Reader, entries};
@@ -16,26 +15,10 @@ use super::smtp;
 use crate::domain::api_key::KeyHash;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::key_name::KeyName;
-use crate::domain::limit::Limits;
+use crate::domain::limits::Limits;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::{Purpose, Purposes};
 use crate::domain::tenant;
-
-/// Keys that are allowed in `[[tenants]]`.
-pub(super) const KEYS: [&str; 12] = [
-    "name",
-    "brand",
-    "locale",
-    "sender",
-    "keys",
-    "purposes",
-    "limits.ip_sends",
-    "limits.ip_attempts",
-    "limits.email_sends",
-    "limits.ip_email_sends",
-    "limits.key_sends_per_minute",
-    "limits.key_checks_per_minute",
-];
 
 const BAD_LABEL: &str = "has a label that is not 1 to 16 characters of a-z 0-9 _ -";
 
@@ -73,38 +56,15 @@ pub struct KeyRates {
     pub checks_per_minute: NonZeroU32,
 }
 
-/// What tenants inherit from the deployment.
-#[derive(Clone, Copy)]
-pub(super) struct Defaults<'a> {
-    pub codes: Option<&'a Codes>,
-    pub limits: Option<&'a Limits>,
-    pub brand: Option<&'a Brand>,
-    pub locale: Option<&'a Locale>,
-    pub dangerous: Dangerous,
-}
-
-/// Returns the setting of the deployment whose default and example a tenant's setting shares.
-pub(super) fn like(key: &str) -> &str {
-    match key {
-        "name" => "tenant.name",
-        "keys" => "tenant.keys",
-        "purposes" => "tenant.purposes",
-        "brand" => "mail.brand",
-        "locale" => "mail.locale",
-        "sender" => "smtp.sender",
-        limits => limits,
-    }
-}
-
 /// Reads all tenants.
 pub(super) fn read(
     reader: &mut Reader<'_>,
-    usual: Defaults<'_>,
+    defaults: Defaults<'_>,
     rates: Option<KeyRates>,
 ) -> Option<Vec<TenantSettings>> {
-    let first = the_one(reader, usual, rates);
+    let first = the_one(reader, defaults, rates);
     let others: Vec<_> =
-        (1..=reader.tenants()).map(|number| one_of_many(reader, usual, rates, number)).collect();
+        (1..=reader.tenants()).map(|number| one_of_many(reader, defaults, rates, number)).collect();
     let others: Option<Vec<TenantSettings>> = others.into_iter().collect();
     distinct(reader, [first?, others?].concat())
 }
@@ -112,7 +72,7 @@ pub(super) fn read(
 /// Reads the tenant of the section `tenant`; none if it has no keys.
 fn the_one(
     reader: &mut Reader<'_>,
-    usual: Defaults<'_>,
+    defaults: Defaults<'_>,
     rates: Option<KeyRates>,
 ) -> Option<Vec<TenantSettings>> {
     let name = name(reader, "tenant.name");
@@ -120,12 +80,12 @@ fn the_one(
     let purposes = purposes(reader, "tenant.purposes");
     let tenant = TenantSettings {
         name: name?,
-        brand: usual.brand?.clone(),
-        locale: usual.locale?.clone(),
+        brand: defaults.brand?.clone(),
+        locale: defaults.locale?.clone(),
         sender: None,
         keys: keys?,
         purposes: purposes?,
-        limits: usual.limits?.clone(),
+        limits: defaults.limits?.clone(),
         rates: rates?,
     };
     Some(if tenant.keys.is_empty() { Vec::new() } else { vec![tenant] })
@@ -133,7 +93,7 @@ fn the_one(
 
 fn one_of_many(
     reader: &mut Reader<'_>,
-    usual: Defaults<'_>,
+    defaults: Defaults<'_>,
     rates: Option<KeyRates>,
     number: usize,
 ) -> Option<TenantSettings> {
@@ -155,12 +115,12 @@ fn one_of_many(
     let brand = if reader.has(&own("brand")) {
         mail::read_brand(reader, &own("brand"))
     } else {
-        usual.brand.cloned()
+        defaults.brand.cloned()
     };
     let locale = if reader.has(&own("locale")) {
         mail::read_locale(reader, &own("locale"))
     } else {
-        usual.locale.cloned()
+        defaults.locale.cloned()
     };
     let sender = if reader.has(&own("sender")) {
         let text = reader.text(&own("sender"));
@@ -168,8 +128,8 @@ fn one_of_many(
     } else {
         Some(None)
     };
-    let limits = limits::read_own(reader, &own("limits"), &usual);
-    let rates = rates.and_then(|usual| own_rates(reader, &own("limits"), usual));
+    let limits = limits::read_own(reader, &own("limits"), &defaults);
+    let rates = rates.and_then(|rates| own_rates(reader, &own("limits"), rates));
     Some(TenantSettings {
         name: name?,
         brand: brand?,
@@ -294,13 +254,13 @@ pub(super) fn read_rates(reader: &mut Reader<'_>) -> Option<KeyRates> {
     Some(KeyRates { sends_per_minute: sends_per_minute?, checks_per_minute: checks_per_minute? })
 }
 
-fn own_rates(reader: &mut Reader<'_>, section: &str, usual: KeyRates) -> Option<KeyRates> {
-    let mut own = |key: &str, usual| {
+fn own_rates(reader: &mut Reader<'_>, section: &str, defaults: KeyRates) -> Option<KeyRates> {
+    let mut own = |key: &str, default| {
         let key = format!("{section}.{key}");
-        if reader.has(&key) { rate(reader, &key) } else { Some(usual) }
+        if reader.has(&key) { rate(reader, &key) } else { Some(default) }
     };
-    let sends_per_minute = own("key_sends_per_minute", usual.sends_per_minute);
-    let checks_per_minute = own("key_checks_per_minute", usual.checks_per_minute);
+    let sends_per_minute = own("key_sends_per_minute", defaults.sends_per_minute);
+    let checks_per_minute = own("key_checks_per_minute", defaults.checks_per_minute);
     Some(KeyRates { sends_per_minute: sends_per_minute?, checks_per_minute: checks_per_minute? })
 }
 

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use super::store_key::KeyedHash;
+use super::keyed_hash::{IndexKey, KeyedHash};
+use super::tenant::Tenant;
 use super::verification_id::VerificationId;
 
 /// How long a request in progress may hold its key. It then expires, in case the request never
@@ -48,6 +49,25 @@ pub enum BeginOutcome {
     Done(VerificationId),
     /// The key belongs to another body.
     Mismatch,
+}
+
+impl IndexKey {
+    /// Returns the hash that stands for an idempotency key of that tenant and route.
+    #[must_use]
+    pub fn idempotency_key(&self, tenant: &Tenant, route: &str, key: &IdempotencyKey) -> KeyedHash {
+        self.keyed_hash(b"idempotency", format!("{}\0{route}\0{}", tenant.name(), key.expose()))
+    }
+
+    /// Returns the hash that stands for the members of a body, which are always in the same order.
+    #[must_use]
+    pub fn fingerprint(&self, members: &[Option<&str>]) -> KeyedHash {
+        // Each has its length in front, so that no two lists give the same text.
+        let framed = members.iter().map(|member| match member {
+            Some(text) => format!("{}:{text}", text.len()),
+            None => "-".to_owned(),
+        });
+        self.keyed_hash(b"fingerprint", framed.collect::<String>())
+    }
 }
 
 impl IdempotencyKey {

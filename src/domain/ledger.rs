@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::limit::{Limit, Policy, Window};
-use super::verification::{Millis, millis};
+use super::time::EntryId;
+use super::time::{Millis, millis};
 
 /// The state of the tightest window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +32,10 @@ pub struct SlidingLog {
     entries: Vec<(EntryId, Partition)>,
 }
 
-/// When an entry was made, in milliseconds since the Unix epoch. Increased if necessary, so that it
-/// identifies the entry within one log.
-pub type EntryId = Millis;
-
 /// Bytes of a partition.
 pub const PARTITION_BYTES: usize = 8;
+/// Bytes of a partition that stand for the tenant. The others stand for the client prefix.
+pub const TENANT_BYTES: usize = PARTITION_BYTES / 2;
 
 /// What an entry is counted under. For sends to an email address: tenant and client prefix, four
 /// bytes of a hash each.

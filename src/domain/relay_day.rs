@@ -3,7 +3,7 @@
 //! Deliberately approximate: an hour counts as long as any part of it is less than a day ago. No
 //! security depends on it.
 
-use super::verification::Millis;
+use super::time::Millis;
 
 /// An hour in milliseconds.
 const HOUR: Millis = 60 * 60 * 1000;

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use super::code::CodeLength;
-use super::limit::{DAY, Limits};
+use super::limit::DAY;
+use super::limits::Limits;
 use super::verification::VerificationRules;
 
 /// The highest chance of a correct guess per address and day that limits may allow, as one in so
@@ -64,7 +65,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::limit::{IpLimit, RelayMails, SendLimits};
+    use crate::domain::limits::{IpLimit, RelayMails, SendLimits};
 
     fn risk(email_sends: &str, attempts: u8, digits: u8) -> RiskEstimate {
         let limit = |text: &str| text.parse().unwrap();

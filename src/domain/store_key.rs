@@ -3,36 +3,20 @@
 //! Derives the names that stores and logs see in place of email and IP addresses. Must not contain
 //! an address.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
 use super::code_hash::AssociatedData;
 use super::email_address::EmailAddress;
-use super::idempotency::IdempotencyKey;
-use super::ledger::{PARTITION_BYTES, Partition};
+use super::keyed_hash::{IndexKey, KEYED_HASH_BYTES, KeyedHash};
+use super::ledger::{PARTITION_BYTES, Partition, TENANT_BYTES};
 use super::tenant::Tenant;
 use super::verification_id::VerificationId;
 
-/// Bytes of the index key.
-pub const INDEX_KEY_BYTES: usize = 32;
-/// Bytes of a truncated keyed hash: 128 bits, so that collisions are not a concern.
-const KEYED_HASH_BYTES: usize = 16;
-/// Bytes of a partition that stand for the tenant. The others stand for the client prefix.
-pub const TENANT_BYTES: usize = PARTITION_BYTES / 2;
 /// How long a closed verification with an id is stored.
 const RETENTION: Duration = Duration::from_hours(1);
-
-/// The key of the hashes that stand for addresses. It is not rotated with the peppers, because
-/// another key empties every ledger and closes every verification.
-#[derive(Clone)]
-pub struct IndexKey(Zeroizing<[u8; INDEX_KEY_BYTES]>);
 
 /// The key of one verification in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,17 +51,7 @@ pub struct ClientNetwork {
     pub prefix64: Option<KeyedHash>,
 }
 
-/// 128 bits of a keyed hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyedHash([u8; KEYED_HASH_BYTES]);
-
 impl IndexKey {
-    /// Wraps a secret of 256 bits.
-    #[must_use]
-    pub fn new(secret: [u8; INDEX_KEY_BYTES]) -> Self {
-        Self(Zeroizing::new(secret))
-    }
-
     /// Returns the recipient of an address at `tenant`. Spellings that reach one mailbox are one
     /// recipient.
     #[must_use]
@@ -100,23 +74,6 @@ impl IndexKey {
         StoreKey::Id(self.keyed_hash(b"verification", format!("{}\0{id}", tenant.name())))
     }
 
-    /// Returns the hash that stands for an idempotency key of that tenant and route.
-    #[must_use]
-    pub fn idempotency_key(&self, tenant: &Tenant, route: &str, key: &IdempotencyKey) -> KeyedHash {
-        self.keyed_hash(b"idempotency", format!("{}\0{route}\0{}", tenant.name(), key.expose()))
-    }
-
-    /// Returns the hash that stands for the members of a body, which are always in the same order.
-    #[must_use]
-    pub fn fingerprint(&self, members: &[Option<&str>]) -> KeyedHash {
-        // Each has its length in front, so that no two lists give the same text.
-        let framed = members.iter().map(|member| match member {
-            Some(text) => format!("{}:{text}", text.len()),
-            None => "-".to_owned(),
-        });
-        self.keyed_hash(b"fingerprint", framed.collect::<String>())
-    }
-
     /// Returns the network of an IP address. Treats an IPv4-mapped IPv6 address (RFC 4291 section
     /// 2.5.5.2) as the IPv4 address.
     #[must_use]
@@ -131,18 +88,6 @@ impl IndexKey {
                 ClientNetwork { prefix48: self.keyed_hash(b"ipv6/48", prefix48), prefix64: Some(prefix64) }
             }
         }
-    }
-
-    /// Returns HMAC-SHA-256 over a purpose, a NUL and the value to hide, truncated to 128 bits.
-    #[expect(clippy::unreachable, reason = "HMAC takes a key of any length")]
-    fn keyed_hash(&self, purpose: &[u8], text: impl AsRef<[u8]>) -> KeyedHash {
-        let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()) else {
-            unreachable!();
-        };
-        let full = mac.chain_update(purpose).chain_update([0]).chain_update(text).finalize().into_bytes();
-        let mut hash = [0; KEYED_HASH_BYTES];
-        hash.iter_mut().zip(full).for_each(|(to, from)| *to = from);
-        KeyedHash(hash)
     }
 }
 
@@ -160,7 +105,7 @@ impl Recipient {
     #[must_use]
     pub fn partition(&self, client: Option<&KeyedHash>) -> Partition {
         let tenant = Sha256::digest(self.tenant.name());
-        let client = client.map_or([0; KEYED_HASH_BYTES], |client| client.0);
+        let client = client.map_or([0; KEYED_HASH_BYTES], |client| *client.as_bytes());
         let mut partition = [0; PARTITION_BYTES];
         let (of_tenant, of_client) = partition.split_at_mut(TENANT_BYTES);
         of_tenant.iter_mut().zip(tenant).for_each(|(to, from)| *to = from);
@@ -177,13 +122,13 @@ impl StoreKey {
         match self {
             Self::Address { recipient, address } => {
                 hash.update(b"address\0");
-                hash.update(recipient.email.0);
-                hash.update(address.0);
+                hash.update(recipient.email.as_bytes());
+                hash.update(address.as_bytes());
                 hash.update(recipient.tenant.name());
             }
             Self::Id(id) => {
                 hash.update(b"id\0");
-                hash.update(id.0);
+                hash.update(id.as_bytes());
             }
         }
         AssociatedData::new(hash.finalize().into())
@@ -200,36 +145,11 @@ impl StoreKey {
     }
 }
 
-impl KeyedHash {
-    /// Returns the bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; KEYED_HASH_BYTES] {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyedHash {
-    /// Writes 22 characters of URL-safe base64 without padding.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
-    }
-}
-
-impl fmt::Debug for KeyedHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for IndexKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IndexKey(***)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::idempotency::IdempotencyKey;
+    use crate::domain::keyed_hash::INDEX_KEY_BYTES;
 
     fn store_key(key: u8, address: &str) -> StoreKey {
         let address = EmailAddress::parse(address).unwrap();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::key_name::is_plain;
-use super::limit::Limits;
+use super::limits::Limits;
 use super::purpose::Purposes;
 use super::sender::Sender;
 

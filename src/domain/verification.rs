@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::code_hash::{CodeHash, SALT_BYTES, Salt};
 use super::details::EncryptedDetails;
-use super::ledger::EntryId;
+use super::time::{EntryId, Millis, millis};
 
 /// The longest time from the opening of a verification until it expires, however often its code is
 /// sent again.
@@ -88,9 +88,6 @@ pub enum ApproveOutcome {
     /// Another attempt approved the verification, or the code is no longer valid.
     Lost,
 }
-
-/// A time on the store's clock, in milliseconds since the Unix epoch.
-pub type Millis = u64;
 
 /// One verification.
 #[derive(Debug, Clone)]
@@ -255,10 +252,4 @@ impl Verification {
     pub fn expires_at(&self) -> Millis {
         self.expires_at
     }
-}
-
-/// Returns a duration in whole milliseconds.
-#[must_use]
-pub fn millis(duration: Duration) -> Millis {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

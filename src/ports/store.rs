@@ -8,11 +8,15 @@ use thiserror::Error as ThisError;
 
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
-use crate::domain::ledger::{EntryId, LimitState};
-use crate::domain::limit::{IpLimit, Limit, Policy, SendLimits};
-use crate::domain::store_key::{ClientNetwork, KeyedHash, Recipient, StoreKey};
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::ledger::LimitState;
+use crate::domain::limit::{Limit, Policy};
+use crate::domain::limits::{IpLimit, SendLimits};
+use crate::domain::store_key::{ClientNetwork, Recipient, StoreKey};
 use crate::domain::tenant::Tenant;
-use crate::domain::verification::{AttemptToken, Millis, Status, VerificationRules, View};
+use crate::domain::time::EntryId;
+use crate::domain::time::Millis;
+use crate::domain::verification::{AttemptToken, Status, VerificationRules, View};
 
 /// The store of verifications and ledgers. Every call is one atomic step on the store's own clock.
 ///

@@ -15,7 +15,8 @@ use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::ledger::LimitState;
 use crate::domain::proof::SigningError;
 use crate::domain::store_key::StoreKey;
-use crate::domain::verification::{AttemptToken, Millis, Status};
+use crate::domain::time::Millis;
+use crate::domain::verification::{AttemptToken, Status};
 use crate::ports::{
     AttemptOutcome, Attempter, HashPermit, HashWork, HasherError, Priority, SiteCharge, StoreError,
 };

@@ -7,9 +7,10 @@
 use std::net::IpAddr;
 
 use super::{Dependencies, log};
-use crate::domain::ledger::{EntryId, LimitState};
-use crate::domain::store_key::KeyedHash;
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::ledger::LimitState;
 use crate::domain::tenant::TenantProfile;
+use crate::domain::time::EntryId;
 use crate::ports::{Action, ChargeOutcome, IpLedger, StoreError};
 
 /// What was charged, if anything.

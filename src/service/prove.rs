@@ -4,7 +4,7 @@ use super::Dependencies;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::proof::{Claims, METHOD, PROOF_LIFETIME, SigningError};
 use crate::domain::tenant::Tenant;
-use crate::domain::verification::Millis;
+use crate::domain::time::Millis;
 use crate::domain::verification_id::VerificationId;
 
 /// What was confirmed.

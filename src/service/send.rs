@@ -14,13 +14,14 @@ use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::DecryptionError;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::ledger::{EntryId, LimitState};
-use crate::domain::limit::RelayMails;
+use crate::domain::ledger::LimitState;
+use crate::domain::limits::RelayMails;
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
 use crate::domain::store_key::{Recipient, StoreKey};
 use crate::domain::tenant::TenantProfile;
-use crate::domain::verification::{Millis, millis};
+use crate::domain::time::EntryId;
+use crate::domain::time::{Millis, millis};
 use crate::ports::{
     ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, HasherError, Live, OpenOutcome, Priority,
     StoreError,

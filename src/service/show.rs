@@ -10,7 +10,8 @@ use super::{Dependencies, log};
 use crate::domain::details::VerificationDetails;
 use crate::domain::proof::{PROOF_LIFETIME, SigningError};
 use crate::domain::tenant::TenantProfile;
-use crate::domain::verification::{Millis, Status, VerificationRules, View, millis};
+use crate::domain::time::{Millis, millis};
+use crate::domain::verification::{Status, VerificationRules, View};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
 

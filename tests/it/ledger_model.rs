@@ -7,8 +7,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use otpd::domain::limit::{IpLimit, Limit, SendLimits};
-use otpd::domain::store_key::{self, KeyedHash, Recipient, StoreKey};
+use otpd::domain::keyed_hash::KeyedHash;
+use otpd::domain::limit::Limit;
+use otpd::domain::limits::{IpLimit, SendLimits};
+use otpd::domain::store_key::{self, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::verification::{Status, VerificationRules};
 use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge};

@@ -6,8 +6,8 @@ use super::{MemoryState, MemoryStore};
 use crate::domain::idempotency::{
     BeginOutcome, IN_PROGRESS_TIMEOUT, IdempotentRequest, REQUEST_TOKEN_BYTES, RETENTION,
 };
-use crate::domain::store_key::KeyedHash;
-use crate::domain::verification::{Millis, millis};
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::time::{Millis, millis};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{IdempotencyStore, StoreError};
 

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use super::MemoryState;
-use crate::domain::ledger::{self, EntryId, LimitRule, Partition, SlidingLog};
-use crate::domain::limit::{IpLimit, Limit};
-use crate::domain::store_key::{KeyedHash, Recipient};
-use crate::domain::verification::Millis;
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::ledger::{self, LimitRule, Partition, SlidingLog};
+use crate::domain::limit::Limit;
+use crate::domain::limits::IpLimit;
+use crate::domain::store_key::Recipient;
+use crate::domain::time::EntryId;
+use crate::domain::time::Millis;
 use crate::ports::{ChargeOutcome, IpLedger};
 
 /// The name of a log.

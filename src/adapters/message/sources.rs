@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::templates::{Direction, TemplateError, TemplateFault};
+use super::template_error::{TemplateError, TemplateFault};
 use crate::domain::locale::Locale;
 use crate::domain::tenant::Tenant;
 
@@ -37,6 +37,15 @@ const FILE_MAX: u64 = 1024 * 1024;
 
 /// Names of the texts of a translation.
 pub const WORDS: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
+
+/// Writing direction of a language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Left to right.
+    Ltr,
+    /// Right to left.
+    Rtl,
+}
 
 /// The content of a translation.
 #[derive(Debug, Clone, Default)]

@@ -4,73 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::{fmt, io, iter};
+use std::{fmt, iter};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
-use thiserror::Error;
 
-use super::sources::{HTML_LAYOUT, TemplateSources, WORDS};
+use super::sources::{Direction, HTML_LAYOUT, TemplateSources, WORDS};
+use super::template_error::{TemplateError, TemplateFault};
 use crate::domain::locale::Locale;
 use crate::domain::tenant::Tenant;
 
 /// Maximum number of steps of a template; the built-in ones take a few dozen.
 const FUEL: u64 = 100_000;
-
-/// A template that cannot be used.
-#[derive(Debug, Error)]
-#[error("{place}: {fault}")]
-pub struct TemplateError {
-    pub(super) place: String,
-    pub(super) fault: TemplateFault,
-}
-
-/// What is wrong with a template.
-#[derive(Debug, Error)]
-pub enum TemplateFault {
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// The file's name has no meaning.
-    #[error("is neither LOCALE.toml, layout.txt nor layout.html, nor the folder of a tenant")]
-    Unknown,
-    /// Another file is for the same language.
-    #[error("is the second file of that language: case makes no difference")]
-    Twice,
-    /// The translation cannot be parsed.
-    #[error("cannot be read: {0}")]
-    Words(String),
-    /// A text is missing and cannot be inherited.
-    #[error("says nothing of {0}, and there are no words of that language to fall back on")]
-    Missing(&'static str),
-    /// The template engine reported this error.
-    #[error("{0}")]
-    Template(minijinja::Error),
-    /// The rendered email is not valid, for example because it lacks the code.
-    #[error("{0}")]
-    Outcome(String),
-}
-
-impl TemplateFault {
-    /// Returns the kind of the fault, without any text of the email.
-    pub fn kind(&self) -> String {
-        match self {
-            Self::Template(error) => {
-                let (kind, name, line) = (error.kind(), error.name(), error.line());
-                format!("{kind} (in {}:{})", name.unwrap_or_default(), line.unwrap_or_default())
-            }
-            other => other.to_string(),
-        }
-    }
-}
-
-/// Writing direction of a language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Left to right.
-    Ltr,
-    /// Right to left.
-    Rtl,
-}
 
 /// Languages of one scope, which is all tenants or one tenant, with their writing directions.
 type Languages = BTreeMap<String, Direction>;

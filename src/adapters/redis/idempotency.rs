@@ -6,7 +6,7 @@ use redis::Value;
 use super::answer::unexpected;
 use super::{RedisStore, key};
 use crate::domain::idempotency::{BeginOutcome, IN_PROGRESS_TIMEOUT, IdempotentRequest, RETENTION};
-use crate::domain::verification::millis;
+use crate::domain::time::millis;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{IdempotencyStore, StoreError};
 

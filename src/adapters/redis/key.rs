@@ -3,7 +3,8 @@
 //! The hash tag (the part in braces) is chosen so that all keys of one script share a Redis hash
 //! slot. Must not put anything into a key that reveals whom it concerns.
 
-use crate::domain::store_key::{ClientNetwork, KeyedHash, Recipient, StoreKey};
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::store_key::{ClientNetwork, Recipient, StoreKey};
 use crate::ports::{Action, IpLedger};
 
 /// Returns the key of a verification. Its hash tag is the hash of the email address, or of tenant

@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use redis::{RedisError, RedisResult, Script, Value};
 
 use super::connections::Shared;
-use crate::domain::verification::millis;
+use crate::domain::time::millis;
 use crate::ports::Clock;
 
 /// How often one call may load a script that Redis does not know. A flush can come between loading

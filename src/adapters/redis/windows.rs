@@ -7,7 +7,7 @@ use redis::Value;
 use super::answer::{number, unexpected};
 use crate::domain::ledger::{LimitRule, LimitState};
 use crate::domain::limit::{Policy, Window};
-use crate::domain::verification::millis;
+use crate::domain::time::millis;
 use crate::ports::{ChargeOutcome, StoreError};
 
 /// Windows as arguments of a script, with the policies that its reply refers to.

@@ -3,9 +3,10 @@
 use poem_openapi::ApiResponse;
 use poem_openapi::payload::Json;
 
-use super::Message;
+use crate::api::message::{Message, TOO_MANY_REQUESTS};
+use crate::api::problem::RETRY_SECONDS;
 use crate::api::rate_limit;
-use crate::api::rejection::{MalformedReason, RETRY_SECONDS, Rejection, TOO_MANY_REQUESTS};
+use crate::api::rejection::{MalformedReason, Rejection};
 use crate::domain::ledger::LimitState;
 use crate::service::{CheckError, StartError};
 

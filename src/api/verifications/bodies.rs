@@ -3,37 +3,20 @@
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
-use poem_openapi::{Enum, Object};
+use poem_openapi::Object;
 
 use crate::api::json::{Body, Members};
 use crate::api::problem::{Problem, ProblemCode};
 use crate::api::rejection::Rejection;
+use crate::api::verification_status::VerificationStatus;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::Purpose;
-use crate::domain::verification::{Millis, Status};
+use crate::domain::time::Millis;
 use crate::service::Snapshot;
 
 /// The required format of `end_user_ip`.
 const IP_FORM: &str = "an IPv4 or IPv6 address";
-
-/// The status of a verification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename_all = "snake_case")]
-pub enum VerificationStatus {
-    /// A code can still be submitted.
-    Pending,
-    /// The email address was verified.
-    Approved,
-    /// The code expired.
-    Expired,
-    /// No attempts remain.
-    Exhausted,
-    /// The tenant canceled the verification.
-    Canceled,
-    /// The mail relay rejected the email.
-    Failed,
-}
 
 /// A verification of an email address.
 #[derive(Object)]
@@ -197,19 +180,6 @@ impl Body for ResendBody {
 
 fn parse_ip(text: &str) -> Option<IpAddr> {
     text.parse().ok().map(|address: IpAddr| address.to_canonical())
-}
-
-impl From<Status> for VerificationStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Pending => Self::Pending,
-            Status::Approved => Self::Approved,
-            Status::Expired => Self::Expired,
-            Status::Exhausted => Self::Exhausted,
-            Status::Canceled => Self::Canceled,
-            Status::Failed => Self::Failed,
-        }
-    }
 }
 
 impl From<Snapshot> for VerificationBody {

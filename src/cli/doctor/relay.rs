@@ -13,7 +13,7 @@ use crate::app;
 use crate::config::{Settings, smtp};
 use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::limit::RelayMails;
+use crate::domain::limits::RelayMails;
 use crate::domain::tenant::Tenant;
 use crate::ports::{CodeMail, Delivery, Mailer as _};
 use crate::random::SysRng;

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use otpd::domain::ledger::{EntryId, LimitState};
-use otpd::domain::limit::{IpLimit, Limit, Policy, SendLimits};
-use otpd::domain::store_key::{KeyedHash, Recipient, StoreKey};
+use otpd::domain::keyed_hash::KeyedHash;
+use otpd::domain::ledger::LimitState;
+use otpd::domain::limit::{Limit, Policy};
+use otpd::domain::limits::{IpLimit, SendLimits};
+use otpd::domain::store_key::{Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
+use otpd::domain::time::EntryId;
 use otpd::domain::verification::Status;
 use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome};
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use otpd::adapters::redis::ScriptClock;
 use otpd::domain::idempotency::BeginOutcome;
-use otpd::domain::ledger::EntryId;
 use otpd::domain::store_key::StoreKey;
+use otpd::domain::time::EntryId;
 use otpd::domain::verification::{Status, VerificationRules};
 use otpd::domain::verification_id::{ID_BYTES, VerificationId};
 use otpd::ports::{AttemptOutcome, Store, StoreError};

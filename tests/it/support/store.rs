@@ -11,10 +11,13 @@ use otpd::adapters::redis::{Fence, RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
 use otpd::domain::details::EncryptedDetails;
 use otpd::domain::email_address::EmailAddress;
-use otpd::domain::ledger::{EntryId, LimitState};
-use otpd::domain::store_key::{ClientNetwork, INDEX_KEY_BYTES, IndexKey, Recipient, StoreKey};
+use otpd::domain::keyed_hash::{INDEX_KEY_BYTES, IndexKey};
+use otpd::domain::ledger::LimitState;
+use otpd::domain::store_key::{ClientNetwork, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
-use otpd::domain::verification::{AttemptToken, Millis, NONCE_BYTES, Status, VerificationRules, View};
+use otpd::domain::time::EntryId;
+use otpd::domain::time::Millis;
+use otpd::domain::verification::{AttemptToken, NONCE_BYTES, Status, VerificationRules, View};
 use otpd::domain::verification_id::{ID_BYTES, VerificationId};
 use otpd::ports::{
     AttemptOutcome, Attempter, Clock, IdempotencyStore, Live, OpenOutcome, ReplaceOutcome, SiteCharge, Store,

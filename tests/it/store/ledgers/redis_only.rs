@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use otpd::adapters::redis::ScriptClock;
-use otpd::domain::limit::IpLimit;
+use otpd::domain::limits::IpLimit;
 use otpd::domain::store_key::StoreKey;
 use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge, StoreError};
 

@@ -1,0 +1,17 @@
+//! What tenants inherit from the deployment.
+
+use super::codes::Codes;
+use super::dangerous::Dangerous;
+use super::mail::Brand;
+use crate::domain::limits::Limits;
+use crate::domain::locale::Locale;
+
+/// What tenants inherit from the deployment.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults<'a> {
+    pub codes: Option<&'a Codes>,
+    pub limits: Option<&'a Limits>,
+    pub brand: Option<&'a Brand>,
+    pub locale: Option<&'a Locale>,
+    pub dangerous: Dangerous,
+}

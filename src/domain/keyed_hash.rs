@@ -1,0 +1,70 @@
+//! Keyed hashes: what stores and logs see in place of email and IP addresses.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Bytes of the index key.
+pub const INDEX_KEY_BYTES: usize = 32;
+/// Bytes of a truncated keyed hash: 128 bits, so that collisions are not a concern.
+pub(super) const KEYED_HASH_BYTES: usize = 16;
+
+/// The key of the hashes that stand for addresses. It is not rotated with the peppers, because
+/// another key empties every ledger and closes every verification.
+#[derive(Clone)]
+pub struct IndexKey(Zeroizing<[u8; INDEX_KEY_BYTES]>);
+
+/// 128 bits of a keyed hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyedHash([u8; KEYED_HASH_BYTES]);
+
+impl IndexKey {
+    /// Wraps a secret of 256 bits.
+    #[must_use]
+    pub fn new(secret: [u8; INDEX_KEY_BYTES]) -> Self {
+        Self(Zeroizing::new(secret))
+    }
+
+    /// Returns HMAC-SHA-256 over a purpose, a NUL and the value to hide, truncated to 128 bits.
+    #[expect(clippy::unreachable, reason = "HMAC takes a key of any length")]
+    pub(super) fn keyed_hash(&self, purpose: &[u8], text: impl AsRef<[u8]>) -> KeyedHash {
+        let Ok(mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()) else {
+            unreachable!();
+        };
+        let full = mac.chain_update(purpose).chain_update([0]).chain_update(text).finalize().into_bytes();
+        let mut hash = [0; KEYED_HASH_BYTES];
+        hash.iter_mut().zip(full).for_each(|(to, from)| *to = from);
+        KeyedHash(hash)
+    }
+}
+
+impl KeyedHash {
+    /// Returns the bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; KEYED_HASH_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyedHash {
+    /// Writes 22 characters of URL-safe base64 without padding.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyedHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for IndexKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IndexKey(***)")
+    }
+}
