@@ -1,5 +1,5 @@
-//! Bursts at the defaults: 100, 300 and 1,000 sends, and as many checks, at once and each from a connection of its own. Shows
-//! who is answered with what, how fast, and how much memory it takes.
+//! Measures bursts at the default limits: 100, 300 and 1,000 sends, and as many checks, at once,
+//! each over its own connection. Prints the statuses, the latencies and the peak memory.
 
 #![expect(
     clippy::indexing_slicing,
@@ -21,10 +21,10 @@ mod support;
 
 use support::app::TestApp;
 
-/// Calls at once.
+/// Numbers of concurrent calls.
 const BURSTS: [usize; 3] = [100, 300, 1000];
 
-/// What is called.
+/// The endpoint that is called.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Sends,
@@ -48,7 +48,7 @@ async fn burst(call: Call, calls: usize) {
     for number in 0..calls {
         let process = Arc::clone(&app.process);
         answers.spawn(async move {
-            // One caller each, so that no limit of a network is met.
+            // Each call has its own client address, so that no per-IP limit refuses it.
             let client = format!("198.51.{}.{}", number / 250, number % 250);
             let email = format!("a{number}@example.com");
             let begun = Instant::now();

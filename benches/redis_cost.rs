@@ -1,4 +1,5 @@
-//! What a verification costs in Redis: round trips for each call, and octets for each that is open.
+//! Measures what a verification costs in Redis: the round trips of each call, and the bytes that
+//! each open verification takes.
 
 #![expect(
     clippy::indexing_slicing,
@@ -20,7 +21,7 @@ mod support;
 use support::app::TestApp;
 use support::redis::RedisServer;
 
-/// Verifications, so many that what the server holds beside them does not matter.
+/// Number of verifications: large enough that the server's fixed memory does not matter.
 const MANY: usize = 20_000;
 const AT_ONCE: usize = 32;
 
@@ -45,7 +46,7 @@ async fn app() -> TestApp {
     app.spawn().await
 }
 
-/// How many scripts Redis was asked to run since the last time.
+/// Returns how many scripts Redis has run since the last call of this function.
 async fn asked(server: &RedisServer) -> u64 {
     let mut connection = server.connection().await;
     let stats: String =
@@ -155,7 +156,8 @@ async fn octets_of_many(simple: bool) -> usize {
         });
     }
     calls.join_all().await;
-    // The simple endpoints charge one network for all of them: its log is no verification's.
+    // On the simple endpoints all sends count against one IP. Its ledger is not part of a
+    // verification.
     if simple {
         let mut connection = app.redis.connection().await;
         for (key, ..) in app.redis.dump().await {

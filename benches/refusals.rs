@@ -1,7 +1,8 @@
-//! How long the four refusals of `/verify-otp` take: nothing but the code should make a difference (SEC-13).
+//! Measures how long the four rejections of `/verify-otp` take. Their response times must not tell
+//! whether a code exists, was used or is exhausted.
 //!
-//! Prints the median of each, and how far it is from that of a wrong code. Calls are interleaved, so that
-//! whatever else the machine does meets all of them alike.
+//! Prints the median of each, and its ratio to that of a wrong code. The calls are interleaved, so
+//! that other load on the machine affects all four alike.
 
 #![expect(
     clippy::indexing_slicing,
@@ -21,9 +22,10 @@ use support::app::TestApp;
 
 /// Calls of each kind.
 const CALLS: usize = 1000;
-/// Attempts that a code can take.
+/// Attempts that one code allows.
 const GUESSES: usize = 5;
-/// One of the codes that a service may draw; whether it is the live one is known from the mail.
+/// A code that the service may generate. The bench reads each live code from its email and stops if
+/// they are equal.
 const GUESS: &str = "000000";
 
 #[tokio::main(flavor = "current_thread")]

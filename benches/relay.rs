@@ -1,7 +1,7 @@
-//! How many sends a second go through a relay that takes 100 ms for each: the time is the relay's, and the rest should
-//! be next to nothing.
+//! Measures the throughput of sends over a relay that takes 100 ms per message. The relay's delay
+//! should account for almost all of the time.
 //!
-//! Prints sends a second, and how near they are to what so many callers and so slow a relay allow.
+//! Prints sends per second, and their ratio to the ideal for this number of callers and this delay.
 
 #![expect(
     clippy::expect_used,
@@ -25,11 +25,11 @@ mod support;
 use support::app::TestApp;
 use support::smtp::Fault;
 
-/// Who sends at once.
+/// Number of concurrent callers.
 const CALLERS: u32 = 64;
-/// What each of them sends.
+/// Sends of each caller.
 const SENDS: u32 = 100;
-/// What the relay takes for a mail.
+/// Time that the relay takes for each message.
 const DELAY: Duration = Duration::from_millis(100);
 
 #[tokio::main]
@@ -38,7 +38,7 @@ async fn main() {
         let builder = TestApp::builder().set("OTP_HASH__QUEUE", "200").set("OTP_LOG__LEVEL", "info");
         let app = Arc::new(if tls { builder.tls() } else { builder }.spawn().await);
         app.smtp.set(Fault::Slow(DELAY));
-        // The first round makes the connections.
+        // The first round opens the connections.
         send(&app, 1).await;
         let before = cpu_ticks(app.id());
         let took = send(&app, SENDS).await;
@@ -55,7 +55,7 @@ async fn main() {
     }
 }
 
-/// Each caller sends that often over one connection; gives how long it took.
+/// Sends this many times over one connection for each caller, and returns the time taken.
 async fn send(app: &Arc<TestApp>, sends: u32) -> Duration {
     let begun = Instant::now();
     let mut callers = JoinSet::new();
@@ -72,7 +72,8 @@ async fn send(app: &Arc<TestApp>, sends: u32) -> Duration {
     begun.elapsed()
 }
 
-/// One send and its answer, with as little work as can be: it is the service that is measured.
+/// Sends one request and reads its answer, with as little work as possible: the service is
+/// measured, not the client.
 async fn send_one(stream: &mut TcpStream, email: &str) {
     let body = format!(r#"{{"email":"{email}"}}"#);
     let request = format!(
@@ -81,14 +82,14 @@ async fn send_one(stream: &mut TcpStream, email: &str) {
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
-    // It ends with its body, which is a JSON object.
+    // The answer ends with its body, which is a JSON object.
     while !answer.ends_with(b"}") {
         assert_ne!(stream.read_buf(&mut answer).await.expect("an answer"), 0);
     }
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
 }
 
-/// How long a process has had a core, of all cores, in ticks of 10 ms.
+/// Returns the CPU time of a process over all cores, in ticks of 10 ms.
 fn cpu_ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
     let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");

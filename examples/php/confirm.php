@@ -1,5 +1,5 @@
-<?php // Confirms an address by the code that is mailed to it: php confirm.php ADDRESS
-// OTPD_URL is where otpd answers, OTPD_API_KEY the key of a tenant. The client is made from the service's own document:
+<?php // Confirms an address by the code that is emailed to it: php confirm.php ADDRESS
+// OTPD_URL is otpd's URL, OTPD_API_KEY an API key. Generate the client from its OpenAPI document:
 // openapi-generator-cli generate -g php -i $OTPD_URL/openapi.json -o otpd --additional-properties invokerPackage=Otpd
 require 'GuzzleHttp/autoload.php';
 spl_autoload_register(fn ($class) => require strtr($class, ['Otpd\\' => 'otpd/lib/', '\\' => '/']) . '.php');

@@ -1,5 +1,5 @@
-# Confirms an address by the code that is mailed to it: python confirm.py ADDRESS
-# OTPD_URL is where otpd answers, OTPD_API_KEY the key of a tenant. The client is made from the service's own document:
+# Confirms an address by the code that is emailed to it: python confirm.py ADDRESS
+# OTPD_URL is otpd's URL, OTPD_API_KEY an API key. Generate the client from its OpenAPI document:
 # openapi-python-client generate --url $OTPD_URL/openapi.json --meta none --output-path otpd
 import os
 import sys

@@ -1,5 +1,5 @@
-# Confirms an address by the code that is mailed to it: ruby -I otpd/lib confirm.rb ADDRESS
-# OTPD_URL is where otpd answers, OTPD_API_KEY the key of a tenant. The client is made from the service's own document:
+# Confirms an address by the code that is emailed to it: ruby -I otpd/lib confirm.rb ADDRESS
+# OTPD_URL is otpd's URL, OTPD_API_KEY an API key. Generate the client from its OpenAPI document:
 # openapi-generator-cli generate -g ruby -i $OTPD_URL/openapi.json -o otpd --additional-properties gemName=otpd
 require "jwt"
 require "otpd"

@@ -1,5 +1,5 @@
-// Confirms an address by the code that is mailed to it: node confirm.js ADDRESS
-// OTPD_URL is where otpd answers, OTPD_API_KEY the key of a tenant. The types are made from the service's own document:
+// Confirms an address by the code that is emailed to it: node confirm.js ADDRESS
+// OTPD_URL is otpd's URL, OTPD_API_KEY an API key. Generate the types from its OpenAPI document:
 // openapi-typescript $OTPD_URL/openapi.json --output otpd.ts
 import { createInterface } from "node:readline/promises";
 import { createRemoteJWKSet, jwtVerify } from "jose";

@@ -1,4 +1,5 @@
-//! Stored hashes: what is read is written back octet for octet, and anything else is refused.
+//! Stored hashes: a value that is read is written back byte for byte, and any other value is
+//! refused.
 
 #![no_main]
 

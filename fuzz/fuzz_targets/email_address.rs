@@ -1,4 +1,4 @@
-//! Addresses: whatever is accepted is exactly one plain mailbox, to us and to the mail library.
+//! Addresses: each accepted text is exactly one plain mailbox, for otpd and for the email library.
 
 #![no_main]
 
@@ -9,7 +9,8 @@ use otpd::domain::email_address::EmailAddress;
 
 fuzz_target!(|text: &str| {
     let Ok(address) = EmailAddress::parse(text) else { return };
-    // What nobody sees is dropped around it; inside, only joiners can be part of a name.
+    // Invisible characters around the address are dropped. Inside it, only joiners can be part of a
+    // name.
     let text = text.trim_matches(unicode::is_blank);
     assert!(
         !text.chars().any(|c| unicode::is_blank(c) && !['\u{200c}', '\u{200d}'].contains(&c)),
@@ -24,7 +25,7 @@ fn is_one_plain_mailbox(text: &str, address: &EmailAddress) {
     let (local, domain) = (address.local_part(), address.domain());
     assert_eq!(address.as_str(), format!("{local}@{domain}"));
     assert_eq!(text.rsplit_once('@').map(|(local, _)| local), Some(local), "the mailbox that was named");
-    // Printable ASCII, and nothing that ends an address in a header or in SMTP.
+    // Printable ASCII, without the characters that end an address in a header or in SMTP.
     let is_plain = |b: u8| b.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&b);
     assert!(local.bytes().all(is_plain) && domain.bytes().all(is_plain), "{:?}", address.as_str());
     assert!(domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b)));
@@ -49,7 +50,7 @@ fn has_one_limit_key(address: &EmailAddress) {
     let (local, domain) = key.expose().rsplit_once('@').expect("a key has the form of an address");
     assert!(!local.contains('+') && !local.bytes().any(|b| b.is_ascii_uppercase()), "{local:?}");
     assert!(domain != "googlemail.com" && (domain != "gmail.com" || !local.contains('.')), "{local:?}");
-    // A key such as that of `+tag@example.com` is no address.
+    // A limit key such as that of `+tag@example.com` is not an address.
     if let Ok(again) = EmailAddress::parse(key.expose()) {
         assert_eq!(again.limit_key(), key);
     }

@@ -1,8 +1,8 @@
-//! Requests to the simple endpoints, and a start in v1: whatever the body, the answer is one of a closed set and repeats
-//! nothing of a refused one.
+//! Requests to the simple endpoints and a start in v1: for any body, the answer is one of a closed
+//! set, and an answer that rejects a body repeats nothing of it.
 //!
-//! The first octet chooses the endpoint and the media type, the rest is the body. It goes through the whole of
-//! the HTTP edge, over the dependencies of `otpd dev`.
+//! The first byte chooses the endpoint and the media type; the rest is the body. It passes through
+//! all HTTP middleware, over the dependencies of `otpd dev`.
 
 #![no_main]
 
@@ -43,7 +43,8 @@ use tokio::runtime::{Builder, Runtime};
 const MEDIA_TYPES: [&str; 4] =
     ["application/json", "application/json; charset=utf-8", "application/json; charset=latin1", "text/plain"];
 
-/// What the endpoints may say to a body. A 500 or a 503 would be a fault of ours: no part is down.
+/// The answers that the endpoints may give to a body. A 500 or 503 would be a bug, because no
+/// dependency is down.
 const ANSWERS: [(u16, &str); 10] = [
     (200, r#"{"message":"OTP sent successfully"}"#),
     (200, r#"{"message":"OTP verified successfully"}"#),
@@ -61,10 +62,10 @@ static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 static ENDPOINT: LazyLock<BoxEndpoint<'static>> = LazyLock::new(endpoint);
 
-/// The key of the one tenant.
+/// The API key of the only tenant.
 const KEY: [u8; 32] = [3; 32];
 
-/// What a start in v1 may say to a body.
+/// The problems that a start in v1 may answer with.
 const CODES: [(u16, &str); 6] = [
     (400, "malformed_request"),
     (413, "payload_too_large"),
@@ -94,7 +95,7 @@ fuzz_target!(|octets: &[u8]| {
     assert!(is_object || status != StatusCode::OK);
 });
 
-/// A start in v1 is created, or refused with a problem of the closed set.
+/// Starts a verification in v1. The answer must be 201 or a problem of the closed set.
 fn start(media_type: &str, body: &[u8]) {
     let (status, answer) = RUNTIME.block_on(answer("/v1/verifications", media_type, body.to_vec()));
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
@@ -120,7 +121,7 @@ fn endpoint() -> BoxEndpoint<'static> {
     let sender = Sender { address, brand: "otpd".to_owned(), locale: Locale::english() };
     let composer = Composer::load(None, &Prospects::default()).expect("whole templates");
     let mailbox = MemoryMailbox::new(composer, Arc::clone(&clock));
-    // A hash that costs as little as one can.
+    // The lowest cost that a hash can have.
     let cost = HashCost::new(8, 1).expect("a cost");
     let capacity = Capacity { threads: NonZeroUsize::MIN, queue: HashQueue::Places(NonZeroUsize::MIN) };
     let pepper = Pepper::new(KeyName::parse("k1").expect("a name"), [1; 32]);
@@ -137,7 +138,7 @@ fn endpoint() -> BoxEndpoint<'static> {
             proof_keys: Vec::new(),
         },
         code_length,
-        // So short that the store forgets about as fast as the fuzzer finds addresses.
+        // So short that verifications expire about as fast as the fuzzer finds addresses.
         rules: VerificationRules { life: Duration::from_secs(1), attempts: 5 },
         simple: TenantProfile { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
         relay_mails: RelayMails::Unlimited,
@@ -163,7 +164,7 @@ fn endpoint() -> BoxEndpoint<'static> {
     })
 }
 
-/// One key, of a tenant with two purposes.
+/// Returns one API key, of a tenant with two purposes.
 fn keys() -> Keys {
     let address = EmailAddress::parse("otpd@dev.example").expect("an address");
     let purposes = ["login", "signup"].map(|purpose| Purpose::parse(purpose).expect("a purpose"));
@@ -183,7 +184,8 @@ fn keys() -> Keys {
     }])
 }
 
-/// As wide as they get in so short a time that the logs stay short; beyond it, 429 is the right answer.
+/// Returns limits with the largest counts, over a span so short that the ledgers stay short. Beyond
+/// them, 429 is the right answer.
 fn limits() -> Limits {
     let limit: Limit = "100000/1s".parse().expect("a limit");
     Limits {

@@ -1,7 +1,7 @@
-//! Settings: any text is read or refused, and no refusal repeats a value.
+//! Settings: any text is read or rejected, and no error message repeats a value.
 //!
-//! An input is a `.env`, a TOML file and an environment (NAME=value, a line each), with a line `---` between
-//! them. `@@` in a value stands for something that must not be shown.
+//! An input is a `.env` file, a TOML file and an environment (NAME=value, one per line), separated
+//! by lines of `---`. `@@` in a value stands for a secret that must not be shown.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use otpd::config::{self, Faults, Sources, Texts};
 
-/// In lower case, so that no name in the environment is near to it.
+/// In lower case, so that it is not similar to the name of any variable.
 const SECRET: &str = "hunter2hunter2hunter2";
 
 fuzz_target!(|input: &str| {
@@ -35,14 +35,16 @@ fuzz_target!(|input: &str| {
         Ok(sources) => settings_of(&sources),
         Err(faults) => shows_no_value(&faults),
     }
-    // A name in TOML can stand anywhere and is repeated where it is unknown; what is no TOML is never repeated.
+    // An unknown TOML name is repeated in the error, and it may contain anything. Text that is not
+    // TOML is never repeated.
     let toml = toml.filter(|toml| toml.contains("@@"));
     if let Some(Err(faults)) = toml.map(|toml| read(Some(toml.replace("@@", SECRET)))) {
         shows_no_value(&faults);
     }
 });
 
-/// The lines, with the secret in the values; a line without a name is all value. The path of a file is told.
+/// Returns the lines with the secret in the values. A line without a name is all value. The path of
+/// a file is not secret and may be shown.
 fn in_values(text: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| match line.split_once('=') {
         Some((name, _)) if name.trim().ends_with("_FILE") => line.to_owned(),

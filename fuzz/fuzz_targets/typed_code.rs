@@ -1,5 +1,5 @@
-//! Typed codes: exactly those texts are codes that have 6 to 10 decimal digits of any script beside white space, dashes
-//! and what nobody sees, in at most 1024 bytes.
+//! Typed codes: a text is a code if and only if it has 6 to 10 decimal digits of any script and
+//! otherwise only white space, dashes and invisible characters, in at most 1024 bytes.
 
 #![no_main]
 
@@ -10,11 +10,11 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use otpd::domain::code::Code;
 
-/// U+30FC and U+FF70 are what a Japanese keyboard writes for a hyphen.
+/// U+30FC and U+FF70 are what a Japanese keyboard types for a hyphen.
 static DASHES: LazyLock<Vec<char>> = LazyLock::new(|| unicode::set(r"[\p{Dash}\u{30fc}\u{ff70}]"));
-/// Ten a script, from zero on.
+/// Ten digits for each script, starting at zero.
 static DIGITS: LazyLock<Vec<char>> = LazyLock::new(|| unicode::set(r"\p{Nd}"));
-/// Of these the tables know nothing; those of otpd may be of a later Unicode.
+/// Characters that these tables do not know. The tables of otpd may be of a later Unicode version.
 static UNKNOWN: LazyLock<Vec<char>> =
     LazyLock::new(|| unicode::set(r"[\p{Cn}--\p{Default_Ignorable_Code_Point}]"));
 
@@ -29,7 +29,7 @@ fuzz_target!(|typed: &str| {
     }
 });
 
-/// The digits that a text means.
+/// Returns the digits that a typed text stands for.
 fn meant(typed: &str) -> Option<String> {
     let rest = typed.chars().filter(|c| !unicode::is_blank(*c) && DASHES.binary_search(c).is_err());
     let digits: Option<Vec<_>> = rest.map(|c| DIGITS.binary_search(&c).ok()).collect();

@@ -122,7 +122,7 @@ impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
         response
     }
 
-    /// Serves one request, unless load shedding rejects it, and adds the RateLimit headers.
+    /// Serves one request, unless load shedding rejects it, and adds the `RateLimit` headers.
     async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.state.proxies.client(&request);
         if let (Some(load_shed), None) = (&self.state.load_shed, &caller)

@@ -72,7 +72,7 @@ struct ProblemBody {
     /// For `rate_limited`: the number of seconds to wait before retrying.
     #[oai(skip_serializing_if_is_none)]
     retry_after: Option<u64>,
-    /// For `rate_limited`: the same as `policy`, in the form of the IETF draft on RateLimit header
+    /// For `rate_limited`: the same as `policy`, in the form of the IETF draft on `RateLimit` header
     /// fields.
     #[oai(rename = "violated-policies", skip_serializing_if_is_none)]
     violated_policies: Option<Vec<String>>,

@@ -1,4 +1,4 @@
-// The page at /dev: mails that come by themselves, and waits that end.
+// The page at /dev: emails that appear without a reload, and waits that end.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -77,7 +77,7 @@ test("a stream that was lost comes back, and shows each mail once", async () => 
     assert.deepEqual(await listed(page), ["c@example.com", "b@example.com", "a@example.com"]);
     assert.equal(await page.locator("#to").textContent(), "c@example.com");
 
-    // Another process knows nothing of the mails before it, and counts its own from one.
+    // A new process does not know the emails of the old one, and numbers its own from one.
     second = await startOtpd();
     await sendByScript(second.origin, "d@example.com");
     line.lead(second.origin);
@@ -102,7 +102,7 @@ test("pages that nobody sees hold no connection, and catch up", async () => {
       document.dispatchEvent(new Event("visibilitychange"));
     }, isHidden);
   const pages = [];
-  // More than a browser has connections to one host.
+  // More than the connections that a browser opens to one host.
   for (let count = 0; count < 8; count += 1) {
     const page = await context.newPage();
     await page.goto(`${otpd.origin}/dev`);
@@ -152,7 +152,7 @@ test("a wait is shown, counts down, and a reset ends it", async () => {
     const seconds = async () => Number(/in 0:(\d\d)$|in 1:(00)$/.exec(await wait.textContent()).slice(1).find(Boolean)) || 60;
     const first = await seconds();
     await eventually("a second to go by", async () => (await seconds()) < first);
-    // Another address waits for nothing, and this one still does.
+    // Another address has no wait; this one still has.
     await page.getByLabel("Address").fill("other@example.com");
     await wait.filter({ hasText: "can be sent to this address now" }).waitFor();
     await page.getByLabel("Address").fill("wait@example.com");

@@ -1,4 +1,4 @@
-// The page at /dev: for everybody's eyes and ears, on any screen, in the light and in the dark.
+// The page at /dev: accessibility and layout, on wide and narrow screens, in light and dark mode.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -22,11 +22,14 @@ after(async () => {
   await otpd?.stop();
 });
 
-/** Nothing that axe-core finds fault with, its best practices and the size of targets (WCAG 2.2) among it. */
+/**
+ * Asserts that axe-core finds no violation. Includes its best practices and the target size of WCAG
+ * 2.2.
+ */
 async function assertAccessible(page, state) {
   await page.evaluate(AXE);
   const violations = await page.evaluate(async () => {
-    // What moves is looked at when it stands still.
+    // Animations are checked when they have ended.
     await Promise.all(document.getAnimations().map((animation) => animation.finished));
     const options = { iframes: false, rules: { "target-size": { enabled: true } } };
     const { violations, passes } = await window.axe.run(document, options);
@@ -36,7 +39,7 @@ async function assertAccessible(page, state) {
   assert.deepEqual(violations, [], state);
 }
 
-/** Goes through all states of the page, with an address of its own. */
+/** Goes through all states of the page, with its own address. */
 async function walk(options, name, address) {
   const { page, faults } = await open(browser, `${otpd.origin}/dev`, options);
   const click = (label) => page.getByRole("button", { name: label }).click();
@@ -76,7 +79,7 @@ async function walk(options, name, address) {
 }
 
 for (const colorScheme of ["light", "dark"]) {
-  // As long as the two parts of an address can be without a place to break at.
+  // The longest unbroken parts that an address can have.
   const long = `${colorScheme}${"l".repeat(58)}@${"d".repeat(63)}.example.com`;
   const suffix = colorScheme === "dark" ? "-dark" : "";
   test(`nobody is kept out, ${colorScheme}, on a wide screen`, () =>

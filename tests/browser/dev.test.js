@@ -1,4 +1,4 @@
-// The page at /dev: from an address to a confirmation with either API, and the call behind each step.
+// The page at /dev: from an address to a confirmation with either API, and the call of each step.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,7 +10,7 @@ import { codeIn, eventually, open, startBrowser, startOtpd, unexpected } from ".
 let otpd, browser;
 
 before(async () => {
-  // No wait between two sends to an address: each command is run again.
+  // No wait between two sends to an address, because each command is run again.
   otpd = await startOtpd({ OTP_LIMITS__EMAIL_SENDS: "1000/1h" });
   browser = await startBrowser();
 });
@@ -33,20 +33,20 @@ async function tabTo(page, element) {
   assert.fail(`the keyboard does not reach ${element}`);
 }
 
-/** The code in the mail that is shown. */
+/** Returns the code in the email that is shown. */
 async function shownCode(page, address) {
   await page.locator("#to", { hasText: address }).waitFor();
   return codeIn(await page.locator("#text").textContent());
 }
 
-/** The newest call: the command, and what was answered. */
+/** Returns the newest call: its command and its answer. */
 async function newestCall(page) {
   const call = page.locator("#calls > li").first();
   const [command, answer] = await Promise.all([".command", ".answer"].map((part) => call.locator(part).textContent()));
   return { command, status: Number(answer.split(" ")[0]), answer };
 }
 
-/** Runs a command as someone does who pastes it into a shell. */
+/** Runs a command as if it were pasted into a shell. */
 async function run(command) {
   const { stdout } = await promisify(execFile)("bash", ["-c", command]);
   const [head, body] = stdout.split("\r\n\r\n");
@@ -54,7 +54,7 @@ async function run(command) {
   return { status, head: head.toLowerCase(), body: body && JSON.parse(body) };
 }
 
-/** The command of the newest call, run again, must be answered alike. */
+/** Runs the command of the newest call again; the answer must be the same. */
 async function repeat(page) {
   const { command, status, answer } = await newestCall(page);
   const repeated = await run(command);
@@ -109,7 +109,7 @@ test("a keyboard is enough to confirm an address with v1, after a wrong code and
     const code = await shownCode(page, "v1@example.com");
     return code !== first && code;
   });
-  // As phones and mail programs paste it.
+  // As phones and email programs paste it.
   await page.keyboard.insertText(` ${second.slice(0, 3)}-${second.slice(3)} `);
   await page.keyboard.press("Enter");
   await outcome(page, "200 approved");
@@ -129,7 +129,7 @@ test("what v1 cannot check yet is said, and the focus goes where the next step i
 test("each command does in a shell what the page did", async () => {
   const { page, faults } = await open(browser, `${otpd.origin}/dev`);
   const click = (name) => page.getByRole("button", { name }).click();
-  // All that a local part may hold and a shell would heed.
+  // Every special character that a local part may contain and a shell would interpret.
   const address = "o'neil!#$HOME%&*+/=?^_`id`{|}~-@example.com";
   await page.getByLabel("Address").fill(address);
   await page.getByLabel("Language").selectOption("de");

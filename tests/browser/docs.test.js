@@ -1,4 +1,4 @@
-// Swagger UI at /docs: what it shows works, from this origin alone.
+// Swagger UI at /docs: everything on it works, and it loads from this origin only.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -25,7 +25,7 @@ async function tryOut(page, operationId, tag = "Simple") {
   return block;
 }
 
-/** Sends the operation with a body and gives the status and the body that Swagger UI then shows. */
+/** Sends the operation with a body, and returns the status and the body that Swagger UI shows. */
 async function execute(page, block, body, prefix = "") {
   if (body) await block.locator("textarea.body-param__text").fill(JSON.stringify(body));
   const [method, template] = await Promise.all([
@@ -65,7 +65,7 @@ test("the simple operations are shown and can be tried out", async () => {
   assert.deepEqual(faults, []);
 
   assert.deepEqual(await execute(page, verify, { email, otp }), [400, { message: "Invalid or expired OTP" }]);
-  // Chromium itself reports each answer of that kind, and there was one.
+  // Chromium itself reports each answer of that kind; there was one.
   assert.deepEqual(faults.splice(0), [
     "error: Failed to load resource: the server responded with a status of 400 (Bad Request)",
   ]);

@@ -1,4 +1,4 @@
-// The HTML part of a mail in each language, as a mail program shows it.
+// The HTML part of an email in each language, as an email program shows it.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -19,7 +19,10 @@ after(async () => {
   await otpd?.stop();
 });
 
-/** The newest mail to an address that was asked for in that language, by way of the endpoint that browsers call. */
+/**
+ * Returns the newest email to an address, requested in that language over the endpoint that
+ * browsers call.
+ */
 async function mailIn(language) {
   const email = `${language}@example.com`;
   const headers = { "Content-Type": "application/json", "Accept-Language": language };
@@ -29,7 +32,7 @@ async function mailIn(language) {
   return mail;
 }
 
-/** Shows it without a script, an image or anything from elsewhere, as careful mail programs do. */
+/** Shows the HTML without scripts, images or any request, as careful email programs do. */
 async function show(html, options) {
   const context = await browser.newContext({ javaScriptEnabled: false, offline: true, ...options });
   const page = await context.newPage();
@@ -40,7 +43,7 @@ async function show(html, options) {
   return page;
 }
 
-/** The contrast of an element's text with what is behind it (WCAG 2.2, relative luminance). */
+/** Returns the contrast of an element's text with its background (WCAG 2.2, relative luminance). */
 function contrast([text, behind]) {
   const luminance = (colour) => {
     const [red, green, blue] = colour.match(/[\d.]+/g).map((shade) => {
@@ -53,7 +56,7 @@ function contrast([text, behind]) {
   return (light + 0.05) / (dark + 0.05);
 }
 
-/** The colours of each paragraph and of what is behind it. */
+/** Returns the colours of each paragraph and of its background. */
 const colours = (paragraphs) =>
   paragraphs.map((paragraph) => {
     let behind = paragraph;
@@ -71,7 +74,7 @@ for (const language of LANGUAGES) {
       assert.equal(await page.locator("html").getAttribute("lang"), language);
       const shown = page.getByText(code, { exact: true });
       assert.equal(await shown.count(), 1);
-      // In one piece, on one line, to be read from left to right in every language.
+      // Unbroken, on one line, and left to right in every language.
       const box = await shown.boundingBox();
       assert(box.x >= 0 && box.x + box.width <= 320 && box.height < 80, JSON.stringify(box));
       const direction = await page.locator("td td").evaluate((cell) => getComputedStyle(cell).direction);

@@ -1,4 +1,4 @@
-// A running otpd, a browser, and pages that are watched for what must not happen on them.
+// A running otpd, a browser, and pages that are watched for errors.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -17,12 +17,12 @@ const here = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
 const binary = resolve(process.env.OTPD_BIN ?? join(here, "../../target/debug/otpd"));
 const artifacts = resolve(process.env.ARTIFACTS ?? join(here, "artifacts"));
 
-/** How long what must happen soon may take. */
+/** How long to wait for something that must happen soon, in milliseconds. */
 export const PATIENCE = 20_000;
 /** The narrowest screen that WCAG 2.2 asks pages to fit (success criterion 1.4.10). */
 export const NARROW = { viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true };
 
-/** Waits until `condition` gives something and hands that on. */
+/** Waits until `condition` returns something truthy, and returns that. */
 export async function eventually(what, condition) {
   for (const end = Date.now() + PATIENCE; Date.now() < end; ) {
     const found = await condition();
@@ -32,11 +32,11 @@ export async function eventually(what, condition) {
   assert.fail(`waited in vain for ${what}`);
 }
 
-/** Starts `otpd dev` on a port of its own, with no settings but its own, or these, and in an empty folder. */
+/** Starts `otpd dev` on a free port in an empty folder, with only these settings. */
 export async function startOtpd(settings = {}, ...options) {
   const folder = await mkdtemp(join(tmpdir(), "otpd-browser-"));
   const otpd = start(["dev", ...options], folder, settings);
-  // What a newcomer would click on.
+  // The link that a new user would click.
   const origin = () => /\bhttp:\/\/localhost:\d+(?=\/dev\b)/.exec(otpd.said())?.[0];
   const stop = async () => {
     await otpd.stop();
@@ -46,7 +46,7 @@ export async function startOtpd(settings = {}, ...options) {
   return { ...(await ready(otpd, origin, stop)), stop, child, code: (address) => latestCode(origin(), address) };
 }
 
-/** A way to a service that can be cut, and led to another one. */
+/** Starts a forwarder to a service. It can be cut, and led to another service. */
 export async function startLine(origin) {
   let target = Number(new URL(origin).port);
   const sockets = new Set();
@@ -68,7 +68,7 @@ export async function startLine(origin) {
   return { origin: `http://localhost:${server.address().port}`, cut, lead, stop };
 }
 
-/** A proxy that serves a service under a path prefix, which it takes away. */
+/** Starts a proxy that serves a service under a path prefix, which it removes. */
 export async function startPrefixed(prefix) {
   let target;
   const server = createHttpServer((request, response) => {
@@ -91,14 +91,14 @@ export async function startPrefixed(prefix) {
   return { url: `http://localhost:${server.address().port}${prefix}`, lead, stop };
 }
 
-/** Asks for a code as a script does. */
+/** Requests a code as a script does. */
 export async function sendByScript(origin, email) {
   const headers = { "Content-Type": "application/json" };
   const answer = await fetch(`${origin}/send-otp`, { method: "POST", headers, body: JSON.stringify({ email }) });
   assert.equal(answer.status, 200);
 }
 
-/** Starts `otpd serve` with a Redis and a mail relay of its own, and one API key. */
+/** Starts `otpd serve` with its own Redis and mail relay, and one API key. */
 export async function startServe() {
   const folder = await mkdtemp(join(tmpdir(), "otpd-browser-"));
   const mails = [];
@@ -133,7 +133,7 @@ export async function startServe() {
   return { ...(await ready(otpd, origin, stop)), stop, key, code };
 }
 
-/** A process of the binary that listens on a port of its own. */
+/** Starts a process of the binary on a free port. */
 function start(arguments_, folder, settings) {
   const env = { OTP_HTTP__LISTEN: "127.0.0.1:0", ...settings };
   const child = spawn(binary, arguments_, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
@@ -146,7 +146,7 @@ async function end(child) {
   if (child.exitCode === null && child.kill()) await once(child, "exit");
 }
 
-/** Waits until it can serve; what was started ends where it never can. */
+/** Waits until the process is ready. If it ends instead, stops what was started. */
 async function ready(otpd, origin, stop) {
   const isReady = async () => {
     assert.equal(otpd.child.exitCode, null, `otpd ended: ${otpd.said()}`);
@@ -162,7 +162,7 @@ async function ready(otpd, origin, stop) {
   return { origin: origin() };
 }
 
-/** A relay that keeps what it is sent. */
+/** Starts a relay that stores what it receives. */
 async function startRelay(mails) {
   const relay = new SMTPServer({
     authOptional: true,
@@ -181,19 +181,19 @@ async function startRelay(mails) {
   return relay;
 }
 
-/** A new API key, and its hash for the settings. */
+/** Returns a new API key and its hash for the settings. */
 function keygen() {
   const printed = execFileSync(binary, ["keygen", "api-key"], { encoding: "utf8" });
   return ["key", "hash"].map((word) => new RegExp(`^${word} +(\\S+)`, "m").exec(printed)[1]);
 }
 
-/** The code in the first part of a raw mail: the one line that is nothing but digits. */
+/** Returns the code in the first part of a raw email: the one line that has only digits. */
 function codeOf(mail) {
   const text = mail.content.split(/^--/m).find((part) => part.includes("text/plain"));
   return codeIn(text.match(/^\d+\r?$/m)?.[0] ?? "");
 }
 
-/** The code in the newest captured mail to an address. */
+/** Returns the code in the newest captured email to an address. */
 async function latestCode(origin, address) {
   const answer = await fetch(`${origin}/dev/mails?to=${encodeURIComponent(address)}`);
   const [mail] = await answer.json();
@@ -201,7 +201,7 @@ async function latestCode(origin, address) {
   return codeIn(mail.text);
 }
 
-/** The one code in the text of a mail. */
+/** Returns the one code in the text of an email. */
 export function codeIn(text) {
   const codes = text.match(/\b\d{6}\b/g) ?? [];
   assert.equal(codes.length, 1, text);
@@ -212,12 +212,12 @@ export function codeIn(text) {
 export function startBrowser() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // Without these it looks up hosts of its own at each start.
+    // Without these it looks up its own hosts at each start.
     args: ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"],
   });
 }
 
-/** Opens a page in a profile of its own and notes whatever goes wrong on it. */
+/** Opens a page in a new profile and records every error on it. */
 export async function open(browser, url, options = {}) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(PATIENCE);
@@ -245,23 +245,23 @@ export async function open(browser, url, options = {}) {
   return { page, faults };
 }
 
-/** What went wrong, but for answers that refuse: the browser notes each of those in the console. */
+/** Returns the errors, except those that the browser logs for 4xx answers. */
 export function unexpected(faults) {
   return faults.filter((fault) => !/Failed to load resource: the server responded with a status of 4\d\d/.test(fault));
 }
 
-/** A page must fit the width of its screen. */
+/** Asserts that a page fits the width of its screen. */
 export async function assertFits(page) {
   const [content, screen] = await page.evaluate(() => [
     document.documentElement.scrollWidth,
     document.documentElement.clientWidth,
   ]);
   assert(content <= screen, `${content} pixels of content on a screen of ${screen}`);
-  // A page without a viewport of its own is laid out far wider than a phone.
+  // Without a viewport tag, a page is laid out far wider than a phone.
   assert.equal(screen, page.viewportSize().width);
 }
 
-/** A picture of the whole page, or of a part of it, for people. */
+/** Takes a screenshot of the whole page, or of a part of it, for a human to check. */
 export async function screenshot(target, name) {
   await mkdir(artifacts, { recursive: true });
   await target.screenshot({ path: join(artifacts, `${name}.png`), fullPage: true });

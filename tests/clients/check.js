@@ -1,4 +1,4 @@
-// Tries every client on one `otpd dev` and counts: node check.js STATE OTPD
+// Runs every client against one `otpd dev` and counts the results: node check.js STATE OTPD
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ const spec = JSON.parse(await readFile(join(state, "openapi.json"), "utf8"));
 const otpd = await startOtpd(binary, state);
 const outcomes = [];
 
-/** Tries a client, and says at once how that went. */
+/** Runs a client, and reports at once whether it passed. */
 async function attempt(client, flow) {
   const fault = await flow().then(() => null, (error) => error);
   if (fault) console.error(fault);

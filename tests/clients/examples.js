@@ -1,4 +1,4 @@
-// The programs in examples/ and the one in pydantic/, each used by somebody who mistypes the code once.
+// The programs in examples/ and the one in pydantic/, each used with one mistyped code.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -7,10 +7,10 @@ import { join } from "node:path";
 
 import { mailedCode, wrongCode } from "./otpd.js";
 
-/** How long one of them may take from its start to its end. */
+/** How long one of them may run, in milliseconds. */
 const PATIENCE = 60_000;
 
-/** How each is started in the folder that it shares with its client; the address follows. */
+/** The command that starts each in the folder with its client. The address follows. */
 const COMMANDS = {
   python: ["../venv/bin/python", "confirm.py"],
   pydantic: ["../venv/bin/python", "confirm.py"],
@@ -19,7 +19,7 @@ const COMMANDS = {
   php: ["php", "confirm.php"],
 };
 
-/** What is to be tried: a name and a function for each language. */
+/** Returns what to run: a name and a function for each language. */
 export function exampleFlows(state, otpd) {
   return Object.entries(COMMANDS).map(([language, command]) => [
     language,
@@ -27,7 +27,7 @@ export function exampleFlows(state, otpd) {
   ]);
 }
 
-/** Confirms an address with one of the programs: a wrong code is complained of, the right one ends it. */
+/** Confirms an address with one of the programs. It reports a wrong code; the right one ends it. */
 async function confirm(folder, [program, ...args], address, { origin, key }) {
   const child = spawn(program, [...args, address], {
     cwd: folder,
@@ -50,7 +50,7 @@ async function confirm(folder, [program, ...args], address, { origin, key }) {
   }
 }
 
-/** What a program says until it has said something, or all that it says before its end. */
+/** Returns what a program prints up to this text, or everything that it prints until it ends. */
 async function hear(stream, something) {
   let said = "";
   for await (const text of stream.setEncoding("utf8").iterator({ destroyOnReturn: false })) {

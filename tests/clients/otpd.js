@@ -1,16 +1,16 @@
-// A running `otpd dev`, and the mailbox of everybody it mails to.
+// A running `otpd dev`, and the mailbox of all its recipients.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
-/** Starts `otpd dev` in a folder and on a port of its own; what it logs is shown where something is amiss. */
+/** Starts `otpd dev` in a folder and on a free port. Its warnings and errors are shown. */
 export async function startOtpd(binary, folder) {
   const env = { OTP_HTTP__LISTEN: "127.0.0.1:0", OTP_LOG__LEVEL: "warn" };
   const child = spawn(binary, ["dev"], { cwd: folder, env, stdio: ["ignore", "pipe", "inherit"] });
   await once(child, "spawn");
-  // What a newcomer would read off: where it is, and with which key it is asked.
+  // What a new user would copy: the URL and the API key.
   let origin, key;
   for await (const line of createInterface({ input: child.stdout })) {
     origin ??= /\bhttp:\/\/localhost:\d+(?=\/dev\b)/.exec(line)?.[0];
@@ -25,7 +25,7 @@ export async function startOtpd(binary, folder) {
   return { origin, key, stop };
 }
 
-/** The code in the newest captured mail to an address. */
+/** Returns the code in the newest captured email to an address. */
 export async function mailedCode(origin, address) {
   const answer = await fetch(`${origin}/dev/mails?to=${encodeURIComponent(address)}`);
   const [mail] = await answer.json();
@@ -35,7 +35,7 @@ export async function mailedCode(origin, address) {
   return codes[0];
 }
 
-/** A code that is not this one. */
+/** Returns a code other than this one. */
 export function wrongCode(code) {
   return code.replace(/\d$/, (digit) => (Number(digit) + 1) % 10);
 }

@@ -1,10 +1,13 @@
-// The Postman collection that is made from the OpenAPI document, played by newman.
+// The Postman collection that is generated from the OpenAPI document, run by newman.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { promisify } from "node:util";
 
-/** What is asked, in order: a request of the collection, what of it is filled in, and how it is answered. */
+/**
+ * The requests in order: the name in the collection, the values to fill in, and the expected
+ * answer.
+ */
 const STEPS = [
   { call: "GET /livez", status: 200, says: { status: "ok" } },
   { call: "GET /readyz", status: 200, says: { status: "ok" } },
@@ -47,9 +50,11 @@ const STEPS = [
   },
 ];
 
-/** Makes the collection, plays it, and gives how many assertions passed and how many failed. */
+/**
+ * Generates the collection, runs it, and returns how many assertions passed and how many failed.
+ */
 export async function playCollection(state, spec, { origin, key }) {
-  // Both are CommonJS, and installed where all that is made is.
+  // Both are CommonJS modules, installed in the state folder.
   const require = createRequire(`${state}/`);
   const converter = require("openapi-to-postmanv2");
   const newman = require("newman");
@@ -66,31 +71,35 @@ export async function playCollection(state, spec, { origin, key }) {
   const envVar = Object.entries({ baseUrl: origin, bearerToken: key }).map(([key, value]) => ({ key, value }));
   const { run } = await promisify(newman.run)({ collection, envVar, reporters: "cli", color: "off" });
   assert.equal(run.stats.items.total, STEPS.length);
-  // Among its failures are a request without an answer and a script that threw, which are no assertions.
+  // The failures include a request without an answer and a script that threw; neither is an
+  // assertion.
   const { total, failed } = run.stats.assertions;
   return { passed: total - failed, failed: run.failures.length };
 }
 
-/** The requests of a folder and of those in it. */
+/** Returns the requests of a folder and its subfolders. */
 function leaves(folder) {
   return folder.item.flatMap((item) => (item.item ? leaves(item) : [item]));
 }
 
-/** The method and the path of a request. */
+/** Returns the method and the path of a request. */
 function callOf({ method, url }) {
   return `${method} /${url.path.join("/")}`;
 }
 
-/** The type and the schema of the body with which a step is answered by the document; nothing where it has none. */
+/**
+ * Returns the media type and the schema of a step's answer in the document; undefined if it has no
+ * body.
+ */
 function documented(spec, { call, status }) {
   const [method, path] = call.split(" ");
   const operation = spec.paths[path.replace(/:(\w+)/g, "{$1}")][method.toLowerCase()];
   const [[type, { schema }] = [undefined, {}]] = Object.entries(operation.responses[status].content ?? {});
-  // The schema refers to others by their place in the document.
+  // The schema refers to others by their path in the document.
   return type && { type, schema: { allOf: [schema], components: spec.components } };
 }
 
-/** Fills in a request and adds what is to be found out before it and after it. */
+/** Fills in a request and adds the scripts that run before and after it. */
 function fillIn(item, { call, body, mailedTo, status, says = {} }, documented) {
   const { request } = item;
   item.name = call;
@@ -106,7 +115,7 @@ function fillIn(item, { call, body, mailedTo, status, says = {} }, documented) {
   return item;
 }
 
-/* What follows runs in newman's sandbox, whose `pm` is the request that is being played. */
+/* The following functions run in newman's sandbox, whose `pm` is the current request. */
 /* global pm */
 
 /** Reads the code in the newest captured mail to an address. */
@@ -119,7 +128,7 @@ function readMail(address) {
   });
 }
 
-/** Holds an answer against the document and against what the step expects. */
+/** Checks an answer against the document and against what the step expects. */
 function judge(status, documented, says) {
   pm.test(`it is answered with ${status}`, () => pm.response.to.have.status(status));
   if (!documented) {
@@ -131,7 +140,7 @@ function judge(status, documented, says) {
   pm.test(`its type is ${essence(type)}`, () => {
     pm.expect(essence(pm.response.headers.get("Content-Type"))).to.equal(essence(type));
   });
-  // The number formats of OpenAPI are none of JSON Schema's.
+  // The number formats of OpenAPI are not formats of JSON Schema.
   pm.test("its body is as documented", () => pm.response.to.have.jsonSchema(schema, { unknownFormats: "ignore" }));
   for (const [member, value] of Object.entries(says)) {
     pm.test(`${member} is ${value}`, () => pm.expect(pm.response.json()[member]).to.equal(value));

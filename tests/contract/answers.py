@@ -1,8 +1,8 @@
-"""Shows how often each operation answered with which status, and fails if one never did what it is for.
+"""Shows how often each operation answered with which status, and fails if one never succeeded.
 
 usage: answers.py DOCUMENT ANSWERS...
 
-Every check can hold while nothing but refusals is seen, so this is one of its own.
+Every other check can pass even if all answers are errors; this one cannot.
 """
 
 import collections

@@ -1,4 +1,6 @@
-"""What no schema tells schemathesis: which addresses take mail, which ids there are, and which codes were mailed."""
+"""What schemathesis cannot know from the schema: which addresses take email, which ids exist, and
+which codes were sent.
+"""
 
 import atexit
 import collections
@@ -16,18 +18,18 @@ from schemathesis.openapi.checks import UseAfterFree
 
 ORIGIN, API_KEY = os.environ["OTPD_ORIGIN"], os.environ["OTPD_API_KEY"]
 
-# What the format alone gives is often mailed to by nobody (quoted local parts, domains of one label). Half of the addresses are
-# ordinary ones, so that verifications come to be.
+# Many addresses that the format alone generates are rejected (quoted local parts, domains of one
+# label). Half of the addresses are ordinary ones, so that verifications are created.
 ORDINARY = re.compile(r"[a-z][a-z0-9]{7,11}(\+[a-z]{1,4})?@[a-z]{3,8}\.example\.(com|org)")
 ordinary = strategies.from_regex(ORDINARY, fullmatch=True)
 schemathesis.openapi.format("email", ordinary | strategies.emails())
-# No format of JSON Schema is both kinds of address; the document calls it this.
+# No format of JSON Schema covers both kinds of IP address; the document names it `ip`.
 schemathesis.openapi.format("ip", strategies.ip_addresses().map(str))
 
 turns = itertools.count()
 # The address and the reference of each verification, by its id.
 made = {}
-# Those that this file has made, and nothing has ended.
+# The ids of verifications that this file has created and that have not ended.
 pool = collections.deque()
 # The addresses of the simple endpoints that have a live code.
 sent = []
@@ -45,7 +47,9 @@ def note(address, answer):
 
 
 def pooled():
-    """The id of a pending verification: another one each time, since its address takes one mail a second."""
+    """Returns the id of a pending verification, a different one each time: its address takes one
+    email a second.
+    """
     while len(pool) < 20:
         body, headers = {"email": f"{uuid.uuid4()}@example.com"}, {"Authorization": f"Bearer {API_KEY}"}
         answer = requests.post(f"{ORIGIN}/v1/verifications", json=body, headers=headers, timeout=20)
@@ -54,7 +58,9 @@ def pooled():
 
 
 def mailed_code(address, reference=""):
-    """The code in the newest mail to the address, if that is still in the box, which keeps the newest mails only."""
+    """Returns the code in the newest email to the address, if it is still in the mailbox, which
+    stores only the newest emails.
+    """
     mails = requests.get(f"{ORIGIN}/dev/mails", params={"to": address}, timeout=20).json()
     codes = [re.search(r"\b\d{6}\b", mail["text"])[0] for mail in mails if reference in mail["text"]]
     return codes[0] if codes else "000000"
@@ -62,18 +68,20 @@ def mailed_code(address, reference=""):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Makes most of the valid cases ones that can succeed: fresh addresses, ids that there are, codes that were mailed."""
+    """Changes most of the valid cases so that they can succeed: unused addresses, existing ids,
+    codes that were sent.
+    """
     if case.meta is not None and not case.meta.generation.mode.is_positive:
-        # As wrong as before, and what a framework may lose without a word: an octet beyond ASCII.
+        # Still invalid, with a non-ASCII byte that a framework might silently drop.
         if isinstance(case.headers.get("Idempotency-Key"), str) and next(turns) % 2:
             case.headers["Idempotency-Key"] += "\xd7"
         return
     operation = operation_of(case)
-    # Bodies are replaced, not changed: some are the examples of the document itself.
-    # By what was generated, so that a repetition of the case does the same.
+    # Bodies are replaced, not changed, because some are the examples of the document itself. The
+    # choice depends on the generated body, so that a repetition of the case does the same.
     chance = zlib.crc32(repr(case.body).encode())
-    # Hypothesis repeats a chain of calls, and gives up when the answers are others then. So each starts with an address and a key
-    # that were never used, and what follows keeps its id.
+    # Hypothesis repeats a chain of calls, and gives up if the answers differ. So each chain starts
+    # with an unused address and an unused key, and the following calls keep its id.
     is_chained = case.meta is not None and case.meta.phase.name == "stateful"
     if operation in ("createVerification", "sendOtp"):
         if is_chained or (chance % 4 and ORDINARY.fullmatch(case.body["email"])):
@@ -109,7 +117,9 @@ def write_answers():
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
-    """DELETE cancels: a verification stays to be seen for a while, but only as `canceled`. All else after a DELETE is a failure."""
+    """DELETE cancels: the verification can still be read for a while, but only as `canceled`.
+    Anything else after a DELETE is a failure.
+    """
     is_seen = isinstance(failure, UseAfterFree) and operation_of(case) == "showVerification"
     return not (is_seen and response.json()["status"] == "canceled")
 

@@ -1,9 +1,11 @@
-"""Writes copies of the OpenAPI document, each with one change, and prints for each what the tools must say of it.
+"""Writes copies of the OpenAPI document, each with one change, and prints for each what the tools
+must report.
 
 usage: mutations.py DOCUMENT FOLDER
 
-One line for each copy: its name, and the rule of the comparer that must refuse it (or of the linter, with "lint:" before it),
-or "compatible". So both show in every run that they can fail, and the comparer that it lets pass what no client notices.
+One line for each copy: its name, and the rule of the comparer that must reject it (or of the
+linter, prefixed with "lint:"), or "compatible". So every run shows that both tools can fail, and
+that the comparer accepts a change that no client notices.
 """
 
 import copy
@@ -16,7 +18,7 @@ MUTATIONS = []
 
 
 def mutation(expected):
-    """Notes the function, which changes the document in place, under its own name."""
+    """Registers the function, which changes the document in place, under its own name."""
     return lambda change: MUTATIONS.append((change.__name__.replace("_", "-"), expected, change))
 
 
@@ -29,7 +31,7 @@ def operation(document, name):
 
 
 def resolved(document, schema):
-    """The schema itself, where it is a reference to a component."""
+    """Resolves the schema, if it is a reference to a component."""
     reference = schema.get("$ref")
     return document["components"]["schemas"][reference.rsplit("/", 1)[1]] if reference else schema
 

@@ -1,7 +1,8 @@
-//! What attackers did to others: a test for each of the known failures of such services, by its number in the list
-//! that `SECURITY.md` keeps, driven over HTTP against the real service. Where the store makes a difference, both.
+//! Attacks on one-time-code services: one test for each known failure, named by its number in the
+//! list in `SECURITY.md`, over HTTP against the real service. If the store makes a difference, both
+//! stores are tested.
 //!
-//! The relay, Redis and the limits are those of `otpd serve`; clients come through a trusted proxy.
+//! The relay, Redis and the limits are those of `otpd serve`. Clients come through a trusted proxy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,30 +16,31 @@ use crate::support::smtp::Fault;
 
 const VICTIM: &str = "victim@example.com";
 
-/// The service on one of its stores.
+/// The service on one of its two stores.
 struct Target {
     process: Arc<Process>,
     app: Option<TestApp>,
 }
 
 impl Target {
-    /// On Redis.
+    /// Returns a target on Redis.
     fn on(app: TestApp) -> Self {
         Self { process: Arc::clone(&app.process), app: Some(app) }
     }
 
-    /// On Redis, with two mails a second instead of one a minute, so that a test can send again.
+    /// Starts a target on Redis. It allows two emails a second instead of one a minute, so that a
+    /// test can send again.
     async fn redis() -> Self {
         let fast = TestApp::limited().set("OTP_LIMITS__EMAIL_SENDS", "5/1h 10/day");
         Self::on(fast.set("OTP_DANGEROUS__WEAK_LIMITS", "true").spawn().await)
     }
 
-    /// In memory, likewise.
+    /// Starts a target with the store in memory, likewise.
     async fn memory() -> Self {
         Self { process: Arc::new(Process::dev_limited().await), app: None }
     }
 
-    /// The newest code for an address.
+    /// Returns the newest code for an address.
     async fn code(&self, email: &str) -> String {
         match &self.app {
             Some(app) => app.smtp.last_code_to(email),
@@ -46,15 +48,15 @@ impl Target {
         }
     }
 
-    /// A code sent for somebody at this address.
+    /// Sends a code to this address and returns it.
     async fn code_for(&self, client: &str, email: &str) -> String {
         let sent = self.process.send_from(client, email).await;
         assert_eq!(sent.message(), (200, "OTP sent successfully".to_owned()));
         self.code(email).await
     }
 
-    /// Many guesses at once, each from an address of its own.
-    async fn guess_at_once(&self, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
+    /// Submits many codes at once, each from a different IP address.
+    async fn attempt_at_once(&self, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
         let mut calls = JoinSet::new();
         for (number, code) in codes.into_iter().enumerate() {
             let (process, email) = (Arc::clone(&self.process), email.to_owned());
@@ -83,40 +85,40 @@ macro_rules! on_both_stores {
 }
 
 on_both_stores! {
-    p01_of_many_right_codes_at_once_one_wins,
+    p01_of_many_right_codes_at_once_one_succeeds,
     p01_p03_p04_p11_of_many_wrong_codes_at_once_five_are_compared,
     p02_a_used_code_stays_used,
-    p06_the_sixth_guess_is_refused_even_if_it_is_right,
-    p09_one_network_cannot_spray_one_guess_over_many_addresses,
-    p10_changing_addresses_buys_no_more_guesses,
-    p12_a_flood_of_guesses_from_one_network_meets_its_limit,
-    p16_a_success_of_ones_own_gives_back_that_guess_and_no_other,
-    p17_guesses_of_a_stranger_lock_nobody_out_elsewhere,
+    p06_the_sixth_attempt_is_refused_even_if_it_is_right,
+    p09_one_network_cannot_spray_one_code_over_many_addresses,
+    p10_changing_the_ip_gives_no_more_attempts,
+    p12_a_flood_of_attempts_from_one_network_is_limited,
+    p16_a_success_refunds_its_own_attempt_and_no_other,
+    p17_attempts_of_a_stranger_lock_nobody_out_elsewhere,
     p22_without_a_header_the_proxy_itself_is_limited,
     p23_addresses_of_one_64_are_one_bucket_and_those_of_one_48_meet_a_wider_one,
     p24_an_unreadable_client_is_its_proxy_and_blocks_nobody_else,
     p25_networks_are_limited_whatever_the_address_they_name,
-    p26_p27_spellings_of_one_mailbox_are_one_subject,
+    p26_p27_spellings_of_one_mailbox_are_one_recipient,
     p49_only_all_digits_are_a_code,
 }
 
-/// Documentation addresses (RFC 5737) and beyond, one for each number.
+/// Returns a documentation address (RFC 5737) or a neighbour of one, different for each number.
 fn client(number: usize) -> String {
     format!("198.{}.{}.{}", 18 + number / 62_500, number / 250 % 250, 1 + number % 250)
 }
 
-/// The same digit on an Arabic keyboard.
+/// Returns the same digit as an Arabic keyboard types it.
 fn arabic_digit(digit: char) -> char {
     char::from_u32(u32::from(digit) - u32::from('0') + 0x660).expect("a digit")
 }
 
-/// A code that is none of these.
+/// Returns a code that is none of these.
 fn other_than(codes: &[&str]) -> String {
     let mut candidates = (0..).map(|number| format!("{number:06}"));
     candidates.find(|candidate| !codes.contains(&candidate.as_str())).expect("a million codes")
 }
 
-/// So many codes that are wrong.
+/// Returns this many wrong codes.
 fn wrong(code: &str, many: usize) -> impl Iterator<Item = String> + use<> {
     let code: usize = code.parse().expect("digits");
     (1..=many).map(move |step| format!("{:06}", (code + step) % 1_000_000))
@@ -126,7 +128,7 @@ fn count(statuses: &[u16], status: u16) -> usize {
     statuses.iter().filter(|other| **other == status).count()
 }
 
-/// Asserts an honest 429, and gives its wait and the ledger that it names.
+/// Asserts a complete 429, and returns its wait in seconds and the policy that it names.
 fn limited(answer: &Answer) -> (u64, String) {
     assert_eq!(answer.message(), (429, "Too many requests".to_owned()), "{answer:?}");
     let wait: u64 = answer.header("retry-after").expect("a wait").parse().expect("whole seconds");
@@ -138,17 +140,18 @@ fn limited(answer: &Answer) -> (u64, String) {
     (wait, name)
 }
 
-async fn p01_of_many_right_codes_at_once_one_wins(target: &Target) {
+async fn p01_of_many_right_codes_at_once_one_succeeds(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
-    let statuses = target.guess_at_once(VICTIM, std::iter::repeat_n(code, 20)).await;
+    let statuses = target.attempt_at_once(VICTIM, std::iter::repeat_n(code, 20)).await;
     assert_eq!((count(&statuses, 200), count(&statuses, 400)), (1, 19), "{statuses:?}");
 }
 
 async fn p01_p03_p04_p11_of_many_wrong_codes_at_once_five_are_compared(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
-    // No more than wait for the hash threads at once: those beyond are shed, and that is another test.
+    // At most as many as can wait for the hash threads. More would be shed, which another test
+    // covers.
     for _ in 0..10 {
-        let statuses = target.guess_at_once(VICTIM, wrong(&code, 20)).await;
+        let statuses = target.attempt_at_once(VICTIM, wrong(&code, 20)).await;
         assert_eq!(count(&statuses, 200), 0, "{statuses:?}");
     }
     assert_eq!(target.process.compared().await, 5);
@@ -163,7 +166,7 @@ async fn p02_a_used_code_stays_used(target: &Target) {
     }
 }
 
-async fn p06_the_sixth_guess_is_refused_even_if_it_is_right(target: &Target) {
+async fn p06_the_sixth_attempt_is_refused_even_if_it_is_right(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
     for guess in wrong(&code, 5) {
         assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &guess).await.status, 400);
@@ -171,7 +174,7 @@ async fn p06_the_sixth_guess_is_refused_even_if_it_is_right(target: &Target) {
     assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &code).await.status, 400);
 }
 
-async fn p09_one_network_cannot_spray_one_guess_over_many_addresses(target: &Target) {
+async fn p09_one_network_cannot_spray_one_code_over_many_addresses(target: &Target) {
     for number in 0..20 {
         let email = format!("sprayed{number}@example.com");
         assert_eq!(target.process.verify_from("203.0.113.1", &email, "123456").await.status, 400);
@@ -181,7 +184,7 @@ async fn p09_one_network_cannot_spray_one_guess_over_many_addresses(target: &Tar
     assert_eq!(target.process.verify_from("203.0.113.2", VICTIM, "123456").await.status, 400);
 }
 
-async fn p10_changing_addresses_buys_no_more_guesses(target: &Target) {
+async fn p10_changing_the_ip_gives_no_more_attempts(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
     for (number, guess) in wrong(&code, 5).enumerate() {
         assert_eq!(target.process.verify_from(&client(number), VICTIM, &guess).await.status, 400);
@@ -189,7 +192,7 @@ async fn p10_changing_addresses_buys_no_more_guesses(target: &Target) {
     assert_eq!(target.process.verify_from(&client(5), VICTIM, &code).await.status, 400);
 }
 
-async fn p12_a_flood_of_guesses_from_one_network_meets_its_limit(target: &Target) {
+async fn p12_a_flood_of_attempts_from_one_network_is_limited(target: &Target) {
     let code = target.code_for("192.0.2.1", VICTIM).await;
     let mut calls = JoinSet::new();
     for guess in wrong(&code, 500) {
@@ -197,13 +200,14 @@ async fn p12_a_flood_of_guesses_from_one_network_meets_its_limit(target: &Target
         calls.spawn(async move { process.verify_from("203.0.113.1", VICTIM, &guess).await.status });
     }
     let statuses = calls.join_all().await;
-    // Ten guesses of one site at one subject; the rest of the network's twenty are refused by that.
+    // One IP has ten attempts at one email address. That limit also refuses the rest of its twenty
+    // attempts.
     assert_eq!((count(&statuses, 200), count(&statuses, 400)), (0, 10), "{statuses:?}");
     assert_eq!(count(&statuses, 429), 490, "{statuses:?}");
     assert_eq!(target.process.compared().await, 5);
 }
 
-async fn p16_a_success_of_ones_own_gives_back_that_guess_and_no_other(target: &Target) {
+async fn p16_a_success_refunds_its_own_attempt_and_no_other(target: &Target) {
     let guess = async |email: String| target.process.verify_from("203.0.113.1", &email, "000000").await;
     for number in 0..19 {
         assert_eq!(guess(format!("other{number}@example.com")).await.status, 400);
@@ -215,7 +219,7 @@ async fn p16_a_success_of_ones_own_gives_back_that_guess_and_no_other(target: &T
     assert_eq!(limited(&guess("other20@example.com".to_owned()).await).1, "ip_attempts");
 }
 
-async fn p17_guesses_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
+async fn p17_attempts_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
     let process = &target.process;
     let code = target.code_for("192.0.2.1", VICTIM).await;
     let stranger = "203.0.113.1";
@@ -223,7 +227,7 @@ async fn p17_guesses_of_a_stranger_lock_nobody_out_elsewhere(target: &Target) {
         assert_eq!(process.verify_from(stranger, VICTIM, &guess).await.status, 400);
     }
     assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "ip_email_attempts");
-    // The live code is lost, but a new one can be had and used.
+    // The live code is lost, but the user can request and use a new one.
     if target.app.is_some() {
         let code = target.code_for("192.0.2.1", VICTIM).await;
         assert_eq!(limited(&process.verify_from(stranger, VICTIM, &code).await).1, "ip_email_attempts");
@@ -277,7 +281,7 @@ async fn p25_networks_are_limited_whatever_the_address_they_name(target: &Target
     assert_eq!(target.process.send_from("203.0.113.2", "a30@example.com").await.status, 200);
 }
 
-async fn p26_p27_spellings_of_one_mailbox_are_one_subject(target: &Target) {
+async fn p26_p27_spellings_of_one_mailbox_are_one_recipient(target: &Target) {
     let spellings = [
         "a.b.c@gmail.com",
         "ABC@gmail.com",
@@ -292,7 +296,7 @@ async fn p26_p27_spellings_of_one_mailbox_are_one_subject(target: &Target) {
         sent += usize::from(answer.status == 200);
         assert!(answer.status == 200 || limited(&answer).1 == "email_sends", "{answer:?}");
     }
-    // Five in an hour; where the cooldown stands, one.
+    // Five in an hour; one if the cooldown applies.
     assert_eq!(sent, if target.app.is_some() { 5 } else { 1 });
 }
 
@@ -305,7 +309,7 @@ async fn p49_only_all_digits_are_a_code(target: &Target) {
 }
 
 #[tokio::test]
-async fn p05_a_guess_stays_spent_whatever_happens_after_it() {
+async fn p05_an_attempt_counts_even_if_the_process_is_killed() {
     let app =
         TestApp::limited().set("OTP_HASH__MEMORY_KIB", "65536").set("OTP_HASH__PASSES", "3").spawn().await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
@@ -317,7 +321,7 @@ async fn p05_a_guess_stays_spent_whatever_happens_after_it() {
     let mut interrupted = app.connect().await;
     let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     interrupted.write_all(request.as_bytes()).await.expect("sent");
-    // Killed once the guess is spent, before it is compared.
+    // The process is killed after the attempt was taken and before the code is compared.
     let begun = Instant::now();
     while stored().await.iter().filter(|value| unspent.contains(value)).count() == unspent.len() {
         assert!(begun.elapsed() < Duration::from_secs(10), "the guess is never spent");
@@ -351,7 +355,7 @@ async fn p07_of_two_sends_at_once_the_code_of_one_is_live() {
 }
 
 #[tokio::test]
-async fn p08_p19_a_resend_brings_no_guess_back_and_lifts_no_lock() {
+async fn p08_p19_a_resend_restores_no_attempt_and_lifts_no_lock() {
     let target = Target::redis().await;
     let first = target.code_for("192.0.2.1", VICTIM).await;
     for guess in wrong(&first, 3) {
@@ -363,7 +367,8 @@ async fn p08_p19_a_resend_brings_no_guess_back_and_lifts_no_lock() {
     }
     assert_eq!(target.process.verify_from("192.0.2.1", VICTIM, &second).await.status, 400);
     assert_eq!(target.process.compared().await, 5);
-    // A third from here is the site's last in this hour; the lock is not lifted by asking on.
+    // This is the IP's third and last send of the hour to this address. More requests do not lift
+    // the lock.
     target.code_for("192.0.2.1", VICTIM).await;
     assert_eq!(limited(&target.process.send_from("192.0.2.1", VICTIM).await).1, "ip_email_sends");
 }
@@ -383,7 +388,7 @@ async fn p13_p50_a_code_expires() {
 }
 
 #[tokio::test]
-async fn p14_a_person_is_mailed_to_ten_times_a_day_from_wherever_it_is_asked() {
+async fn p14_a_recipient_gets_ten_emails_a_day_from_all_networks_together() {
     let limits = TestApp::limited().set("OTP_LIMITS__EMAIL_SENDS", "10/day");
     let app = limits.set("OTP_DANGEROUS__WEAK_LIMITS", "true").spawn().await;
     for number in 0..10 {
@@ -398,7 +403,7 @@ async fn p14_a_person_is_mailed_to_ten_times_a_day_from_wherever_it_is_asked() {
 }
 
 #[tokio::test]
-async fn p15_a_guess_counts_however_it_is_written() {
+async fn p15_an_attempt_counts_in_any_spelling() {
     let in_arabic = |code: &str| code.chars().map(arabic_digit).collect::<String>();
     let app = TestApp::limited().spawn().await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
@@ -462,7 +467,7 @@ async fn p20_p21_ten_thousand_invented_clients_of_one_peer_are_one() {
 }
 
 #[tokio::test]
-async fn p44_one_hash_slot_is_all_that_a_call_touches() {
+async fn p44_a_call_touches_only_one_hash_slot() {
     let app = TestApp::limited().clustered().spawn().await;
     for client in ["192.0.2.1", "2001:db8::1"] {
         let email = format!("{}@example.com", client.len());
@@ -471,13 +476,13 @@ async fn p44_one_hash_slot_is_all_that_a_call_touches() {
         assert_eq!(app.verify_from(client, &email, &other_than(&[&code])).await.status, 400);
         assert_eq!(app.verify_from(client, &email, &code).await.status, 200);
     }
-    // A relay that refuses takes the ways of giving back.
+    // A relay that refuses the message exercises the refunds.
     app.smtp.set(Fault::RefuseContent);
     assert_eq!(app.send_from("192.0.2.1", "refused@example.com").await.status, 500);
 }
 
 #[tokio::test]
-async fn p45_p46_no_key_lives_for_ever() {
+async fn p45_p46_every_key_has_a_ttl() {
     let app = TestApp::limited().spawn().await;
     for client in ["192.0.2.1", "2001:db8::1"] {
         let email = format!("{}@example.com", client.len());
@@ -521,15 +526,17 @@ async fn p47_limits_hold_when_redis_comes_back_and_nothing_passes_while_it_is_aw
     assert_eq!(app.smtp.mails().len(), 1);
 }
 
-/// A code is used on a primary after its replica has lost touch; then the replica takes over. What it says to that code.
+/// Uses a code on a primary whose replica is already disconnected, and promotes the replica.
+/// Returns the replica's status for the same code.
 async fn after_a_takeover(fence: &str) -> u16 {
     let app = TestApp::limited().set("OTP_REDIS__FENCE", fence).spawn().await;
     let replica = RedisServer::start().await;
-    // Attached before the code is sent, since that alone changes the history of a Redis without replicas.
+    // Attached before the code is sent, because attaching a replica changes the replication history
+    // of a Redis that has none.
     replica.follow(&app.redis).await;
     assert_eq!(app.send_from("192.0.2.1", VICTIM).await.status, 200);
     let code = app.smtp.last_code_to(VICTIM);
-    // Times to live differ by what the copying took.
+    // TTLs are left out: they differ by the time that the copying took.
     let values = async |redis: &RedisServer| {
         redis.dump().await.into_iter().map(|(key, value, _)| (key, value)).collect::<Vec<_>>()
     };
@@ -542,7 +549,7 @@ async fn after_a_takeover(fence: &str) -> u16 {
     app.redis.stop();
     let moved = app.another("REDIS_PORT", &replica.port().to_string()).await;
     let again = moved.verify_from("192.0.2.1", VICTIM, &code).await.status;
-    // Life goes on: who asks again gets a code that verifies.
+    // The service still works: a new send yields a code that verifies.
     assert_eq!(moved.send_from("192.0.2.1", "other@example.com").await.status, 200);
     let other = app.smtp.last_code_to("other@example.com");
     assert_eq!(moved.verify_from("192.0.2.1", "other@example.com", &other).await.status, 200);

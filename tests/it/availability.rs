@@ -1,4 +1,4 @@
-//! What must hold under load: others are served, and memory stays bounded.
+//! Behaviour under load: other clients are still served, and memory stays bounded.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use tokio::task::JoinSet;
 use crate::support::app::{Answer, Process, TestApp, light_hash};
 
 const HEAD: &str = "POST /send-otp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
-/// MiB that a process may use beside the blocks of its hash threads.
+/// MiB that a process may use in addition to the memory blocks of its hash threads.
 const ALLOWANCE_MIB: u64 = 64;
-/// MiB of it that an idle release uses; a debug build uses more, which says nothing of requests.
+/// MiB of that allowance that an idle release build uses. A debug build uses more, which says
+/// nothing about requests.
 const IDLE_MIB: u64 = 15;
 
 #[tokio::test]
 async fn two_thousand_idle_connections_leave_room_for_a_fresh_request() {
-    // Two for each: the test's end and otpd's, which is a process of its own.
+    // Each connection has two ends, one in the test and one in the process of otpd.
     rlimit::increase_nofile_limit(8192).expect("open files");
     let dev = Process::dev().await;
     let mut idle = Vec::new();
@@ -55,7 +56,7 @@ async fn a_thousand_checks_at_once_stay_within_the_blocks_of_the_hash_threads() 
         .set("OTP_HASH__MEMORY_KIB", "19456")
         .set("OTP_HASH__PASSES", "2")
         .set("OTP_HASH__THREADS", "2")
-        // The least that a measured queue holds.
+        // The smallest queue that is sized by measuring.
         .set("OTP_HASH__QUEUE", "320")
         .set("OTP_LOG__LEVEL", "info");
     let app = app.spawn().await;
@@ -68,7 +69,7 @@ async fn a_thousand_checks_at_once_stay_within_the_blocks_of_the_hash_threads() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_checks_at_once_those_without_a_place_are_told_to_come_again() {
+async fn of_a_thousand_checks_at_once_those_that_do_not_fit_get_a_retry_after() {
     let app = TestApp::builder()
         .set("OTP_HASH__MEMORY_KIB", "7168")
         .set("OTP_HASH__THREADS", "2")
@@ -93,7 +94,8 @@ async fn checks_at_once(app: &TestApp, calls: usize) -> Vec<Answer> {
     checks.join_all().await
 }
 
-/// Sends at once, of one caller each; all must be served. Figures: `cargo bench --bench overload`.
+/// Sends this many emails at once, one per client; all must succeed. For figures, run `cargo bench
+/// --bench overload`.
 async fn assert_burst_served(app: &TestApp, burst: usize) {
     let mut sends = JoinSet::new();
     for number in 0..burst {
@@ -116,7 +118,8 @@ async fn at_the_defaults_a_burst_of_sends_is_served_to_the_last() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_that_fits_into_the_least_queue_meets_no_other_bound() {
-    // Hashes that are quick also where other tests run: what is shown is that nothing else refuses at the defaults.
+    // Fast hashes, even on a machine that runs other tests: the test shows that nothing else
+    // rejects a request at the defaults.
     let app = light_hash().into_iter().fold(TestApp::defaults(), |app, (name, value)| app.set(&name, &value));
     let app = app.set("OTP_HASH__QUEUE", "320").set("OTP_LOG__LEVEL", "info").spawn().await;
     assert_burst_served(&app, 300).await;
@@ -133,7 +136,7 @@ async fn at_the_defaults_the_queue_has_room_for_320_at_least() {
 }
 
 #[tokio::test]
-async fn the_shield_sheds_a_network_that_calls_too_often_and_spares_health() {
+async fn load_shedding_limits_a_network_that_calls_too_often_and_spares_health() {
     let app = TestApp::limited()
         .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")
         .set("OTP_LIMITS__IP_REQUESTS_BURST", "3")

@@ -1,4 +1,4 @@
-//! The commands: what they print, how they exit, and what they write.
+//! The commands: what they print, their exit codes, and the files that they write.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +15,8 @@ pub fn run(folder: &Path, settings: &[(&str, &str)], arguments: &[&str]) -> Outp
     command(folder, &settings).args(arguments).output().expect("the binary runs")
 }
 
-pub fn text(octets: &[u8]) -> String {
-    String::from_utf8(octets.to_vec()).expect("text")
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
 }
 
 #[test]
@@ -79,7 +79,7 @@ async fn a_setting_that_is_refused_is_exit_code_2_in_every_command() {
         "[[tenants]]\nname = \"dev\"\nkeys = \"k9:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n",
     )
     .expect("written");
-    // Text, names and files that are wrong, whoever finds it out.
+    // Wrong values, names and files, whichever part of the program detects them.
     for (name, value) in [
         ("OTP_CODES__DIGITS", "5"),
         ("OTP_NO__SUCH", "1"),
@@ -109,7 +109,7 @@ async fn a_setting_that_is_refused_is_exit_code_2_in_every_command() {
 }
 
 #[tokio::test]
-async fn all_that_the_settings_name_and_that_cannot_be_used_is_told_at_once_with_a_line_each() {
+async fn everything_unusable_that_the_settings_name_is_reported_at_once_with_a_line_each() {
     let app = TestApp::builder().keyed().tls().spawn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let broken = [
@@ -185,7 +185,7 @@ async fn the_seeds_settings_and_inits_secrets_are_all_that_serve_needs() {
         let (name, value) = line.split_once('=').expect("a value");
         (name.to_owned(), value.to_owned())
     }));
-    // Not ours but the system's: which certificate authorities it trusts.
+    // Not a setting of otpd but of the system: the certificate authorities that it trusts.
     settings.insert("SSL_CERT_FILE".to_owned(), smtp.ca_file().display().to_string());
 
     let app = Process::start("serve", &settings).await;
@@ -200,7 +200,7 @@ async fn the_seeds_settings_and_inits_secrets_are_all_that_serve_needs() {
 }
 
 #[tokio::test]
-async fn a_redis_url_wins_over_host_and_port() {
+async fn a_redis_url_overrides_host_and_port() {
     let app = TestApp::spawn().await;
     let mut settings = app.settings().clone();
     settings.insert("REDIS_PORT".to_owned(), "1".to_owned());
@@ -223,7 +223,7 @@ fn init_completes_a_file_and_then_changes_nothing() {
 }
 
 #[tokio::test]
-async fn doctor_says_what_is_wrong_and_how_to_mend_it() {
+async fn doctor_says_what_is_wrong_and_how_to_fix_it() {
     let app = TestApp::builder().tls().spawn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let doctor = |changes: &[(&str, &str)]| {
@@ -372,7 +372,7 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
 }
 
 #[tokio::test]
-async fn doctor_says_what_the_limits_let_an_attacker_win() {
+async fn doctor_reports_the_risk_that_the_limits_allow() {
     let app = TestApp::limited().spawn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();

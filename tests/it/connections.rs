@@ -1,4 +1,5 @@
-//! What a connection may do: idle, be refused while it still writes, and make room for another client.
+//! HTTP connections: idle ones, requests that are rejected while the client still writes, and
+//! connections that make room for another client.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -21,18 +22,18 @@ async fn dev_with(settings: &[(&str, &str)]) -> Process {
     Process::start("dev", &settings).await
 }
 
-/// Reads one answer with a body of known length, and leaves the connection as it is.
+/// Reads one answer with a body of known length and leaves the connection open.
 async fn answer(stream: &mut TcpStream) -> String {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     loop {
-        let text = String::from_utf8_lossy(&octets).into_owned();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             if body.len() >= length.map_or(0, |length| length.parse().expect("a number")) {
                 return text;
             }
         }
-        let read = timeout(PATIENCE, stream.read_buf(&mut octets)).await.expect("an answer in time");
+        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("an answer in time");
         assert_ne!(read.expect("an answer"), 0, "closed: {text}");
     }
 }
@@ -42,7 +43,7 @@ async fn ask(stream: &mut TcpStream, request: &str) -> String {
     answer(stream).await
 }
 
-/// Whether the server closes the connection within a time, without a word.
+/// Returns whether the server closes the connection within this time without sending anything.
 async fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
     match timeout(within, stream.read_u8()).await {
         Ok(Err(_)) => true,
@@ -162,14 +163,14 @@ async fn a_short_body_that_comes_behind_its_refusal_leaves_the_connection_open()
     for (line, status) in [("POST /v1/verifications", 401), ("POST /nope", 404), ("GET /livez", 200)] {
         let head = format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).await.expect("sent");
-        // As clients write that send head and body apart.
+        // Some clients write the head and the body separately.
         assert!(!is_closed(&mut stream, Duration::from_millis(200)).await);
         let answer = ask(&mut stream, body).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert!(!answer.contains("connection: close"), "{answer}");
     }
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200 "));
-    // One that does not come costs the connection, and the answer says so.
+    // If the body does not come, the connection is closed, and the answer says so.
     let answer = ask(&mut stream, "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert!(is_closed(&mut stream, PATIENCE).await);
@@ -234,7 +235,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
     ask(&mut stream, GET).await;
     assert!(!is_closed(&mut stream, Duration::from_secs(12)).await);
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200 "));
-    // The time for a head begins with its first byte.
+    // The time limit for a head starts with its first byte.
     stream.write_all(b"GET /livez HT").await.expect("sent");
     let begun = Instant::now();
     assert!(is_closed(&mut stream, PATIENCE).await);
@@ -257,16 +258,16 @@ async fn an_idle_connection_is_closed_after_the_time_of_the_setting() {
 }
 
 #[tokio::test]
-async fn where_no_more_connections_fit_the_one_that_was_idle_for_longest_goes() {
+async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
     let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "4")]).await;
-    // The first is the one by which the test looked whether the service is ready.
+    // The first connection is the one on which the test checked that the service is ready.
     let mut idle = Vec::new();
     for _ in 0..4 {
         let mut stream = dev.connect().await;
         ask(&mut stream, GET).await;
         idle.push(stream);
     }
-    // What was used last goes last.
+    // The connection that was used last is closed last.
     ask(&mut idle[0], GET).await;
     let mut newcomer = dev.connect().await;
     assert!(ask(&mut newcomer, GET).await.starts_with("HTTP/1.1 200 "));
@@ -296,7 +297,7 @@ async fn a_request_under_way_is_never_closed_for_another_client() {
     assert!(!is_closed(&mut newcomer, Duration::from_millis(500)).await, "it waits");
     let [head, body] = &mut under_way[..] else { panic!("two") };
     assert!(ask(head, "Host: localhost\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
-    // Now that one is idle, it makes room.
+    // This connection is idle now, so it makes room.
     assert!(answer(&mut newcomer).await.starts_with("HTTP/1.1 200 "));
     assert!(is_closed(head, PATIENCE).await);
     drop(newcomer);

@@ -1,4 +1,5 @@
-//! The page of `otpd dev` and what it asks: who may, what comes by itself, and what a reset frees.
+//! The page of `otpd dev` and its requests: who may use it, what is pushed to it, and what a reset
+//! clears.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,10 +25,10 @@ fn not_found() -> (u16, String) {
     (404, "Not found".to_owned())
 }
 
-/// A stream of events, read as a browser reads it.
+/// A stream of server-sent events, read as a browser reads it.
 struct Events {
     stream: BufReader<TcpStream>,
-    /// What came and is no whole event yet.
+    /// The received text that is not yet a complete event.
     text: String,
 }
 
@@ -58,7 +59,7 @@ impl Events {
         line.trim_end().to_owned()
     }
 
-    /// The next event and its data; `None` where the stream has come to its proper end.
+    /// Returns the next event and its data, or `None` if the stream has ended properly.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some(end) = self.text.find("\n\n") {
@@ -133,7 +134,7 @@ async fn a_silent_stream_is_kept_alive_and_outlives_the_time_of_a_request() {
     let mut events = Events::open(&dev).await;
     events.next().await.expect("an event");
     let begun = Instant::now();
-    // A comment, which is no event: 3 octets in a chunk of their own.
+    // A comment, which is not an event: a chunk of 3 bytes.
     assert_eq!(events.line().await, "3");
     assert!(begun.elapsed() >= Duration::from_secs(14), "{:?}", begun.elapsed());
     for line in [":", "", ""] {
@@ -151,11 +152,11 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
     for _ in 0..100 {
         streams.push(Events::open(&dev).await);
     }
-    // HEAD asks for a place as GET does, and gives it back.
+    // HEAD reserves a place as GET does, and frees it.
     let status = async || dev.answer(dev.request(Method::HEAD, "/dev/events")).await.status;
     assert_eq!(status().await, 503);
     drop(streams);
-    // Those who left are noticed when there is something to tell them.
+    // A closed stream is noticed only when the server writes to it.
     let begun = Instant::now();
     while status().await != 200 {
         dev.send_otp("a@example.com").await;
@@ -164,7 +165,7 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
 }
 
 #[tokio::test]
-async fn whoever_comes_by_another_name_learns_the_address_to_open_and_nothing_else() {
+async fn a_request_to_another_host_name_learns_the_address_to_open_and_nothing_else() {
     let mut settings: BTreeMap<_, _> = light_hash().into();
     settings.insert("OTP_HTTP__ALLOWED_ORIGINS".to_owned(), "https://listed.example".to_owned());
     let dev = Process::start("dev", &settings).await;
@@ -180,7 +181,7 @@ async fn whoever_comes_by_another_name_learns_the_address_to_open_and_nothing_el
             assert!(!answer.body.contains("evil") && !answer.body.contains(&key), "{message}");
         }
     }
-    // A page that may call the API gets no key of this one.
+    // An origin that may call the API cannot read the API key from this page.
     let listed = dev.request(Method::GET, "/dev").header("origin", "https://listed.example");
     assert_eq!(dev.answer(listed).await.message(), not_found());
     let page = dev.get("/dev").await;
@@ -190,7 +191,7 @@ async fn whoever_comes_by_another_name_learns_the_address_to_open_and_nothing_el
 }
 
 #[tokio::test]
-async fn another_site_neither_resets_nor_listens() {
+async fn another_origin_neither_resets_nor_listens() {
     let dev = Process::dev().await;
     let host = format!("localhost:{}", dev.address().port());
     let own = format!("http://{host}");
@@ -208,7 +209,7 @@ async fn another_site_neither_resets_nor_listens() {
             assert_eq!(dev.answer(request).await.message(), not_found(), "{path} {name}: {value}");
         }
     }
-    // Nothing was forgotten.
+    // The codes are still stored.
     let code = dev.captured_codes("a@example.com").await.remove(0);
     assert_eq!(dev.verify_otp("a@example.com", &code).await.status, 200);
     for headers in [vec![], vec![("origin", own.as_str()), ("sec-fetch-site", "same-origin")]] {

@@ -1,4 +1,5 @@
-//! What `otpd doctor` says of relays that fail, step by step, and of settings that open something.
+//! What `otpd doctor` reports for relays that fail at each stage, and for settings that open
+//! something to the public.
 
 use crate::commands::{run, text};
 use crate::support::app::TestApp;
@@ -25,7 +26,7 @@ async fn doctor_says_what_exempt_networks_open() {
     assert!(said.contains("a proxy that connects from there exempts everybody behind it"), "{said}");
 }
 
-/// What a doctor says of such a relay: its one failure.
+/// Returns the one failure that `otpd doctor` reports for such a relay.
 async fn diagnosed(
     app: &TestApp,
     peer: SmtpPeerBuilder,
@@ -54,7 +55,7 @@ async fn diagnosed(
     said.split("FAIL  relay: ").nth(1).unwrap_or_else(|| panic!("{said}")).to_owned()
 }
 
-/// A relay, what it does, `OTP_SMTP__TLS`, and what is said of it: the beginning, and some of the advice.
+/// A relay, its fault, `OTP_SMTP__TLS`, the beginning of the report, and part of the advice.
 type Case = (SmtpPeerBuilder, Fault, &'static str, &'static str, &'static str);
 
 async fn assert_diagnosed(cases: Vec<Case>) {

@@ -1,9 +1,9 @@
-//! What the documents say that a machine can check.
+//! The statements in the documents that a machine can check.
 
 use std::fs;
 use std::path::Path;
 
-/// The names of the settings that are not called `OTP_<SECTION>__<KEY>`.
+/// The settings that are not named `OTP_<SECTION>__<KEY>`.
 const SEEDS_NAMES: [(&str, &str); 11] = [
     ("smtp.server", "SMTP_SERVER"),
     ("smtp.port", "SMTP_PORT"),
@@ -108,7 +108,7 @@ fn every_file_that_the_documents_name_is_there() {
     }
 }
 
-/// Every Rust file of the package, with its text.
+/// Returns every Rust file of the package with its text.
 fn sources() -> Vec<(std::path::PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src"), root.join("tests/it")];

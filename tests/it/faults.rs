@@ -1,4 +1,4 @@
-//! Peers that fail: what is answered, what becomes of the code, and that otpd recovers by itself.
+//! Redis and relays that fail: what otpd answers, what happens to the code, and that otpd recovers.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,7 +24,7 @@ fn assert_unavailable(answer: &Answer) {
     assert!(wait >= 1);
 }
 
-/// Repeats a call until its status is the one awaited.
+/// Repeats a call until it returns the expected status.
 async fn until(status: u16, within: Duration, call: impl AsyncFn() -> Answer) -> Answer {
     let begun = Instant::now();
     loop {
@@ -124,7 +124,7 @@ async fn a_redis_that_takes_no_writes_is_not_ready() {
     for (name, bad, good) in [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0")] {
         app.redis.configure(name, bad).await;
         until(503, Duration::from_secs(5), async || app.get("/readyz").await).await;
-        // Whether there is a code to check makes no difference.
+        // The answer is the same whether or not there is a code to check.
         assert_unavailable(&app.verify_otp(EMAIL, &code).await);
         assert_unavailable(&app.verify_otp("unknown@example.com", &code).await);
         app.redis.configure(name, good).await;
@@ -167,7 +167,7 @@ async fn a_redis_that_is_full_admits_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_that_refused_the_login_is_asked_again() {
+async fn a_redis_that_refused_the_login_is_retried() {
     let app = TestApp::spawn().await;
     app.redis.lock().await;
     let early = app.another("OTP_LOG__LEVEL", "info").await;
@@ -178,7 +178,7 @@ async fn a_redis_that_refused_the_login_is_asked_again() {
     for _ in 0..10 {
         assert_eq!(early.send_otp(EMAIL).await.status, 200);
     }
-    // Also where it was connected, and lost its login with its connection.
+    // The same holds for a process that was connected and lost its authenticated connection.
     app.redis.lock().await;
     app.redis.hang_up().await;
     assert_unavailable(&early.send_otp(EMAIL).await);
@@ -199,16 +199,16 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
     assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
 }
 
-/// What is stored of the one verification; all other keys are ledgers.
+/// Returns the stored value of the only verification; all other keys are ledgers.
 async fn verification(app: &TestApp) -> Vec<u8> {
-    let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(8).any(|part| part == b":guesses");
+    let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(9).any(|part| part == b":attempts");
     let mut dump = app.redis.dump().await.into_iter().filter(|(key, ..)| !is_ledger(key));
     dump.next().expect("a verification").1
 }
 
 #[tokio::test]
-async fn a_right_guess_outlives_a_store_that_did_not_answer() {
-    // A hash that takes long enough to freeze Redis between the spending and the win.
+async fn a_right_attempt_outlives_a_store_that_did_not_answer() {
+    // The hash takes long enough to freeze Redis between taking the attempt and approving.
     let slow = [("OTP_HASH__MEMORY_KIB", "131072"), ("OTP_HASH__PASSES", "20")];
     let app = slow.iter().fold(TestApp::builder(), |app, (name, value)| app.set(name, value)).spawn().await;
     let code = app.code_for(EMAIL).await;
@@ -235,13 +235,13 @@ async fn otpd_starts_before_its_redis() {
 }
 
 #[tokio::test]
-async fn a_refused_mail_is_a_failure_and_its_code_is_dead() {
+async fn a_refused_email_is_a_failure_and_invalidates_its_code() {
     for fault in [Fault::RefuseRecipient, Fault::RefuseContent, Fault::CloseOnConnect, Fault::GarbageReply] {
         let app = TestApp::spawn().await;
         app.smtp.set(fault);
         assert_eq!(app.send_otp(EMAIL).await.message(), said(NOT_SENT), "{fault:?}");
         assert_eq!(app.smtp.mails().len(), 0, "{fault:?}");
-        // Nobody knows the code; that it is dead shows in that no guess is compared with it.
+        // The test does not know the code. If the code is invalid, no attempt is compared with it.
         assert_eq!(app.verify_otp(EMAIL, "000000").await.status, 400);
         assert_eq!(app.compared().await, 0, "{fault:?}");
         app.smtp.set(Fault::None);
@@ -290,7 +290,7 @@ async fn a_relay_that_never_greets_is_given_up_within_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a_relay_that_asks_for_patience_gets_the_same_code_again() {
+async fn after_a_temporary_failure_the_relay_gets_the_same_code_again() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::RefuseRecipientTransiently { times: 2 });
     let code = app.code_for(EMAIL).await;
@@ -312,7 +312,7 @@ async fn connections_are_used_again_and_a_stale_one_fails_no_send() {
 #[tokio::test]
 async fn a_failed_send_leaves_the_code_of_a_later_one_alone() {
     let app = TestApp::spawn().await;
-    // The first send is refused only after the second has replaced its code.
+    // The relay refuses the first send only after the second send has replaced its code.
     app.smtp.set(Fault::NoGreeting);
     let first = app.send_otp(EMAIL);
     let later = async {
@@ -397,7 +397,7 @@ async fn peppers_rotate_without_losing_a_code_and_a_dropped_one_loses_its_codes(
 
 #[tokio::test]
 async fn a_full_hash_queue_is_answered_at_once() {
-    // One thread, one place to wait, and a hash that takes long.
+    // One hash thread, a queue of one, and a slow hash.
     let app = TestApp::builder()
         .set("OTP_HASH__MEMORY_KIB", "65536")
         .set("OTP_HASH__PASSES", "20")
@@ -410,13 +410,14 @@ async fn a_full_hash_queue_is_answered_at_once() {
         let process = Arc::clone(&app.process);
         calls.spawn(async move { process.verify_otp(EMAIL, "123456").await });
     }
-    // The first six answers to come are refusals: they waited for nothing.
+    // The first six answers are rejections, because those requests did not wait.
     for _ in 0..6 {
         let answer = calls.join_next().await.expect("a call").expect("an answer");
         assert_unavailable(&answer);
     }
     assert_eq!(calls.join_all().await.iter().filter(|answer| answer.status == 400).count(), 2);
-    // Only the two that were served are charged: their network's log and their site's have two entries each.
+    // Only the two served calls are charged: the ledger of the IP and that of the IP for this
+    // address have two entries each.
     let logs: Vec<_> = app.redis.dump().await.into_iter().map(|(_, value, _)| value.len()).collect();
     assert_eq!(logs, [12, 12]);
 }

@@ -1,4 +1,4 @@
-//! Idempotency keys: one request under a key is served once, whatever happens in between.
+//! Idempotency keys: one request per key is executed once, whatever fails in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::support::v1::key;
 
 const EMAIL: &str = "recipient@example.com";
 
-/// Waits until a verification is opened, whose mail is on its way then.
-async fn opened(app: &TestApp) {
-    let is_opened =
+/// Waits until a verification is stored; its email is then being sent.
+async fn wait_until_opened(app: &TestApp) {
+    let has_verification =
         |dump: Vec<(Vec<u8>, Vec<u8>, i64)>| dump.iter().any(|(key, ..)| key.starts_with(b"otp:{v:"));
-    eventually("a verification is opened", async || is_opened(app.redis.dump().await)).await;
+    eventually("a verification is opened", async || has_verification(app.redis.dump().await)).await;
 }
 
 #[tokio::test]
@@ -27,7 +27,8 @@ async fn a_repeated_request_mails_once_and_is_rendered_afresh() {
     let first = caller.create_under("order-1", &body).await;
     assert_eq!(first.status, 201);
     let id = first.json()["id"].as_str().expect("an id").to_owned();
-    // Another form of the same members, the key in the quotes of a structured field, and the tenant's other key.
+    // The same members in another order and form, the key quoted as a structured field, and the
+    // tenant's other API key.
     let same =
         json!({ "end_user_ip": "::ffff:192.0.2.1", "purpose": "login", "email": EMAIL, "locale": null });
     for again in [
@@ -56,7 +57,7 @@ async fn a_replay_touches_no_ledger() {
     let before = app.redis.dump().await;
     for _ in 0..5 {
         let replayed = caller.create_under("k", &body).await;
-        // A new send would be refused now.
+        // A new send would exceed a limit now.
         assert_eq!(replayed.status, 201, "{replayed:?}");
         assert_eq!(replayed.header("ratelimit-policy"), Some("\"key\";q=600;w=60"));
     }
@@ -95,7 +96,7 @@ async fn what_did_not_succeed_frees_its_key() {
         assert_eq!(caller.create_under("k", &body).await.status, 502);
     }
     app.smtp.set(Fault::None);
-    // What is refused before takes no key at all.
+    // A request that is rejected earlier does not use up its key.
     assert_eq!(caller.create_under("k", &json!({ "email": "nobody" })).await.status, 422);
     let created = caller.create_under("k", &body).await;
     assert_eq!(created.status, 201, "{created:?}");
@@ -153,12 +154,13 @@ async fn a_key_is_1_to_64_visible_characters() {
         );
     }
     assert_eq!(caller.create_under(&"k".repeat(64), &body).await.status, 201);
-    // What a library would not see, or would see the first of: it must not pass for no key at all.
+    // Headers that a library would ignore, or of which it would read only the first. They must not
+    // be treated as a missing key.
     let post = || caller.request(reqwest::Method::POST, "/v1/verifications").body(body.to_string());
     let json = || post().header("content-type", "application/json");
-    let octets = reqwest::header::HeaderValue::from_bytes(b"\xc3\xa9").expect("octets of a header");
+    let bytes = reqwest::header::HeaderValue::from_bytes(b"\xc3\xa9").expect("bytes of a header");
     let twice = json().header("idempotency-key", "a").header("idempotency-key", "a");
-    for request in [json().header("idempotency-key", octets), twice] {
+    for request in [json().header("idempotency-key", bytes), twice] {
         let refused = app.answer(request).await;
         assert_eq!(refused.problem(), (400, "malformed_request".to_owned()));
     }
@@ -178,7 +180,7 @@ async fn who_hangs_up_gets_the_answer_to_the_same_request_later() {
     );
     let mut stream = app.connect().await;
     stream.write_all(head.as_bytes()).await.expect("sent");
-    opened(&app).await;
+    wait_until_opened(&app).await;
     drop(stream);
     let repeated = app.caller(1).create_under("k", &body).await;
     assert_eq!(repeated.problem(), (409, "idempotency_in_progress".to_owned()));
@@ -196,14 +198,14 @@ async fn a_process_that_dies_in_between_leaves_a_key_that_others_wait_for() {
         let request = request.header("content-type", "application/json").header("idempotency-key", "k");
         request.body(json!({ "email": EMAIL }).to_string()).send().await.map(|answer| answer.status())
     });
-    opened(&app).await;
+    wait_until_opened(&app).await;
     app.kill();
     lost.await.expect("no panic").expect_err("no answer");
     app.smtp.set(Fault::None);
     let another = app.another("OTP_LOG__FORMAT", "json").await;
     let refused = another.caller(1).create_under("k", &json!({ "email": EMAIL })).await;
     assert_eq!(refused.problem(), (409, "idempotency_in_progress".to_owned()));
-    // It goes by itself: 30 seconds at most.
+    // It expires after at most 30 seconds.
     let (_, _, ttl) = app
         .redis
         .dump()

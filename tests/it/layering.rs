@@ -1,13 +1,13 @@
-//! Who may name whom: scans the sources for a layer that names one above it.
+//! Which layer may use which: scans the sources for a layer that names one above it.
 //!
-//! Knows Rust's paths only as text: `crate::…` anywhere, `use crate::{…}` with its groups, and relative paths
-//! that climb out of a layer.
+//! The scan treats Rust paths as text: `crate::…` anywhere, `use crate::{…}` with its groups, and
+//! relative paths that leave a layer.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each layer of `src/` and the others that it may name.
+/// Each layer of `src/` and the other layers that it may name.
 const ALLOWED: [(&str, &[&str]); 11] = [
     ("random", &[]),
     ("domain", &[]),
@@ -19,14 +19,14 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("server", &[]),
     ("telemetry", &["config"]),
     ("app", &["random", "domain", "ports", "service", "adapters", "config", "api", "server"]),
-    // `api` for the OpenAPI document, `adapters` for what a doctor finds.
+    // `api` for the OpenAPI document, `adapters` for what `doctor` checks.
     (
         "cli",
         &["random", "domain", "ports", "service", "adapters", "config", "api", "server", "telemetry", "app"],
     ),
 ];
 
-/// One offence: file, line, and what is wrong with it.
+/// One offence: the file, the line and what is wrong.
 #[derive(Debug, PartialEq, Eq)]
 struct Offence {
     place: String,
@@ -44,20 +44,21 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The layer that a file belongs to, by its path below `src/`; `lib` and `main` belong to none.
+/// Returns the layer of a file, by its path below `src/`. `lib` and `main` belong to none.
 fn layer_of(relative: &Path) -> Option<String> {
     let first = relative.components().next()?.as_os_str().to_str()?;
     let name = first.strip_suffix(".rs").unwrap_or(first);
     (name != "lib" && name != "main").then(|| name.to_owned())
 }
 
-/// The text without comments, so that prose may name what code may not; lines stay where they are.
+/// Returns the text without comments, because comments may name any layer. Line numbers do not
+/// change.
 fn code_only(text: &str) -> String {
     let lines = text.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The first segments of every path behind `crate::`, with the line that each stands in.
+/// Returns the first segment of every path after `crate::`, with its line number.
 fn named(code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -74,7 +75,7 @@ fn named(code: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// The first segment of each member of a group, which may be nested and run over lines.
+/// Returns the first segment of each member of a group, which may be nested and span lines.
 fn group_heads(group: &str) -> Vec<(usize, String)> {
     let (mut depth, mut at_head, mut heads) = (0_i32, true, Vec::new());
     for (offset, character) in group.char_indices() {
@@ -97,7 +98,7 @@ fn identifier(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// What is wrong in one file.
+/// Returns the offences in one file.
 fn offences_in(relative: &Path, text: &str) -> Vec<Offence> {
     let Some(layer) = layer_of(relative) else { return Vec::new() };
     let allowed: BTreeMap<_, _> = ALLOWED.into_iter().collect();
@@ -114,7 +115,8 @@ fn offences_in(relative: &Path, text: &str) -> Vec<Offence> {
         .collect();
     let depth = relative.with_extension("").components().count();
     for (number, line) in code.lines().enumerate() {
-        // `super` once for each folder, and once more inside a module of the file itself (its tests).
+        // `super` once for each folder, and once more inside a module of the file itself (its
+        // tests).
         if let Some(at) = line.find("super::super") {
             let climbs = line[at..].split("::").take_while(|segment| *segment == "super").count();
             if climbs >= depth {

@@ -1,6 +1,7 @@
-//! Whole sends and attempts in any order, clock steps and losses: the ledgers of both stores answer as naive ones do.
+//! Whole sends and attempts in any order, with clock steps and losses of state: the ledgers of both
+//! stores answer as naive ones do.
 //!
-//! Beside the model, what the ledgers are for is asserted directly, without its rules.
+//! In addition to the model, the tests assert directly what the ledgers are for, without its rules.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -28,18 +29,18 @@ const SECOND: Millis = 1000;
 const HOUR: Millis = 3600 * SECOND;
 const DAY: Millis = 24 * HOUR + 30 * 60 * SECOND + 10 * SECOND;
 const LIFE: Millis = 300 * SECOND;
-/// Redis, whose own clock runs on, lets go of a key while a case runs if it was written this shortly before its
-/// end; so nobody asks about a code in its last seconds.
+/// While a case runs, Redis, whose own clock keeps running, may drop a key that was written this
+/// shortly before its expiry. So no operation touches a code in its last seconds.
 const LAST_SECONDS: Millis = 5 * SECOND;
 
-/// How many networks an attacker has.
+/// Number of networks of an attacker.
 const MANY: u8 = 100;
 
-/// The tenant of the simple endpoints, and that of the ids.
+/// The tenant of the simple endpoints, and the tenant of the ids.
 const SIMPLE: u8 = 0;
 const KEYED: u8 = 1;
 
-/// What must have happened at least once, or the sequences prove nothing.
+/// Outcomes that must each have happened at least once; otherwise the sequences prove nothing.
 const ALL_KINDS: [&str; 13] = [
     "refused by ip_sends",
     "refused by ip_attempts",
@@ -50,25 +51,25 @@ const ALL_KINDS: [&str; 13] = [
     "late",
     "a refused mail, given back: true",
     "a refused mail, given back: false",
-    "won: true",
-    "won: false",
+    "approved: true",
+    "approved: false",
     "asked again, early: true",
     "asked again, early: false",
 ];
 
-/// Where a request comes from.
+/// The network of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Origin {
     Ipv4,
-    /// Two links of one site.
-    LinkA,
-    LinkB,
-    OtherSite,
-    /// One of many, each a site of its own.
+    /// Two /64 networks of one /48.
+    SubnetA,
+    SubnetB,
+    OtherPrefix,
+    /// One of many IPv4 addresses.
     OneOf(u8),
 }
 
-/// A request that can be refused, and asked again.
+/// A request that a limit can refuse and that can then be repeated.
 #[derive(Debug, Clone, Copy)]
 enum Request {
     Charge(u8, Origin, Action),
@@ -78,21 +79,21 @@ enum Request {
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
-    /// A network is charged for something that is not brought to its end.
+    /// Charges an IP for a send or an attempt that is not completed.
     Charge(Origin, Action),
-    /// The charge made so many charges ago is given back.
+    /// Refunds the charge made this many charges ago.
     Refund(usize),
-    /// A whole send, up to its mail: this long passes between its entry and its opening.
+    /// A whole send, including its email: this much time passes between its entry and the opening.
     Send(Place, Option<Origin>, Millis),
-    /// The same for a code that is sent again, to an id that may be none.
+    /// The same for a resend, possibly of an unknown id.
     Resend(Place, Option<Origin>, Millis),
-    /// The relay refuses the mail that was sent so many mails ago.
+    /// The relay refuses the email sent this many emails ago.
     Refuse(usize),
-    /// An attempt, up to what it is to be compared with.
-    Guess(Place, Origin),
-    /// The attempt made so many attempts ago was right.
-    ApproveOutcome(usize),
-    /// What was just refused is asked again: after the wait, or a millisecond before.
+    /// An attempt, up to the code that it is to be compared with.
+    Attempt(Place, Origin),
+    /// The attempt made this many attempts ago was right.
+    Approve(usize),
+    /// Repeats the request that was just refused: after the wait, or a millisecond before its end.
     AskAgain {
         early: bool,
     },
@@ -136,8 +137,9 @@ fn limits() -> impl Strategy<Value = Limits> {
         ip_email_attempts: alike.clone(),
         email_sends_total: alike,
     };
-    // Each of the ledgers of sends is the longest once; the network's limits nobody else.
-    let patient_site = Limits {
+    // Over the cases, each ledger of sends to a recipient has the longest window once. The ledgers
+    // of an IP share their entries with no other.
+    let long_ip_window = Limits {
         ip_sends: vec![(9, 600 * SECOND)],
         email_sends: vec![(2, 60 * SECOND)],
         ip_email_sends: vec![(2, 2 * HOUR)],
@@ -153,7 +155,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         email_sends_total: vec![(2, 600 * SECOND), (5, DAY)],
         ..small.clone()
     };
-    select(vec![small, tied, patient_site, narrow_address, the_defaults()])
+    select(vec![small, tied, long_ip_window, narrow_address, the_defaults()])
 }
 
 fn the_defaults() -> Limits {
@@ -168,7 +170,7 @@ fn the_defaults() -> Limits {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    // Where the clock never goes back, more can be said.
+    // If the clock never steps back, more can be asserted.
     let ops = any::<bool>().prop_flat_map(|back| prop::collection::vec(op(back), 1..50));
     (limits(), select(&[1, 2, 5][..]), ops).prop_map(|(limits, attempts, ops)| Case { limits, attempts, ops })
 }
@@ -183,8 +185,8 @@ fn op(back: bool) -> impl Strategy<Value = Op> {
         8 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Send(place, from, pause)),
         2 => (place(), from(), pause()).prop_map(|(place, from, pause)| Op::Resend(place, from, pause)),
         3 => (0..3_usize).prop_map(Op::Refuse),
-        10 => (place(), origin()).prop_map(|(place, origin)| Op::Guess(place, origin)),
-        3 => (0..3_usize).prop_map(Op::ApproveOutcome),
+        10 => (place(), origin()).prop_map(|(place, origin)| Op::Attempt(place, origin)),
+        3 => (0..3_usize).prop_map(Op::Approve),
         6 => any::<bool>().prop_map(|early| Op::AskAgain { early }),
         6 => step(back).prop_map(Op::Step),
         1 => Just(Op::Flush),
@@ -192,7 +194,7 @@ fn op(back: bool) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Two addresses of one person, an id for that same person, and somebody else.
+/// Returns two addresses of one recipient, an id for that same recipient, or another recipient.
 fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         5 => Just(Place::Address(0)),
@@ -205,9 +207,9 @@ fn place() -> impl Strategy<Value = Place> {
 fn origin() -> impl Strategy<Value = Origin> {
     prop_oneof![
         4 => Just(Origin::Ipv4),
-        3 => Just(Origin::LinkA),
-        2 => Just(Origin::LinkB),
-        2 => Just(Origin::OtherSite),
+        3 => Just(Origin::SubnetA),
+        2 => Just(Origin::SubnetB),
+        2 => Just(Origin::OtherPrefix),
     ]
 }
 
@@ -218,7 +220,7 @@ fn step(back: bool) -> impl Strategy<Value = Millis> {
     if back { prop_oneof![3 => forward, 1 => backward].boxed() } else { forward.boxed() }
 }
 
-/// What stands for people, places and networks in a store; derived once.
+/// The keyed hashes of recipients, addresses and networks in a store, derived once.
 struct Names {
     store_keys: HashMap<Place, (StoreKey, Recipient)>,
     networks: HashMap<Origin, store_key::ClientNetwork>,
@@ -233,9 +235,9 @@ impl Names {
         let ids = (0..2).map(|number| (Place::Id(number), (id(number), recipient(tenant(KEYED), texts[0]))));
         let networks = [
             (Origin::Ipv4, "192.0.2.1".to_owned()),
-            (Origin::LinkA, "2001:db8:1:a::1".to_owned()),
-            (Origin::LinkB, "2001:db8:1:b::1".to_owned()),
-            (Origin::OtherSite, "2001:db8:2::1".to_owned()),
+            (Origin::SubnetA, "2001:db8:1:a::1".to_owned()),
+            (Origin::SubnetB, "2001:db8:1:b::1".to_owned()),
+            (Origin::OtherPrefix, "2001:db8:2::1".to_owned()),
         ];
         let many = (0..MANY).map(|number| (Origin::OneOf(number), format!("198.51.100.{number}")));
         let networks = networks.into_iter().chain(many).map(|(origin, ip)| (origin, network(&ip)));
@@ -270,21 +272,21 @@ fn tenant_of(place: Place) -> u8 {
     }
 }
 
-fn person_of(place: Place) -> u8 {
+fn recipient_of(place: Place) -> u8 {
     u8::from(place == Place::Address(2))
 }
 
-fn site_of(origin: Origin) -> u8 {
+fn prefix_of(origin: Origin) -> u8 {
     match origin {
         Origin::Ipv4 => 0,
-        Origin::LinkA | Origin::LinkB => 1,
-        Origin::OtherSite => 2,
+        Origin::SubnetA | Origin::SubnetB => 1,
+        Origin::OtherPrefix => 2,
         Origin::OneOf(number) => 10 + number,
     }
 }
 
 impl Request {
-    /// The ledgers that it is entered in, each with its windows.
+    /// Returns the ledgers that the request is entered in, each with its windows.
     fn ledgers(self, limits: &Limits) -> Vec<(Ledger, Windows)> {
         match self {
             Self::Charge(tenant, origin, action) => {
@@ -292,31 +294,35 @@ impl Request {
                     Action::Send => (Ledger::IpSends, &limits.ip_sends),
                     Action::Attempt => (Ledger::IpAttempts, &limits.ip_attempts),
                 };
-                let (site, link) = match origin {
+                let (prefix, subnet) = match origin {
                     Origin::Ipv4 | Origin::OneOf(_) => {
-                        return vec![(of(tenant, ClientNetwork::Site(site_of(origin))), windows.clone())];
+                        return vec![(
+                            of(tenant, ClientNetwork::Prefix48(prefix_of(origin))),
+                            windows.clone(),
+                        )];
                     }
-                    Origin::LinkA | Origin::OtherSite => (site_of(origin), 0),
-                    Origin::LinkB => (site_of(origin), 1),
+                    Origin::SubnetA | Origin::OtherPrefix => (prefix_of(origin), 0),
+                    Origin::SubnetB => (prefix_of(origin), 1),
                 };
                 let wider = windows.iter().map(|(most, span)| (most * 5, *span)).collect();
                 vec![
-                    (of(tenant, ClientNetwork::Link(site, link)), windows.clone()),
-                    (of(tenant, ClientNetwork::Site(site)), wider),
+                    (of(tenant, ClientNetwork::Prefix64(prefix, subnet)), windows.clone()),
+                    (of(tenant, ClientNetwork::Prefix48(prefix)), wider),
                 ]
             }
             Self::Admit(place, from) => {
-                let (tenant, person) = (tenant_of(place), person_of(place));
-                let mut ledgers = vec![(Ledger::EmailSends(tenant, person), limits.email_sends.clone())];
+                let (tenant, recipient) = (tenant_of(place), recipient_of(place));
+                let mut ledgers = vec![(Ledger::EmailSends(tenant, recipient), limits.email_sends.clone())];
                 if let Some(origin) = from {
-                    let site = Ledger::IpEmailSends(tenant, person, site_of(origin));
-                    ledgers.push((site, limits.ip_email_sends.clone()));
+                    let prefix = Ledger::IpEmailSends(tenant, recipient, prefix_of(origin));
+                    ledgers.push((prefix, limits.ip_email_sends.clone()));
                 }
-                ledgers.push((Ledger::EmailSendsTotal(person), limits.email_sends_total.clone()));
+                ledgers.push((Ledger::EmailSendsTotal(recipient), limits.email_sends_total.clone()));
                 ledgers
             }
             Self::Attempt(place, origin) => {
-                let ledger = Ledger::IpEmailAttempts(tenant_of(place), person_of(place), site_of(origin));
+                let ledger =
+                    Ledger::IpEmailAttempts(tenant_of(place), recipient_of(place), prefix_of(origin));
                 vec![(ledger, limits.ip_email_attempts.clone())]
             }
         }
@@ -327,19 +333,19 @@ impl Request {
             Self::Charge(_, _, Action::Send) => &[&limits.ip_sends],
             Self::Charge(_, _, Action::Attempt) => &[&limits.ip_attempts],
             Self::Admit(..) => &[&limits.email_sends, &limits.ip_email_sends, &limits.email_sends_total],
-            Self::AttemptOutcome(..) => &[&limits.ip_email_attempts],
+            Self::Attempt(..) => &[&limits.ip_email_attempts],
         };
         of.iter().flat_map(|windows| windows.iter()).map(|(_, span)| *span).max().expect("a window")
     }
 }
 
-/// A limit is written as the settings write it.
+/// Returns a limit in the syntax of the settings.
 fn limit(windows: &Windows) -> Limit {
     let texts: Vec<_> = windows.iter().map(|(most, span)| format!("{most}/{}s", span / SECOND)).collect();
     texts.join(" ").parse().expect("a limit")
 }
 
-/// What a store was asked to admit, and by which name it did.
+/// A request that a store admitted, and the id of its entry.
 #[derive(Debug, Clone)]
 struct Entered {
     request: Request,
@@ -353,32 +359,32 @@ struct Mail {
     entered: Entered,
 }
 
-struct Guess {
+struct Attempt {
     place: Place,
     code: Code,
     number: u32,
     network: Entered,
-    site: Option<Entered>,
+    prefix: Option<Entered>,
 }
 
-/// What one case has seen, to be asserted without the model's rules.
+/// What one case has observed, to be asserted without the model's rules.
 #[derive(Default)]
 struct Tally {
     went_back: bool,
-    /// What stands in each ledger, by the time at which it really was admitted.
+    /// The entries of each ledger, with the times at which they were really admitted.
     admitted: HashMap<Ledger, Vec<(Millis, Entry)>>,
     codes: Code,
     attempts: u32,
     charges: VecDeque<Entered>,
     mails: VecDeque<Mail>,
-    open_guesses: VecDeque<Guess>,
+    open_attempts: VecDeque<Attempt>,
     last_refusal: Option<(Request, Millis)>,
-    /// When an attempt was compared, for each tenant and person.
+    /// The times at which an attempt was compared, for each tenant and recipient.
     compared: HashMap<(u8, u8), Vec<Millis>>,
     seen: HashSet<String>,
 }
 
-/// A store and the model side by side.
+/// A store and the model, run side by side.
 struct Pair<'a> {
     names: &'a Names,
     bench: Bench,
@@ -451,10 +457,10 @@ impl<'a> Pair<'a> {
                     self.refuse(mail).await?;
                 }
             }
-            Op::Guess(place, origin) => self.attempt(place, origin).await?,
-            Op::ApproveOutcome(back) => {
-                if let Some(attempt) = self.tally.open_guesses.remove(back) {
-                    self.win(attempt).await?;
+            Op::Attempt(place, origin) => self.attempt(place, origin).await?,
+            Op::Approve(back) => {
+                if let Some(attempt) = self.tally.open_attempts.remove(back) {
+                    self.approve(attempt).await?;
                 }
             }
             Op::AskAgain { early } => {
@@ -469,7 +475,7 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    /// Asks the store and the model; `None` where it is refused.
+    /// Charges the store and the model. Returns `None` if they refuse.
     async fn charge(&mut self, request: Request) -> Result<Option<Entered>, TestCaseError> {
         let charged = match request {
             Request::Charge(tenant, origin, action) => {
@@ -480,8 +486,8 @@ impl<'a> Pair<'a> {
                 self.bench.store.charge(&self.names.profile(tenant, origin, action), limit).await
             }
             Request::Admit(place, from) => {
-                let site = from.map(|origin| self.names.client_prefix(origin));
-                self.bench.store.admit(self.names.recipient(place), site.as_ref(), &self.sends).await
+                let prefix = from.map(|origin| self.names.client_prefix(origin));
+                self.bench.store.admit(self.names.recipient(place), prefix.as_ref(), &self.sends).await
             }
             Request::Attempt(..) => panic!("an attempt is charged as it is taken"),
         };
@@ -491,7 +497,7 @@ impl<'a> Pair<'a> {
         self.complete(request, store)
     }
 
-    /// Notes what the store admitted or refused.
+    /// Records what the store admitted or refused.
     fn complete(&mut self, request: Request, verdict: Verdict) -> Result<Option<Entered>, TestCaseError> {
         match verdict {
             Verdict::Refused(limit_state) => {
@@ -518,8 +524,8 @@ impl<'a> Pair<'a> {
         Ok(Entered { request, ledgers, entry })
     }
 
-    fn given_back(&mut self, entered: &Entered) {
-        self.ledgers.give_back(&entered.ledgers, entered.entry);
+    fn refunded(&mut self, entered: &Entered) {
+        self.ledgers.refund(&entered.ledgers, entered.entry);
         for ledger in &entered.ledgers {
             let admitted = self.tally.admitted.entry(*ledger).or_default();
             admitted.retain(|(_, entry)| *entry != entered.entry);
@@ -530,7 +536,7 @@ impl<'a> Pair<'a> {
         let Request::Charge(tenant, origin, action) = entered.request else { panic!("a network's") };
         let profile = self.names.profile(tenant, origin, action);
         self.bench.store.refund(&profile, entered.entry).await.expect("an answer");
-        self.given_back(entered);
+        self.refunded(entered);
     }
 
     async fn send(
@@ -552,12 +558,12 @@ impl<'a> Pair<'a> {
         self.tally.codes += 1;
         let (store, model) = if again {
             (
-                store_model::recoded(self.bench.recode_for(store_key, code, entry).await),
+                store_model::replace_answer(self.bench.replace_code_for(store_key, code, entry).await),
                 self.model.replace_code(place, code, entry),
             )
         } else {
             (
-                store_model::opened(self.bench.open_for(store_key, code, entry).await),
+                store_model::open_answer(self.bench.open_for(store_key, code, entry).await),
                 self.model.open(place, code, entry),
             )
         };
@@ -577,7 +583,7 @@ impl<'a> Pair<'a> {
         if back {
             let recipient = self.names.recipient(place);
             self.bench.store.withdraw(recipient, entered.entry).await.expect("an answer");
-            self.given_back(&entered);
+            self.refunded(&entered);
         }
         self.tally.seen.insert(format!("a refused mail, given back: {back}"));
         Ok(())
@@ -586,15 +592,15 @@ impl<'a> Pair<'a> {
     async fn attempt(&mut self, place: Place, origin: Origin) -> TestCaseResult {
         let request = Request::Charge(tenant_of(place), origin, Action::Attempt);
         let Some(network) = self.charge(request).await? else { return Ok(()) };
-        if let (TakenAttempt::Compare(code), site) = self.take_attempt(place, origin).await? {
+        if let (TakenAttempt::Compare(code), prefix) = self.take_attempt(place, origin).await? {
             let number = self.tally.attempts;
             self.tally.attempts += 1;
-            self.tally.open_guesses.push_front(Guess { place, code, number, network, site });
+            self.tally.open_attempts.push_front(Attempt { place, code, number, network, prefix });
         }
         Ok(())
     }
 
-    /// Spends an attempt; what its site was charged where it is one at an address.
+    /// Takes an attempt. For an attempt at an address, also returns what its IP was charged.
     async fn take_attempt(
         &mut self,
         place: Place,
@@ -603,14 +609,15 @@ impl<'a> Pair<'a> {
         self.skip_the_last_seconds(place);
         let attempter =
             Attempter { client: self.names.client_prefix(origin), limit: &self.ip_email_attempts };
-        let (attempts, charged) = self.bench.spend_from(Some(&attempter), self.names.store_key(place)).await;
+        let (attempts, charged) =
+            self.bench.take_attempt_from(Some(&attempter), self.names.store_key(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {
             let request = Request::Attempt(place, origin);
             let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
             let model = self.ledgers.charge(&step, keep, now);
             if let TakenAttempt::Limited(limit_state) = attempts {
-                let verdict = Verdict::Refused(standing_of(&limit_state));
+                let verdict = Verdict::Refused(limit_state_of(&limit_state));
                 prop_assert_eq!(verdict, model);
                 self.complete(request, verdict)?;
                 return Ok((attempts, None));
@@ -622,11 +629,11 @@ impl<'a> Pair<'a> {
             entered = Some(self.admitted(request, entry)?);
         }
         if let TakenAttempt::Compare(_) = attempts {
-            let recipient = (tenant_of(place), person_of(place));
+            let recipient = (tenant_of(place), recipient_of(place));
             let now = self.now();
             self.tally.compared.entry(recipient).or_default().push(now);
         }
-        prop_assert_eq!(store_model::attempts(attempts), self.model.take_attempt(place), "{:?}", place);
+        prop_assert_eq!(store_model::attempt_answer(attempts), self.model.take_attempt(place), "{:?}", place);
         prop_assert_eq!(
             charged.is_some(),
             matches!((place, attempts), (Place::Address(_), TakenAttempt::Compare(_)))
@@ -634,29 +641,34 @@ impl<'a> Pair<'a> {
         Ok((attempts, entered))
     }
 
-    async fn win(&mut self, attempt: Guess) -> TestCaseResult {
-        let Guess { place, code, number, network, site } = attempt;
+    async fn approve(&mut self, attempt: Attempt) -> TestCaseResult {
+        let Attempt { place, code, number, network, prefix } = attempt;
         self.skip_the_last_seconds(place);
-        let charged = site.as_ref().map(|entered| {
-            let Request::Attempt(_, origin) = entered.request else { panic!("a site's") };
+        let charged = prefix.as_ref().map(|entered| {
+            let Request::Attempt(_, origin) = entered.request else { panic!("a prefix's") };
             SiteCharge { client: self.names.client_prefix(origin), entry: entered.entry }
         });
-        let won = self.bench.consume_for(self.names.store_key(place), code, number, charged.as_ref()).await;
-        prop_assert_eq!(won, matches!(self.model.approve(place, (code, number)), Answer::Won(Some(_))));
-        if won {
-            if let Some(site) = &site {
-                self.given_back(site);
+        let approved =
+            self.bench.approve_for(self.names.store_key(place), code, number, charged.as_ref()).await;
+        prop_assert_eq!(
+            approved,
+            matches!(self.model.approve(place, (code, number)), Answer::Approved(Some(_)))
+        );
+        if approved {
+            if let Some(prefix) = &prefix {
+                self.refunded(prefix);
             }
             self.refund(&network).await;
         }
-        self.tally.seen.insert(format!("won: {won}"));
+        self.tally.seen.insert(format!("approved: {approved}"));
         Ok(())
     }
 
-    /// Right after the wait that it was told a request passes, and a millisecond before it does not.
+    /// A request passes right after the wait that it was given, and does not pass a millisecond
+    /// earlier.
     async fn ask_again(&mut self, request: Request, wait: Millis, early: bool) -> TestCaseResult {
         self.step(if early { wait - 1 } else { wait });
-        // With the last seconds of a code the moment would be skipped too.
+        // Skipping the last seconds of a code would skip this moment too.
         if let Request::Attempt(place, _) = request
             && (1..LAST_SECONDS).contains(&self.model.left(place))
         {
@@ -676,12 +688,14 @@ impl<'a> Pair<'a> {
 
 fn verdict(charged: ChargeOutcome) -> Verdict {
     match charged {
-        ChargeOutcome::Admitted { entry, limit_state } => Verdict::Admitted(entry, standing_of(&limit_state)),
-        ChargeOutcome::Refused(limit_state) => Verdict::Refused(standing_of(&limit_state)),
+        ChargeOutcome::Admitted { entry, limit_state } => {
+            Verdict::Admitted(entry, limit_state_of(&limit_state))
+        }
+        ChargeOutcome::Refused(limit_state) => Verdict::Refused(limit_state_of(&limit_state)),
     }
 }
 
-fn standing_of(limit_state: &otpd::domain::ledger::LimitState) -> LimitState {
+fn limit_state_of(limit_state: &otpd::domain::ledger::LimitState) -> LimitState {
     let millis = |time: Duration| time.as_millis().try_into().expect("a short time");
     LimitState {
         policy: limit_state.policy.name(),
@@ -713,36 +727,37 @@ fn compare(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
     assert_eq!(seen.into_inner(), HashSet::from(ALL_KINDS.map(str::to_owned)));
 }
 
-/// One round of an attack with as many networks as it takes: a send, attempts, and a pause.
+/// One round of an attack from as many networks as needed: a send, attempts, and a pause.
 #[derive(Debug, Clone)]
 struct Round {
     sender: Origin,
     place: Place,
-    guessers: Vec<Origin>,
+    attempters: Vec<Origin>,
     pause: Millis,
 }
 
 fn round() -> impl Strategy<Value = Round> {
     let one_of_many = || (0..MANY).prop_map(Origin::OneOf);
-    let guessers = prop_oneof![
+    let attempters = prop_oneof![
         9 => prop::collection::vec(one_of_many(), 6..7),
         1 => prop::collection::vec(one_of_many(), 0..6),
     ];
     let pauses = select(&[61, 61, 240, 290, 760, 1700, 3600, 7200][..]);
-    (one_of_many(), select(&[Place::Address(0), Place::Address(1)][..]), guessers, pauses)
-        .prop_map(|(sender, place, guessers, pause)| Round { sender, place, guessers, pause: pause * SECOND })
+    (one_of_many(), select(&[Place::Address(0), Place::Address(1)][..]), attempters, pauses).prop_map(
+        |(sender, place, attempters, pause)| Round { sender, place, attempters, pause: pause * SECOND },
+    )
 }
 
-/// With the default limits no more than 50 attempts at one person are compared in any 24 hours.
+/// With the default limits at most 50 attempts at one recipient are compared in any 24 hours.
 fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     const BOUND: usize = 50;
     let (names, most) = (Names::new(), RefCell::new(0));
     check(cases, &prop::collection::vec(round(), 60..120), |rounds| {
         runtime.block_on(async {
             let mut pair = Pair::new(&names, empty_store().await, the_defaults(), 5);
-            for Round { sender, place, guessers, pause } in rounds {
+            for Round { sender, place, attempters, pause } in rounds {
                 pair.send(place, Some(sender), 0, false).await?;
-                for attempter in guessers {
+                for attempter in attempters {
                     pair.attempt(place, attempter).await?;
                 }
                 pair.step(pause);
@@ -760,7 +775,8 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     assert_eq!(most.into_inner(), BOUND, "the bound is met, so the rounds are an attack");
 }
 
-/// What others do at one moment, or, where it is nothing, an attempt of the holder of an id.
+/// Returns an operation of other clients without a clock step, or `None` for an attempt by the
+/// holder of the id.
 fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
     let others = op(false).prop_map(|op| match op {
         Op::Send(place, from, _) => Op::Send(place, from, 0),
@@ -771,7 +787,8 @@ fn at_one_moment() -> impl Strategy<Value = Option<Op>> {
     prop_oneof![6 => others.prop_map(Some), 1 => Just(None)]
 }
 
-/// Nothing that another network does, be it to the same person, takes an attempt from whoever holds an id.
+/// Nothing that another network does, even for the same recipient, takes an attempt from the holder
+/// of an id.
 fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     let names = Names::new();
     let ops = (limits(), select(&[1, 2, 5][..]), prop::collection::vec(at_one_moment(), 1..60));
@@ -780,7 +797,7 @@ fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
             let (own, holder) = (Place::Id(1), Origin::OneOf(0));
             let mut pair = Pair::new(&names, empty_store().await, limits, attempts);
             pair.send(own, Some(holder), 0, false).await?;
-            // That mail arrived: the relay refuses others'.
+            // The holder's email has arrived: the relay refuses only the emails of others.
             pair.tally.mails.clear();
             let mut made = 0;
             for op in ops.into_iter().chain(vec![None; attempts + 1]) {
@@ -820,24 +837,24 @@ fn the_ledgers_on_redis_answer_as_the_model_does() {
 }
 
 #[test]
-fn an_attack_on_the_memory_gets_fifty_guesses_a_day() {
+fn an_attack_on_the_memory_store_gets_fifty_attempts_a_day() {
     attack(CASES_IN_MEMORY / 25, &store_model::one_thread(), async || Bench::memory());
 }
 
 #[test]
-fn an_attack_on_redis_gets_fifty_guesses_a_day() {
+fn an_attack_on_redis_gets_fifty_attempts_a_day() {
     let runtime = store_model::one_thread();
     let bench = runtime.block_on(Bench::redis());
     attack(CASES_ON_REDIS / 25, &runtime, async || emptied(&bench).await);
 }
 
 #[test]
-fn in_memory_nobody_takes_a_guess_from_who_holds_an_id() {
+fn in_memory_nobody_takes_an_attempt_from_the_holder_of_an_id() {
     disturb(CASES_IN_MEMORY / 10, &store_model::one_thread(), async || Bench::memory());
 }
 
 #[test]
-fn on_redis_nobody_takes_a_guess_from_who_holds_an_id() {
+fn on_redis_nobody_takes_an_attempt_from_the_holder_of_an_id() {
     let runtime = store_model::one_thread();
     let bench = runtime.block_on(Bench::redis());
     disturb(CASES_ON_REDIS / 10, &runtime, async || emptied(&bench).await);

@@ -1,6 +1,6 @@
-//! The ledgers as callers meet them: what is charged, what is given back, and what a 429 says.
+//! The ledgers as callers see them: what is charged, what is refunded, and what a 429 says.
 //!
-//! The arithmetic of windows is shown at the store; here, the order of the steps.
+//! The arithmetic of windows is tested at the store. These tests cover the order of the steps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::support::smtp::Fault;
 const CLIENT: &str = "192.0.2.1";
 const EMAIL: &str = "a@example.com";
 
-/// Which ledger an answer names, how much room it has, and how long to wait where it is a refusal.
-fn told(answer: &Answer) -> (String, u32, Option<u64>) {
+/// Returns the policy that an answer names, how much it has left, and the wait if it is a 429.
+fn limit_state_of(answer: &Answer) -> (String, u32, Option<u64>) {
     let state = answer.header("ratelimit").unwrap_or_else(|| panic!("not metered: {answer:?}"));
     let name = state.split('"').nth(1).expect("a quoted name").to_owned();
     let room = state.split_once(";r=").and_then(|(_, rest)| rest.split_once(';')).expect("the room").0;
@@ -24,7 +24,7 @@ fn told(answer: &Answer) -> (String, u32, Option<u64>) {
     (name, room.parse().expect("a number"), wait.map(|wait| wait.parse().expect("whole seconds")))
 }
 
-/// The lengths of all logs in the store whose key ends like that.
+/// Returns the lengths of all ledgers in the store whose key ends like this.
 async fn logs(app: &TestApp, end: &str) -> Vec<usize> {
     let dump = app.redis.dump().await.into_iter();
     dump.filter(|(key, ..)| key.ends_with(end.as_bytes())).map(|(_, value, _)| value.len()).collect()
@@ -34,12 +34,12 @@ async fn logs(app: &TestApp, end: &str) -> Vec<usize> {
 async fn answers_tell_a_caller_of_its_own_network_only() {
     let app = TestApp::limited().spawn().await;
     let sent = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((sent.status, told(&sent)), (200, ("ip_sends".to_owned(), 29, None)));
+    assert_eq!((sent.status, limit_state_of(&sent)), (200, ("ip_sends".to_owned(), 29, None)));
     assert_eq!(sent.header("ratelimit-policy"), Some("\"ip_sends\";q=30;w=3600"));
     // The same whether or not the address has a code outstanding.
     for email in [EMAIL, "unknown@example.com"] {
         let wrong = app.verify_from("198.51.100.1", email, "000000").await;
-        assert_eq!((wrong.status, told(&wrong).0), (400, "ip_attempts".to_owned()));
+        assert_eq!((wrong.status, limit_state_of(&wrong).0), (400, "ip_attempts".to_owned()));
     }
 }
 
@@ -64,12 +64,13 @@ async fn what_is_refused_before_the_ledgers_touches_none() {
 async fn the_wait_is_the_longest_of_the_refusing_step_and_of_those_charged_before_it() {
     let app = TestApp::limited().set("OTP_LIMITS__IP_SENDS", "2/1h").spawn().await;
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
-    // The subject would admit one more in a minute; the network, full by this very request, only in an hour.
-    let (name, room, wait) = told(&app.send_from(CLIENT, EMAIL).await);
+    // The email address would admit another send in a minute. The IP, which this very request
+    // fills, only in an hour.
+    let (name, room, wait) = limit_state_of(&app.send_from(CLIENT, EMAIL).await);
     assert_eq!((name.as_str(), room), ("ip_sends", 0));
     assert!(wait.is_some_and(|wait| (3590..=3600).contains(&wait)), "{wait:?}");
-    // From another network it is the subject's wait.
-    let (name, room, wait) = told(&app.send_from("198.51.100.1", EMAIL).await);
+    // From another IP, the wait is that of the email address.
+    let (name, room, wait) = limit_state_of(&app.send_from("198.51.100.1", EMAIL).await);
     assert_eq!((name.as_str(), room), ("email_sends", 0));
     assert!(wait.is_some_and(|wait| (50..=60).contains(&wait)), "{wait:?}");
 }
@@ -85,7 +86,7 @@ async fn after_retry_after_the_same_request_passes() {
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     let refused = app.send_from(CLIENT, EMAIL).await;
     let told_at = Instant::now();
-    let wait = Duration::from_secs(told(&refused).2.expect("a wait"));
+    let wait = Duration::from_secs(limit_state_of(&refused).2.expect("a wait"));
     loop {
         let asked_at = Instant::now();
         if app.send_from(CLIENT, EMAIL).await.status == 200 {
@@ -108,34 +109,37 @@ async fn a_refused_send_leaves_the_live_code_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_refused_mail_gives_the_subject_its_send_back_and_the_network_none() {
+async fn a_refused_email_refunds_the_recipient_and_not_the_network() {
     let app = TestApp::limited().spawn().await;
     app.smtp.set(Fault::RefuseContent);
     let refused = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((refused.status, told(&refused).1), (500, 29));
+    assert_eq!((refused.status, limit_state_of(&refused).1), (500, 29));
     app.smtp.set(Fault::None);
     let sent = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((sent.status, told(&sent).1), (200, 28), "no cooldown after a mail that nobody got");
+    assert_eq!((sent.status, limit_state_of(&sent).1), (200, 28), "no cooldown after a mail that nobody got");
 }
 
 #[tokio::test]
-async fn a_mail_whose_outcome_is_unknown_gives_nothing_back() {
+async fn an_email_whose_outcome_is_unknown_refunds_nothing() {
     let app = TestApp::limited().spawn().await;
     app.smtp.set(Fault::CloseAfterContent);
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 500);
     app.smtp.set(Fault::None);
-    assert_eq!(told(&app.send_from(CLIENT, EMAIL).await).0, "email_sends");
+    assert_eq!(limit_state_of(&app.send_from(CLIENT, EMAIL).await).0, "email_sends");
 }
 
 #[tokio::test]
-async fn a_right_guess_is_given_back_to_its_network_and_site() {
+async fn a_right_attempt_is_refunded_in_all_ledgers_of_its_ip() {
     let app = TestApp::limited().spawn().await;
     assert_eq!(app.send_from("2001:db8::1", EMAIL).await.status, 200);
     let code = app.smtp.last_code_to(EMAIL);
     assert_eq!(app.verify_from("2001:db8::1", EMAIL, &code).await.status, 200);
-    let guesses = app.redis.dump().await.into_iter().map(|(key, ..)| key);
-    let guesses: Vec<_> = guesses.filter(|key| key.windows(9).any(|part| part == b":attempts")).collect();
-    assert!(guesses.is_empty(), "neither the /64 nor the /48 nor the site at the subject: {guesses:?}");
+    let attempts = app.redis.dump().await.into_iter().map(|(key, ..)| key);
+    let attempts: Vec<_> = attempts.filter(|key| key.windows(9).any(|part| part == b":attempts")).collect();
+    assert!(
+        attempts.is_empty(),
+        "no entry is left for the /64, the /48 or the share of the email: {attempts:?}"
+    );
 }
 
 #[tokio::test]
@@ -158,7 +162,8 @@ async fn beyond_the_relays_day_nothing_is_sent_and_nothing_charged() {
 #[tokio::test]
 async fn a_charge_that_timed_out_is_not_repeated() {
     let app = TestApp::limited().spawn().await;
-    // So that every connection is there and every script is known: what is asked now, Redis will find.
+    // Opens every connection and loads every script, so that all requests made during the pause
+    // reach Redis.
     for number in 0..4 {
         assert_eq!(app.send_from(CLIENT, &format!("warm{number}@example.com")).await.status, 200);
         assert_eq!(app.verify_from(CLIENT, &format!("warm{number}@example.com"), "000000").await.status, 400);
@@ -172,14 +177,14 @@ async fn a_charge_that_timed_out_is_not_repeated() {
         assert!(begun.elapsed() < Duration::from_secs(5), "it recovers");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Redis found them waiting when it woke; each had been asked for once.
+    // Redis found the requests waiting when it resumed; each was sent once.
     for end in [":simple:sends", ":simple:attempts"] {
         assert_eq!(logs(&app, end).await, [5 * 6], "{end}");
     }
     assert_eq!(app.smtp.mails().len(), 4);
 }
 
-/// Many calls at once, spread over two processes on one Redis.
+/// Makes many calls at once, spread over two processes on one Redis.
 async fn spread<C>(
     processes: [&Arc<Process>; 2],
     many: usize,
@@ -226,13 +231,13 @@ async fn two_processes_keep_the_limits_as_one() {
         process.send_from("203.0.113.2", &format!("other+{number}@example.com")).await
     });
     let sends = sends.await;
-    assert_eq!((count(&sends, 200), count(&sends, 429)), (3, 17), "of one site to one person: {sends:?}");
+    assert_eq!((count(&sends, 200), count(&sends, 429)), (3, 17), "of one IP to one recipient: {sends:?}");
 
-    let guesses = spread(both, 60, |process, number| async move {
+    let attempts = spread(both, 60, |process, number| async move {
         process.verify_from("203.0.113.3", &format!("a{number}@example.com"), "000000").await
     });
-    let guesses = guesses.await;
-    assert_eq!((count(&guesses, 400), count(&guesses, 429)), (20, 40), "of one network: {guesses:?}");
+    let attempts = attempts.await;
+    assert_eq!((count(&attempts, 400), count(&attempts, 429)), (20, 40), "of one network: {attempts:?}");
 }
 
 #[tokio::test]
@@ -246,18 +251,18 @@ async fn a_resend_looks_its_id_up_behind_the_network_and_before_anything_else() 
     let id = caller.start(EMAIL).await;
     caller.cancel(&id).await;
     let sends = logs(&app, ":sends").await;
-    // Unknown and closed: the network is charged, the subject is not.
+    // For an unknown and for a closed verification, the IP is charged and the email address is not.
     assert_eq!(resend("AAAAAAAAAAAAAAAAAAAAAA").await.problem().0, 404);
     assert_eq!(resend(&id).await.problem().0, 410);
     assert_eq!(resend(&id).await.json()["policy"], "ip_sends");
     let mut now = logs(&app, ":sends").await;
-    now.retain(|octets| *octets != 12);
+    now.retain(|bytes| *bytes != 12);
     assert_eq!(now, sends, "two entries of the network are all that came");
     assert_eq!(app.smtp.mails().len(), 1);
 }
 
 #[tokio::test]
-async fn a_canceled_verification_gives_nothing_back() {
+async fn a_canceled_verification_refunds_nothing() {
     let app = TestApp::limited().keyed().spawn().await;
     let caller = app.caller(1);
     let id = caller.start(EMAIL).await;
@@ -266,7 +271,7 @@ async fn a_canceled_verification_gives_nothing_back() {
 }
 
 #[tokio::test]
-async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
+async fn a_refused_email_of_v1_refunds_the_recipient() {
     let app = TestApp::limited().keyed().spawn().await;
     let caller = app.caller(1);
     app.smtp.set(Fault::RefuseRecipient);
@@ -279,7 +284,7 @@ async fn a_refused_mail_of_v1_gives_the_subject_its_send_back() {
 }
 
 #[tokio::test]
-async fn a_refused_resend_of_v1_gives_nothing_back() {
+async fn a_refused_resend_of_v1_refunds_nothing() {
     let app = TestApp::limited()
         .keyed()
         .set("OTP_DANGEROUS__WEAK_LIMITS", "true")
@@ -291,12 +296,12 @@ async fn a_refused_resend_of_v1_gives_nothing_back() {
     app.smtp.set(Fault::RefuseRecipient);
     assert_eq!(caller.resend(&id).await.problem().0, 502);
     app.smtp.set(Fault::None);
-    // It had replaced a live code.
+    // The code had replaced a live one.
     assert_eq!(caller.create(&serde_json::json!({ "email": EMAIL })).await.json()["policy"], "email_sends");
 }
 
 #[tokio::test]
-async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
+async fn a_full_hash_queue_refunds_the_attempt_and_the_send_of_a_named_network() {
     let app = TestApp::limited()
         .keyed()
         .set("OTP_HASH__MEMORY_KIB", "262144")
@@ -318,7 +323,7 @@ async fn a_full_hash_queue_gives_a_named_network_its_guess_and_its_send_back() {
     let overloaded = answers.iter().filter(|answer| answer.status == 503);
     let overloaded = overloaded.inspect(|answer| assert_eq!(answer.problem().1, "overloaded")).count();
     assert!(overloaded > 0, "{answers:?}");
-    let entries: usize = logs(&app, ":attempts").await.iter().map(|octets| octets / 6).sum();
+    let entries: usize = logs(&app, ":attempts").await.iter().map(|bytes| bytes / 6).sum();
     assert_eq!(entries, answers.len() - overloaded);
 }
 
@@ -331,7 +336,7 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
         app.answer(request.body(format!(r#"{{"email":"a{number}@example.com"}}"#))).await.status
     };
     let app = TestApp::limited().spawn().await;
-    // A probe of a balancer names no client, and need not.
+    // The probe of a load balancer names no client and does not have to.
     assert_eq!(app.get("/readyz").await.status, 200);
     assert!(!app.whole_log().await.contains("OTP_HTTP__FORWARDED_HEADER"));
     for number in 1..=30 {
@@ -342,7 +347,7 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
     assert_eq!(log.matches("OTP_HTTP__FORWARDED_HEADER=x-real-ip").count(), 1, "{log}");
     assert!(!log.contains("192.0.2."), "the log names no client");
 
-    // The cure that it names cures.
+    // The fix that the warning names works.
     let app = TestApp::limited().set("OTP_HTTP__FORWARDED_HEADER", "x-real-ip").spawn().await;
     for number in 1..=31 {
         assert_eq!(send(&app, number).await, 200);
@@ -350,7 +355,8 @@ async fn a_trusted_proxy_that_names_the_client_elsewhere_is_warned_of_once_with_
     assert!(!app.whole_log().await.contains("a peer in OTP_HTTP__TRUSTED_PROXIES"));
 }
 
-/// A probe, an office: an exempt network that meets every limit per IP at once, where it is not exempt.
+/// An exempt network, for example of a probe or an office. Without the exemption, it would reach
+/// every limit per IP at once.
 fn with_an_exempt_network() -> Builder {
     TestApp::limited()
         .keyed()
@@ -406,13 +412,13 @@ async fn an_exempt_network_gets_no_more_of_one_address_than_others() {
     let app = with_an_exempt_network().spawn().await;
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     let again = app.send_from(CLIENT, EMAIL).await;
-    assert_eq!((again.status, told(&again).0), (429, "email_sends".to_owned()));
+    assert_eq!((again.status, limit_state_of(&again).0), (429, "email_sends".to_owned()));
     for number in 0..11 {
         let wrong = app.verify_from(CLIENT, EMAIL, "000000").await;
         if number < 10 {
             assert_eq!(wrong.status, 400, "{number}");
         } else {
-            assert_eq!((wrong.status, told(&wrong).0), (429, "ip_email_attempts".to_owned()));
+            assert_eq!((wrong.status, limit_state_of(&wrong).0), (429, "ip_email_attempts".to_owned()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a request may be: its media type, its size, its time, its route and its method.
+//! Limits of a request: its media type, size, time, route and method.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -115,7 +115,7 @@ async fn every_answer_carries_the_same_guards() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_ours_and_stands_in_the_log() {
+async fn a_request_id_is_ours_and_is_logged() {
     let dev = Process::dev().await;
     let request = dev.request(Method::GET, "/livez").header("x-request-id", "chosen-by-the-caller");
     let answer = dev.answer(request).await;
@@ -149,7 +149,7 @@ async fn a_dripping_body_is_timed_out() {
     let begun = Instant::now();
     let dripping = tokio::spawn(async move {
         drips.write_all(format!("{HEAD}Content-Length: 8000\r\n\r\n").as_bytes()).await.expect("sent");
-        // One octet at a time, until the server has had enough.
+        // One byte at a time, until the server closes the connection.
         while drips.write_all(b" ").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -1,4 +1,4 @@
-//! The mails that people get: their language, their words, and whom they go to.
+//! The emails that users receive: their language, their text and their recipients.
 
 use serde_json::json;
 
@@ -56,7 +56,8 @@ async fn v1_goes_by_its_locale_and_a_resend_by_the_same() {
     assert_eq!(language(&app.smtp.mails()[2]), "en");
 }
 
-/// The head of a mail, with a letter in place of what is random or of the moment, and each of those values.
+/// Returns the head of an email with a letter in place of each random or time-dependent value, and
+/// those values.
 fn head(mail: &ReceivedMail) -> String {
     let head = mail.raw.split("\r\n\r\n").next().expect("a head").replace("\r\n", "\n");
     let (id, date) = (entity_id(mail), mail.header("Date").expect("a date"));
@@ -96,7 +97,7 @@ async fn no_two_mails_are_one_thread_to_a_mail_program() {
         assert_eq!(value.len(), 22, "128 bits: {value}");
         assert!(!value.contains(&code) && *value != id, "{value}");
     }
-    // A later start has its own; of 8,000 references two are the same once in a while.
+    // A later start has another reference. References can collide: there are only 8,000 of them.
     let subjects: Vec<_> = mails[2..].iter().map(|mail| mail.header("Subject").expect("a subject")).collect();
     assert_eq!(subjects[0], subjects[1], "one verification has one reference");
     assert!(subjects[2].contains(later["reference"].as_str().expect("a reference")), "{later} {subjects:?}");
@@ -185,7 +186,7 @@ async fn domains_are_mailed_to_or_not_as_the_lists_have_it() {
     assert_eq!(app.send_otp("a@x.example.org").await.status, 400);
     refused_v1(&caller.resend(&kept).await);
     assert_eq!(app.smtp.mails().len(), mails, "no mail goes to whom it must not");
-    // What was mailed before can still be checked.
+    // A code that was sent before can still be checked.
     assert_eq!(caller.check(&kept, &app.smtp.last_code_to("kept@late.example.org")).await.status, 200);
 
     list("block", "example.com\nno domain\n");

@@ -1,4 +1,4 @@
-//! The tests that drive otpd from outside: real processes, a real Redis, real SMTP.
+//! Tests that drive otpd from outside: real processes, a real Redis, real SMTP.
 
 #![expect(
     clippy::expect_used,

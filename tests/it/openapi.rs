@@ -1,4 +1,4 @@
-//! The committed OpenAPI document is the one that the code makes.
+//! The committed OpenAPI document is the one that the code generates.
 
 use std::process::Command;
 
@@ -21,14 +21,14 @@ fn document() -> Value {
     serde_json::from_str(&printed("json")).expect("JSON")
 }
 
-/// Every operation: its id, and itself.
+/// Returns every operation with its id.
 fn operations(document: &Value) -> Vec<(&str, &Value)> {
     let paths = document["paths"].as_object().expect("paths").values();
     let operations = paths.flat_map(|item| item.as_object().expect("operations").values());
     operations.map(|operation| (operation["operationId"].as_str().expect("an id"), operation)).collect()
 }
 
-/// Every code that an operation can answer with, by its examples.
+/// Returns every problem code that an operation can answer with, by its examples.
 fn codes(operation: &Value) -> Vec<(u16, String)> {
     let responses = operation["responses"].as_object().expect("responses");
     let codes = responses.iter().flat_map(|(status, response)| {
@@ -80,7 +80,7 @@ fn operations_have_ids_that_make_good_names_and_say_who_may_call() {
 }
 
 #[test]
-fn every_problem_stands_in_the_document_with_an_example_and_in_the_docs_with_advice() {
+fn every_problem_is_in_the_document_with_an_example_and_in_the_docs_with_advice() {
     let document = document();
     let examples = document["components"]["examples"].as_object().expect("examples");
     let listed = document["components"]["schemas"]["ProblemCode"]["enum"].as_array().expect("codes");
@@ -90,11 +90,11 @@ fn every_problem_stands_in_the_document_with_an_example_and_in_the_docs_with_adv
         let value = &example["value"];
         assert_eq!(value["code"], **code);
         let status = u16::try_from(value["status"].as_u64().expect("a status")).expect("a status");
-        // No operation that is called as it stands there is one of no other method.
+        // A documented operation is never called with a method that its path does not have.
         let is_told = told.contains(&(status, code.clone())) || code == "method_not_allowed";
         assert!(is_told, "{code} is no example of any operation");
     }
-    // The table of docs/problems.md is that of the document, to the letter.
+    // The table of docs/problems.md is identical to that of the document.
     let description = document["info"]["description"].as_str().expect("a description");
     let rows = |text: &str| -> Vec<String> {
         let is_row = |line: &&str| line.starts_with("| 4") || line.starts_with("| 5");

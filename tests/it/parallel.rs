@@ -1,4 +1,4 @@
-//! What must hold when many calls come at once, on both stores.
+//! Many concurrent calls, on both stores.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::support::app::{Process, TestApp};
 
-/// The statuses of many checks at once.
+/// Returns the statuses of many concurrent checks.
 async fn at_once(process: &Arc<Process>, email: &str, codes: impl IntoIterator<Item = String>) -> Vec<u16> {
     let mut calls = JoinSet::new();
     for code in codes {
@@ -20,14 +20,14 @@ fn count(statuses: &[u16], status: u16) -> usize {
     statuses.iter().filter(|other| **other == status).count()
 }
 
-/// A thousand codes that are wrong.
+/// Returns a thousand wrong codes.
 fn wrong(code: &str) -> impl Iterator<Item = String> + use<> {
     let code: u32 = code.parse().expect("digits");
     (1..=1000).map(move |step| format!("{:06}", (code + step) % 1_000_000))
 }
 
-/// 20 trials of 100 right codes at once: one success each.
-async fn one_winner(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> String) {
+/// Makes 20 trials of 100 concurrent right codes: one succeeds in each.
+async fn one_success(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> String) {
     for trial in 0..20 {
         let email = format!("winner{trial}@example.com");
         let code = code_for(&email).await;
@@ -37,7 +37,7 @@ async fn one_winner(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> Stri
     }
 }
 
-/// 1,000 wrong codes at once: refused all, and the right one after them too.
+/// Makes 1,000 concurrent wrong attempts: all are rejected, and so is the right code after them.
 async fn no_more_than_five(process: &Arc<Process>, code_for: impl AsyncFn(&str) -> String) {
     let code = code_for("guessed@example.com").await;
     let statuses = at_once(process, "guessed@example.com", wrong(&code)).await;
@@ -60,15 +60,15 @@ async fn dev_code(process: &Process, email: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_hundred_right_codes_at_once_one_wins_on_redis() {
+async fn of_a_hundred_right_codes_at_once_one_succeeds_on_redis() {
     let app = redis().await;
-    one_winner(&app.process, async |email| app.code_for(email).await).await;
+    one_success(&app.process, async |email| app.code_for(email).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_hundred_right_codes_at_once_one_wins_in_memory() {
+async fn of_a_hundred_right_codes_at_once_one_succeeds_in_memory() {
     let dev = memory().await;
-    one_winner(&dev, async |email| dev_code(&dev, email).await).await;
+    one_success(&dev, async |email| dev_code(&dev, email).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! Which paths lead where: a final slash, the root, a public URL with a prefix, and documentation that is not served.
+//! Paths: a final slash, the root, a public URL with a prefix, and documentation that is not
+//! served.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ async fn a_get_with_one_final_slash_is_redirected_to_the_path_without_it() {
             assert_eq!(redirect(&answer), (308, Some(location)), "{method} {path}");
             assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
         }
-        // As a client follows it.
+        // Resolved as a client resolves it.
         let base = reqwest::Url::parse(&format!("https://example.org/otp{path}")).expect("a URL");
         let target = base.join(location).expect("a URL");
         assert!(target.as_str().starts_with("https://example.org/otp/"), "{target}");

@@ -1,4 +1,5 @@
-//! What relays do, and what then becomes of the answer, the mails and the code; two relays; ends in the middle.
+//! What relays do, and what happens to the answer, the emails and the code; two relays; processes
+//! that end during a send.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::support::app::{SENDER, TestApp, eventually};
 use crate::support::smtp::{Fault, SmtpPeer};
 
-/// What a relay does, and what comes of a mail: the answers, the mails at all relays, and the code.
+/// What a relay does and its outcome: the answers, the emails at all relays, and the code.
 struct Row {
     relay: &'static str,
     setting: Setting,
@@ -21,7 +22,7 @@ struct Row {
     code: &'static str,
 }
 
-/// How the relays are, before each send.
+/// The state of the relays before each send.
 #[derive(Clone, Copy)]
 enum Setting {
     One(Fault),
@@ -125,7 +126,7 @@ const fn row(
     Row { relay, setting, simple, v1, mails, code }
 }
 
-/// A relay beside the first, and otpd with both.
+/// Starts a second relay, and otpd with both.
 async fn with_two() -> (TestApp, SmtpPeer) {
     let second = SmtpPeer::builder().start().await;
     let app = TestApp::builder()
@@ -139,7 +140,7 @@ async fn with_two() -> (TestApp, SmtpPeer) {
     (app, second)
 }
 
-/// The row as it is seen; what cannot be seen of it fails the test.
+/// Returns the row as observed. A part of it that cannot be observed fails the test.
 async fn seen(row: &Row) -> String {
     let (app, second) = with_two_or_one(row.setting).await;
     let mut before = BTreeSet::new();
@@ -202,7 +203,7 @@ fn set(app: &TestApp, second: Option<&SmtpPeer>, setting: Setting) {
         Setting::Gone | Setting::FirstGone => app.smtp.stop(),
         Setting::Two(first, other) => {
             app.smtp.set(first);
-            // A connection that lies ready would not be greeted anew.
+            // An idle connection would not be greeted again.
             app.smtp.set(Fault::DropIdle);
             second.expect("a second relay").set(other);
         }
@@ -229,7 +230,7 @@ async fn what_each_relay_does_leads_to_the_answer_in_the_table() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_good_is_asked_for_once() {
+async fn a_permanent_refusal_is_tried_once() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::RefuseRecipient);
     assert_eq!(app.send_otp("a@example.com").await.status, 500);
@@ -237,7 +238,7 @@ async fn a_refusal_for_good_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_relay_that_is_down_is_left_alone_and_asked_again_later() {
+async fn a_relay_that_is_down_is_skipped_and_retried_later() {
     let app = TestApp::spawn().await;
     app.smtp.set(Fault::CloseOnConnect);
     for number in 0..5 {
@@ -254,7 +255,7 @@ async fn a_relay_that_is_down_is_left_alone_and_asked_again_later() {
         .await;
 }
 
-/// Sends ten mails, one after the other; each must arrive, once.
+/// Sends ten emails, one after the other; each must arrive exactly once.
 async fn ten_mails(app: &TestApp) {
     for number in 0..10 {
         let email = format!("{number}@example.com");
@@ -311,9 +312,10 @@ async fn a_relay_that_takes_few_mails_on_a_connection_gets_another_at_once() {
     }
 }
 
-/// How often a fresh connection, and how often a message, is asked for by one send over a connection used before, where the
-/// relay answers that command so. The send's status as well.
-async fn asked_again(at: &'static str, reply: &'static str) -> (usize, usize, u16) {
+/// Makes one send over a connection that was used before, while the relay answers that command with
+/// this reply. Returns how many new connections and how many messages it took, and the status of
+/// the send.
+async fn retries_after(at: &'static str, reply: &'static str) -> (usize, usize, u16) {
     let app = TestApp::spawn().await;
     app.code_for("first@example.com").await;
     let messages = || String::from_utf8_lossy(&app.smtp.transcript()).matches("\r\nDATA\r\n").count();
@@ -324,36 +326,36 @@ async fn asked_again(at: &'static str, reply: &'static str) -> (usize, usize, u1
 }
 
 #[tokio::test]
-async fn a_final_refusal_of_the_message_is_never_asked_for_again() {
+async fn a_final_refusal_of_the_message_is_never_retried() {
     for reply in
         ["550 5.7.1 Spam", "554 5.6.0 Bad content", "552 5.3.4 Too big", "550", "521 5.7.0 x", "571 Blocked"]
     {
-        assert_eq!(asked_again("CONTENT", reply).await, (0, 1, 500), "{reply}");
-        assert_eq!(asked_again("DATA", reply).await, (0, 1, 500), "{reply} to DATA itself");
+        assert_eq!(retries_after("CONTENT", reply).await, (0, 1, 500), "{reply}");
+        assert_eq!(retries_after("DATA", reply).await, (0, 1, 500), "{reply} to DATA itself");
     }
 }
 
 #[tokio::test]
-async fn what_can_be_the_fault_of_a_used_connection_is_asked_for_again_on_a_fresh_one() {
+async fn what_can_be_the_fault_of_a_used_connection_is_retried_on_a_fresh_one() {
     for at in ["MAIL", "RCPT"] {
         for reply in ["554 5.7.0 Too many mails", "530 5.7.0 Log in", "503 5.5.1 Bad sequence", "552 5.3.1 x"]
         {
-            assert_eq!(asked_again(at, reply).await, (1, 1, 200), "{at}: {reply}");
+            assert_eq!(retries_after(at, reply).await, (1, 1, 200), "{at}: {reply}");
         }
     }
     for at in ["MAIL", "RCPT", "DATA", "CONTENT"] {
         for reply in ["421 4.7.0 Closing", "451 4.3.0 Later", "452 4.5.3 Too many mails"] {
             let messages = if at == "DATA" || at == "CONTENT" { 2 } else { 1 };
-            assert_eq!(asked_again(at, reply).await, (1, messages, 200), "{at}: {reply}");
+            assert_eq!(retries_after(at, reply).await, (1, messages, 200), "{at}: {reply}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_refusal_that_speaks_of_a_mailbox_is_never_asked_for_again() {
+async fn a_refusal_that_names_a_mailbox_is_never_retried() {
     for at in ["MAIL", "RCPT"] {
         for reply in ["550 5.1.1 No such user", "551", "553 5.1.8 Sender", "554 5.1.0 x", "552 5.2.2 Full"] {
-            assert_eq!(asked_again(at, reply).await, (0, 0, 500), "{at}: {reply}");
+            assert_eq!(retries_after(at, reply).await, (0, 0, 500), "{at}: {reply}");
         }
     }
 }
@@ -416,7 +418,8 @@ async fn the_second_relay_is_reached_as_safely_as_the_first() {
 async fn authorities_of_our_own_are_the_only_ones() {
     let stranger = SmtpPeer::builder().start().await;
     let own = |ca_file: String| TestApp::builder().tls().set("OTP_SMTP__CA_FILE", &ca_file);
-    // The system's authorities, as SSL_CERT_FILE has it, vouch for the relay; the file has others.
+    // The system's certificate authorities, set by SSL_CERT_FILE, include that of the relay. The
+    // file contains others.
     let app = own(stranger.ca_file().display().to_string()).spawn().await;
     assert_eq!(app.send_otp("a@example.com").await.status, 500);
     assert!(app.log().contains("certificate is from an unknown issuer"));
@@ -437,15 +440,16 @@ async fn what_waits_for_a_slow_relay_is_bounded() {
     let statuses = sends.join_all().await;
     let count = |status| statuses.iter().filter(|other| **other == status).count();
     assert_eq!(count(200) + count(503), 1000);
-    // Twice the threads and their queue.
+    // At most twice the hash threads and their queue.
     assert!((1..=64).contains(&count(200)), "{} were sent", count(200));
     assert_eq!(app.smtp.mails().len(), count(200) + 1);
     let grown = app.process.peak_memory_kib().saturating_sub(before);
-    // The connections of a thousand callers, and no queue behind them.
+    // The connections of a thousand callers, without a queue behind them.
     assert!(grown < 64 * 1024, "{grown} KiB more");
 }
 
-/// Sends to many addresses at once; gives those that were told that a mail was sent.
+/// Sends to many addresses at once, and returns the addresses for which a send was reported as
+/// successful.
 async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> BTreeSet<String> {
     let mut sends = JoinSet::new();
     for number in 0..64 {
@@ -463,9 +467,9 @@ async fn sends_cut_short(app: &Arc<TestApp>, cut: impl AsyncFn(&TestApp)) -> BTr
 }
 
 #[tokio::test]
-async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
+async fn a_send_reported_as_successful_was_delivered_even_if_otpd_is_killed() {
     for mails_before in [0, 1, 20, 40] {
-        // Few connections, so that some are told while others wait.
+        // Few connections, so that some sends are answered while others wait.
         let app = TestApp::builder().set("OTP_HASH__QUEUE", "200").set("OTP_SMTP__CONNECTIONS", "4");
         let app = Arc::new(app.spawn().await);
         app.smtp.set(Fault::Slow(Duration::from_millis(50)));
@@ -478,14 +482,14 @@ async fn who_is_told_that_a_mail_was_sent_has_it_though_otpd_is_killed() {
         .await;
         let mailed = mailed(&app);
         assert!(told.is_subset(&mailed), "{:?}", told.difference(&mailed));
-        // All but the last of each connection were told.
+        // All but the last send of each connection were answered.
         assert!(mails_before < 20 || !told.is_empty());
         assert!(mailed.len() < 64, "it was killed in the middle");
     }
 }
 
 #[tokio::test]
-async fn what_is_under_way_at_shutdown_is_finished_and_told() {
+async fn requests_in_progress_at_shutdown_are_finished_and_answered() {
     let app = Arc::new(TestApp::builder().set("OTP_HASH__QUEUE", "200").spawn().await);
     app.smtp.set(Fault::Slow(Duration::from_millis(300)));
     let told = sends_cut_short(&app, async |app| {
@@ -510,12 +514,12 @@ async fn a_send_whose_caller_has_gone_is_finished_at_shutdown() {
     let mut caller = app.connect().await;
     caller.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.expect("sent");
     app.smtp.await_mail(1).await;
-    // Reset, so that nobody waits for it any more.
+    // Reset, so that nobody waits for the answer any more.
     caller.set_zero_linger().expect("set");
     drop(caller);
     app.process.terminate();
     assert!(app.process.ended().await.success());
-    // Its last words: the log is read to its end.
+    // The end of the log: it is read completely.
     app.process.logged("a code was mailed").await;
 }
 

@@ -1,4 +1,5 @@
-//! What must never be found: codes and addresses in Redis, anything personal or secret in the log.
+//! What must never be stored or logged: codes and addresses in Redis, personal data and secrets in
+//! the log.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use crate::support::app::{SENDER, TestApp, one_pepper};
 use crate::support::smtp::{Fault, SmtpPeer};
 use crate::support::v1::key;
 
-/// Addresses whose parts stand nowhere else in the world of the tests.
+/// Addresses whose parts occur nowhere else in the tests.
 const PEOPLE: [&str; 3] =
     ["quizzical.person@kestrel.example", "Borogove+tag@kestrel.example", "slithy@wabe.example"];
 
-/// The same by the v1 API.
+/// Makes the same calls over the v1 API.
 async fn full_run_of_v1(app: &TestApp) -> Vec<String> {
     let (caller, mut codes) = (app.caller(1), Vec::new());
     for person in PEOPLE {
@@ -41,13 +42,14 @@ fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
 }
 
-/// Everything of a person that must not be found.
+/// Returns the parts of an address that must not be found.
 fn parts_of(email: &str) -> Vec<&str> {
     let (local, domain) = email.split_once('@').expect("an address");
     vec![email, local.split('+').next().unwrap_or(local), domain]
 }
 
-/// Sends, wrong guesses, a win, a resend, refused and unknown mails, bad input: one of each.
+/// Makes one of each call: sends, wrong attempts, an approval, a resend, refused and unknown
+/// emails, bad input.
 async fn full_run(app: &TestApp) -> Vec<String> {
     let mut codes = Vec::new();
     for person in PEOPLE {
@@ -71,7 +73,7 @@ async fn full_run(app: &TestApp) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itself() {
+async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_expires() {
     let app = TestApp::builder().keyed().spawn().await;
     let codes = full_run(&app).await;
     let dump = app.redis.dump().await;
@@ -80,7 +82,7 @@ async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itse
     for (key, value, ttl) in &dump {
         let name = String::from_utf8_lossy(key);
         assert!(name.starts_with("otp:{"), "{name}");
-        // Only what came of an idempotency key is kept for a day.
+        // Only the result under an idempotency key is stored for a day.
         let most =
             if name.starts_with("otp:{i:") { Duration::from_hours(24) } else { Duration::from_mins(65) };
         assert!((1..=most.as_millis().try_into().expect("small")).contains(ttl), "{name}: {ttl}");
@@ -95,7 +97,7 @@ async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_goes_by_itse
     }
 }
 
-/// A line of the log without its times and its request id.
+/// Returns a log line without its times and its request id.
 fn without_numbers(line: &str) -> String {
     let mut line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
     let fields = line.as_object_mut().expect("an object");
@@ -116,7 +118,7 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     assert_eq!(app.ended().await.code(), Some(0));
     let log = app.log();
     assert!(log.contains(r#""http.route":"/verify-otp""#), "the log says what was served: {log}");
-    // Times and random ids are numbers too, and any of them may look like a code.
+    // Times and random ids contain digits too, and any of them may look like a code.
     let log: Vec<String> = log.lines().map(without_numbers).collect();
     let mut never: Vec<String> =
         PEOPLE.iter().flat_map(|person| parts_of(person)).map(str::to_owned).collect();
@@ -125,7 +127,7 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     never.extend([key(1), key(9), "key-of-".to_owned()]);
     never.push(one_pepper().split_once(':').expect("a name").1.to_owned());
     for text in never {
-        // The address it listens on is its own.
+        // The address that otpd listens on may be logged.
         let line =
             log.iter().find(|line| contains(line.as_bytes(), &text) && !line.contains("\"listening\""));
         assert_eq!(line, None, "{text}");
@@ -134,7 +136,7 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
 
 #[tokio::test]
 async fn a_relay_without_starttls_hears_nothing_worth_keeping() {
-    // The settings demand STARTTLS and hold a password; the relay offers neither.
+    // The settings require STARTTLS and a login with a password; the relay offers neither.
     let app = TestApp::builder()
         .set("OTP_SMTP__TLS", "starttls")
         .set("OTP_SMTP__AUTH", "password")

@@ -18,7 +18,7 @@ fn said((status, message): (u16, &str)) -> (u16, String) {
     (status, message.to_owned())
 }
 
-/// A code of six digits that is not this one.
+/// Returns a six-digit code other than this one.
 fn other_than(code: &str) -> String {
     let number: u32 = code.parse().expect("digits");
     format!("{:06}", (number + 1) % 1_000_000)
@@ -181,7 +181,7 @@ async fn a_code_may_be_typed_in_the_digits_of_any_script() {
 #[tokio::test]
 async fn an_integer_is_a_code_where_it_has_all_the_digits() {
     let app = TestApp::builder().set("OTP_LIMITS__ATTEMPTS", "10").spawn().await;
-    // Codes with a leading zero are one in ten, and cannot be given as a JSON number.
+    // One code in ten has a leading zero and cannot be given as a JSON number.
     loop {
         let code = app.code_for("a@example.com").await;
         let body = format!(r#"{{"email":"a@example.com","otp":{}}}"#, code.trim_start_matches('0'));
@@ -198,7 +198,8 @@ async fn an_integer_is_a_code_where_it_has_all_the_digits() {
 #[tokio::test]
 async fn leading_zeros_are_digits_like_any_other() {
     let app = TestApp::spawn().await;
-    // One code in ten has one: this ends after ten sends on average, each to an address of its own.
+    // One code in ten has one. This loop ends after ten sends on average, each to a different
+    // address.
     let mut number = 0;
     loop {
         let email = format!("a{number}@example.com");
@@ -213,7 +214,7 @@ async fn leading_zeros_are_digits_like_any_other() {
 }
 
 #[tokio::test]
-async fn five_wrong_guesses_close_it_and_a_resend_does_not_reset_them() {
+async fn five_wrong_attempts_close_it_and_a_resend_does_not_reset_them() {
     let app = TestApp::spawn().await;
     let email = "a@example.com";
     let first = app.code_for(email).await;
@@ -224,13 +225,13 @@ async fn five_wrong_guesses_close_it_and_a_resend_does_not_reset_them() {
     let wrong = if first == second { other_than(&second) } else { first };
     assert_eq!(app.verify_otp(email, &wrong).await.message(), said(INVALID));
     assert_eq!(app.verify_otp(email, &other_than(&second)).await.message(), said(INVALID));
-    assert_eq!(app.verify_otp(email, &second).await.message(), said(INVALID), "the sixth guess");
+    assert_eq!(app.verify_otp(email, &second).await.message(), said(INVALID), "the sixth attempt");
     let third = app.code_for(email).await;
     assert_eq!(app.verify_otp(email, &third).await.message(), said(VERIFIED), "a new verification");
 }
 
 #[tokio::test]
-async fn the_fifth_guess_wins_if_it_is_right() {
+async fn the_fifth_attempt_succeeds_if_it_is_right() {
     let app = TestApp::spawn().await;
     let code = app.code_for("a@example.com").await;
     for _ in 0..4 {
@@ -240,7 +241,7 @@ async fn the_fifth_guess_wins_if_it_is_right() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_code_spends_no_guess() {
+async fn what_cannot_be_a_code_takes_no_attempt() {
     let app = TestApp::spawn().await;
     let code = app.code_for("a@example.com").await;
     for typed in ["1", "12345", "12345678901", "abcdef", "①②③④⑤⑥", "-", "0x12ab"] {
@@ -274,9 +275,10 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
         let verified = app.verify_otp(checked, &mail.code()).await;
         assert_eq!(verified.message(), said(VERIFIED), "{sent} {checked}");
         let proof = verified.header("otp-proof").expect("a proof").to_owned();
-        assert_eq!(idempotency(&proof)["sub"], "john@ex.com", "one name for all spellings");
+        assert_eq!(claims(&proof)["sub"], "john@ex.com", "one name for all spellings");
     }
-    // A second send under another spelling replaces the first code, as it does under the same one.
+    // A second send under another spelling replaces the first code, as one under the same spelling
+    // does.
     let first = app.code_for("John@ex.com").await;
     let second = app.code_for("john@ex.com").await;
     if first != second {
@@ -285,14 +287,14 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
     assert_eq!(app.verify_otp("John@ex.com", &second).await.message(), said(VERIFIED));
 }
 
-/// What a proof says, unchecked.
-fn idempotency(proof: &str) -> serde_json::Value {
-    let idempotency = proof.split('.').nth(1).expect("idempotency");
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64")).expect("JSON")
+/// Returns the claims of a proof without verifying it.
+fn claims(proof: &str) -> serde_json::Value {
+    let claims = proof.split('.').nth(1).expect("claims");
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64")).expect("JSON")
 }
 
 #[tokio::test]
-async fn the_refusals_of_verify_are_the_same_to_the_octet() {
+async fn the_rejections_of_verify_are_identical_byte_for_byte() {
     let app = TestApp::builder().set("OTP_CODES__LIFE", "30s").spawn().await;
     let expired = app.code_for("expired@example.com").await;
     let wrong = app.code_for("wrong@example.com").await;
@@ -308,7 +310,7 @@ async fn the_refusals_of_verify_are_the_same_to_the_octet() {
         app.verify_otp("exhausted@example.com", &exhausted).await,
         app.verify_otp("never@example.com", "123456").await,
     ];
-    // Redis drops a verification when its code expires; then it is asked about.
+    // Redis drops a verification when its code expires. The check comes after that.
     let begun = std::time::Instant::now();
     let is_ledger = |key: &[u8]| key.ends_with(b":sends") || key.windows(9).any(|part| part == b":attempts");
     while app.redis.dump().await.iter().any(|(key, ..)| !is_ledger(key)) {

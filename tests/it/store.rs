@@ -1,6 +1,6 @@
-//! What every store promises, each promise kept by both: in memory and on a real Redis.
+//! The contract of a store, tested on both: in memory and on a real Redis.
 //!
-//! Ports and the ledgers' document say the rules; time is the test's to set.
+//! The rules are those of the ports and of ARCHITECTURE.md. The tests set the clock.
 
 use std::iter;
 use std::time::Duration;
@@ -44,47 +44,47 @@ mod redis_only;
 
 on_both_stores! {
     a_code_is_live_for_the_policys_life,
-    opening_again_replaces_the_code_and_keeps_what_was_spent,
-    a_resend_replaces_the_code_and_keeps_what_was_spent,
+    opening_again_replaces_the_code_and_restores_no_attempt,
+    a_resend_replaces_the_code_and_restores_no_attempt,
     a_resend_restarts_the_life_but_never_beyond_thirty_minutes,
     after_any_end_a_new_verification_begins,
     a_new_verification_has_thirty_minutes_of_its_own,
     a_resend_leaves_what_has_ended_as_it_is,
-    no_more_than_the_policys_guesses_are_handed_out,
-    nothing_is_spent_once_it_has_ended,
+    no_more_than_the_policys_attempts_are_taken,
+    no_attempt_is_taken_once_it_has_ended,
     to_its_last_moment_a_code_is_live,
     right_at_its_expiry_a_code_is_dead,
-    one_token_wins_once_and_may_ask_again,
-    a_token_of_another_code_never_wins,
-    nothing_wins_after_a_failure_or_where_there_is_nothing,
-    the_last_guess_may_still_win_until_the_code_expires,
+    one_token_is_approved_once_and_may_repeat_its_call,
+    a_token_of_another_code_is_never_approved,
+    nothing_is_approved_after_a_failure_or_if_there_is_nothing,
+    the_last_attempt_may_be_approved_until_the_code_expires,
     what_is_pending_is_canceled_and_what_has_ended_is_not,
-    looking_changes_nothing_and_tells_what_was_sealed,
+    find_changes_nothing_and_returns_the_encrypted_details,
     a_failed_send_ends_its_own_code_only,
     a_failed_send_changes_nothing_once_it_has_ended,
-    an_id_is_remembered_with_its_end_for_an_hour,
-    an_address_is_not_remembered,
-    slots_know_nothing_of_each_other,
-    of_a_hundred_tokens_at_once_one_wins,
-    of_a_thousand_guesses_at_once_five_are_handed_out,
-    resends_at_the_same_time_bring_no_guess_back,
+    an_id_is_stored_with_its_end_for_an_hour,
+    an_address_is_not_stored_after_its_end,
+    store_keys_are_independent,
+    of_a_hundred_tokens_at_once_one_is_approved,
+    of_a_thousand_attempts_at_once_five_are_taken,
+    resends_at_the_same_time_restore_no_attempt,
     it_is_ready,
 }
 
-/// One store key of either kind.
+/// Returns one store key of either kind.
 fn both_kinds(number: u8) -> [StoreKey; 2] {
     [address(&format!("a+{number}@example.com")), id(number)]
 }
 
-/// How long a resent code is valid, if it is.
-fn live(recoded: ReplaceOutcome) -> Option<Duration> {
-    match recoded {
+/// Returns how long a resent code is valid, if it is.
+fn live(replaced: ReplaceOutcome) -> Option<Duration> {
+    match replaced {
         ReplaceOutcome::Opened(OpenOutcome::Live(live)) => Some(live.valid_for),
         _ => None,
     }
 }
 
-/// Opens a verification with this code, ends it, and leaves the clock at the end or on it.
+/// Opens a verification with this code and ends it. For an expiry, moves the clock exactly to it.
 async fn end(bench: &Bench, store_key: &StoreKey, code: u32, how: Status) {
     bench.open(store_key, code).await;
     match how {
@@ -97,7 +97,7 @@ async fn end(bench: &Bench, store_key: &StoreKey, code: u32, how: Status) {
     }
 }
 
-/// Spends all that is left, and says how much it was.
+/// Takes all attempts that are left, and returns how many there were.
 async fn attempts_left(bench: &Bench, store_key: &StoreKey) -> usize {
     let mut attempts = 0;
     while matches!(bench.take_attempt(store_key).await, TakenAttempt::Compare(_)) {
@@ -107,7 +107,8 @@ async fn attempts_left(bench: &Bench, store_key: &StoreKey) -> usize {
     attempts
 }
 
-/// An address cannot be asked about once its code has expired.
+/// Returns the expected outcome of an attempt at a verification that ended. An address is unknown
+/// once its code has expired.
 fn ended(store_key: &StoreKey, how: Status) -> TakenAttempt {
     match (store_key, how) {
         (StoreKey::Address { .. }, Status::Expired) => TakenAttempt::Unknown,
@@ -131,7 +132,7 @@ async fn a_code_is_live_for_the_policys_life(bench: &Bench) {
     }
 }
 
-async fn opening_again_replaces_the_code_and_keeps_what_was_spent(bench: &Bench) {
+async fn opening_again_replaces_the_code_and_restores_no_attempt(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
         for _ in 0..3 {
@@ -147,7 +148,7 @@ async fn opening_again_replaces_the_code_and_keeps_what_was_spent(bench: &Bench)
     }
 }
 
-async fn a_resend_replaces_the_code_and_keeps_what_was_spent(bench: &Bench) {
+async fn a_resend_replaces_the_code_and_restores_no_attempt(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
         for _ in 0..3 {
@@ -234,7 +235,7 @@ async fn a_resend_leaves_what_has_ended_as_it_is(bench: &Bench) {
     }
 }
 
-async fn no_more_than_the_policys_guesses_are_handed_out(bench: &Bench) {
+async fn no_more_than_the_policys_attempts_are_taken(bench: &Bench) {
     for attempts in [1, 5, 255] {
         let mut bench = bench.clone();
         bench.rules.attempts = attempts;
@@ -253,7 +254,7 @@ async fn no_more_than_the_policys_guesses_are_handed_out(bench: &Bench) {
     }
 }
 
-async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
+async fn no_attempt_is_taken_once_it_has_ended(bench: &Bench) {
     for how in ENDS {
         for store_key in both_kinds(how as u8) {
             end(bench, &store_key, 1, how).await;
@@ -262,7 +263,7 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
             }
         }
     }
-    // A clock that steps back shows that the refused attempts were not counted.
+    // After the clock steps back, the code is live again: the refused attempts were not counted.
     let store_key = id(9);
     end(bench, &store_key, 1, Status::Expired).await;
     assert_eq!(attempts_left(bench, &store_key).await, 0);
@@ -271,14 +272,16 @@ async fn nothing_is_spent_once_it_has_ended(bench: &Bench) {
     assert_eq!(attempts_left(bench, &store_key).await, 5);
 }
 
-/// Opens a verification, spends one attempt, and goes to its expiry, or to a little before.
+/// Opens a verification, takes one attempt, and moves the clock to its expiry or this much before
+/// it.
 async fn expiring(bench: &Bench, store_key: &StoreKey, early: Duration) {
     bench.open(store_key, 1).await;
     bench.take_attempt(store_key).await;
     bench.clock.forward(LIFE.saturating_sub(early));
 }
 
-// A key that Redis was given with one millisecond to go is gone soon after, so each call has a store key of its own.
+// Each call has a different store key, because Redis soon drops a key with a TTL of one
+// millisecond.
 async fn to_its_last_moment_a_code_is_live(bench: &Bench) {
     for store_key in both_kinds(0) {
         expiring(bench, &store_key, TICK).await;
@@ -318,7 +321,7 @@ async fn right_at_its_expiry_a_code_is_dead(bench: &Bench) {
     }
 }
 
-async fn one_token_wins_once_and_may_ask_again(bench: &Bench) {
+async fn one_token_is_approved_once_and_may_repeat_its_call(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
@@ -330,7 +333,7 @@ async fn one_token_wins_once_and_may_ask_again(bench: &Bench) {
             assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Approved));
         }
     }
-    // It may ask for as long as the end is remembered.
+    // The token may repeat its call for as long as the ended verification is stored.
     bench.clock.forward((LIFE + HOUR).saturating_sub(TICK));
     assert!(bench.approve(&id(0), 1, 1).await);
     assert!(!bench.approve(&id(0), 1, 2).await);
@@ -338,7 +341,7 @@ async fn one_token_wins_once_and_may_ask_again(bench: &Bench) {
     assert!(!bench.approve(&id(0), 1, 1).await);
 }
 
-async fn a_token_of_another_code_never_wins(bench: &Bench) {
+async fn a_token_of_another_code_is_never_approved(bench: &Bench) {
     for (store_key, other) in both_kinds(0).into_iter().zip(both_kinds(1)) {
         bench.open(&store_key, 1).await;
         bench.open(&other, 2).await;
@@ -354,7 +357,7 @@ async fn a_token_of_another_code_never_wins(bench: &Bench) {
     }
 }
 
-async fn nothing_wins_after_a_failure_or_where_there_is_nothing(bench: &Bench) {
+async fn nothing_is_approved_after_a_failure_or_if_there_is_nothing(bench: &Bench) {
     for store_key in both_kinds(0) {
         assert!(!bench.approve(&store_key, 1, 1).await);
         end(bench, &store_key, 1, Status::Failed).await;
@@ -363,7 +366,7 @@ async fn nothing_wins_after_a_failure_or_where_there_is_nothing(bench: &Bench) {
     }
 }
 
-async fn the_last_guess_may_still_win_until_the_code_expires(bench: &Bench) {
+async fn the_last_attempt_may_be_approved_until_the_code_expires(bench: &Bench) {
     for [in_time, late] in [[address("a@example.com"), address("b@example.com")], [id(0), id(1)]] {
         end(bench, &in_time, 1, Status::Exhausted).await;
         end(bench, &late, 2, Status::Exhausted).await;
@@ -391,7 +394,7 @@ async fn what_is_pending_is_canceled_and_what_has_ended_is_not(bench: &Bench) {
     assert_eq!(bench.cancel(&store_key).await, Some(Status::Canceled));
     assert!(!bench.approve(&store_key, 1, 1).await, "an attempt that was on its way");
     assert_eq!(bench.replace_code(&store_key, 2).await, ReplaceOutcome::Closed(Status::Canceled));
-    // The last attempt is taken: it may still win, so that nothing is left to be canceled.
+    // The last attempt is taken and may still be approved, so nothing is left to cancel.
     let store_key = id(101);
     bench.open(&store_key, 1).await;
     attempts_left(bench, &store_key).await;
@@ -399,7 +402,7 @@ async fn what_is_pending_is_canceled_and_what_has_ended_is_not(bench: &Bench) {
     assert!(bench.approve(&store_key, 1, 5).await);
 }
 
-async fn looking_changes_nothing_and_tells_what_was_sealed(bench: &Bench) {
+async fn find_changes_nothing_and_returns_the_encrypted_details(bench: &Bench) {
     let store_key = id(1);
     assert_eq!(bench.find(&store_key).await, None);
     bench.open(&store_key, 1).await;
@@ -434,7 +437,7 @@ async fn a_failed_send_ends_its_own_code_only(bench: &Bench) {
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2));
         bench.mark_failed(&store_key, 2).await;
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Closed(Status::Failed));
-        // The next verification is none of its business either.
+        // Nor does it affect the next verification.
         bench.open(&store_key, 3).await;
         bench.mark_failed(&store_key, 2).await;
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(3));
@@ -451,7 +454,8 @@ async fn a_failed_send_changes_nothing_once_it_has_ended(bench: &Bench) {
             assert_eq!(bench.approve(&store_key, 1, 1).await, how == Status::Approved);
         }
     }
-    // A code whose attempts are all attempts is live for the last of them, and so can fail.
+    // A code whose attempts are all taken is live until the last of them is decided, and so it can
+    // fail.
     for store_key in both_kinds(9) {
         end(bench, &store_key, 1, Status::Exhausted).await;
         bench.mark_failed(&store_key, 1).await;
@@ -460,7 +464,7 @@ async fn a_failed_send_changes_nothing_once_it_has_ended(bench: &Bench) {
     }
 }
 
-async fn an_id_is_remembered_with_its_end_for_an_hour(bench: &Bench) {
+async fn an_id_is_stored_with_its_end_for_an_hour(bench: &Bench) {
     for how in ENDS {
         let store_key = id(how as u8);
         end(bench, &store_key, 1, how).await;
@@ -474,7 +478,7 @@ async fn an_id_is_remembered_with_its_end_for_an_hour(bench: &Bench) {
     }
 }
 
-async fn an_address_is_not_remembered(bench: &Bench) {
+async fn an_address_is_not_stored_after_its_end(bench: &Bench) {
     let store_key = address("a@example.com");
     for how in [Status::Approved, Status::Exhausted, Status::Failed] {
         end(bench, &store_key, 1, how).await;
@@ -487,8 +491,8 @@ async fn an_address_is_not_remembered(bench: &Bench) {
     }
 }
 
-async fn slots_know_nothing_of_each_other(bench: &Bench) {
-    // One person's addresses among them, which share all but the last part of a key.
+async fn store_keys_are_independent(bench: &Bench) {
+    // Two of them are addresses of one recipient, whose keys differ only in the last part.
     let store_keys = [address("a+x@example.com"), address("a+y@example.com"), id(1), id(2)];
     for (code, store_key) in (0..).zip(&store_keys) {
         assert_eq!(bench.take_attempt(store_key).await, TakenAttempt::Unknown);
@@ -504,7 +508,7 @@ async fn slots_know_nothing_of_each_other(bench: &Bench) {
     }
 }
 
-async fn of_a_hundred_tokens_at_once_one_wins(bench: &Bench) {
+async fn of_a_hundred_tokens_at_once_one_is_approved(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
         let winners = at_once((0..100).map(|attempt| {
@@ -521,7 +525,7 @@ async fn of_a_hundred_tokens_at_once_one_wins(bench: &Bench) {
     }
 }
 
-async fn of_a_thousand_guesses_at_once_five_are_handed_out(bench: &Bench) {
+async fn of_a_thousand_attempts_at_once_five_are_taken(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
         let attempts = at_once((0..1000).map(|_| {
@@ -537,7 +541,7 @@ async fn of_a_thousand_guesses_at_once_five_are_handed_out(bench: &Bench) {
     }
 }
 
-async fn resends_at_the_same_time_bring_no_guess_back(bench: &Bench) {
+async fn resends_at_the_same_time_restore_no_attempt(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 0).await;
         let handed_out = at_once((1..=300).map(|call| {

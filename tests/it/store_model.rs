@@ -1,4 +1,5 @@
-//! Any sequence of calls, clock steps and losses: both stores answer as a naive model does.
+//! Any sequence of calls, clock steps and losses of state: both stores answer as a naive model
+//! does.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -18,8 +19,8 @@ use crate::support::store::{Bench, TakenAttempt, address, id};
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
-/// What must have been answered at least once, or the sequences prove nothing.
-const NEVER_WON: Seen = Seen { end: None, attempts: 0, expires_at: 0, approved_at: None };
+const NEVER_APPROVED: Seen = Seen { end: None, attempts: 0, expires_at: 0, approved_at: None };
+/// Answers that must each have been given at least once; otherwise the sequences prove nothing.
 const ALL_KINDS: [Answer; 18] = [
     Answer::Live(0),
     Answer::Compare(0),
@@ -29,13 +30,13 @@ const ALL_KINDS: [Answer; 18] = [
     Answer::Closed(End::Canceled),
     Answer::Closed(End::Failed),
     Answer::Unknown,
-    Answer::Won(Some(0)),
-    Answer::Won(None),
+    Answer::Approved(Some(0)),
+    Answer::Approved(None),
     Answer::Canceled(Some(End::Canceled)),
     Answer::Canceled(Some(End::Approved)),
-    Answer::Seen(NEVER_WON),
-    Answer::Seen(Seen { end: Some(End::Approved), approved_at: Some(0), ..NEVER_WON }),
-    Answer::Seen(Seen { end: Some(End::Canceled), ..NEVER_WON }),
+    Answer::Seen(NEVER_APPROVED),
+    Answer::Seen(Seen { end: Some(End::Approved), approved_at: Some(0), ..NEVER_APPROVED }),
+    Answer::Seen(Seen { end: Some(End::Canceled), ..NEVER_APPROVED }),
     Answer::Failed(true),
     Answer::Failed(false),
     Answer::Done,
@@ -56,18 +57,18 @@ fn case() -> impl Strategy<Value = Case> {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => place().prop_map(Op::Open),
-        4 => place().prop_map(Op::Recode),
-        8 => place().prop_map(Op::AttemptOutcome),
-        3 => (place(), which(), 0..3_u32).prop_map(|(place, which, attempt)| Op::Consume(place, which, attempt)),
-        1 => (place(), which()).prop_map(|(place, which)| Op::Fail(place, which)),
+        4 => place().prop_map(Op::ReplaceCode),
+        8 => place().prop_map(Op::TakeAttempt),
+        3 => (place(), which(), 0..3_u32).prop_map(|(place, which, attempt)| Op::Approve(place, which, attempt)),
+        1 => (place(), which()).prop_map(|(place, which)| Op::MarkFailed(place, which)),
         1 => place().prop_map(Op::Cancel),
-        3 => place().prop_map(Op::Look),
+        3 => place().prop_map(Op::Find),
         5 => step().prop_map(Op::Step),
         1 => Just(Op::Flush),
     ]
 }
 
-/// One place of each kind sees most of it; the two addresses are one person's.
+/// Returns mostly one place of each kind. The two addresses belong to one recipient.
 fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
         4 => Just(Place::Address(0)),
@@ -86,30 +87,31 @@ fn which() -> impl Strategy<Value = Which> {
     ]
 }
 
-/// Tens of seconds: they meet expiries exactly, and leave Redis, whose own clock runs on, no key that goes
-/// while a case runs.
+/// Returns tens of seconds, forward or back. Such steps meet expiries exactly, and no key is so
+/// close to its expiry that Redis, whose own clock keeps running, drops it while a case runs.
 fn step() -> impl Strategy<Value = Millis> {
     let time = select(&[10, 50, 100, 290, 300, 600, 1200, 3590, 3600][..]);
     (time, prop_oneof![3 => Just(1), 1 => Just(-1)]).prop_map(|(time, sign)| time * 1000 * sign)
 }
 
-/// What one case has seen, to be asserted without the model's rules.
+/// What one case has observed, to be asserted without the model's rules.
 #[derive(Default)]
 struct Tally {
-    drawn: Vec<(Place, Code, Entry)>,
-    handed_out: HashMap<(Place, usize), usize>,
-    winners: HashMap<(Place, usize), HashSet<Token>>,
+    generated: Vec<(Place, Code, Entry)>,
+    taken: HashMap<(Place, usize), usize>,
+    approvals: HashMap<(Place, usize), HashSet<Token>>,
 }
 
 impl Tally {
     fn generate(&mut self, place: Place, entry: Entry) -> Code {
-        let code = self.drawn.len().try_into().expect("a short case");
-        self.drawn.push((place, code, entry));
+        let code = self.generated.len().try_into().expect("a short case");
+        self.generated.push((place, code, entry));
         code
     }
 
     fn find(&self, place: Place, which: Which) -> (Code, Entry) {
-        let newest_first = |own| self.drawn.iter().rev().filter(move |drawn| (drawn.0 == place) == own);
+        let newest_first =
+            |own| self.generated.iter().rev().filter(move |generated| (generated.0 == place) == own);
         let found = match which {
             Which::Newest => newest_first(true).next(),
             Which::Older(back) => newest_first(true).nth(back),
@@ -119,15 +121,16 @@ impl Tally {
         found.map_or((Code::MAX, 0), |(_, code, entry)| (*code, *entry))
     }
 
-    /// A verification hands out no more than its attempts, and one token wins it at most.
+    /// Asserts that a verification allows no more attempts than its limit and that at most one
+    /// token approves it.
     fn check(&self, attempts: usize) -> Result<(), TestCaseError> {
-        prop_assert!(self.handed_out.values().all(|count| *count <= attempts), "{:?}", self.handed_out);
-        prop_assert!(self.winners.values().all(|tokens| tokens.len() == 1), "{:?}", self.winners);
+        prop_assert!(self.taken.values().all(|count| *count <= attempts), "{:?}", self.taken);
+        prop_assert!(self.approvals.values().all(|tokens| tokens.len() == 1), "{:?}", self.approvals);
         Ok(())
     }
 }
 
-/// A store and the model side by side.
+/// A store and the model, run side by side.
 struct Pair {
     bench: Bench,
     model: Model,
@@ -142,40 +145,43 @@ impl Pair {
         Self { bench, model: Model::new(rules, now), tally: Tally::default() }
     }
 
-    /// The store's answer and the model's.
+    /// Returns the store's answer and the model's.
     async fn run(&mut self, op: Op) -> (Answer, Answer) {
         let Self { bench, model, tally } = self;
         match op {
             Op::Open(place) => {
                 let entry = bench.fresh_entry();
                 let code = tally.generate(place, entry);
-                (opened(bench.open_for(&store_key(place), code, entry).await), model.open(place, code, entry))
+                (
+                    open_answer(bench.open_for(&store_key(place), code, entry).await),
+                    model.open(place, code, entry),
+                )
             }
-            Op::Recode(place) => {
+            Op::ReplaceCode(place) => {
                 let entry = bench.fresh_entry();
                 let code = tally.generate(place, entry);
                 (
-                    recoded(bench.recode_for(&store_key(place), code, entry).await),
+                    replace_answer(bench.replace_code_for(&store_key(place), code, entry).await),
                     model.replace_code(place, code, entry),
                 )
             }
-            Op::AttemptOutcome(place) => {
-                let answer = attempts(bench.take_attempt(&store_key(place)).await);
+            Op::TakeAttempt(place) => {
+                let answer = attempt_answer(bench.take_attempt(&store_key(place)).await);
                 if let Answer::Compare(_) = answer {
-                    *tally.handed_out.entry((place, model.count(place))).or_default() += 1;
+                    *tally.taken.entry((place, model.count(place))).or_default() += 1;
                 }
                 (answer, model.take_attempt(place))
             }
-            Op::Consume(place, which, attempt) => {
+            Op::Approve(place, which, attempt) => {
                 let (code, _) = tally.find(place, which);
-                let won =
+                let approved =
                     bench.approved_at(&store_key(place), code, attempt, None).await.map(u64::cast_signed);
-                if won.is_some() {
-                    tally.winners.entry((place, model.count(place))).or_default().insert((code, attempt));
+                if approved.is_some() {
+                    tally.approvals.entry((place, model.count(place))).or_default().insert((code, attempt));
                 }
-                (Answer::Won(won), model.approve(place, (code, attempt)))
+                (Answer::Approved(approved), model.approve(place, (code, attempt)))
             }
-            Op::Fail(place, which) => {
+            Op::MarkFailed(place, which) => {
                 let (code, entry) = tally.find(place, which);
                 let back = bench.mark_failed_for(&store_key(place), code, entry).await;
                 (Answer::Failed(back), model.fail(place, code, entry))
@@ -187,7 +193,7 @@ impl Pair {
                 };
                 (answer, model.cancel(place))
             }
-            Op::Look(place) => {
+            Op::Find(place) => {
                 let answer = match bench.find(&store_key(place)).await {
                     None => Answer::Unknown,
                     Some(view) => Answer::Seen(Seen {
@@ -219,22 +225,22 @@ fn store_key(place: Place) -> StoreKey {
     }
 }
 
-pub fn opened(answer: OpenOutcome) -> Answer {
+pub fn open_answer(answer: OpenOutcome) -> Answer {
     match answer {
         OpenOutcome::Live(live) => Answer::Live(live.valid_for.as_millis().try_into().expect("a short time")),
         OpenOutcome::Late => Answer::Late,
     }
 }
 
-pub fn recoded(answer: ReplaceOutcome) -> Answer {
+pub fn replace_answer(answer: ReplaceOutcome) -> Answer {
     match answer {
-        ReplaceOutcome::Opened(answer) => opened(answer),
+        ReplaceOutcome::Opened(answer) => open_answer(answer),
         ReplaceOutcome::Closed(status) => closed(status),
         ReplaceOutcome::Unknown => Answer::Unknown,
     }
 }
 
-pub fn attempts(answer: TakenAttempt) -> Answer {
+pub fn attempt_answer(answer: TakenAttempt) -> Answer {
     match answer {
         TakenAttempt::Compare(code) => Answer::Compare(code),
         TakenAttempt::Limited(limit_state) => panic!("nobody is charged: {limit_state:?}"),
@@ -262,13 +268,13 @@ fn kind(answer: Answer) -> Answer {
     match answer {
         Answer::Live(_) => Answer::Live(0),
         Answer::Compare(_) => Answer::Compare(0),
-        Answer::Won(at) => Answer::Won(at.map(|_| 0)),
-        // Of what has not ended well, all ends are alike here but one.
+        Answer::Approved(at) => Answer::Approved(at.map(|_| 0)),
+        // All ends are treated alike here, except cancellation.
         Answer::Canceled(Some(End::Canceled)) => answer,
         Answer::Canceled(_) => Answer::Canceled(Some(End::Approved)),
         Answer::Seen(Seen { end, approved_at, .. }) => {
             let end = end.filter(|end| [End::Approved, End::Canceled].contains(end));
-            Answer::Seen(Seen { end, approved_at: approved_at.map(|_| 0), ..NEVER_WON })
+            Answer::Seen(Seen { end, approved_at: approved_at.map(|_| 0), ..NEVER_APPROVED })
         }
         other => other,
     }

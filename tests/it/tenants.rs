@@ -1,4 +1,4 @@
-//! Tenants: what is one's is unknown to the other, and which keys open what.
+//! Tenants: a verification of one is unknown to the others, and which keys give access to what.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::v1::{hash, key};
 
 const EMAIL: &str = "recipient@example.com";
 
-/// Two tenants, of the keys 3 and 4; `more` stands in the first.
+/// Returns two tenants, with the keys 3 and 4. `more` is added to the first.
 fn two_tenants(more: &str) -> String {
     format!(
         "[[tenants]]\nname = \"shop\"\nkeys = [\"{}\"]\n{more}\n[[tenants]]\nname = \"bank\"\nkeys = [\"{}\"]\n",
@@ -17,7 +17,7 @@ fn two_tenants(more: &str) -> String {
     )
 }
 
-/// An answer without what is random or a time.
+/// Removes the parts of an answer that are random or a time.
 fn unchanging(answer: Answer) -> Answer {
     let mut answer = answer.without_date_and_id();
     answer.headers.retain(|(name, _)| name != "ratelimit-policy");
@@ -25,7 +25,7 @@ fn unchanging(answer: Answer) -> Answer {
 }
 
 #[tokio::test]
-async fn what_is_one_tenants_is_unknown_to_the_other_to_the_octet() {
+async fn a_verification_of_one_tenant_is_unknown_to_another_byte_for_byte() {
     let app = TestApp::builder().keyed().config(&two_tenants("")).spawn().await;
     let (shop, bank) = (app.caller(3), app.caller(4));
     let created = without_resend_at(&shop.create_under("k", &json!({ "email": EMAIL })).await);
@@ -43,11 +43,11 @@ async fn what_is_one_tenants_is_unknown_to_the_other_to_the_octet() {
         assert_eq!(foreign.problem(), (404, "verification_not_found".to_owned()));
         assert_eq!(unchanging(foreign), unchanging(unknown));
     }
-    // The same idempotency key, with another body: each tenant has its own.
+    // The same idempotency key with another body: each tenant has its own keys.
     let other = bank.create_under("k", &json!({ "email": "other@example.com" })).await;
     assert_eq!(other.status, 201, "{other:?}");
     assert_ne!(other.json()["id"], created["id"]);
-    // Nothing that the other did was charged or changed here.
+    // The other tenant's calls charged and changed nothing here.
     assert_eq!(without_resend_at(&shop.show(id).await), created);
     let approved = shop.check(id, &code).await;
     assert_eq!(approved.status, 200);
@@ -57,7 +57,7 @@ async fn what_is_one_tenants_is_unknown_to_the_other_to_the_octet() {
     assert_eq!(audience(&approved), "bank");
 }
 
-/// The body without what is now where a code can be sent again at once.
+/// Returns the body without `resend_at`, which is the present time if a code can be resent at once.
 fn without_resend_at(answer: &Answer) -> Value {
     let mut body = answer.json();
     body.as_object_mut().expect("an object").remove("resend_at");
@@ -67,9 +67,9 @@ fn without_resend_at(answer: &Answer) -> Value {
 fn audience(approved: &Answer) -> String {
     use base64::Engine as _;
     let proof = approved.json()["proof"].as_str().expect("a proof").to_owned();
-    let idempotency = proof.split('.').nth(1).expect("idempotency");
-    let idempotency = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(idempotency).expect("base64");
-    serde_json::from_slice::<Value>(&idempotency).expect("JSON")["aud"].as_str().expect("a tenant").to_owned()
+    let claims = proof.split('.').nth(1).expect("claims");
+    let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64");
+    serde_json::from_slice::<Value>(&claims).expect("JSON")["aud"].as_str().expect("a tenant").to_owned()
 }
 
 #[tokio::test]
@@ -85,12 +85,12 @@ async fn ledgers_are_each_tenants_own_but_for_the_one_over_all() {
     let (shop, bank) = (app.caller(3), app.caller(4));
     assert_eq!(shop.create(&body).await.status, 201);
     assert_eq!(shop.create(&body).await.json()["policy"], "email_sends");
-    // The same person and network, of another tenant and of the simple endpoints.
+    // The same recipient and network, for another tenant and on the simple endpoints.
     let of_bank = bank.create(&body).await;
     assert_eq!(of_bank.status, 201, "{of_bank:?}");
     assert!(of_bank.header("ratelimit").expect("told").contains("\"ip_sends\";r=2;"), "{of_bank:?}");
     assert_eq!(app.send_from("192.0.2.1", EMAIL).await.status, 200);
-    // The third mail of the hour was that person's last, whoever asks.
+    // The third email of the hour was the last to that address, for all tenants.
     let refused = app.caller(1).create(&body).await;
     assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("email_sends_total")));
 }
@@ -112,7 +112,7 @@ async fn a_tenant_has_brand_sender_purposes_and_limits_of_its_own() {
     assert_eq!(refused.problem(), (422, "purpose_not_allowed".to_owned()));
     let limited = shop.create(&json!({ "email": EMAIL, "purpose": "signup" })).await;
     assert!(limited.header("ratelimit-policy").expect("told").ends_with("\"email_sends\";q=1;w=30"));
-    // The other is as the deployment is.
+    // The other tenant uses the settings of the deployment.
     assert_eq!(app.caller(4).create(&json!({ "email": EMAIL, "purpose": "reset" })).await.status, 201);
     assert_eq!(app.smtp.await_mail(2).await.from, crate::support::app::SENDER);
 }
@@ -144,7 +144,7 @@ async fn only_a_key_that_opens_something_is_let_in() {
     }
     let elsewhere = app.request(Method::GET, &format!("{path}?key={}", key(1)));
     assert_eq!(app.answer(elsewhere).await.status, 401, "a key stands in a header");
-    // Who may come in is asked before anything else of the request is looked at.
+    // The key is checked before anything else of the request.
     let broken = app.request(Method::POST, "/v1/verifications").header("content-type", "text/plain");
     assert_eq!(app.answer(broken.body("{")).await.status, 401);
     for number in 1..=4 {
@@ -156,7 +156,7 @@ async fn only_a_key_that_opens_something_is_let_in() {
 async fn a_reload_revokes_a_key_and_takes_another() {
     let app = TestApp::builder().config(&two_tenants("")).spawn().await;
     let id = app.caller(3).start(EMAIL).await;
-    // Both keys are active while one takes over.
+    // Both keys are active during the rotation.
     let both = two_tenants("").replace(&hash(3), &format!("{}, {}", hash(3), hash(5)));
     app.reload(&both);
     app.logged("were read anew").await;
@@ -180,7 +180,7 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     app.logged("that takes a restart").await;
     app.reload(&two_tenants("locale = \"fi\""));
     app.logged("there are no words of the language").await;
-    // Nothing at all is a fault too: what was there is served on.
+    // An empty list is an error too: the old settings stay in use.
     app.reload("[[tenants]]");
     app.logged("tenants.1.name: is missing").await;
     assert_eq!(app.caller(3).start(EMAIL).await.len(), 22);
@@ -190,8 +190,8 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
 async fn a_reload_gets_around_no_floor() {
     let strict = |more: &str, own: &str| format!("{more}\n{}", two_tenants(own));
     let app = TestApp::limited().config(&strict("", "")).spawn().await;
-    // 90 openings of five guesses would be refused; with one guess each, or with longer codes, they are not. But neither
-    // is what this process goes on with.
+    // 90 openings of five attempts would be refused. With one attempt each, or with longer codes,
+    // they would be allowed. But this process keeps the settings that it was started with.
     for more in ["[limits]\nattempts = 1", "[codes]\ndigits = 8", "[dangerous]\nweak_limits = true"] {
         let before = app.log().matches("that takes a restart").count();
         app.reload(&strict(more, "limits = { email_sends = \"1/30s 90/day\" }"));
@@ -214,7 +214,7 @@ async fn keyed_simple_endpoints_ask_for_a_key_and_change_nothing_else() {
     let body = json!({ "email": EMAIL }).to_string();
     let sent = app.caller(1).post("/send-otp", &body).await;
     assert_eq!(sent.message(), (200, "OTP sent successfully".to_owned()));
-    // The tenant is that of the simple endpoints, the client the peer.
+    // The tenant is that of the simple endpoints; the client is the peer.
     let told = sent.header("ratelimit-policy").expect("told");
     assert_eq!(told, "\"key\";q=600;w=60, \"ip_sends\";q=30;w=3600");
     let code = app.smtp.last_code_to(EMAIL);
@@ -225,7 +225,7 @@ async fn keyed_simple_endpoints_ask_for_a_key_and_change_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_shield_is_for_those_without_a_key() {
+async fn load_shedding_is_for_those_without_a_key() {
     let app = TestApp::builder()
         .keyed()
         .set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "1")

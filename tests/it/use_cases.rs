@@ -1,4 +1,5 @@
-//! What takes more time than a test has: the use cases themselves, over the store in memory, on a clock that is set.
+//! Scenarios that take longer than a test may run: the use cases themselves, over the store in
+//! memory, on a clock that is set.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
@@ -28,7 +29,7 @@ use otpd::service::{
 
 use crate::support::store::{Bench, RULES, index_key, tenant};
 
-/// The use cases, the clock below them, and what was mailed.
+/// The use cases, their clock, and the sent emails.
 struct World {
     service: Service,
     bench: Bench,
@@ -104,7 +105,7 @@ impl World {
         self.service.create(self.profile.clone(), creation).await.outcome
     }
 
-    /// The code in the newest mail.
+    /// Returns the code in the newest email.
     fn code(&self) -> String {
         let mail = self.mailbox.captured(None).remove(0);
         let code = mail.text.lines().find(|line| line.len() == 6 && line.bytes().all(|b| b.is_ascii_digit()));
@@ -133,7 +134,7 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
     assert_eq!((shown().await.status, shown().await.proof), (Status::Approved, None));
 }
 
-/// The limits of `otpd serve`, but for those of networks, which nobody meets who makes one call.
+/// Returns the limits of `otpd serve`, except those per IP, which a single call does not reach.
 fn usual_limits() -> Limits {
     let limit = |text: &str| text.parse::<Limit>().expect("a limit");
     Limits {
@@ -146,14 +147,14 @@ fn usual_limits() -> Limits {
 }
 
 #[tokio::test]
-async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_more() {
+async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more() {
     let exempt = ExemptNetworks::new(vec!["10.0.0.0/8".parse().expect("a network")]);
     let world = world_of(&usual_limits(), exempt);
-    // One site has its share of the address.
+    // Sends of one IP, which is limited to its share of the email address.
     let mut sent_by_one = 0;
     let mut compared = 0;
     for minute in 0_u32..24 * 60 {
-        // All of the network calls, and one of it more often than the others.
+        // Every IP of the network sends, and one of them more often than the others.
         let client = Ipv4Addr::from(0x0a00_0000 + if minute % 2 == 0 { 0 } else { minute });
         if let Ok(created) = world.create_for(Some(client.into())).await {
             sent_by_one += u32::from(minute % 2 == 0);
@@ -175,11 +176,11 @@ async fn from_exempt_networks_an_address_is_guessed_at_fifty_times_a_day_and_no_
         world.bench.clock.forward(Duration::from_mins(1));
     }
     assert_eq!(compared, 50);
-    assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one site");
+    assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one IP");
 }
 
 #[tokio::test]
-async fn an_expired_one_is_told_for_an_hour_and_then_unknown() {
+async fn an_expired_one_is_shown_for_an_hour_and_then_unknown() {
     let world = world();
     let id = world.create().await.expect("created").id;
     let code = world.code();

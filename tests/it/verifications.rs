@@ -1,4 +1,4 @@
-//! The v1 API: each call, each way a verification ends, and each problem.
+//! The v1 API: each call, each way in which a verification ends, and each problem.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use crate::support::smtp::Fault;
 
 const EMAIL: &str = "recipient@example.com";
 
-/// A code of six digits that is not this one.
+/// Returns a six-digit code other than this one.
 fn other_than(code: &str) -> String {
     let number: u32 = code.parse().expect("digits");
     format!("{:06}", (number + 1) % 1_000_000)
@@ -22,14 +22,15 @@ fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// The signed parts of a proof, checked against the published keys.
+/// Returns the header and the claims of a proof, after verifying its signature with the published
+/// keys.
 async fn proven(app: &Process, proof: &str) -> (Value, Value) {
     let keys = app.get("/.well-known/jwks.json").await.json();
     let (signed, signature) = proof.rsplit_once('.').expect("three parts");
     let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64");
     let part = |text: &str| serde_json::from_slice::<Value>(&decode(text)).expect("JSON");
-    let (header, idempotency) = signed.split_once('.').expect("two parts");
-    let (header, idempotency) = (part(header), part(idempotency));
+    let (header, claims) = signed.split_once('.').expect("two parts");
+    let (header, claims) = (part(header), part(claims));
     let key = keys["keys"].as_array().expect("keys").iter().find(|key| key["kid"] == header["kid"]);
     let key = key.expect("the key is published");
     assert_eq!(key["alg"], header["alg"]);
@@ -46,7 +47,7 @@ async fn proven(app: &Process, proof: &str) -> (Value, Value) {
         other => panic!("{other:?} is no algorithm of proofs"),
     };
     verified.expect("a good signature");
-    (header, idempotency)
+    (header, claims)
 }
 
 #[tokio::test]
@@ -60,7 +61,7 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     assert_eq!(id.len(), 22);
     assert_eq!(created.header("location"), Some(format!("/v1/verifications/{id}").as_str()));
     assert_eq!(body["status"], "pending");
-    assert_eq!(body["email"], "R***@example.com");
+    assert_eq!(body["email"], "S***@example.com");
     assert_eq!((&body["purpose"], &body["attempts_remaining"]), (&json!("login"), &json!(5)));
     assert!(body.get("proof").is_none());
 
@@ -79,21 +80,21 @@ async fn a_verification_is_approved_once_by_the_code_in_its_mail() {
     assert_eq!(approved.status, 200, "{approved:?}");
     let approved = approved.json();
     assert_eq!((&approved["id"], &approved["status"]), (&json!(id), &json!("approved")));
-    let (header, idempotency) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+    let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
     assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": "EdDSA", "kid": "p2" }));
-    let iat = idempotency["iat"].as_u64().expect("a time");
+    let iat = claims["iat"].as_u64().expect("a time");
     let expected = json!({
         "iss": "otpd", "aud": "default", "sub": "Subject@example.com", "purpose": "login",
         "method": "mail_code", "jti": id, "iat": iat, "exp": iat + 300,
     });
-    assert_eq!(idempotency, expected);
+    assert_eq!(claims, expected);
 
     let again = caller.check(id, &code).await;
     assert_eq!(again.problem(), problem(410, "verification_closed"));
     assert_eq!(again.json()["verification_status"], "approved");
     let shown = caller.show(id).await;
     assert_eq!((shown.status, &shown.json()["status"]), (200, &json!("approved")));
-    // A lost answer is not a lost login.
+    // If the answer with the approval is lost, the proof can still be read.
     assert_eq!(shown.json()["proof"], approved["proof"]);
     assert_eq!(shown.json()["attempts_remaining"], 0);
     assert!(shown.json().get("resend_at").is_none());
@@ -111,9 +112,9 @@ async fn keys_of_both_algorithms_are_published_and_the_first_signs() {
         let caller = app.caller(1);
         let id = caller.start(EMAIL).await;
         let approved = caller.check(&id, &app.smtp.last_code_to(EMAIL)).await.json();
-        let (header, idempotency) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
+        let (header, claims) = proven(&app, approved["proof"].as_str().expect("a proof")).await;
         assert_eq!(header, json!({ "typ": "otp-proof+jwt", "alg": algorithm, "kid": kid }));
-        assert_eq!(idempotency["method"], "mail_code");
+        assert_eq!(claims["method"], "mail_code");
         let published = app.get("/.well-known/jwks.json").await.json();
         assert_eq!(published["keys"].as_array().map(Vec::len), Some(2));
         assert!(!published.to_string().contains("\"d\""), "public halves only");
@@ -155,7 +156,7 @@ async fn a_wrong_code_is_never_a_success_and_tells_what_is_left() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_code_spends_nothing() {
+async fn what_cannot_be_a_code_takes_nothing() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let id = caller.start(EMAIL).await;
@@ -182,7 +183,7 @@ async fn verifications_of_one_address_are_independent() {
         assert_eq!(caller.check(&other, &other_than(&code_of_other)).await.status, 422);
         assert_eq!(app.verify_otp(EMAIL, &other_than(&simple)).await.status, 400);
     }
-    // A code of another verification is a wrong one, unless by chance it is the same.
+    // A code of another verification is wrong, unless it is the same by chance.
     if code_of_other != code_of_one {
         assert_eq!(caller.check(&one, &code_of_other).await.problem().1, "invalid_code");
     }
@@ -191,7 +192,7 @@ async fn verifications_of_one_address_are_independent() {
 }
 
 #[tokio::test]
-async fn a_resend_brings_a_new_code_and_no_guess_back() {
+async fn a_resend_brings_a_new_code_and_restores_no_attempt() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let created = caller.create(&json!({ "email": EMAIL })).await.json();
@@ -226,7 +227,7 @@ async fn a_resend_needs_no_body() {
     let bare = app.answer(caller.request(Method::POST, &path)).await;
     assert_eq!(bare.status, 200, "{bare:?}");
     assert_eq!(caller.post(&path, r#"{"end_user_ip":"2001:db8::1"}"#).await.status, 200);
-    // No body, however that is said.
+    // No body, in either framing.
     for framing in ["Content-Length: 00\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
         let key = crate::support::v1::key(1);
         let head = format!(
@@ -256,7 +257,7 @@ async fn a_refused_resend_leaves_the_live_code_as_it_is() {
     assert!((1..=60).contains(&body["retry_after"].as_u64().expect("seconds")));
     let policies = refused.header("ratelimit-policy").expect("policies");
     assert_eq!(policies, "\"key\";q=600;w=60, \"email_sends\";q=1;w=60");
-    // Another start for that person is refused just so.
+    // Another start for that recipient is refused in the same way.
     assert_eq!(caller.create(&json!({ "email": EMAIL })).await.json()["policy"], "email_sends");
     assert_eq!(caller.check(&id, &code).await.status, 200);
 }
@@ -346,7 +347,7 @@ async fn null_is_absent_for_every_optional_member() {
     let id = caller.start("another@example.com").await;
     let answer = caller.post(&format!("/v1/verifications/{id}/resend"), r#"{"end_user_ip":null}"#).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    // What must be there is missing if it is null.
+    // A required member that is null counts as missing.
     for (path, body) in
         [("", "null"), ("/x/resend", "null"), ("/x/check", "null"), ("/x/check", r#"{"code":null}"#)]
     {
@@ -370,7 +371,7 @@ async fn the_document_says_that_every_optional_member_of_a_body_may_be_null() {
 }
 
 #[tokio::test]
-async fn the_frameworks_own_refusals_are_problems_too() {
+async fn the_frameworks_own_rejections_are_problems_too() {
     let app = TestApp::builder().keyed().spawn().await;
     let caller = app.caller(1);
     let path = "/v1/verifications";
@@ -473,16 +474,16 @@ async fn a_network_is_charged_only_where_the_caller_names_one() {
     for number in 10..15 {
         caller.start(&format!("{number}@example.com")).await;
     }
-    // Its guesses, whichever verification they are at; a right one is given back.
-    let guess = async |id: &str, code: &str| {
+    // The attempts of an IP, at whichever verification. A right attempt is refunded.
+    let attempt = async |id: &str, code: &str| {
         let body = json!({ "code": code, "end_user_ip": "192.0.2.1" }).to_string();
         caller.post(&format!("/v1/verifications/{id}/check"), &body).await
     };
     let code = app.smtp.last_code_to("0@example.com");
-    assert_eq!(guess("AAAAAAAAAAAAAAAAAAAAAA", "000000").await.status, 404);
-    assert_eq!(guess(&ids[0], &code).await.status, 200);
-    assert_eq!(guess(&ids[1], &other_than(&app.smtp.last_code_to("1@example.com"))).await.status, 422);
-    let refused = guess(&ids[1], "000000").await;
+    assert_eq!(attempt("AAAAAAAAAAAAAAAAAAAAAA", "000000").await.status, 404);
+    assert_eq!(attempt(&ids[0], &code).await.status, 200);
+    assert_eq!(attempt(&ids[1], &other_than(&app.smtp.last_code_to("1@example.com"))).await.status, 422);
+    let refused = attempt(&ids[1], "000000").await;
     assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("ip_attempts")));
     assert_eq!(caller.check(&ids[1], &app.smtp.last_code_to("1@example.com")).await.status, 200);
 }
@@ -502,7 +503,7 @@ async fn a_key_that_asks_too_much_waits_and_others_do_not() {
         assert_eq!((refused.problem().1, &refused.json()["policy"]), ("rate_limited".into(), &json!("key")));
         assert_eq!(refused.header("ratelimit-policy"), Some("\"key\";q=2;w=60"));
     }
-    // A token is taken before a body is looked at.
+    // A token is taken before the body is read.
     assert_eq!(one.post(&format!("/v1/verifications/{id}/check"), "no JSON").await.problem().0, 400);
     for _ in 0..2 {
         assert_eq!(one.show(&id).await.status, 200);
@@ -510,7 +511,7 @@ async fn a_key_that_asks_too_much_waits_and_others_do_not() {
     for refused in [one.show(&id).await, one.check(&id, "000000").await, one.cancel(&id).await] {
         assert_eq!((refused.problem().0, &refused.json()["policy"]), (429, &json!("key")));
     }
-    // On the simple endpoints it is the same key.
+    // On the simple endpoints the same key has the same bucket.
     let simple = one.post("/verify-otp", "{}").await;
     assert_eq!(simple.message(), (429, "Too many requests".to_owned()));
     assert!(simple.header("retry-after").is_some(), "{simple:?}");
@@ -519,7 +520,7 @@ async fn a_key_that_asks_too_much_waits_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_right_codes_at_once_one_wins() {
+async fn of_a_hundred_right_codes_at_once_one_succeeds() {
     let app = TestApp::builder().keyed().set("OTP_HASH__QUEUE", "1000").spawn().await;
     let id = app.caller(1).start(EMAIL).await;
     let code = app.smtp.last_code_to(EMAIL);
@@ -552,13 +553,13 @@ async fn a_code_outlives_the_rotation_of_its_pepper_and_dies_with_it() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_told_afterwards_is_not_won() {
+async fn what_could_not_be_shown_afterwards_is_not_approved() {
     let app = TestApp::builder().keyed().spawn().await;
     let id = app.caller(1).start(EMAIL).await;
     let rotated = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::rotated_peppers()).await;
     assert_eq!(rotated.caller(1).resend(&id).await.status, 200);
     let code = app.smtp.last_code_to(EMAIL);
-    // The code is the new pepper's, what it is about is encrypted under the old one.
+    // The code is hashed with the new pepper; the details are encrypted under the old one.
     let dropped = app.another("OTP_SECRETS__PEPPERS", &crate::support::app::new_pepper()).await;
     assert_eq!(dropped.caller(1).check(&id, &code).await.problem(), problem(404, "verification_not_found"));
     assert_eq!(rotated.caller(1).show(&id).await.json()["status"], "pending");
@@ -589,14 +590,14 @@ async fn without_proof_keys_an_approval_has_no_proof() {
     assert!(app.caller(1).show(&id).await.json().get("proof").is_none());
 }
 
-/// How many scripts Redis is asked to run for a call.
+/// Returns the status of a call, and how many scripts it runs in Redis.
 async fn round_trips(app: &TestApp, call: impl Future<Output = crate::support::app::Answer>) -> (u16, usize) {
     let mut status = 0;
     let seen = app.redis.monitored(async { status = call.await.status }).await;
     (status, seen.iter().filter(|line| line.contains("] \"EVALSHA\"")).count())
 }
 
-/// Each call once: its status, and how often it asked Redis.
+/// Makes each call once, and returns its status and its number of round trips to Redis.
 async fn each_call(app: &TestApp) -> [(u16, usize); 7] {
     let caller = app.caller(1);
     let with_ip = |code: &str| json!({ "code": code, "end_user_ip": "192.0.2.1" }).to_string();

@@ -1,5 +1,6 @@
-// Proofs of a running `otpd dev`, checked by JJWT with the very lines that docs/proofs.md shows.
-// OTPD_ORIGIN and OTPD_API_KEY name the process; `run --java` sets them and puts this file beside the lines.
+// Proofs of a running `otpd dev`, verified by JJWT with exactly the code that docs/proofs.md shows.
+// OTPD_ORIGIN and OTPD_API_KEY name the process; `run --java` sets them and puts this file next to
+// that code.
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -60,7 +61,7 @@ public final class ProofsTest {
     }
 
     private static KeyPair newKeys(String algorithm) {
-        // Without a curve JJWT makes Ed448 keys.
+        // Without a curve, JJWT generates Ed448 keys.
         var edwards = Jwks.CRV.Ed25519.keyPair().build();
         return algorithm.equals("EdDSA") ? edwards : Jwts.SIG.ES256.keyPair().build();
     }

@@ -1,4 +1,4 @@
-// Proofs of a running `otpd dev`, checked by jose with the very lines that docs/proofs.md shows.
+// Proofs of a running `otpd dev`, verified by jose with exactly the code that docs/proofs.md shows.
 // OTPD_ORIGIN and OTPD_API_KEY name the process; `run` sets them.
 
 import assert from "node:assert/strict";
@@ -26,7 +26,7 @@ before(async () => {
   verified = await verifier(origin);
 });
 
-/** The function `verified` of the document, with the keys of this origin. */
+/** Returns the function `verified` of the document, with the keys of this origin. */
 async function verifier(from) {
   const [, code] = /^```ts\n(.*?)^```$/ms.exec(document);
   const javascript = code
@@ -44,7 +44,7 @@ async function call(path, body) {
   return answer.json();
 }
 
-/** A part of a JWT. */
+/** Encodes a part of a JWT. */
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
 const signed = (claims, key, kid, header = {}) =>
@@ -111,7 +111,7 @@ test("what a known key signed is refused for", async (context) => {
   context.after(() => server.close());
   const ofServer = await verifier(`http://127.0.0.1:${server.address().port}`);
   const claims = decodeJwt(proof);
-  // Without a change it is good, so nothing else is what it is refused for.
+  // Without a change the proof is valid, so it is rejected for nothing but the change.
   assert.deepEqual(await ofServer(await signed(claims, privateKey, "t1"), "signup"), claims);
 
   const refused = (name, change, header, error) =>

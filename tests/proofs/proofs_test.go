@@ -1,5 +1,7 @@
-// Proofs of a running `otpd dev`, checked by go-jose with the very lines that docs/proofs.md shows.
-// OTPD_ORIGIN and OTPD_API_KEY name the process; `run` sets them and puts this file beside the lines.
+// Proofs of a running `otpd dev`, verified by go-jose with exactly the code that docs/proofs.md
+// shows.
+// OTPD_ORIGIN and OTPD_API_KEY name the process; `run` sets them and puts this file next to that
+// code.
 
 package proofs
 
@@ -66,7 +68,8 @@ func call(t *testing.T, method, path string, body, answer any) {
 
 var confirmedID, confirmedProof string
 
-// The id of a verification that was confirmed, and its proof: one for all tests, since sends are limited.
+// Returns the id of a confirmed verification and its proof: one for all tests, because sends are
+// limited.
 func confirmed(t *testing.T) (id, proof string) {
 	t.Helper()
 	if confirmedProof != "" {
@@ -108,7 +111,7 @@ func headerOf(t *testing.T, proof string) map[string]any {
 	return decoded(t, strings.Split(proof, ".")[0])
 }
 
-// A copy with this change; nil takes the claim out.
+// Returns a copy with this change; nil removes the claim.
 func changed(values map[string]any, name string, value any) map[string]any {
 	copied := map[string]any{name: value}
 	for known, old := range values {
@@ -226,7 +229,7 @@ func TestWhatAKnownKeySignedIsRefusedFor(t *testing.T) {
 	defer func() { keysURL = published }()
 
 	claims := claimsOf(t, proof)
-	// The same without a change is good, so nothing else is what it is refused for.
+	// Without a change the proof is valid, so it is rejected for nothing but the change.
 	_, err := (&Verifier{}).Verified(signed(t, claims, private, algorithm, "t1", "otp-proof+jwt"), "signup")
 	fatal(t, err)
 	refused(t, signed(t, claims, private, algorithm, "t1", "JWT"), "signup")

@@ -1,4 +1,5 @@
-"""Proofs of a running `otpd dev`, checked by PyJWT with the very lines that docs/proofs.md shows.
+"""Proofs of a running `otpd dev`, verified by PyJWT with exactly the code that docs/proofs.md
+shows.
 
 OTPD_ORIGIN and OTPD_API_KEY name the process; `run` sets them.
 """
@@ -34,7 +35,7 @@ def new_key(algorithm=ALGORITHM):
 
 
 def verifier(origin):
-    """The function `verified` of the document, with the keys of this origin."""
+    """Returns the function `verified` of the document, with the keys of this origin."""
     [code] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     namespace = {}
     exec(code.replace("https://otpd.example.com", origin), namespace)
@@ -55,7 +56,7 @@ def mailed_code(address):
 
 @pytest.fixture(scope="module")
 def confirmed():
-    """What the check of a mailed code answers."""
+    """Returns the answer to the check of an emailed code."""
     made = call("/v1/verifications", {"email": ADDRESS, "purpose": "signup"})
     return call(f"/v1/verifications/{made['id']}/check", {"code": mailed_code(ADDRESS)})
 
@@ -71,7 +72,7 @@ def verified():
 
 
 def part(value):
-    """A part of a JWT."""
+    """Encodes a part of a JWT."""
     octets = value if isinstance(value, bytes) else json.dumps(value).encode()
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
@@ -174,7 +175,9 @@ def test_a_proof_keyed_with_the_public_key_is_refused(proof, verified):
 
 @contextlib.contextmanager
 def another_issuer():
-    """A server with a key of its own; gives the key, its name and the verifier of what it signs."""
+    """Starts a server with its own key; returns the key, its name and the verifier of what it
+    signs.
+    """
     key = new_key()
     public = jwt.get_algorithm_by_name(ALGORITHM).to_jwk(key.public_key(), as_dict=True)
     public = {name: value for name, value in public.items() if name in ("kty", "crv", "x", "y")}
@@ -212,7 +215,7 @@ def another_issuer():
 def test_what_a_known_key_signed_is_refused_for(change, header, error, proof):
     with another_issuer() as (key, kid, verified):
         claims = claims_of(proof)
-        # The same without the change is good, so nothing else is what it is refused for.
+        # Without the change the proof is valid, so it is rejected for nothing but the change.
         assert verified(signed(claims, key, kid), "signup") == claims
         changed = {name: value for name, value in (claims | change).items() if value is not None}
         with pytest.raises(error):

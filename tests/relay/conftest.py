@@ -1,4 +1,4 @@
-"""The processes that the tests share, and what is shown where one fails."""
+"""The processes that the tests share, and the logs that are shown if one fails."""
 
 import itertools
 import os
@@ -7,17 +7,17 @@ import signal
 
 import pytest
 
-# Before they are imported: their asserts are to say as much as those of a test.
+# Before the imports, so that the asserts of these modules are as detailed as those of a test.
 pytest.register_assert_rewrite("delivered", "service", "postfix")
 
 import service
 from postfix import LogMark, Postfix
 
 FOLDER = pathlib.Path(os.environ["RELAY_FOLDER"])
-# How much of a log is shown.
+# How many lines of a log are shown.
 TAIL = 40
 
-# As Ctrl-C: what was started is ended.
+# Handled like Ctrl-C, so that everything that was started is stopped.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -38,7 +38,7 @@ def the_relay():
 
 @pytest.fixture
 def relay(the_relay, request):
-    """The one Postfix, with an empty Maildir."""
+    """Returns the one Postfix, with an empty Maildir."""
     request.node.logs = [LogMark(the_relay)]
     if not the_relay.runs():
         the_relay.start()
@@ -51,7 +51,7 @@ NUMBERS = itertools.count(1)
 
 @pytest.fixture
 def start(relay, redis_url, request):
-    """Starts otpd processes for a test, which end with it. Those with the same `secrets` are one service."""
+    """Starts otpd processes that end with the test. The same `secrets` make them one service."""
     started = []
 
     def start(**settings):
@@ -67,7 +67,7 @@ def start(relay, redis_url, request):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Shows the end of each log beside a failure, of otpd what it warned of."""
+    """Shows the end of each log with a failure; of otpd, its warnings."""
     report = yield
     if report.failed:
         for log in getattr(item, "logs", []):

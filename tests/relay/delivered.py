@@ -1,4 +1,4 @@
-"""What a mail of otpd must look like once it is delivered."""
+"""What an email of otpd must look like after delivery."""
 
 import datetime
 import email
@@ -10,34 +10,37 @@ import re
 from postfix import USER
 from service import BRAND
 
-# What the Postfix of the tests itself puts on top.
+# The headers that the Postfix of the tests itself adds.
 BY_POSTFIX = ["Return-Path", "X-Original-To", "Delivered-To", "Received"]
 ONCE = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Auto-Submitted", "Content-Type", "Content-Language",
         "X-Entity-Ref-ID"]
-# The octets of a line without its end (RFC 5322 section 2.1.1).
+# Bytes of a line without its end (RFC 5322 section 2.1.1).
 LINE_MAX = 998
 
 
 def recipient_of(raw):
-    """To whom it was delivered."""
+    """Returns the recipient."""
     [address] = re.findall(rb"^Delivered-To: (.*)$", raw, re.MULTILINE)
     return address.decode()
 
 
 def queue_id_of(raw):
-    """What Postfix called it. It gives each mail that it takes another id."""
+    """Returns the queue id of Postfix, which differs for each message that it accepts."""
     return re.search(rb"\n\tby relay\.example \(Postfix\) with \w+ id (\w+)\n", raw)[1]
 
 
 def displayed_name(raw):
-    """The name in From. By the older parser: in some versions of Python the newer one shows the spaces between encoded
-    words, which are not to be shown (RFC 2047 section 6.2)."""
+    """Returns the name in From. Uses the older parser, because in some versions of Python the newer
+    one keeps the spaces between encoded words, which must be dropped (RFC 2047 section 6.2).
+    """
     name, _ = email.utils.parseaddr(email.message_from_bytes(raw)["From"])
     return str(email.header.make_header(email.header.decode_header(name)))
 
 
 class Mail:
-    """A delivered mail, checked from head to foot. `protocol` and `login` are what Postfix saw of how it came."""
+    """A delivered email, checked from head to foot. `protocol` and `login` are how Postfix received
+    it.
+    """
 
     def __init__(self, raw, sender=USER, brand=BRAND):
         assert raw.isascii() and b"\r" not in raw and b"\0" not in raw
@@ -86,7 +89,9 @@ class Mail:
         assert message["Subject"] == f"Your code for {brand}" + (f" ({reference})" if reference else "")
 
     def _check_the_way(self, received):
-        """By TLS, with a login, and to nobody else: Postfix names the recipient only where there is one."""
+        """Over TLS, with a login, and to one recipient: Postfix names the recipient only if there
+        is just one.
+        """
         received = " ".join(received.split())
         assert re.search(r"\(using TLSv1\.[23] with cipher ", received), received
         assert f"(Authenticated sender: {USER})" in received, received

@@ -1,6 +1,6 @@
-"""A Postfix that shares nothing with one of the system: its files, ports and users are its own.
+"""A Postfix that shares nothing with one of the system: it has its own files, ports and users.
 
-It delivers all that it takes into one Maildir, whatever the domain, so no mail can leave the machine.
+It delivers every message into one Maildir, whatever the domain, so no email can leave the machine.
 """
 
 import os
@@ -19,21 +19,21 @@ import threading
 from waiting import eventually
 
 USER, PASSWORD = "codes@sender.example", "Rel4y-p4ssw0rd"
-# What Postfix answers for some recipients.
+# Recipients that Postfix refuses and defers.
 REFUSED, DEFERRED = "refused@example.com", "deferred@example.com"
-# The services, each on a port of its own, and how it differs from the first.
+# The services, each on its own port, and how they differ from the first.
 SERVICES = {
-    # As port 587 of a provider: STARTTLS first, then a login, then mail.
+    # Like port 587 of a provider: STARTTLS first, then a login, then messages.
     "submission": "",
-    # As port 465.
+    # Like port 465.
     "implicit": "-o smtpd_tls_wrappermode=yes",
-    # What is left where somebody on the way takes STARTTLS out: a login is still asked for.
+    # What is left if an attacker strips STARTTLS: a login is still offered.
     "plaintext": "-o smtpd_tls_security_level=none -o smtpd_tls_auth_only=no",
-    # Its answer to a message takes two seconds.
+    # Takes two seconds to answer a message.
     "slow": "-o { smtpd_end_of_data_restrictions = sleep 2 }",
-    # Takes no more connections of one client than Postfix does where nobody set anything.
+    # Allows as many connections per client as Postfix does by default.
     "crowded": "-o smtpd_client_connection_count_limit=50",
-    # Puts off each recipient once, as relays do that greylist.
+    # Defers each recipient once, as greylisting relays do.
     "greylisting": "-o { smtpd_recipient_restrictions = check_policy_service unix:{folder}/policy, $logged_in }",
 }
 MAIN = """
@@ -51,7 +51,7 @@ disable_dns_lookups = yes
 fast_flush_domains =
 default_process_limit = 200
 in_flow_delay = 0
-# What was being delivered when a process of it ended is soon tried again.
+# A message whose delivery was interrupted is soon retried.
 queue_run_delay = 1
 minimal_backoff_time = 1
 maximal_backoff_time = 1
@@ -75,7 +75,7 @@ recipients = inline:{{ {{ {refused} = 550 5.1.1 no such user }}, {{ {deferred} =
 smtpd_relay_restrictions = $logged_in
 smtpd_recipient_restrictions = check_recipient_access $recipients, $logged_in
 
-# What is delivered is what was sent: nothing is added to its head, and nothing taken out.
+# Messages are delivered as they were sent: no header is added or removed.
 local_header_rewrite_clients =
 message_drop_headers =
 
@@ -89,7 +89,7 @@ virtual_mailbox_maps = static:inbox/
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 """
-# No smtp and no local: there is no other way out than the Maildir.
+# No smtp and no local: the Maildir is the only destination.
 MASTER = """
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -107,7 +107,9 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 class Postfix:
-    """A relay of its own in a new folder; `ports` has a port for each of SERVICES, `ca` is who vouches for it."""
+    """A relay in a new folder; `ports` has a port for each of SERVICES, `ca` is its certificate
+    authority.
+    """
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -136,7 +138,7 @@ class Postfix:
         self._settle_on_ports()
 
     def _settle_on_ports(self):
-        """Starts on ports that are free. Another run may be after the same, so more than one set is tried."""
+        """Starts on free ports. Tries more than one set, because another run may take them."""
         for _ in range(10):
             self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
             services = (f"127.0.0.1:{self.ports[name]} inet n - n - - smtpd {how}" for name, how in SERVICES.items())
@@ -153,20 +155,21 @@ class Postfix:
         return self._call("status").returncode == 0
 
     def start(self):
-        # Refused until the last process of the one before has let go of its ports.
+        # Fails until the last process of the previous instance has freed its ports.
         eventually("Postfix", self._starts)
 
     def _starts(self):
-        # Without its look at all files first, which is slow and stumbles over what was half written at a crash.
+        # Skips the initial check of all files, which is slow and fails on files half written at a
+        # crash.
         (self.folder / "queue/quick-start").touch()
         return self._call("start").returncode == 0
 
     def stop(self):
-        """Ends all of its processes, and with them the connections that are open."""
+        """Ends all of its processes, and with them the open connections."""
         assert self._call("stop").returncode == 0
 
     def crash(self):
-        """The same, at once and without a word: what is under way is broken off."""
+        """Does the same at once (SIGKILL), which interrupts everything in progress."""
         os.killpg(int((self.folder / "queue/pid/master.pid").read_text()), signal.SIGKILL)
 
     def close(self):
@@ -175,19 +178,19 @@ class Postfix:
         shutil.rmtree(self.folder)
 
     def log(self, start=0):
-        """What it logged, from that octet on."""
+        """Returns what it logged, starting at this byte."""
         with (self.folder / "log").open("rb") as log:
             log.seek(start)
             return log.read().decode(errors="replace")
 
     def settle(self):
-        """Waits until all that it took is delivered."""
-        # In the order in which a mail goes through them, so that none slips by.
+        """Waits until every message that it accepted is delivered."""
+        # In the order in which a message passes through them, so that none is missed.
         queues = [self.folder / "queue" / name for name in ("deferred", "incoming", "active")]
         eventually("an empty queue", lambda: not any(is_taken(path) for queue in queues for path in queue.rglob("*")))
 
     def mails(self):
-        """All mails as they were delivered, in no order."""
+        """Returns all emails as they were delivered, in no particular order."""
         self.settle()
         return [path.read_bytes() for path in (self._inbox / "new").iterdir()]
 
@@ -198,7 +201,7 @@ class Postfix:
 
 
 class Greylist(socketserver.ThreadingUnixStreamServer):
-    """Tells Postfix to put off whom it has not been asked about before; `postponed` has all of those."""
+    """Tells Postfix to defer each recipient that is new; `postponed` has all of them."""
 
     daemon_threads = True
 
@@ -219,7 +222,7 @@ class Greylist(socketserver.ThreadingUnixStreamServer):
 
 
 class Asked(socketserver.StreamRequestHandler):
-    """Postfix's protocol for policies: lines of `name=value`, then an empty one."""
+    """Postfix's policy protocol: lines of `name=value`, then an empty one."""
 
     def handle(self):
         for line in self.rfile:
@@ -251,18 +254,21 @@ class LogMark:
 
 
 def is_taken(path):
-    """Whether a file of a queue is a mail that Postfix answers for: it may be executed, what is still on its way not."""
+    """Returns whether a file of a queue is a message that Postfix has accepted: it is executable,
+    and one still being received is not.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        # It went on to the next queue, or was delivered; the next look will tell.
+        # It has moved to the next queue or was delivered; the next check will tell.
         return True
     return stat.S_ISREG(mode) and bool(mode & stat.S_IXUSR)
 
 
 def free_ports(count):
-    """Ports that nobody listens on. They are none that the system gives to outgoing connections, so they stay free
-    while Postfix is down."""
+    """Returns ports that nobody listens on. The system does not use them for outgoing connections,
+    so they stay free while Postfix is down.
+    """
     found = []
     while len(found) < count:
         port = random.randrange(20000, 30000)
@@ -281,12 +287,12 @@ def run(words, **options):
 
 
 def make_authority(certificate):
-    """A new certificate authority; its key lies beside its certificate."""
+    """Makes a new certificate authority; its key is stored next to its certificate."""
     make(certificate, "authority.example", "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
 
 
 def make_certificate(certificate, authority):
-    """A certificate for localhost that this authority vouches for."""
+    """Makes a certificate for localhost that this authority issues."""
     vouching = ["-CA", authority, "-CAkey", authority.with_suffix(".key")]
     make(certificate, "localhost", "basicConstraints=critical,CA:FALSE", "subjectAltName=DNS:localhost", words=vouching)
 

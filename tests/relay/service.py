@@ -17,9 +17,9 @@ from postfix import PASSWORD, USER
 from waiting import eventually
 
 BINARY = os.environ["OTPD_BIN"]
-# Where otpd is told of the authority that vouches for the relay.
+# The setting that tells otpd the certificate authority of the relay.
 CA_SETTING = "OTP_SMTP__CA_FILE"
-# Whatever becomes of the tests, these end with them.
+# These end with the tests, however those end.
 TOGETHER = ["setpriv", "--pdeathsig", "KILL"]
 WIDE = "100000/1h"
 BRAND = "Bücher, & mehr"
@@ -31,7 +31,7 @@ def secret():
 
 @functools.cache
 def api_key(label):
-    """A new API key, and its hash for the settings."""
+    """Returns a new API key and its hash for the settings."""
     words = [BINARY, "keygen", "api-key", "--label", label]
     printed = subprocess.run(words, check=True, capture_output=True, text=True, env={}).stdout
     return [re.search(rf"^{word} +(\S+)", printed, re.MULTILINE)[1] for word in ("key", "hash")]
@@ -39,7 +39,7 @@ def api_key(label):
 
 @contextlib.contextmanager
 def redis(folder):
-    """The URL of a new Redis."""
+    """Returns the URL of a new Redis."""
     socket = folder / "redis.sock"
     words = ["redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder]
     process = subprocess.Popen([*TOGETHER, *words], stdout=subprocess.DEVNULL)
@@ -52,7 +52,7 @@ def redis(folder):
 
 
 class Otpd:
-    """`otpd serve` with hashes that take microseconds and limits that no test meets."""
+    """`otpd serve` with hashes that take microseconds and limits that no test reaches."""
 
     def __init__(self, folder, redis_url, relay, service="submission", config="", **settings):
         self._folder = pathlib.Path(folder)
@@ -109,7 +109,7 @@ class Otpd:
         return "otpd", [line for line in self.log().splitlines() if '"level":"INFO"' not in line]
 
     def call(self, method, path, body=None, key=None):
-        """Status and JSON of an answer, over a connection of its own."""
+        """Returns the status and the JSON of an answer, over a new connection."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -133,7 +133,7 @@ class Otpd:
         return self.call("POST", f"/v1/verifications/{id}/check", {"code": code}, key or api_key("default")[0])
 
     def terminate(self):
-        """SIGTERM; gives the exit code."""
+        """Sends SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
 
@@ -143,6 +143,8 @@ class Otpd:
 
 
 def at_once(function, arguments, callers):
-    """What the function gives for each argument, with so many callers at a time."""
+    """Calls the function for each argument with this many concurrent callers, and returns the
+    results.
+    """
     with concurrent.futures.ThreadPoolExecutor(callers) as pool:
         return list(pool.map(function, arguments))

@@ -1,4 +1,4 @@
-"""Mails by way of a real Postfix: how many there are, what is in them, and what otpd said of them."""
+"""Emails through a real Postfix: how many there are, what they contain, and what otpd answered."""
 
 import concurrent.futures
 import http.client
@@ -17,7 +17,7 @@ SENT = (200, {"message": "OTP sent successfully"})
 VERIFIED = (200, {"message": "OTP verified successfully"})
 FAILED = (500, {"message": "Failed to send OTP"})
 CALLERS = 32
-# As many connections as otpd makes to its relay at most.
+# The largest number of connections that otpd makes to its relay.
 CONNECTIONS = 64
 
 
@@ -26,12 +26,13 @@ def addresses(name, count):
 
 
 def recipients(relay):
-    """To whom each mail that Postfix took was delivered, sorted."""
-    # Of one mail there may be two copies after a crash: Postfix delivers again what it may not have delivered.
+    """Returns the recipient of each message that Postfix accepted, sorted."""
+    # After a crash there may be two copies of one message: Postfix delivers again what it may not
+    # have delivered.
     return sorted({queue_id_of(raw): recipient_of(raw) for raw in relay.mails()}.values())
 
 
-# Tenants with brands that are hard to put into a head: name, brand, sender.
+# Tenants with brands that are hard to encode in a header: name, brand, sender.
 TENANTS = [
     ("cafe", "Café Zoë", USER),
     ("shop", "日本語のお店 🛒", "codes@shop.example"),
@@ -55,7 +56,7 @@ def test_a_thousand_sends_are_a_thousand_right_mails(relay, start):
     processes = [start(config=config, **same) for _ in range(2)]
 
     def send(number):
-        """What is expected of the mail to this address: brand, sender, id and reference."""
+        """Returns what the email to this address must have: brand, sender, id and reference."""
         otpd, address = processes[number % 2], f"thousand.{number}@example.com"
         tenant = number // 2 % (len(TENANTS) + 1)
         if tenant == len(TENANTS):
@@ -79,10 +80,11 @@ def test_a_thousand_sends_are_a_thousand_right_mails(relay, start):
         ids.add(mail.id)
         assert mail.references == [[reference]] * 2 if reference else mail.references == [[], []]
     assert len(ids) == 1000
-    # Of a million codes, a thousand by chance are fewer than that less than once in a billion times.
+    # A thousand random codes out of a million have fewer distinct ones less than once in a billion
+    # times.
     assert len(set(codes.values())) >= 990
 
-    # Each 20th, at the process that did not send it.
+    # Every 20th, at the process that did not send it.
     for number in range(0, 1000, 20):
         otpd, address = processes[(number + 1) % 2], f"thousand.{number}@example.com"
         _, _, name, id, _ = expected[address]
@@ -141,7 +143,7 @@ def test_what_is_checked_of_a_mail_can_fail(relay, start):
 
 
 def send_without_a_brand(relay, start):
-    """The mail of a service that has set no brand: it is called by the sender's domain."""
+    """The emails of a service without a brand are named after the sender's domain."""
     otpd = start(OTP_MAIL__BRAND="")
     assert otpd.send("domain@example.com") == SENT
     [raw] = relay.mails()
@@ -177,7 +179,7 @@ def test_a_wrong_password_sends_nothing_and_is_not_logged(relay, start):
 
 
 def refuses_this_relay(relay, log, otpd):
-    """Nothing was sent, and no password: Postfix counts the commands that it was given at the end of a connection."""
+    """Checks that no message and no password was sent, by the commands that Postfix counted."""
     assert otpd.send("somebody@example.com") == FAILED
     eventually("the end of the connection", lambda: log.count(" disconnect from ") == 1)
     assert log.count(r" disconnect from .* (auth|mail|rcpt|data)=") == 0, log.text()
@@ -207,7 +209,7 @@ def test_a_relay_without_starttls_is_given_no_mail_and_no_password(relay, start)
 
 
 def test_that_relay_takes_a_login_where_plaintext_is_asked_for(relay, start):
-    """What is refused above is STARTTLS that is missing, and nothing else."""
+    """The test above is refused for the missing STARTTLS and nothing else."""
     log = LogMark(relay)
     otpd = start(service="plaintext", OTP_SMTP__TLS="none", **{CA_SETTING: ""})
     assert otpd.send("plaintext@example.com") == SENT
@@ -246,7 +248,7 @@ def test_a_recipient_that_is_refused_is_tried_once(relay, start):
     status, problem = otpd.create(REFUSED)
     assert (status, problem["code"]) == (502, "delivery_failed")
     eventually("two refusals", lambda: log.count("NOQUEUE: reject: RCPT .* 550 5.1.1 ") == 2)
-    # Whoever is next is not refused along with it.
+    # The next recipient is not refused along with it.
     assert otpd.send("next@example.com") == SENT
     assert recipients(relay) == ["next@example.com"]
     assert log.count("NOQUEUE: reject: ") == 2
@@ -275,7 +277,7 @@ def test_recipients_that_are_put_off_once_get_one_mail(relay, start):
 
 
 def test_more_callers_than_the_relay_takes_connections(relay, start):
-    """Postfix takes 50 of one client where nobody set anything, otpd makes up to 64."""
+    """Postfix accepts 50 connections per client by default; otpd makes up to 64."""
     log = LogMark(relay)
     otpd = start(service="crowded")
     everybody = addresses("crowded", 200)
@@ -285,10 +287,10 @@ def test_more_callers_than_the_relay_takes_connections(relay, start):
 
 
 class Load:
-    """Callers that send one mail after the other, each to an address of its own, until they get no answer.
+    """Callers that send one email after the other, each to a new address, until they get no answer.
 
-    `sent` has the addresses of those who were told success, `refused` the answers to the others, and `unanswered` how
-    it ended for the rest.
+    `sent` has the addresses of successful sends, `refused` the answers to failed ones, and
+    `unanswered` the errors of sends without an answer.
     """
 
     def __init__(self, otpd, name, callers):
@@ -322,13 +324,13 @@ class Load:
 
 
 def assert_all_have_their_mail(relay, sent):
-    """One each; whoever was told nothing has one or none."""
+    """Each has one. A recipient whose send got no answer has one or none."""
     found = recipients(relay)
     assert len(found) == len(set(found)), "nobody has two"
     assert set(sent) <= set(found)
 
 
-# After how many sends: on the connections of the start, while they are made, and on those of the pool.
+# The number of sends before it: on the first connections, while more are made, and on pooled ones.
 MOMENTS = [1, 64, 200]
 
 
@@ -355,7 +357,7 @@ def test_who_was_told_success_has_a_mail_though_otpd_was_ended(relay, start, mom
 
 
 def test_what_is_under_way_when_otpd_is_ended_gets_its_answer(relay, start):
-    """The relay is slow: it has begun with all of them, and not answered the last."""
+    """The relay is slow: it has started all messages and not answered the last."""
     log = LogMark(relay)
     otpd = start(service="slow")
     everybody = addresses("under.way", CONNECTIONS)
@@ -383,7 +385,7 @@ def test_who_was_told_success_has_a_mail_though_the_relay_broke_off(relay, start
 
 
 LONGEST_LOCAL = "l" * 64
-# 64 + 1 + 2 * 61 + 56 + 11 = 254 octets.
+# 64 + 1 + 2 * 61 + 56 + 11 = 254 bytes.
 LONGEST = f"{LONGEST_LOCAL}@{'d' * 60}.{'d' * 60}.{'d' * 55}.example.com"
 HOSTILE = [
     f"{local}@example.com"
@@ -429,7 +431,9 @@ def test_each_address_that_is_taken_gets_one_mail_and_nobody_else(relay, start):
 
 
 def test_an_address_that_the_relay_does_not_take_as_one_gets_no_mail(relay, start):
-    """Postfix refuses a hyphen at the beginning, which RFC 5321 allows: programs take it for an option."""
+    """Postfix refuses a leading hyphen, which RFC 5321 allows, because programs take it for an
+    option.
+    """
     otpd = start()
     assert [otpd.send(address) for address in ("-f@example.com", "-o=x@example.com")] == [FAILED] * 2
     assert relay.mails() == []

@@ -2,12 +2,12 @@
 
 import time
 
-# Seconds.
+# In seconds.
 PATIENCE = 20
 
 
 def eventually(what, condition, patience=PATIENCE):
-    """Waits until `condition` gives something and hands that on."""
+    """Waits until `condition` returns something truthy, and returns that."""
     end = time.monotonic() + patience
     while True:
         found = condition()

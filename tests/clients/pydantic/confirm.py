@@ -1,5 +1,6 @@
-# Confirms an address with the models that datamodel-codegen makes of the document, as its users send them: every optional
-# member that is not set goes along as `null`. Says what the programs in examples/ say.
+# Confirms an address with the models that datamodel-codegen generates from the document, as its
+# users send them: every unset optional member is sent as `null`. Prints the same as the programs in
+# examples/.
 
 import os
 import sys
@@ -17,7 +18,7 @@ from models import (
 
 
 def call(path, body):
-    """The status and the text of the answer."""
+    """Returns the status and the text of the answer."""
     headers = {"Authorization": f"Bearer {os.environ['OTPD_API_KEY']}", "Content-Type": "application/json"}
     text = body.model_dump_json()
     assert '":null' in text, text
@@ -33,7 +34,7 @@ status, text = call("/v1/verifications", CreateVerificationRequest(email=sys.arg
 assert status == 201, text
 verification = Verification.model_validate_json(text)
 
-# It was sent less than a minute ago; the body is read before that is said.
+# The last send was less than a minute ago. The body is parsed before the limit is checked.
 status, text = call(f"/v1/verifications/{verification.id}/resend", ResendVerificationRequest())
 assert (status, Problem.model_validate_json(text).code.value) == (429, "rate_limited"), text
 

@@ -1,4 +1,4 @@
-//! What every memory of idempotency keys promises.
+//! The contract of every idempotency store.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::support::store::{Bench, index_key, tenant};
 
 on_both_stores! {
     a_key_is_in_progress_until_its_time_is_up,
-    the_result_of_a_key_is_kept_for_a_day,
+    the_result_of_a_key_is_stored_for_a_day,
     a_key_that_was_abandoned_is_free,
     only_the_token_that_began_completes_or_abandons_a_key,
     a_key_belongs_to_one_body_and_one_tenant,
     of_a_hundred_requests_at_once_one_begins,
 }
 
-/// A request of a key by its number, with a body and by a token.
+/// Returns a request under a key by its number, with this body and token.
 pub(super) fn request(key: u8, body: &str, token: u8) -> IdempotentRequest {
     request_of("keyed", key, body, token)
 }
@@ -57,12 +57,12 @@ async fn a_key_is_in_progress_until_its_time_is_up(bench: &Bench) {
     assert_eq!(begin(bench, &request(1, "a", 2)).await, BeginOutcome::InProgress);
     bench.clock.forward(TICK);
     assert_eq!(begin(bench, &request(1, "a", 2)).await, BeginOutcome::Begun);
-    // The one before is too late: the key is another's by now.
+    // The earlier request is too late: another request holds the key by now.
     complete(bench, &request(1, "a", 1), 1).await;
     assert_eq!(begin(bench, &request(1, "a", 3)).await, BeginOutcome::InProgress);
 }
 
-async fn the_result_of_a_key_is_kept_for_a_day(bench: &Bench) {
+async fn the_result_of_a_key_is_stored_for_a_day(bench: &Bench) {
     begin(bench, &request(1, "a", 1)).await;
     bench.clock.forward(Duration::from_secs(10));
     complete(bench, &request(1, "a", 1), 7).await;

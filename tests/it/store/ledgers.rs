@@ -1,4 +1,5 @@
-//! What every store promises of its ledgers: what is counted, what a refusal says, and what is given back.
+//! The contract of every store for its ledgers: what is counted, what a refusal says, and what is
+//! refunded.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use crate::support::store::{Bench, TakenAttempt, address, id, network, recipient
 mod redis_only;
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// A limit that nothing here reaches.
+/// A limit that no test here reaches.
 const ROOMY: &str = "100000/744h";
 fn another_tenant() -> Tenant {
     Tenant::parse("another").expect("a name")
 }
 
-/// Every ledger, in the order of the document's table.
+/// Every ledger, in the order of the table in ARCHITECTURE.md.
 const LEDGERS: [Policy; 6] = [
     Policy::IpSends,
     Policy::IpAttempts,
@@ -32,34 +33,34 @@ const LEDGERS: [Policy; 6] = [
 ];
 
 on_both_stores! {
-    an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing,
-    entries_are_kept_for_as_long_as_they_matter_to_any_tenant,
+    a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing,
+    entries_are_stored_for_as_long_as_they_matter_to_any_tenant,
     a_window_admits_what_fits_and_to_the_millisecond_no_more,
     of_several_windows_the_one_with_the_longest_wait_is_named,
     a_days_window_is_half_an_hour_and_ten_seconds_longer,
     entries_in_the_future_of_a_clock_that_stepped_back_count,
-    a_standing_says_what_is_left_and_when_the_oldest_entry_leaves,
+    a_limit_state_says_what_is_left_and_when_the_oldest_entry_leaves,
     entries_of_one_moment_have_names_of_their_own,
     the_ledger_to_wait_for_is_named_and_the_first_of_equals,
-    a_refused_send_to_a_person_is_entered_nowhere,
+    a_refused_send_to_a_recipient_is_entered_nowhere,
     a_refused_network_is_entered_nowhere,
     an_ipv4_address_has_a_ledger_of_its_own,
-    a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site,
-    sends_and_guesses_and_tenants_are_counted_apart,
-    an_addresss_sends_are_counted_over_all_tenants,
-    a_sites_share_counts_that_site_only,
-    a_send_from_nowhere_forgets_no_sites_share,
-    a_network_is_given_back_its_own_entry_and_no_other,
-    a_person_is_given_back_its_own_entry_and_no_other,
+    a_64_is_one_network_and_five_of_them_reach_the_limit_of_their_48,
+    sends_and_attempts_and_tenants_are_counted_separately,
+    the_sends_to_an_address_are_counted_over_all_tenants,
+    the_share_of_an_ip_counts_that_ip_only,
+    a_send_without_an_ip_drops_no_share_of_an_ip,
+    a_network_is_refunded_its_own_entry_and_no_other,
+    a_recipient_is_refunded_its_own_entry_and_no_other,
     a_send_that_took_longer_than_ten_seconds_opens_nothing,
-    a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at,
-    a_refused_mail_that_replaced_a_live_code_is_not_given_back,
-    a_refused_mail_is_not_given_back_once_a_guess_was_spent,
-    a_refused_mail_leaves_a_later_sends_code_alone,
-    a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live,
-    a_refused_site_spends_nothing,
-    a_right_guess_is_given_back_to_its_site_and_no_other_is,
-    a_win_that_is_asked_for_again_gives_nothing_back,
+    a_refused_email_may_be_refunded_if_it_opened_and_no_attempt_was_taken,
+    a_refused_email_that_replaced_a_live_code_is_not_refunded,
+    a_refused_email_is_not_refunded_once_an_attempt_was_taken,
+    a_refused_email_leaves_the_code_of_a_later_send_alone,
+    an_ip_is_charged_for_an_attempt_whether_or_not_a_code_is_live,
+    a_refused_ip_takes_no_attempt,
+    a_right_attempt_is_refunded_to_its_ip_and_no_other_is,
+    a_repeated_approval_refunds_nothing,
     of_two_hundred_calls_at_once_as_many_as_fit_are_admitted,
     a_thousand_entries_are_counted_as_exactly_as_one,
     the_relay_has_room_until_its_days_mails_are_handed_over,
@@ -73,7 +74,7 @@ fn profile(ip: &str, action: Action) -> IpLedger {
     IpLedger { tenant: Tenant::Simple, network: network(ip), action }
 }
 
-fn site(ip: &str) -> KeyedHash {
+fn client_prefix(ip: &str) -> KeyedHash {
     network(ip).prefix48
 }
 
@@ -81,15 +82,15 @@ fn simple_recipient(text: &str) -> Recipient {
     recipient(Tenant::Simple, text)
 }
 
-fn sends(recipient: &str, site: &str, address: &str) -> SendLimits {
-    SendLimits::new(limit(recipient), limit(site), limit(address))
+fn sends(recipient: &str, client: &str, address: &str) -> SendLimits {
+    SendLimits::new(limit(recipient), limit(client), limit(address))
 }
 
 async fn charge(bench: &Bench, profile: &IpLedger, text: &str) -> ChargeOutcome {
     bench.store.charge(profile, &IpLimit::new(limit(text))).await.expect("an answer")
 }
 
-/// A send of that address.
+/// Charges a send from this IP.
 async fn send_from(bench: &Bench, ip: &str, text: &str) -> ChargeOutcome {
     charge(bench, &profile(ip, Action::Send), text).await
 }
@@ -97,10 +98,10 @@ async fn send_from(bench: &Bench, ip: &str, text: &str) -> ChargeOutcome {
 async fn admit(
     bench: &Bench,
     recipient: &Recipient,
-    site: Option<&KeyedHash>,
+    client: Option<&KeyedHash>,
     limits: &SendLimits,
 ) -> ChargeOutcome {
-    bench.store.admit(recipient, site, limits).await.expect("an answer")
+    bench.store.admit(recipient, client, limits).await.expect("an answer")
 }
 
 async fn refund(bench: &Bench, profile: &IpLedger, entry: EntryId) {
@@ -111,7 +112,8 @@ async fn withdraw(bench: &Bench, recipient: &Recipient, entry: EntryId) {
     bench.store.withdraw(recipient, entry).await.expect("an answer");
 }
 
-/// An action of which this ledger alone has a limit that matters; a person and a network for each ledger.
+/// Makes a request for which only this ledger has a limit that matters. Each ledger has its own
+/// recipient and network.
 async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitState> {
     let email = format!("{}@example.com", ledger.name());
     let limits = |of: Policy| limit(if of == ledger { text } else { ROOMY });
@@ -124,7 +126,7 @@ async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitSta
                 limits(Policy::IpEmailSends),
                 limits(Policy::EmailSendsTotal),
             );
-            admit(bench, &simple_recipient(&email), Some(&site("192.0.2.1")), &limits).await
+            admit(bench, &simple_recipient(&email), Some(&client_prefix("192.0.2.1")), &limits).await
         }
         Policy::IpEmailAttempts => {
             return match attempt(bench, &address(&email), "192.0.2.1", text).await {
@@ -139,9 +141,12 @@ async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitSta
     }
 }
 
-/// An attempt at an address from a site that may make so many.
+/// Takes an attempt at an address, from an IP that has this limit.
 async fn attempt(bench: &Bench, store_key: &StoreKey, ip: &str, text: &str) -> TakenAttempt {
-    bench.spend_from(Some(&Attempter { client: site(ip), limit: &limit(text) }), store_key).await.0
+    bench
+        .take_attempt_from(Some(&Attempter { client: client_prefix(ip), limit: &limit(text) }), store_key)
+        .await
+        .0
 }
 
 fn entry(charged: ChargeOutcome) -> EntryId {
@@ -181,7 +186,7 @@ async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench)
         bench.clock.forward((MINUTE / 2).saturating_sub(TICK));
         assert_eq!(wait().await, Some(TICK), "{ledger:?}: a millisecond early");
         bench.clock.forward(TICK);
-        // What was refused meanwhile has left nothing.
+        // Refused requests in the meantime have left no entry.
         assert_eq!(wait().await, None, "{ledger:?}: after the wait");
         assert_eq!(wait().await, Some(step), "{ledger:?}");
         bench.clock.forward(MINUTE);
@@ -235,12 +240,12 @@ async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench)
     }
 }
 
-async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &Bench) {
+async fn a_limit_state_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("5/1h", ROOMY, ROOMY));
     for (sent, remaining) in [4, 3, 2, 1, 0].into_iter().enumerate() {
         let by_network = send_from(bench, "192.0.2.1", "5/1h").await;
-        let by_person = admit(bench, &recipient, None, &limits).await;
-        for (charged, ledger) in [(by_network, Policy::IpSends), (by_person, Policy::EmailSends)] {
+        let by_recipient = admit(bench, &recipient, None, &limits).await;
+        for (charged, ledger) in [(by_network, Policy::IpSends), (by_recipient, Policy::EmailSends)] {
             let ChargeOutcome::Admitted { limit_state, .. } = charged else { panic!("refused: {charged:?}") };
             let minutes = 10 * u64::try_from(sent).expect("a few");
             let reset = HOUR.saturating_sub(Duration::from_mins(minutes));
@@ -255,7 +260,7 @@ async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &B
         panic!("one has left")
     };
     assert_eq!((limit_state.remaining, limit_state.reset), (0, MINUTE * 10), "the second is the oldest now");
-    // With no entry of one's own there is nothing to reset.
+    // The first send fills the shorter window, so the answer reports that window.
     let first = send_from(bench, "192.0.2.2", "1/60s 5/1h").await;
     let ChargeOutcome::Admitted { limit_state, .. } = first else { panic!("refused: {first:?}") };
     assert_eq!(
@@ -266,7 +271,7 @@ async fn a_standing_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &B
 }
 
 async fn entries_of_one_moment_have_names_of_their_own(bench: &Bench) {
-    // Two links of one site among them, which are entered into one ledger.
+    // Two /64 networks of one /48 are among them; they share the ledger of the /48.
     let mut names = Vec::new();
     for ip in ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:1::2", "2001:db8:1:2::2"] {
         names.push(entry(send_from(bench, ip, "9/1h").await));
@@ -289,26 +294,26 @@ async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) 
         ("2/1h", "1/60s", "1/60s", Policy::IpEmailSends),
         ("2/1h", "2/1h", "1/60s", Policy::EmailSendsTotal),
     ];
-    for (number, (recipient, of_site, address, named)) in cases.into_iter().enumerate() {
+    for (number, (recipient, of_client, address, named)) in cases.into_iter().enumerate() {
         let (recipient, limits) =
-            (simple_recipient(&format!("{number}@example.com")), sends(recipient, of_site, address));
-        let site = site("192.0.2.1");
-        assert!(is_admitted(admit(bench, &recipient, Some(&site), &limits).await));
-        let limit_state = refused(admit(bench, &recipient, Some(&site), &limits).await);
+            (simple_recipient(&format!("{number}@example.com")), sends(recipient, of_client, address));
+        let client = client_prefix("192.0.2.1");
+        assert!(is_admitted(admit(bench, &recipient, Some(&client), &limits).await));
+        let limit_state = refused(admit(bench, &recipient, Some(&client), &limits).await);
         assert_eq!(limit_state.policy, named, "{limits:?}");
     }
 }
 
-async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(bench: &Bench) {
+async fn a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
     let outlook = async || bench.store.outlook(&recipient, &limits).await.expect("an answer");
     assert_eq!((outlook().await.remaining, outlook().await.wait), (1, Duration::ZERO));
-    assert!(is_admitted(admit(bench, &recipient, Some(&site("192.0.2.1")), &limits).await));
+    assert!(is_admitted(admit(bench, &recipient, Some(&client_prefix("192.0.2.1")), &limits).await));
     for _ in 0..3 {
         let seen = outlook().await;
         assert_eq!((seen.policy, seen.wait), (Policy::EmailSends, Duration::from_mins(1)));
     }
-    // The share of one site is no part of it, since nobody says from where the next one comes.
+    // The share of an IP is not part of it, because the IP of the next send is unknown.
     assert_eq!(outlook().await, refused(admit(bench, &recipient, None, &limits).await));
     bench.clock.forward(Duration::from_mins(1));
     assert_eq!(outlook().await.wait, Duration::ZERO);
@@ -316,11 +321,11 @@ async fn an_outlook_is_what_the_next_send_would_be_told_and_charges_nothing(benc
     assert_eq!(
         outlook().await.wait,
         Duration::from_mins(1),
-        "what came from nowhere is no site's share either"
+        "a send without an IP is in no share of an IP either"
     );
 }
 
-async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench) {
+async fn entries_are_stored_for_as_long_as_they_matter_to_any_tenant(bench: &Bench) {
     let short = SendLimits { retention: Duration::from_hours(2), ..sends("9/60s", "9/60s", "9/60s") };
     let long = SendLimits { retention: Duration::from_hours(2), ..sends("9/60s", "9/60s", "1/2h") };
     let recipient = simple_recipient("a@example.com");
@@ -334,9 +339,9 @@ async fn entries_are_kept_for_as_long_as_they_matter_to_any_tenant(bench: &Bench
     assert!(is_admitted(admit(bench, &another, None, &long).await));
 }
 
-async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
+async fn a_refused_send_to_a_recipient_is_entered_nowhere(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("3/1h", "1/1h", "4/1h"));
-    let from = async |ip: &str| admit(bench, &recipient, Some(&site(ip)), &limits).await;
+    let from = async |ip: &str| admit(bench, &recipient, Some(&client_prefix(ip)), &limits).await;
     assert!(is_admitted(from("192.0.2.1").await));
     for _ in 0..5 {
         assert_eq!(refused(from("192.0.2.1").await).policy, Policy::IpEmailSends);
@@ -346,11 +351,11 @@ async fn a_refused_send_to_a_person_is_entered_nowhere(bench: &Bench) {
     for _ in 0..5 {
         assert_eq!(refused(from("192.0.2.4").await).policy, Policy::EmailSends);
     }
-    // The share of the refused site is whole, and so is what the address has left for others.
+    // The share of the refused IP is untouched, and so is what the address has left for others.
     let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
-    assert!(is_admitted(admit(bench, &another, Some(&site("192.0.2.4")), &limits).await));
+    assert!(is_admitted(admit(bench, &another, Some(&client_prefix("192.0.2.4")), &limits).await));
     assert_eq!(
-        refused(admit(bench, &another, Some(&site("192.0.2.5")), &limits).await).policy,
+        refused(admit(bench, &another, Some(&client_prefix("192.0.2.5")), &limits).await).policy,
         Policy::EmailSendsTotal
     );
     bench.clock.forward(HOUR);
@@ -363,12 +368,12 @@ async fn a_refused_network_is_entered_nowhere(bench: &Bench) {
         let ip = format!("2001:db8:1:{link}::1");
         entries.push(entry(send_from(bench, &ip, "1/1h").await));
         for _ in 0..5 {
-            // Full networks take nothing of their site's.
+            // A refused /64 charges its /48 nothing.
             assert!(!is_admitted(send_from(bench, &ip, "1/1h").await));
         }
     }
     for _ in 0..5 {
-        // A full site takes nothing of its networks'.
+        // A refused /48 charges its /64 networks nothing.
         assert_eq!(refused(send_from(bench, "2001:db8:1:6::1", "1/1h").await).window.most.get(), 5);
     }
     refund(bench, &profile("2001:db8:1:1::1", Action::Send), entries[0]).await;
@@ -388,7 +393,7 @@ async fn an_ipv4_address_has_a_ledger_of_its_own(bench: &Bench) {
     }
 }
 
-async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(bench: &Bench) {
+async fn a_64_is_one_network_and_five_of_them_reach_the_limit_of_their_48(bench: &Bench) {
     for host in 1..=100 {
         let charged = send_from(bench, &format!("2001:db8:1:1::{host:x}"), "2/1h").await;
         assert_eq!(is_admitted(charged), host <= 2, "address {host} of one /64");
@@ -407,7 +412,7 @@ async fn a_link_is_one_network_and_five_of_them_meet_the_limit_of_their_site(ben
     assert!(is_admitted(send_from(bench, "2001:db8:1:6::1", "2/1h").await));
 }
 
-async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
+async fn sends_and_attempts_and_tenants_are_counted_separately(bench: &Bench) {
     for ip in ["192.0.2.1", "2001:db8::1"] {
         for tenant in [Tenant::Simple, another_tenant()] {
             for action in [Action::Send, Action::Attempt] {
@@ -439,13 +444,13 @@ async fn sends_and_guesses_and_tenants_are_counted_apart(bench: &Bench) {
     }
 }
 
-async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
+async fn the_sends_to_an_address_are_counted_over_all_tenants(bench: &Bench) {
     let limits = sends("2/1h", "2/1h", "3/1h");
     let by = async |tenant, email: &str| {
-        admit(bench, &recipient(tenant, email), Some(&site("192.0.2.1")), &limits).await
+        admit(bench, &recipient(tenant, email), Some(&client_prefix("192.0.2.1")), &limits).await
     };
     assert!(is_admitted(by(Tenant::Simple, "a@example.com").await));
-    // Spellings of one mailbox are one person.
+    // Spellings of one mailbox are one recipient.
     assert!(is_admitted(by(Tenant::Simple, "A+x@EXAMPLE.com").await));
     assert_eq!(refused(by(Tenant::Simple, "a@example.com").await).policy, Policy::EmailSends);
     assert!(is_admitted(by(another_tenant(), "a@example.com").await));
@@ -453,38 +458,38 @@ async fn an_addresss_sends_are_counted_over_all_tenants(bench: &Bench) {
     assert!(is_admitted(by(another_tenant(), "b@example.com").await), "another person");
 }
 
-async fn a_sites_share_counts_that_site_only(bench: &Bench) {
+async fn the_share_of_an_ip_counts_that_ip_only(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("5/1h", "1/1h", ROOMY));
-    let from = async |ip: &str| admit(bench, &recipient, Some(&site(ip)), &limits).await;
+    let from = async |ip: &str| admit(bench, &recipient, Some(&client_prefix(ip)), &limits).await;
     assert!(is_admitted(from("2001:db8:1:1::1").await));
-    assert_eq!(refused(from("2001:db8:1:2::1").await).policy, Policy::IpEmailSends, "one /48 is one site");
+    assert_eq!(refused(from("2001:db8:1:2::1").await).policy, Policy::IpEmailSends, "one /48 is one client");
     assert!(is_admitted(from("2001:db8:2:1::1").await));
     assert!(is_admitted(from("192.0.2.1").await));
     assert!(is_admitted(from("192.0.2.2").await));
     assert_eq!(refused(from("192.0.2.1").await).policy, Policy::IpEmailSends);
     let nowhere = async || admit(bench, &recipient, None, &limits).await;
     assert!(is_admitted(nowhere().await));
-    assert_eq!(refused(nowhere().await).policy, Policy::EmailSends, "nowhere has no share");
+    assert_eq!(refused(nowhere().await).policy, Policy::EmailSends, "without an IP there is no share");
 }
 
-async fn a_send_from_nowhere_forgets_no_sites_share(bench: &Bench) {
+async fn a_send_without_an_ip_drops_no_share_of_an_ip(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("9/60s", "1/24h", "9/60s"));
-    let site = site("192.0.2.1");
-    assert!(is_admitted(admit(bench, &recipient, Some(&site), &limits).await));
+    let client = client_prefix("192.0.2.1");
+    assert!(is_admitted(admit(bench, &recipient, Some(&client), &limits).await));
     bench.clock.forward(HOUR);
     assert!(is_admitted(admit(bench, &recipient, None, &limits).await));
-    let limit_state = refused(admit(bench, &recipient, Some(&site), &limits).await);
+    let limit_state = refused(admit(bench, &recipient, Some(&client), &limits).await);
     assert_eq!((limit_state.policy, limit_state.wait), (Policy::IpEmailSends, HOUR * 23));
 }
 
-async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
+async fn a_network_is_refunded_its_own_entry_and_no_other(bench: &Bench) {
     for (ip, neighbour) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:1::1", "2001:db8:1:2::1")] {
         let own = profile(ip, Action::Send);
         let [first, second] =
             [charge(bench, &own, "3/1h").await, charge(bench, &own, "3/1h").await].map(entry);
         bench.clock.forward(MINUTE);
         let third = entry(charge(bench, &own, "3/1h").await);
-        // What is no entry of that network, or of that action, is nobody's to give back.
+        // An entry of another network or action is not refunded.
         for other in [profile(neighbour, Action::Send), profile(ip, Action::Attempt)] {
             refund(bench, &other, first).await;
         }
@@ -507,7 +512,7 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
         }
         assert!(!is_admitted(charge(bench, &own, "3/1h").await));
     }
-    // A link's entry leaves its site's ledger too.
+    // The entry of a /64 leaves the ledger of its /48 too.
     let mut entries = Vec::new();
     for link in 1..=5 {
         entries.push(entry(send_from(bench, &format!("2001:db8:2:{link}::1"), "1/1h").await));
@@ -518,11 +523,11 @@ async fn a_network_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
     assert!(!is_admitted(send_from(bench, "2001:db8:2:7::1", "1/1h").await));
 }
 
-async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
+async fn a_recipient_is_refunded_its_own_entry_and_no_other(bench: &Bench) {
     let limits = sends("2/1h", "1/1h", "3/1h");
     let recipient = simple_recipient("a@example.com");
     let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
-    let from = async |recipient, ip: &str| admit(bench, recipient, Some(&site(ip)), &limits).await;
+    let from = async |recipient, ip: &str| admit(bench, recipient, Some(&client_prefix(ip)), &limits).await;
     let first = entry(from(&recipient, "192.0.2.1").await);
     entry(from(&recipient, "192.0.2.2").await);
     entry(from(&another, "192.0.2.1").await);
@@ -531,7 +536,7 @@ async fn a_person_is_given_back_its_own_entry_and_no_other(bench: &Bench) {
     for _ in 0..2 {
         withdraw(bench, &recipient, first).await;
     }
-    // It left all three ledgers, and the others' entries left none.
+    // The entry left all three ledgers, and the entries of others left none.
     assert_eq!(refused(from(&recipient, "192.0.2.2").await).policy, Policy::IpEmailSends);
     assert_eq!(refused(from(&another, "192.0.2.1").await).policy, Policy::IpEmailSends);
     assert!(is_admitted(from(&recipient, "192.0.2.1").await));
@@ -555,11 +560,11 @@ async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
             Some(LIFE),
             "just in time"
         );
-        assert_eq!(live(bench.recode_for(&store_key, 2, entry).await), Some(LIFE), "just in time");
+        assert_eq!(live(bench.replace_code_for(&store_key, 2, entry).await), Some(LIFE), "just in time");
         bench.clock.forward(TICK);
         assert_eq!(bench.open_for(&store_key, 3, entry).await, OpenOutcome::Late);
         assert_eq!(
-            bench.recode_for(&store_key, 3, entry).await,
+            bench.replace_code_for(&store_key, 3, entry).await,
             ReplaceOutcome::Opened(OpenOutcome::Late)
         );
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(2), "the code before is live");
@@ -571,7 +576,7 @@ async fn a_send_that_took_longer_than_ten_seconds_opens_nothing(bench: &Bench) {
     }
 }
 
-async fn a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at(bench: &Bench) {
+async fn a_refused_email_may_be_refunded_if_it_opened_and_no_attempt_was_taken(bench: &Bench) {
     for store_key in both_kinds(0) {
         let entry = bench.fresh_entry();
         assert!(!bench.mark_failed_for(&store_key, 1, entry).await, "nothing is known of it");
@@ -591,7 +596,7 @@ async fn a_refused_mail_may_be_given_back_where_it_opened_what_nobody_guessed_at
     }
 }
 
-async fn a_refused_mail_that_replaced_a_live_code_is_not_given_back(bench: &Bench) {
+async fn a_refused_email_that_replaced_a_live_code_is_not_refunded(bench: &Bench) {
     for store_key in both_kinds(0) {
         bench.open(&store_key, 1).await;
         let second = bench.fresh_entry();
@@ -602,19 +607,19 @@ async fn a_refused_mail_that_replaced_a_live_code_is_not_given_back(bench: &Benc
     for store_key in both_kinds(1) {
         bench.open(&store_key, 1).await;
         let second = bench.fresh_entry();
-        bench.recode_for(&store_key, 2, second).await;
+        bench.replace_code_for(&store_key, 2, second).await;
         assert!(!bench.mark_failed_for(&store_key, 2, second).await);
     }
 }
 
-async fn a_refused_mail_is_not_given_back_once_a_guess_was_spent(bench: &Bench) {
+async fn a_refused_email_is_not_refunded_once_an_attempt_was_taken(bench: &Bench) {
     for store_key in both_kinds(0) {
         let entry = bench.fresh_entry();
         bench.open_for(&store_key, 1, entry).await;
         assert_eq!(bench.take_attempt(&store_key).await, TakenAttempt::Compare(1));
         assert!(!bench.mark_failed_for(&store_key, 1, entry).await);
     }
-    // An attempt at the code that replaced it is one all the same.
+    // An attempt at the code that replaced it counts as well.
     for store_key in both_kinds(1) {
         let entry = bench.fresh_entry();
         bench.open_for(&store_key, 1, entry).await;
@@ -624,7 +629,7 @@ async fn a_refused_mail_is_not_given_back_once_a_guess_was_spent(bench: &Bench) 
     }
 }
 
-async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
+async fn a_refused_email_leaves_the_code_of_a_later_send_alone(bench: &Bench) {
     for store_key in both_kinds(0) {
         let (first, second) = (bench.fresh_entry(), bench.fresh_entry());
         bench.open_for(&store_key, 1, first).await;
@@ -632,7 +637,7 @@ async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
         assert!(bench.mark_failed_for(&store_key, 1, first).await, "it replaced nothing");
         assert_eq!(attempts_left(bench, &store_key).await, 5);
         assert!(bench.approve(&store_key, 2, 1).await);
-        // Nor does it know a verification that began after its own.
+        // Nor does it affect a verification that began after its own.
         let third = bench.fresh_entry();
         bench.open_for(&store_key, 3, third).await;
         assert!(!bench.mark_failed_for(&store_key, 1, first).await);
@@ -640,12 +645,12 @@ async fn a_refused_mail_leaves_a_later_sends_code_alone(bench: &Bench) {
     }
 }
 
-async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Bench) {
+async fn an_ip_is_charged_for_an_attempt_whether_or_not_a_code_is_live(bench: &Bench) {
     let (store_key, alike) = (address("a+x@example.com"), address("a+y@example.com"));
     assert_eq!(attempt(bench, &store_key, "2001:db8:1:1::1", "5/1h").await, TakenAttempt::Unknown);
     bench.open(&store_key, 1).await;
     assert_eq!(attempt(bench, &store_key, "2001:db8:1:2::1", "5/1h").await, TakenAttempt::Compare(1));
-    // All addresses of one person are one recipient.
+    // All spellings of one mailbox are one recipient.
     assert_eq!(attempt(bench, &alike, "2001:db8:1:3::1", "5/1h").await, TakenAttempt::Unknown);
     end(bench, &store_key, 2, Status::Failed).await;
     assert_eq!(
@@ -668,13 +673,13 @@ async fn a_site_is_charged_for_a_guess_whether_or_not_a_code_is_live(bench: &Ben
         attempt(bench, &address("b@example.com"), "2001:db8:1::1", "5/1h").await,
         TakenAttempt::Unknown
     );
-    // Whoever holds an id is not counted.
+    // Attempts by the holder of an id are not counted.
     bench.open(&id(1), 3).await;
     assert_eq!(attempt(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
     assert_eq!(attempt(bench, &id(1), "2001:db8:1:1::1", "1/1h").await, TakenAttempt::Compare(3));
 }
 
-async fn a_refused_site_spends_nothing(bench: &Bench) {
+async fn a_refused_ip_takes_no_attempt(bench: &Bench) {
     let store_key = address("a@example.com");
     bench.open(&store_key, 1).await;
     assert_eq!(attempt(bench, &store_key, "192.0.2.1", "1/1h").await, TakenAttempt::Compare(1));
@@ -685,7 +690,7 @@ async fn a_refused_site_spends_nothing(bench: &Bench) {
         assert_eq!(
             attempt(bench, &store_key, "192.0.2.2", "9/1h").await,
             TakenAttempt::Compare(1),
-            "another site"
+            "another IP"
         );
     }
     assert_eq!(
@@ -694,43 +699,52 @@ async fn a_refused_site_spends_nothing(bench: &Bench) {
     );
 }
 
-async fn a_right_guess_is_given_back_to_its_site_and_no_other_is(bench: &Bench) {
+async fn a_right_attempt_is_refunded_to_its_ip_and_no_other_is(bench: &Bench) {
     let store_key = address("a@example.com");
     let limit = limit("3/1h");
-    let [near, far] = ["192.0.2.1", "192.0.2.2"].map(|ip| Attempter { client: site(ip), limit: &limit });
-    let spend =
-        async |attempter| bench.spend_from(Some(attempter), &store_key).await.1.expect("it is charged");
+    let [near, far] =
+        ["192.0.2.1", "192.0.2.2"].map(|ip| Attempter { client: client_prefix(ip), limit: &limit });
+    let take_attempt = async |attempter| {
+        bench.take_attempt_from(Some(attempter), &store_key).await.1.expect("it is charged")
+    };
     bench.open(&store_key, 1).await;
-    let (wrong, right, elsewhere) = (spend(&near).await, spend(&near).await, spend(&far).await);
-    assert!(!bench.consume_for(&store_key, 9, 1, Some(&wrong)).await, "a code that is not live");
-    assert!(bench.consume_for(&store_key, 1, 2, Some(&right)).await);
-    assert!(!bench.consume_for(&store_key, 1, 3, Some(&elsewhere)).await, "it has been won");
+    let (wrong, right, elsewhere) =
+        (take_attempt(&near).await, take_attempt(&near).await, take_attempt(&far).await);
+    assert!(!bench.approve_for(&store_key, 9, 1, Some(&wrong)).await, "a code that is not live");
+    assert!(bench.approve_for(&store_key, 1, 2, Some(&right)).await);
+    assert!(!bench.approve_for(&store_key, 1, 3, Some(&elsewhere)).await, "it has been approved");
     for (attempter, left) in [(&near, 2), (&far, 2)] {
         bench.clock.forward(TICK);
         for _ in 0..left {
             assert_eq!(
-                bench.spend_from(Some(attempter), &store_key).await.0,
+                bench.take_attempt_from(Some(attempter), &store_key).await.0,
                 TakenAttempt::Closed(Status::Approved)
             );
         }
-        assert!(matches!(bench.spend_from(Some(attempter), &store_key).await.0, TakenAttempt::Limited(_)));
+        assert!(matches!(
+            bench.take_attempt_from(Some(attempter), &store_key).await.0,
+            TakenAttempt::Limited(_)
+        ));
     }
 }
 
-async fn a_win_that_is_asked_for_again_gives_nothing_back(bench: &Bench) {
+async fn a_repeated_approval_refunds_nothing(bench: &Bench) {
     let store_key = address("a@example.com");
     let limit = limit("1/1h");
-    let attempter = Attempter { client: site("192.0.2.1"), limit: &limit };
+    let attempter = Attempter { client: client_prefix("192.0.2.1"), limit: &limit };
     bench.open(&store_key, 1).await;
-    let (_, right) = bench.spend_from(Some(&attempter), &store_key).await;
-    assert!(bench.consume_for(&store_key, 1, 1, right.as_ref()).await);
-    // An attempt of the same moment may bear the name that the right one had.
+    let (_, right) = bench.take_attempt_from(Some(&attempter), &store_key).await;
+    assert!(bench.approve_for(&store_key, 1, 1, right.as_ref()).await);
+    // A later attempt of the same millisecond may get the entry id that the right one had.
     assert_eq!(
-        bench.spend_from(Some(&attempter), &store_key).await.0,
+        bench.take_attempt_from(Some(&attempter), &store_key).await.0,
         TakenAttempt::Closed(Status::Approved)
     );
-    assert!(bench.consume_for(&store_key, 1, 1, right.as_ref()).await);
-    assert!(matches!(bench.spend_from(Some(&attempter), &store_key).await.0, TakenAttempt::Limited(_)));
+    assert!(bench.approve_for(&store_key, 1, 1, right.as_ref()).await);
+    assert!(matches!(
+        bench.take_attempt_from(Some(&attempter), &store_key).await.0,
+        TakenAttempt::Limited(_)
+    ));
 }
 
 async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench) {
@@ -748,7 +762,7 @@ async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench)
             is_admitted(send_from(&bench, &format!("2001:db8:1:{link}::1"), "2/1h").await)
         }
     }));
-    assert_eq!(calls.await.into_iter().filter(|admitted| *admitted).count(), 10, "of a site");
+    assert_eq!(calls.await.into_iter().filter(|admitted| *admitted).count(), 10, "of a /48");
 }
 
 async fn a_thousand_entries_are_counted_as_exactly_as_one(bench: &Bench) {
@@ -779,7 +793,7 @@ async fn the_relay_has_room_until_its_days_mails_are_handed_over(bench: &Bench) 
     }
     assert_eq!((has_room(3).await, has_room(4).await), (false, true));
     assert_eq!((has_room(3).await, has_room(4).await), (false, true), "to ask is not to send");
-    // It may keep a mail an hour too long, never too short.
+    // An email may be counted for up to an hour too long, never too short.
     bench.clock.forward((HOUR * 21).saturating_sub(TICK));
     assert_eq!((has_room(3).await, has_room(4).await), (false, true), "all are of the last day");
     for left in [2, 1, 0] {

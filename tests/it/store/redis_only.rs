@@ -1,5 +1,5 @@
-//! What only the store on Redis has to promise: keys that go by themselves and tell nobody anything, scripts
-//! that may be forgotten, a clock that is Redis' own, values of other people's, and a Redis that is away.
+//! The contract of the store on Redis only: keys expire and reveal nothing, scripts may be lost,
+//! the clock is that of Redis, foreign values are errors, and Redis may be unavailable.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use crate::support::store::{
     Bench, RULES, TakenAttempt, about, address, digest, hash, id, salt, store_on, token,
 };
 
-/// No call may take longer, whatever Redis does.
+/// The longest time that a call may take, whatever Redis does.
 const LONGEST_CALL: Duration = Duration::from_millis(1500);
-/// How long a test may be held up between two steps.
+/// How long a test may be delayed between two steps.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// An entry that no opening is too late for, on whichever clock.
+/// An entry id that is never too late for an opening, on either clock.
 const IN_TIME: EntryId = 4_000_000_000_000;
 
-/// The key that a store key must have.
+/// Returns the Redis key that a store key must have.
 fn key(store_key: &StoreKey) -> String {
     match store_key {
         StoreKey::Address { recipient, address } => {
@@ -46,13 +46,13 @@ pub(super) async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command:
     request.query_async(&mut server.connection().await).await.expect("Redis answers")
 }
 
-/// The words of a monitored command; octets stay escaped.
+/// Returns the words of a monitored command. Bytes stay escaped.
 pub(super) fn words(line: &str) -> Vec<&str> {
     let (_, command) = line.split_once("] \"").expect("a command");
     command.trim_end_matches('"').split("\" \"").collect()
 }
 
-/// Each call once, on a store key that is fresh.
+/// Makes each call once, on an unused store key.
 async fn each_call(bench: &Bench, store_key: &StoreKey) {
     bench.open(store_key, 1).await;
     bench.open(store_key, 2).await;
@@ -67,10 +67,10 @@ async fn each_call(bench: &Bench, store_key: &StoreKey) {
     bench.mark_failed(store_key, 5).await;
 }
 
-/// Each call at once, and whether it was answered.
+/// Makes all calls at once, and returns whether each was answered.
 async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreError>; 7] {
     let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(store_key));
-    let (opened, recoded, attempts, consumed, failed, seen, canceled) = tokio::join!(
+    let (opened, replaced, attempts, approved, failed, seen, canceled) = tokio::join!(
         store.open(store_key, &hash, &RULES, IN_TIME, &about),
         store.replace_code(store_key, &hash, &RULES, IN_TIME),
         store.take_attempt(store_key, &RULES, None),
@@ -81,9 +81,9 @@ async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreEr
     );
     [
         opened.map(drop),
-        recoded.map(drop),
+        replaced.map(drop),
         attempts.map(drop),
-        consumed.map(drop),
+        approved.map(drop),
         failed.map(drop),
         seen.map(drop),
         canceled.map(drop),
@@ -105,7 +105,7 @@ async fn until_ready(store: &dyn Store) {
     }
 }
 
-/// Holds every command up for that long: time passes at the server, and nobody sleeps.
+/// Delays every command for this long: time passes at the server without a sleep here.
 async fn pause(server: &RedisServer, time: Duration) {
     let millis = time.as_millis().to_string();
     ask::<()>(server, &[b"CLIENT", b"PAUSE", millis.as_bytes(), b"ALL"]).await;
@@ -115,14 +115,15 @@ async fn record(bench: &Bench, store_key: &StoreKey) -> Vec<u8> {
     ask(bench.server(), &[b"GET", key(store_key).as_bytes()]).await
 }
 
-/// Values that never were a whole record: short ones, text, and records that were cut, grown or renumbered.
+/// Returns values that were never a whole record: short ones, text, and records that were cut,
+/// extended or given another version.
 async fn no_records(bench: &Bench) -> Vec<Vec<u8>> {
     let mut values =
         vec![vec![], b"x".to_vec(), b"123456".to_vec(), b"{\"code\":1}".repeat(9), vec![0xff; 64]];
     for (store_key, how) in (100..).map(id).zip([Status::Pending, Status::Approved, Status::Failed]) {
         end(bench, &store_key, 1, how).await;
         let record = record(bench, &store_key).await;
-        // The end of an open record is the pepper's name, of which a part may be a name too.
+        // An open record ends with the pepper's name, and a part of that may be a name too.
         let whole = if how == Status::Pending { record.len() - 1 } else { record.len() };
         values.extend((0..whole).map(|cut| record[..cut].to_vec()));
         values.push([&[4], &record[1..]].concat());
@@ -143,7 +144,7 @@ async fn assert_untouched(bench: &Bench, store_key: &StoreKey) {
 }
 
 #[tokio::test]
-async fn a_key_goes_by_itself_as_soon_as_nobody_can_ask_about_it() {
+async fn a_key_expires_as_soon_as_nobody_can_ask_about_it() {
     let bench = Bench::redis().await;
     for (store_key, remembered) in both_kinds(1).iter().zip([Duration::ZERO, HOUR]) {
         let assert_ttl = async |to_expiry| {
@@ -199,7 +200,7 @@ async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
 }
 
 #[tokio::test]
-async fn all_keys_of_one_person_share_a_hash_slot_and_name_nobody() {
+async fn all_keys_of_one_recipient_share_a_hash_slot_and_name_nobody() {
     let bench = Bench::redis().await;
     for email in ["Quizzical+x@kestrel.example", "quizzical+y@kestrel.example"] {
         each_call(&bench, &address(email)).await;
@@ -207,7 +208,7 @@ async fn all_keys_of_one_person_share_a_hash_slot_and_name_nobody() {
     each_call(&bench, &id(1)).await;
     let dump = bench.server().dump().await;
     let keys: Vec<&str> = dump.iter().map(|(key, ..)| str::from_utf8(key).expect("ASCII")).collect();
-    // What a cluster hashes is what stands between the first brace and the one that closes it.
+    // Redis Cluster hashes the part of a key between the first opening brace and its closing one.
     let tag = |key: &str| key.split(['{', '}']).nth(1).map(str::to_owned);
     assert_eq!(keys.len(), 3, "{keys:?}");
     assert_eq!(tag(keys[0]), tag(keys[1]));
@@ -258,7 +259,7 @@ async fn scripts_may_be_forgotten_at_any_point() {
         server.script_flush().await;
         assert!(!bench.approve(&store_key, 2, 2).await);
     }
-    // While many calls are under way, none is lost and none runs twice.
+    // During many concurrent calls, none is lost and none runs twice.
     for trial in 10..30 {
         let store_key = id(trial);
         bench.open(&store_key, 1).await;
@@ -364,7 +365,7 @@ async fn a_redis_that_hangs_is_an_error_in_time_and_it_recovers() {
     bench.server().pause();
     assert_no_answer_in_time(&*bench.store).await;
     assert_no_answer_in_time(&*bench.store).await;
-    // Nor does one wait longer that has no connection yet.
+    // Nor does a call wait longer if its store has no connection yet.
     assert_no_answer_in_time(&stranger).await;
     bench.server().resume();
     until_ready(&*bench.store).await;
@@ -388,7 +389,7 @@ async fn a_redis_that_was_killed_is_an_error_in_time_and_it_recovers() {
 }
 
 #[tokio::test]
-async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
+async fn if_memory_is_full_no_attempt_is_taken_but_an_earlier_one_is_approved() {
     let bench = Bench::redis().await;
     let store_key = address("a@example.com");
     bench.open(&store_key, 1).await;
@@ -399,7 +400,7 @@ async fn where_memory_is_full_no_guess_is_spent_but_one_that_was_still_wins() {
 }
 
 #[tokio::test]
-async fn where_memory_is_full_what_is_there_can_still_be_ended_and_settled() {
+async fn if_memory_is_full_stored_verifications_and_requests_can_still_be_ended() {
     let bench = Bench::redis().await;
     let idempotency = [1, 2].map(|key| idempotency::request(key, "a", 1));
     bench.open(&id(1), 1).await;
@@ -421,7 +422,7 @@ async fn where_memory_is_full_what_is_there_can_still_be_ended_and_settled() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_one_key_that_goes_by_itself() {
+async fn an_idempotency_key_is_one_key_that_expires() {
     let bench = Bench::redis().await;
     let request = idempotency::request(1, "a", 1);
     let own = format!("otp:{{i:{}}}", request.key);

@@ -1,6 +1,7 @@
-//! A running otpd: the real binary as a process of its own, with its own Redis, SMTP peer and settings.
+//! A running otpd: the real binary as a separate process, with its own Redis, SMTP peer and
+//! settings.
 //!
-//! Knows the service by its HTTP, its log and its exit code only.
+//! The tests know the service only by its HTTP answers, its log and its exit code.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -16,31 +17,31 @@ use tokio::net::TcpStream;
 use super::redis::RedisServer;
 use super::smtp::SmtpPeer;
 
-/// Secrets of the test deployments, 32 octets each.
+/// Secrets of the test deployments, 32 bytes each.
 const PEPPER_1: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 const PEPPER_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
-/// The sender of all test mails.
+/// The sender of all test emails.
 pub const SENDER: &str = "codes@sender.example";
 
-/// How long to wait for what must happen soon.
+/// How long to wait for something that must happen soon.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `k1` alone.
+/// Returns `k1` alone.
 pub fn one_pepper() -> String {
     format!("k1:{PEPPER_1}")
 }
 
-/// `k2` is new, `k1` still checks.
+/// Returns `k2` as the new pepper and `k1`, which is still accepted.
 pub fn rotated_peppers() -> String {
     format!("k2:{PEPPER_2},k1:{PEPPER_1}")
 }
 
-/// `k2` alone.
+/// Returns `k2` alone.
 pub fn new_pepper() -> String {
     format!("k2:{PEPPER_2}")
 }
 
-/// Settings for a process to be.
+/// The settings of a process that is not started yet.
 pub struct Builder {
     settings: BTreeMap<String, String>,
     smtp: super::smtp::SmtpPeerBuilder,
@@ -49,7 +50,7 @@ pub struct Builder {
     config: Option<String>,
 }
 
-/// otpd and its peers; all of it ends with the test.
+/// otpd and its peers. All of them end with the test.
 pub struct TestApp {
     pub process: Arc<Process>,
     pub redis: RedisServer,
@@ -58,7 +59,7 @@ pub struct TestApp {
     config: Option<tempfile::NamedTempFile>,
 }
 
-/// A process of the binary that listens.
+/// A running process of the binary.
 pub struct Process {
     child: Mutex<Child>,
     address: SocketAddr,
@@ -67,7 +68,7 @@ pub struct Process {
     client: reqwest::Client,
 }
 
-/// An answer as it came over the wire.
+/// An HTTP answer as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -76,14 +77,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of a header, if it is there once.
+    /// Returns the value of a header, if it occurs exactly once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values =
             self.headers.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
         values.next().filter(|_| values.next().is_none())
     }
 
-    /// The status and the `message` member of a body that has no other.
+    /// Returns the status and the `message` member. The body must have no other member.
     pub fn message(&self) -> (u16, String) {
         let body: Value = serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"));
         let message = body["message"].as_str().unwrap_or_else(|| panic!("no message: {self:?}"));
@@ -91,7 +92,7 @@ impl Answer {
         (self.status, message.to_owned())
     }
 
-    /// Everything but what differs from answer to answer by design.
+    /// Removes the headers that differ between answers by design.
     pub fn without_date_and_id(mut self) -> Self {
         self.headers.retain(|(name, _)| !["date", "ratelimit", "x-request-id"].contains(&name.as_str()));
         self
@@ -99,40 +100,41 @@ impl Answer {
 }
 
 impl Builder {
-    /// One more setting.
+    /// Adds a setting.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// A relay that demands STARTTLS and a login.
+    /// Uses a relay that requires STARTTLS and a login.
     pub fn tls(mut self) -> Self {
         self.smtp = self.smtp.starttls().credentials(SENDER, "relay password");
         self.tls = true;
         self
     }
 
-    /// A relay that speaks TLS from the first byte and demands a login.
+    /// Uses a relay that speaks TLS from the first byte and requires a login.
     pub fn implicit_tls(mut self) -> Self {
         self = self.tls().set("OTP_SMTP__TLS", "implicit");
         self.smtp = self.smtp.implicit_tls();
         self
     }
 
-    /// The keys 1 and 2 open the one tenant of the environment, `default`; proofs are signed by `p2`, and `p1` did.
+    /// Configures the keys 1 and 2 for the one tenant of the environment, `default`. Proofs are
+    /// signed with `p2`; `p1` is its predecessor.
     pub fn keyed(self) -> Self {
         let keys = format!("{},{}", super::v1::hash(1), super::v1::hash(2));
         let proof_keys = format!("p2:{PEPPER_2},p1:{PEPPER_1}");
         self.set("OTP_TENANT__KEYS", &keys).set("OTP_SECRETS__PROOF_KEYS", &proof_keys)
     }
 
-    /// A file for `--config`.
+    /// Sets the text of the file for `--config`.
     pub fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
         self
     }
 
-    /// A Redis in cluster mode, which refuses a call that touches more than one hash store key.
+    /// Uses a Redis in cluster mode, which refuses a call that touches more than one hash slot.
     pub fn clustered(mut self) -> Self {
         self.clustered = true;
         self
@@ -176,14 +178,15 @@ impl Builder {
 }
 
 impl TestApp {
-    /// `otpd serve` with hashes that take microseconds and limits that no test meets; what a test is about it sets
-    /// itself.
+    /// Returns `otpd serve` with hashes that take microseconds and limits that no test reaches.
+    /// Each test sets what it is about.
     pub fn builder() -> Builder {
         let settings = light_hash().into_iter().chain(wide_limits()).collect();
         Builder { settings, smtp: SmtpPeer::builder(), tls: false, clustered: false, config: None }
     }
 
-    /// The same with the limits of `otpd serve`, but for the shield, and a trusted proxy on this machine.
+    /// Returns the same with the limits of `otpd serve`, but without load shedding, and with a
+    /// trusted proxy on this machine.
     pub fn limited() -> Builder {
         let mut builder = Self::builder().set("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
         for (name, _) in wide_limits() {
@@ -192,7 +195,7 @@ impl TestApp {
         builder.set("OTP_LIMITS__IP_REQUESTS_PER_SECOND", "0").set("OTP_HASH__QUEUE", "1000")
     }
 
-    /// `otpd serve` with nothing set but what it needs, and a trusted proxy on this machine.
+    /// Returns `otpd serve` with only the required settings, and a trusted proxy on this machine.
     pub fn defaults() -> Builder {
         let mut builder = Self::builder().set("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
         for (name, _) in light_hash().into_iter().chain(wide_limits()) {
@@ -201,30 +204,30 @@ impl TestApp {
         builder
     }
 
-    /// `otpd serve` with nothing special.
+    /// Starts `otpd serve` with the settings of `builder`.
     pub async fn spawn() -> Self {
         Self::builder().spawn().await
     }
 
-    /// What its process was started with.
+    /// Returns the settings of its process.
     pub fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
     }
 
-    /// Writes the file of `--config` anew and has it read.
+    /// Rewrites the file of `--config` and signals a reload.
     pub fn reload(&self, text: &str) {
         std::fs::write(self.config.as_ref().expect("a file").path(), text).expect("written");
         self.process.signal("HUP");
     }
 
-    /// Another process on the same peers, with one setting changed.
+    /// Starts another process on the same peers, with one setting changed.
     pub async fn another(&self, name: &str, value: &str) -> Process {
         let mut settings = self.settings.clone();
         settings.insert(name.to_owned(), value.to_owned());
         Process::start("serve", &settings).await
     }
 
-    /// Sends a code and gives the mailed one.
+    /// Sends a code and returns it from the email.
     pub async fn code_for(&self, email: &str) -> String {
         let sent = self.process.send_otp(email).await;
         assert_eq!(sent.message(), (200, "OTP sent successfully".to_owned()));
@@ -240,13 +243,13 @@ impl std::ops::Deref for TestApp {
     }
 }
 
-/// argon2id at its least, for tests that are not about hashing.
+/// Returns argon2id at its lowest cost, for tests that are not about hashing.
 pub fn light_hash() -> [(String, String); 3] {
     [("OTP_HASH__MEMORY_KIB", "64"), ("OTP_HASH__PASSES", "1"), ("OTP_DANGEROUS__WEAK_HASH", "true")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
-/// Limits that only a test of limits meets.
+/// Returns limits that only a test of limits reaches.
 fn wide_limits() -> [(String, String); 8] {
     [
         ("OTP_DANGEROUS__WEAK_LIMITS", "true"),
@@ -261,7 +264,7 @@ fn wide_limits() -> [(String, String); 8] {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
-/// The binary with these settings and no others, in an empty folder.
+/// Returns the binary with these settings and no others, in this folder.
 pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
     command.env_clear().envs(settings).current_dir(folder).stdin(Stdio::null());
@@ -269,13 +272,14 @@ pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) ->
 }
 
 impl Process {
-    /// `otpd dev` with hashes that take microseconds.
+    /// Starts `otpd dev` with hashes that take microseconds.
     pub async fn dev() -> Self {
         let queue = [("OTP_HASH__QUEUE".to_owned(), "2000".to_owned())];
         Self::start("dev", &light_hash().into_iter().chain(queue).collect()).await
     }
 
-    /// The same with the limits of `otpd serve`, but for the shield, and a trusted proxy on this machine.
+    /// Starts the same with the limits of `otpd serve`, but without load shedding, and with a
+    /// trusted proxy on this machine.
     pub async fn dev_limited() -> Self {
         let more = [
             ("OTP_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"),
@@ -286,7 +290,7 @@ impl Process {
         Self::start("dev --production-limits", &light_hash().into_iter().chain(more).collect()).await
     }
 
-    /// Starts the binary with these words and waits until it listens.
+    /// Starts the binary with this subcommand and waits until it listens.
     pub async fn start(subcommand: &str, settings: &BTreeMap<String, String>) -> Self {
         let mut settings = settings.clone();
         settings.entry("OTP_HTTP__LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
@@ -335,7 +339,7 @@ impl Process {
         Self { child: Mutex::new(child), address, log, printed, client }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -344,17 +348,17 @@ impl Process {
         self.child.lock().expect("no thread panics with the process")
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn id(&self) -> u32 {
         self.child().id()
     }
 
-    /// Everything it has logged so far.
+    /// Returns everything that it has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no thread panics with the log").clone()
     }
 
-    /// Everything it had logged when this was called.
+    /// Returns everything that it had logged when this was called.
     pub async fn whole_log(&self) -> String {
         let last = self.get("/livez").await.header("x-request-id").expect("a request id").to_owned();
         let begun = Instant::now();
@@ -368,7 +372,7 @@ impl Process {
         }
     }
 
-    /// What it has printed behind this name.
+    /// Returns what it has printed after this name.
     pub async fn printed(&self, name: &str) -> String {
         let begun = Instant::now();
         loop {
@@ -381,17 +385,18 @@ impl Process {
         }
     }
 
-    /// How many guesses were compared with a live code, by the trace that each leaves.
+    /// Returns how many attempts were compared with a live code, by the trace event of each.
     pub async fn compared(&self) -> usize {
         self.whole_log().await.matches(r#""message":"an attempt was compared","live":true"#).count()
     }
 
-    /// `POST /send-otp` for an address, as a trusted proxy passes it on for a client.
+    /// Sends `POST /send-otp` for an address, as a trusted proxy forwards it for a client.
     pub async fn send_from(&self, client: &str, email: &str) -> Answer {
         self.passed_on(client, "/send-otp", &json!({ "email": email })).await
     }
 
-    /// `POST /verify-otp` for an address and a code, as a trusted proxy passes it on for a client.
+    /// Sends `POST /verify-otp` for an address and a code, as a trusted proxy forwards it for a
+    /// client.
     pub async fn verify_from(&self, client: &str, email: &str, otp: &str) -> Answer {
         self.passed_on(client, "/verify-otp", &json!({ "email": email, "otp": otp })).await
     }
@@ -401,35 +406,35 @@ impl Process {
         self.answer(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
-    /// The most memory that it has had in RAM, in KiB.
+    /// Returns its peak resident memory in KiB.
     pub fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a figure");
         line.trim().trim_end_matches("kB").trim().parse().expect("a number")
     }
 
-    /// `POST /send-otp` for an address.
+    /// Sends `POST /send-otp` for an address.
     pub async fn send_otp(&self, email: &str) -> Answer {
         self.post("/send-otp", &json!({ "email": email }).to_string()).await
     }
 
-    /// `POST /verify-otp` for an address and a code.
+    /// Sends `POST /verify-otp` for an address and a code.
     pub async fn verify_otp(&self, email: &str, otp: &str) -> Answer {
         self.post("/verify-otp", &json!({ "email": email, "otp": otp }).to_string()).await
     }
 
-    /// A POST of JSON text.
+    /// Sends a POST of JSON text.
     pub async fn post(&self, path: &str, body: &str) -> Answer {
         let request = self.request(reqwest::Method::POST, path);
         self.answer(request.header("content-type", "application/json").body(body.to_owned())).await
     }
 
-    /// A GET.
+    /// Sends a GET.
     pub async fn get(&self, path: &str) -> Answer {
         self.answer(self.request(reqwest::Method::GET, path)).await
     }
 
-    /// Any request, to be completed.
+    /// Returns any request, to be completed.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
@@ -448,7 +453,7 @@ impl Process {
         }
     }
 
-    /// A connection of its own, for bytes that no client library would send.
+    /// Opens a connection, for bytes that no client library would send.
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("a connection")
     }
@@ -456,24 +461,24 @@ impl Process {
     /// Sends raw bytes and reads until the server closes.
     pub async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
-        // A server that has refused early may have closed while there is still more to send.
+        // A server that rejects early may close the connection while there is still more to send.
         let _ = stream.write_all(bytes).await;
         read_to_end(&mut stream).await
     }
 
-    /// The codes captured by `otpd dev` for an address, newest first.
+    /// Returns the codes captured by `otpd dev` for an address, newest first.
     pub async fn captured_codes(&self, email: &str) -> Vec<String> {
         let answer = self.get(&format!("/dev/mails?to={email}")).await;
         let mails: Vec<Value> = serde_json::from_str(&answer.body).expect("a list of mails");
         mails.iter().map(|mail| digits(mail["text"].as_str().expect("a text"))).collect()
     }
 
-    /// Kills it where it stands.
+    /// Kills it (SIGKILL).
     pub fn kill(&self) {
         self.child().kill().expect("a process to kill");
     }
 
-    /// Asks it to stop, as an orchestrator does.
+    /// Asks it to stop (SIGTERM), as an orchestrator does.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
@@ -484,7 +489,7 @@ impl Process {
         assert!(status.expect("kill runs").success());
     }
 
-    /// Waits until it has logged that.
+    /// Waits until it has logged this text.
     pub async fn logged(&self, text: &str) {
         eventually(text, async || self.log().contains(text)).await;
     }
@@ -510,7 +515,7 @@ impl Drop for Process {
     }
 }
 
-/// Waits until that is so; it must be soon.
+/// Waits until a condition holds; it must hold soon.
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !condition().await {
@@ -519,21 +524,21 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     }
 }
 
-/// Everything that comes until the other side closes.
+/// Reads until the other side closes.
 pub async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut octets = Vec::new();
-    // A reset after the answer is a close all the same.
-    let _ = stream.read_to_end(&mut octets).await;
-    String::from_utf8_lossy(&octets).into_owned()
+    let mut bytes = Vec::new();
+    // A reset after the answer counts as a close too.
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The first six digits that stand alone in a line.
+/// Returns the first six digits that are alone on a line.
 fn digits(text: &str) -> String {
     let line = text.lines().find(|line| line.len() >= 6 && line.bytes().all(|b| b.is_ascii_digit()));
     line.expect("a code in the mail").to_owned()
 }
 
-/// The address in the log line that says where otpd listens.
+/// Returns the address in the log line that says where otpd listens.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     (line["message"] == "listening").then(|| line["address"].as_str()?.parse().ok())?

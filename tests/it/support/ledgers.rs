@@ -1,15 +1,15 @@
-//! The ledgers of the document once more, as naively as they can be said: every entry stands in the list of each
-//! ledger that it was made in, a give-back takes it out, and each window is counted anew at each question. Shares
-//! nothing with the code it checks.
+//! A second implementation of the ledgers, as naive as possible: every entry is in the list of each
+//! ledger that it was made in, a refund removes it, and each window is counted at each request.
+//! Shares nothing with the code that it checks.
 
 use std::collections::HashMap;
 
 use super::model::{Entry, Millis};
 
-/// The most entries, and in which time.
+/// For each window, the largest number of entries and its span.
 pub type Windows = Vec<(usize, Millis)>;
 
-/// One ledger: what is counted, and for whom. Tenants, persons and sites go by number.
+/// One ledger: what is counted, and for whom. Tenants, recipients and /48 prefixes are numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ledger {
     IpSends(u8, ClientNetwork),
@@ -20,14 +20,14 @@ pub enum Ledger {
     EmailSendsTotal(u8),
 }
 
-/// Whose network it is: a site as a whole, or one of its links.
+/// A network: a whole IPv4 address or /48, or one /64 of a /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientNetwork {
-    Site(u8),
-    Link(u8, u8),
+    Prefix48(u8),
+    Prefix64(u8, u8),
 }
 
-/// How a ledger stands.
+/// The state of the tightest window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
     pub policy: &'static str,
@@ -37,14 +37,14 @@ pub struct LimitState {
     pub wait: Millis,
 }
 
-/// What became of an action.
+/// The outcome of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Admitted(Entry, LimitState),
     Refused(LimitState),
 }
 
-/// Every entry that was made and not given back.
+/// Every entry that was made and not refunded.
 #[derive(Default)]
 pub struct Ledgers(HashMap<Ledger, Vec<Millis>>);
 
@@ -60,33 +60,35 @@ impl Ledger {
         }
     }
 
-    /// Whether the entries of both are kept and forgotten together: all sends to one person are.
+    /// Returns whether the entries of both ledgers are stored and dropped together. Those of all
+    /// sends to one recipient are.
     fn shares_its_log_with(self, other: Self) -> bool {
-        let person = |ledger| match ledger {
-            Self::EmailSends(_, person)
-            | Self::IpEmailSends(_, person, _)
-            | Self::EmailSendsTotal(person) => Some(person),
+        let recipient = |ledger| match ledger {
+            Self::EmailSends(_, recipient)
+            | Self::IpEmailSends(_, recipient, _)
+            | Self::EmailSendsTotal(recipient) => Some(recipient),
             _ => None,
         };
-        self == other || (person(self).is_some() && person(self) == person(other))
+        self == other || (recipient(self).is_some() && recipient(self) == recipient(other))
     }
 }
 
 impl Ledgers {
-    /// Enters an action into all of these ledgers or, where a window of one is full, into none. `keep` is the
-    /// longest window of any ledger that shares a log with them.
+    /// Enters a request into all of these ledgers or, if a window of one is full, into none. `keep`
+    /// is the longest window of any ledger that shares entries with them.
     pub fn charge(&mut self, step: &[(Ledger, Windows)], keep: Millis, now: Millis) -> Verdict {
         let before = self.tightest(step, now);
         if before.wait > 0 {
             return Verdict::Refused(before);
         }
-        // An entry is named by its moment, or by the next one that is free.
+        // The id of an entry is its time, or the next free millisecond.
         let newest = step.iter().flat_map(|(ledger, _)| self.entries(*ledger)).max();
         let entry = newest.map_or(now, |newest| now.max(newest + 1));
         for (ledger, _) in step {
             self.0.entry(*ledger).or_default().push(entry);
         }
-        // What is older than all windows is forgotten for good, should the clock step back.
+        // An entry older than all windows is dropped permanently, even if the clock steps back
+        // later.
         for (ledger, entries) in &mut self.0 {
             if step.iter().any(|(charged, _)| charged.shares_its_log_with(*ledger)) {
                 entries.retain(|entry| *entry > now - keep);
@@ -95,8 +97,8 @@ impl Ledgers {
         Verdict::Admitted(entry.unsigned_abs(), self.tightest(step, now))
     }
 
-    /// Takes an entry out of the ledgers that it was made in.
-    pub fn give_back(&mut self, ledgers: &[Ledger], entry: Entry) {
+    /// Removes an entry from the ledgers that it was made in.
+    pub fn refund(&mut self, ledgers: &[Ledger], entry: Entry) {
         for ledger in ledgers {
             self.0.entry(*ledger).or_default().retain(|other| other.unsigned_abs() != entry);
         }
@@ -106,7 +108,7 @@ impl Ledgers {
         self.0.get(&ledger).into_iter().flatten().copied()
     }
 
-    /// The longest wait, then the least room, then the first.
+    /// Returns the state with the longest wait, then the least room, then the first.
     fn tightest(&self, step: &[(Ledger, Windows)], now: Millis) -> LimitState {
         let limit_states: Vec<_> = step
             .iter()
@@ -124,7 +126,7 @@ impl Ledgers {
     fn limit_state(&self, ledger: Ledger, window @ (most, span): (usize, Millis), now: Millis) -> LimitState {
         let counted = |now| self.entries(ledger).filter(move |entry| *entry > now - span);
         let is_free = |now: &Millis| counted(*now).count() < most;
-        // Room comes when an entry leaves.
+        // Room appears when an entry leaves the window.
         let leaves = counted(now).map(|entry| entry + span);
         let free = [now].into_iter().chain(leaves.clone()).filter(is_free).min().expect("all entries leave");
         let remaining = most.saturating_sub(counted(now).count());

@@ -1,6 +1,7 @@
-//! What the tests share: a running otpd, and its peers.
+//! Code that the tests share: a running otpd, and its peers.
 //!
-//! The project's one `mod.rs`: the benches include it by its path, and only this form then finds its parts.
+//! The only `mod.rs` of the project: the benches include it by its path, and only in this form does
+//! it find its submodules.
 
 pub mod app;
 pub mod ledgers;

@@ -1,84 +1,85 @@
-//! The rules of the ledgers' document once more, as naively as they can be said: what happened is kept, and how
-//! a verification stands is worked out anew at each question. Shares nothing with the code it checks.
+//! A second implementation of a verification's rules, as naive as possible: it stores everything
+//! that happened, and computes the state of a verification at each call. Shares nothing with the
+//! code that it checks.
 
 use std::collections::HashMap;
 
-/// A time or a moment.
+/// A duration or a point in time.
 pub type Millis = i64;
-/// A code, by the order in which it was drawn.
+/// A code, by its sequence number.
 pub type Code = u32;
-/// What a send was charged: the moment that names its entry.
+/// The id of the entry that a send was charged: its time.
 pub type Entry = u64;
-/// A right guess: at which code, and which guess.
+/// A right attempt: the code and the number of the attempt.
 pub type Token = (Code, u32);
 
-/// However often it is sent again, a verification ends this long after its opening.
+/// A verification ends this long after its opening, even if its code is resent.
 const MAX_LIFETIME: Millis = 30 * 60 * 1000;
 /// The longest time from a send's entry to its opening.
 const MAX_OPEN_DELAY: Millis = 10 * 1000;
-/// How long the holder of an id can ask how it ended.
+/// How long the end of a verification can be read by its id.
 const RETENTION: Millis = 60 * 60 * 1000;
 
-/// Where a verification is kept.
+/// The place where a verification is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
     Address(u8),
     Id(u8),
 }
 
-/// What is settable.
+/// The configurable rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     pub life: Millis,
     pub attempts: usize,
 }
 
-/// What is asked of a store, or happens to it.
+/// A call on a store, or an event.
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
     Open(Place),
-    Recode(Place),
-    AttemptOutcome(Place),
-    Consume(Place, Which, u32),
-    Fail(Place, Which),
+    ReplaceCode(Place),
+    TakeAttempt(Place),
+    Approve(Place, Which, u32),
+    MarkFailed(Place, Which),
     Cancel(Place),
-    Look(Place),
-    /// The clock steps, also back.
+    Find(Place),
+    /// The clock steps forward or back.
     Step(Millis),
-    /// The store forgets what it must not depend on.
+    /// The store loses state that it must not depend on.
     Flush,
 }
 
-/// Which of the codes drawn so far.
+/// A selection among the codes generated so far.
 #[derive(Debug, Clone, Copy)]
 pub enum Which {
-    /// The newest of this place.
+    /// The newest code of this place.
     Newest,
-    /// One before it, counted back.
+    /// An older code of this place, counted back from the newest.
     Older(usize),
-    /// The newest of all other places.
+    /// The newest code of all other places.
     Foreign,
-    /// One that was never drawn.
+    /// A code that was never generated.
     Never,
 }
 
-/// What is answered.
+/// An answer of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// The code is live for so long.
+    /// The code is live for this long.
     Live(Millis),
-    /// The send took too long: nothing was done.
+    /// The send took too long, and nothing was done.
     Late,
-    /// A guess is taken; compare it with this code.
+    /// An attempt is taken; compare it with this code.
     Compare(Code),
     Closed(End),
     Unknown,
-    /// When it won, if it did.
-    Won(Option<Millis>),
-    /// How it stands once it was to be canceled; nothing where it is pending still.
+    /// The time of its approval, if it was approved.
+    Approved(Option<Millis>),
+    /// The end of the verification after the call; `None` if it is still pending.
     Canceled(Option<End>),
     Seen(Seen),
-    /// Whether what the failed send was charged may be given back.
+    /// Whether the charge of the failed send may be refunded.
     Failed(bool),
     Done,
 }
@@ -92,10 +93,10 @@ pub enum End {
     Failed,
 }
 
-/// What can be seen of a verification.
+/// The observable state of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seen {
-    /// None where it is pending.
+    /// `None` if it is pending.
     pub end: Option<End>,
     pub attempts: usize,
     pub expires_at: Millis,
@@ -108,13 +109,13 @@ pub struct Model {
     verifications: HashMap<Place, Vec<Verification>>,
 }
 
-/// All that ever happened to one verification.
+/// Everything that happened to one verification.
 struct Verification {
     opened_at: Millis,
-    /// Each code, when it became the live one, and what its send was charged.
+    /// Each code, the time at which it became live, and the entry of its send.
     codes: Vec<(Millis, Code, Entry)>,
-    handed_out: usize,
-    winner: Option<(Token, Millis)>,
+    taken: usize,
+    approval: Option<(Token, Millis)>,
     failed: bool,
     canceled: bool,
 }
@@ -128,13 +129,13 @@ impl Model {
         self.now += time;
     }
 
-    /// How long the code of a place is still valid; zero or less where it is not.
+    /// Returns how long the code of a place is still valid; zero or less if it has expired.
     pub fn left(&self, place: Place) -> Millis {
         let newest = self.verifications.get(&place).and_then(|of_place| of_place.last());
         newest.map_or(0, |newest| newest.expires_at(&self.rules) - self.now)
     }
 
-    /// How many verifications a place has seen: the name of the present one.
+    /// Returns how many verifications a place has had, which identifies the present one.
     pub fn count(&self, place: Place) -> usize {
         self.verifications.get(&place).map_or(0, Vec::len)
     }
@@ -146,8 +147,8 @@ impl Model {
         let begun = Verification {
             opened_at: self.now,
             codes: vec![(self.now, code, entry)],
-            handed_out: 0,
-            winner: None,
+            taken: 0,
+            approval: None,
             failed: false,
             canceled: false,
         };
@@ -175,17 +176,17 @@ impl Model {
         if let Some(end) = verification.end(&rules, now) {
             return Answer::Closed(end);
         }
-        verification.handed_out += 1;
+        verification.taken += 1;
         Answer::Compare(verification.live_code())
     }
 
     pub fn approve(&mut self, place: Place, token: Token) -> Answer {
         let (rules, now) = (self.rules, self.now);
-        let Some(verification) = self.present(place) else { return Answer::Won(None) };
-        if verification.winner.is_none() && verification.may_still_win(token.0, &rules, now) {
-            verification.winner = Some((token, now));
+        let Some(verification) = self.present(place) else { return Answer::Approved(None) };
+        if verification.approval.is_none() && verification.may_be_approved(token.0, &rules, now) {
+            verification.approval = Some((token, now));
         }
-        Answer::Won(verification.winner.filter(|(winner, _)| *winner == token).map(|(_, at)| at))
+        Answer::Approved(verification.approval.filter(|(approval, _)| *approval == token).map(|(_, at)| at))
     }
 
     pub fn cancel(&mut self, place: Place) -> Answer {
@@ -202,31 +203,31 @@ impl Model {
         let Some(verification) = self.present(place) else { return Answer::Unknown };
         Answer::Seen(Seen {
             end: verification.end(&rules, now),
-            attempts: verification.handed_out,
+            attempts: verification.taken,
             expires_at: verification.expires_at(&rules),
-            approved_at: verification.winner.map(|(_, at)| at),
+            approved_at: verification.approval.map(|(_, at)| at),
         })
     }
 
     pub fn fail(&mut self, place: Place, code: Code, entry: Entry) -> Answer {
         let (rules, now) = (self.rules, self.now);
         let Some(verification) = self.present(place) else { return Answer::Failed(false) };
-        if verification.winner.is_none() && verification.may_still_win(code, &rules, now) {
+        if verification.approval.is_none() && verification.may_be_approved(code, &rules, now) {
             verification.failed = true;
         }
-        // The first code replaced none, and whatever was guessed was guessed after it.
+        // The first code replaced none, and every attempt came after it.
         let (_, _, of_the_first) = verification.codes[0];
-        Answer::Failed(entry == of_the_first && verification.handed_out == 0)
+        Answer::Failed(entry == of_the_first && verification.taken == 0)
     }
 
-    /// The verification of a place that can still be asked about.
+    /// Returns the verification of a place that can still be read.
     fn present(&mut self, place: Place) -> Option<&mut Verification> {
-        let remembered = match place {
+        let retention = match place {
             Place::Address(_) => 0,
             Place::Id(_) => RETENTION,
         };
         let newest = self.verifications.get_mut(&place)?.last_mut()?;
-        (self.now < newest.expires_at(&self.rules) + remembered).then_some(newest)
+        (self.now < newest.expires_at(&self.rules) + retention).then_some(newest)
     }
 }
 
@@ -241,13 +242,13 @@ impl Verification {
     }
 
     fn end(&self, rules: &Rules, now: Millis) -> Option<End> {
-        if self.winner.is_some() {
+        if self.approval.is_some() {
             Some(End::Approved)
         } else if self.failed {
             Some(End::Failed)
         } else if self.canceled {
             Some(End::Canceled)
-        } else if self.handed_out == rules.attempts {
+        } else if self.taken == rules.attempts {
             Some(End::Exhausted)
         } else if now >= self.expires_at(rules) {
             Some(End::Expired)
@@ -256,8 +257,9 @@ impl Verification {
         }
     }
 
-    /// Also once all guesses are taken: one of them may be on its way.
-    fn may_still_win(&self, code: Code, rules: &Rules, now: Millis) -> bool {
+    /// Returns whether an attempt at this code may be approved. The last attempt may, while it is
+    /// being compared.
+    fn may_be_approved(&self, code: Code, rules: &Rules, now: Millis) -> bool {
         !self.failed && !self.canceled && code == self.live_code() && now < self.expires_at(rules)
     }
 }

@@ -1,6 +1,7 @@
-//! A private, real `redis-server` for one test: its own port, its own directory, gone with the value, also
-//! when the test panics. It can be killed, restarted, frozen and read out. It must never speak to a Redis
-//! that somebody else started, and it never interprets what our code stores.
+//! A private, real `redis-server` for one test, with its own port and directory. It ends when the
+//! value is dropped, even if the test panics. It can be killed, restarted, frozen and dumped. It
+//! must never connect to a Redis that somebody else started, and it never interprets what otpd
+//! stores.
 
 use std::{
     fs::{self, File},
@@ -20,10 +21,11 @@ use tokio::{
     time,
 };
 
-/// How long a server may take to start or to answer; generous, for a machine that runs many tests at once.
+/// How long a server may take to start or to answer; generous, for a machine that runs many tests
+/// at once.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often a starting process is asked whether it is ready.
+/// Interval at which a starting process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A `redis-server` process that belongs to one test.
@@ -33,10 +35,11 @@ pub struct RedisServer {
     directory: TempDir,
 }
 
-/// Who has the port.
+/// The holder of the port.
 enum Occupant {
     Server(Process),
-    /// A socket that is bound and does not listen refuses connections, and nobody else can take the port.
+    /// A socket that is bound and does not listen. It refuses connections, and nobody else can take
+    /// the port.
     Placeholder {
         _bound: TcpSocket,
     },
@@ -52,7 +55,8 @@ impl RedisServer {
         Self::start_with(&[]).await
     }
 
-    /// Starts a cluster of one, which serves every store key and refuses what touches two.
+    /// Starts a cluster of one node, which serves every hash slot and refuses a call that touches
+    /// two.
     pub async fn start_clustered() -> Self {
         let bus = free_port().expect("a free port exists").to_string();
         let server = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
@@ -92,13 +96,14 @@ impl RedisServer {
     /// Kills the process (SIGKILL) and waits for its end; the port then refuses connections.
     pub fn stop(&self) {
         drop(self.replace(Occupant::Nobody));
-        // Without the placeholder the port is merely unguarded until the restart, which then insists.
+        // Without the placeholder the port is unguarded until the restart, which retries if the
+        // port is taken.
         if let Ok(socket) = bind(self.port) {
             self.replace(Occupant::Placeholder { _bound: socket });
         }
     }
 
-    /// Starts on the same port with no data, after a `stop` or in place of the process that runs.
+    /// Starts on the same port with no data, after a `stop` or in place of the running process.
     pub async fn start_again(&self) {
         let started = time::timeout(PATIENCE, async {
             loop {
@@ -115,32 +120,33 @@ impl RedisServer {
         self.replace(Occupant::Server(process));
     }
 
-    /// Freezes the process (SIGSTOP): connections are still accepted by the kernel, and nothing answers.
+    /// Freezes the process (SIGSTOP): the kernel still accepts connections, and nothing answers.
     pub fn pause(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets a frozen process go on (SIGCONT).
+    /// Resumes a frozen process (SIGCONT).
     pub fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// The TCP port on 127.0.0.1; it stays the same across restarts.
+    /// Returns the TCP port on 127.0.0.1; it stays the same across restarts.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The address in the form that `REDIS_URL` takes.
+    /// Returns the address in the form of `REDIS_URL`.
     pub fn url(&self) -> String {
         url(self.port)
     }
 
-    /// A connection of the test's own.
+    /// Opens a connection for the test.
     pub async fn connection(&self) -> MultiplexedConnection {
         connect(self.port, PATIENCE).await.expect("the server accepts a connection")
     }
 
-    /// What Redis carried out meanwhile, one command a line, those of scripts marked `lua]`.
+    /// Returns the commands that Redis executed meanwhile, one per line; those of scripts have
+    /// `lua]`.
     pub async fn monitored(&self, act: impl Future<Output = ()>) -> Vec<String> {
         let stream = TcpStream::connect(("127.0.0.1", self.port())).await.expect("a connection");
         let mut stream = BufReader::new(stream);
@@ -160,7 +166,7 @@ impl RedisServer {
         panic!("the monitor broke off: {seen:?}");
     }
 
-    /// Makes the server forget its scripts, as a fail-over does.
+    /// Flushes the server's scripts, as a failover does.
     pub async fn script_flush(&self) {
         redis::cmd("SCRIPT")
             .arg("FLUSH")
@@ -180,7 +186,7 @@ impl RedisServer {
         command.exec_async(&mut self.connection().await).await.expect("CONFIG SET is answered");
     }
 
-    /// Copies another server from now on; returns when it has what that one has.
+    /// Becomes a replica of another server; returns when it has the same data.
     pub async fn follow(&self, primary: &Self) {
         let mut connection = self.connection().await;
         let command = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).clone();
@@ -198,24 +204,24 @@ impl RedisServer {
         in_step.await.expect("a replica in step");
     }
 
-    /// Takes over: from now on it copies nobody.
+    /// Becomes a primary.
     pub async fn promote(&self) {
         let command = redis::cmd("REPLICAOF").arg("NO").arg("ONE").clone();
         command.exec_async(&mut self.connection().await).await.expect("REPLICAOF is answered");
     }
 
-    /// From now on new connections must log in, with a password that nobody has.
+    /// Requires a password that nobody has on new connections.
     pub async fn lock(&self) {
         self.configure("requirepass", "locked").await;
     }
 
-    /// From now on they need not.
+    /// Stops requiring a password.
     pub async fn unlock(&self) {
         let command = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
         command.exec_async(&mut self.locked().await).await.expect("CONFIG SET is answered");
     }
 
-    /// Closes every connection of a locked server but the one that says so.
+    /// Closes every connection of a locked server except the one that sends this command.
     pub async fn hang_up(&self) {
         let command = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").clone();
         command.exec_async(&mut self.locked().await).await.expect("CLIENT KILL is answered");
@@ -226,8 +232,9 @@ impl RedisServer {
         client.get_multiplexed_async_connection().await.expect("a connection")
     }
 
-    /// Every key, its value and its PTTL (-1: lives for ever), sorted by key. The parts of a hash, list, set
-    /// or sorted set are joined by line feeds, in clear: no packing or compression hides a secret.
+    /// Returns every key, its value and its PTTL (-1 if it has none), sorted by key. The members of
+    /// a hash, list, set or sorted set are joined by line feeds, in clear: no packing or
+    /// compression hides a secret.
     pub async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>, i64)> {
         let mut connection = self.connection().await;
         let mut keys: Vec<Vec<u8>> = Vec::new();
@@ -253,8 +260,8 @@ impl RedisServer {
         entries
     }
 
-    /// The bytes of a snapshot made now. It packs strings that look like 32-bit integers, a code among them:
-    /// look for digits in `dump`.
+    /// Returns the bytes of a snapshot made now. It packs strings that look like 32-bit integers,
+    /// which a code may: look for digits in `dump`.
     pub async fn rdb(&self) -> Vec<u8> {
         redis::cmd("SAVE").exec_async(&mut self.connection().await).await.expect("SAVE is answered");
         let path = self.directory.path().join("dump.rdb");
@@ -280,7 +287,8 @@ impl RedisServer {
 }
 
 impl Process {
-    /// Starts the program and waits until it answers; `None` if it ended, which a port in use makes it do.
+    /// Starts the program and waits until it answers. Returns `None` if it ended, for example
+    /// because the port is in use.
     async fn launch(directory: &Path, port: u16, options: &[&str]) -> Option<Self> {
         let log = File::create(directory.join("redis.log")).expect("the directory is writable");
         let child = Command::new("redis-server")
@@ -305,7 +313,7 @@ impl Process {
         Some(process)
     }
 
-    /// Whether this very process answers: another server may have won the port.
+    /// Returns whether this very process answers: another server may have taken the port.
     async fn answers(&self, port: u16) -> bool {
         let Ok(mut connection) = connect(port, Duration::from_secs(1)).await else {
             return false;
@@ -318,13 +326,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process has already been waited for, and then there is nothing to do.
+        // Both fail only if the process has already been waited for, and then there is nothing to
+        // do.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The value in clear and the PTTL; `None` if the key expired meanwhile.
+/// Returns the value in clear and the PTTL, or `None` if the key has expired meanwhile.
 async fn read(connection: &mut MultiplexedConnection, key: &[u8]) -> RedisResult<Option<(Vec<u8>, i64)>> {
     let (kind, ttl): (String, i64) =
         redis::pipe().cmd("TYPE").arg(key).cmd("PTTL").arg(key).query_async(connection).await?;

@@ -1,6 +1,7 @@
-//! A mail relay inside the test process that speaks real SMTP over a real socket, keeps what it accepts, and
-//! misbehaves on demand. It has a thread of its own, so that a test may block while it waits for a program.
-//! It must not share anything with our own mail code, delivers nothing, and listens on loopback only.
+//! A mail relay inside the test process. It speaks real SMTP over a real socket, stores what it
+//! accepts, and misbehaves on demand. It runs on its own thread, so that a test may block while it
+//! waits for a program. It must not share code with otpd's SMTP client, delivers nothing, and
+//! listens on loopback only.
 
 mod certificate;
 mod connection;
@@ -27,7 +28,7 @@ use self::{
 pub use self::certificate::Certificate;
 pub use self::mail::ReceivedMail;
 
-/// How long a test waits for a mail before it fails.
+/// How long a test waits for an email before it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the peer does wrong.
@@ -35,49 +36,53 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Fault {
     /// Nothing.
     None,
-    /// 550 for each recipient.
+    /// Replies 550 to each recipient.
     RefuseRecipient,
-    /// 451 for the next recipients; then the fault is over.
+    /// Replies 451 to the next recipients; then the fault is over.
     RefuseRecipientTransiently {
         /// How many recipients are refused.
         times: usize,
     },
-    /// 554 once the message has been received.
+    /// Replies 554 after it has received the message.
     RefuseContent,
-    /// Accepts the message and closes the connection without a reply: the client cannot know.
+    /// Accepts the message and closes the connection without a reply, so the client cannot know the
+    /// outcome.
     CloseAfterContent,
-    /// Accepts the message and stays silent.
+    /// Accepts the message and never replies.
     SilentAfterContent,
-    /// Accepts the message at once and says so after this delay.
+    /// Accepts the message at once and replies after this delay.
     Slow(Duration),
-    /// Accepts connections and never says a word, not even a TLS one.
+    /// Accepts connections and never sends anything, not even a TLS handshake.
     NoGreeting,
     /// Closes connections as soon as they are made.
     CloseOnConnect,
-    /// An event, not a state: closes the connections that are between mails now; the fault in force stays.
+    /// An event, not a state: closes the connections that are between messages now. The fault in
+    /// force stays.
     DropIdle,
-    /// Replies with bytes that are no SMTP.
+    /// Replies with bytes that are not SMTP.
     GarbageReply,
     /// Replies with a line that never ends.
     EndlessLine,
-    /// 421 to each MAIL, and closes the connection.
+    /// Replies 421 to each MAIL and closes the connection.
     HangUp,
-    /// Says that it has accepted the message, and once more.
+    /// Sends the reply that accepts the message twice.
     RepliesTwice,
-    /// Greets so many connections at a time, and 421 to the others; takes this long for a mail.
+    /// Greets this many connections at a time and replies 421 to the others; takes this long for
+    /// each message.
     FewConnections {
-        /// How many.
+        /// The largest number of connections.
         most: usize,
-        /// How long.
+        /// The time for each message.
         delay: Duration,
     },
-    /// Takes one mail on each connection, and refuses the next at that command.
+    /// Takes one message on each connection, and refuses the next at this command.
     OneMailEach(&'static str),
-    /// Answers that command so: GREETING, EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, or CONTENT for the message.
+    /// Answers this command with this reply. The command is GREETING, EHLO, STARTTLS, AUTH, MAIL,
+    /// RCPT, DATA, or CONTENT for the message.
     Answers(&'static str, &'static str),
-    /// The same on connections that have carried a mail.
+    /// Does the same on connections that have carried a message.
     AnswersOnceUsed(&'static str, &'static str),
-    /// Offers these ways to log in, and knows none.
+    /// Offers these AUTH mechanisms and supports none of them.
     Offers(&'static str),
     /// Speaks TLS 1.1 at most.
     OldTls,
@@ -85,9 +90,10 @@ pub enum Fault {
     Terse,
     /// Ends lines with LF alone, writes keywords in lower case and texts in Latin-1.
     Sloppy,
-    /// Offers AUTH PLAIN and does not know it; prompts of its own for LOGIN.
+    /// Offers AUTH PLAIN and does not support it; uses its own prompts for LOGIN.
     NoPlain,
-    /// Says something more in the clear behind its go-ahead for TLS, as who sits in between would (RFC 3207 section 4.2).
+    /// Sends more plaintext after its reply to STARTTLS, as an attacker in the middle could (RFC
+    /// 3207 section 4.2).
     SpeaksBeforeTls,
 }
 
@@ -98,7 +104,7 @@ pub struct SmtpPeer {
     directory: TempDir,
 }
 
-/// A relay that is yet to start; without encryption and login unless told otherwise.
+/// A relay that is not started yet. By default it has no encryption and no login.
 pub struct SmtpPeerBuilder {
     security: Security,
     certificate: Certificate,
@@ -118,13 +124,13 @@ impl SmtpPeerBuilder {
         self
     }
 
-    /// Offers AUTH and refuses MAIL before a login with these.
+    /// Offers AUTH and refuses MAIL before a login with these credentials.
     pub fn credentials(mut self, user: &str, password: &str) -> Self {
         self.credentials = Some(Credentials { user: user.to_owned(), password: password.to_owned() });
         self
     }
 
-    /// Shows another certificate than that for `localhost`.
+    /// Presents this certificate instead of the one for `localhost`.
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = certificate;
         self
@@ -146,7 +152,7 @@ impl SmtpPeerBuilder {
 }
 
 impl SmtpPeer {
-    /// A relay to be configured and started.
+    /// Returns a relay to be configured and started.
     pub fn builder() -> SmtpPeerBuilder {
         SmtpPeerBuilder { security: Security::Plain, certificate: Certificate::Good, credentials: None }
     }
@@ -165,38 +171,40 @@ impl SmtpPeer {
         self.listener.close();
     }
 
-    /// Listens on the same port, after a `stop` or anew; mails, counters and the fault in force stay.
+    /// Listens on the same port again, after a `stop` or without one. Emails, counters and the
+    /// fault in force stay.
     pub async fn start_again(&self) {
         self.listener.close();
         self.listener.open(&self.shared).await;
     }
 
-    /// The TCP port on 127.0.0.1; it stays the same across restarts.
+    /// Returns the TCP port on 127.0.0.1; it stays the same across restarts.
     pub fn port(&self) -> u16 {
         self.listener.port()
     }
 
-    /// A file with the certificate of the authority that vouches for `localhost` and 127.0.0.1, for `SSL_CERT_FILE`; it lives as long as the peer.
+    /// Returns a file with the CA certificate that issued the one for `localhost` and 127.0.0.1,
+    /// for `SSL_CERT_FILE`. The file exists as long as the peer.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// How many connections were accepted so far.
+    /// Returns how many connections were accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Every byte that clients sent outside TLS so far.
+    /// Returns every byte that clients sent outside TLS so far.
     pub fn transcript(&self) -> Vec<u8> {
         self.shared.lock_transcript().clone()
     }
 
-    /// The mails accepted so far.
+    /// Returns the emails accepted so far.
     pub fn mails(&self) -> Vec<ReceivedMail> {
         self.shared.mails.borrow().clone()
     }
 
-    /// Waits until `n` mails were accepted and returns the `n`-th; the first is `await_mail(1)`.
+    /// Waits until `n` emails were accepted and returns the `n`-th; the first is `await_mail(1)`.
     pub async fn await_mail(&self, n: usize) -> ReceivedMail {
         let mut mails = self.shared.mails.subscribe();
         let enough = mails.wait_for(|mails| mails.len() >= n);
@@ -211,7 +219,7 @@ impl SmtpPeer {
         );
     }
 
-    /// The code in the newest mail to that address.
+    /// Returns the code in the newest email to this address.
     pub fn last_code_to(&self, address: &str) -> String {
         let mails = self.mails();
         let theirs = mails.iter().rfind(|mail| mail.to.iter().any(|to| to.eq_ignore_ascii_case(address)));

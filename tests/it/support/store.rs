@@ -1,6 +1,6 @@
-//! A store under test, of either kind, on a clock that the test sets; and codes and tokens by number.
+//! A store under test, of either kind, on a clock that the test sets; codes and tokens by number.
 //!
-//! Must not know the rules: what a store should answer is said by the tests and their model.
+//! Must not know the rules: the tests and their model say what a store should answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,13 +22,14 @@ use otpd::ports::{
 
 use super::redis::RedisServer;
 
-/// Where every settable clock begins: far enough from the epoch to be stepped back.
+/// The initial time of every settable clock: far enough from the epoch to be stepped back.
 const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
 
-/// The service's own policy, unless a bench is given another.
+/// The service's own policy, unless a bench has another.
 pub const RULES: VerificationRules = VerificationRules { life: Duration::from_mins(5), attempts: 5 };
 
-/// A store that must answer, its clock, and its server where it has one. Codes and attempts go by number.
+/// A store that must answer, its clock, and its server if it has one. Codes and attempts are
+/// numbered.
 #[derive(Clone)]
 pub struct Bench {
     pub store: Arc<dyn Store>,
@@ -36,11 +37,11 @@ pub struct Bench {
     pub clock: Arc<SettableClock>,
     pub rules: VerificationRules,
     redis: Option<Arc<RedisServer>>,
-    /// The newest entry that was made up for a code that no ledger was charged for.
+    /// The newest entry id that was made up for a code without a charge.
     entries: Arc<AtomicU64>,
 }
 
-/// What became of an attempt, with the number of the code to compare it with.
+/// The outcome of an attempt, with the number of the code to compare it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakenAttempt {
     Compare(u32),
@@ -49,17 +50,17 @@ pub enum TakenAttempt {
     Unknown,
 }
 
-/// Stands still until it is set.
+/// A clock that stands still until it is set.
 pub struct SettableClock(AtomicU64);
 
 impl Bench {
-    /// The store of `otpd dev`.
+    /// Returns the store of `otpd dev`.
     pub fn memory() -> Self {
         let clock = SettableClock::new();
         Self::of(MemoryStore::new(clock.clone()), clock, None)
     }
 
-    /// The store of `otpd serve` on a Redis of its own.
+    /// Returns the store of `otpd serve`, on a new Redis.
     pub async fn redis() -> Self {
         let (server, clock) = (RedisServer::start().await, SettableClock::new());
         let store = store_on(&server, ScriptClock::Given(clock.clone())).await;
@@ -75,13 +76,14 @@ impl Bench {
         Self { idempotency: store.clone(), store, clock, rules: RULES, redis, entries: Arc::default() }
     }
 
-    /// The same with another store.
+    /// Returns the same bench with another store.
     pub fn with(&self, store: impl Store + IdempotencyStore + 'static) -> Self {
         let store = Arc::new(store);
         Self { idempotency: store.clone(), store, ..self.clone() }
     }
 
-    /// What a process sees that is started anew: another one's Redis, or, as memory ends with its process, the same.
+    /// Returns the store as a restarted process sees it: on Redis, new connections to the same
+    /// server; in memory, the same store, because memory ends with its process.
     pub async fn restarted(&self) -> Self {
         match &self.redis {
             Some(server) => self.with(store_on(server, ScriptClock::Given(self.clock.clone())).await),
@@ -89,31 +91,31 @@ impl Bench {
         }
     }
 
-    /// The Redis below the store.
+    /// Returns the Redis of the store.
     pub fn server(&self) -> &RedisServer {
         self.redis.as_ref().expect("a bench on Redis")
     }
 
-    /// Empties the Redis below the store.
+    /// Empties the Redis of the store.
     pub async fn clear(&self) {
         self.server().flush_all().await;
     }
 
-    /// Makes the Redis below the store, if there is one, forget its scripts.
+    /// Flushes the scripts of the store's Redis, if it has one.
     pub async fn forget_scripts(&self) {
         if let Some(server) = &self.redis {
             server.script_flush().await;
         }
     }
 
-    /// An entry of now that pays for one code and no other.
+    /// Returns an unused entry id of the present time, for one code.
     pub fn fresh_entry(&self) -> EntryId {
         let next = |newest: u64| self.clock.millis().max(newest + 1);
         let (all, order) = (|newest| Some(next(newest)), Ordering::SeqCst);
         next(self.entries.fetch_update(order, order, all).expect("there is always a next"))
     }
 
-    /// Opens, and says how long the code is valid.
+    /// Opens a verification and returns how long the code is valid.
     pub async fn open(&self, store_key: &StoreKey, code: u32) -> Duration {
         match self.open_for(store_key, code, self.fresh_entry()).await {
             OpenOutcome::Live(live) => live.valid_for,
@@ -127,23 +129,23 @@ impl Bench {
     }
 
     pub async fn replace_code(&self, store_key: &StoreKey, code: u32) -> ReplaceOutcome {
-        self.recode_for(store_key, code, self.fresh_entry()).await
+        self.replace_code_for(store_key, code, self.fresh_entry()).await
     }
 
-    pub async fn recode_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> ReplaceOutcome {
+    pub async fn replace_code_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> ReplaceOutcome {
         match self.store.replace_code(store_key, &hash(code), &self.rules, entry).await.expect("an answer") {
             ReplaceOutcome::Opened(opened) => ReplaceOutcome::Opened(self.fits(opened)),
             other => other,
         }
     }
 
-    /// An attempt from nowhere: no site is charged.
+    /// Takes an attempt without an IP, so that none is charged.
     pub async fn take_attempt(&self, store_key: &StoreKey) -> TakenAttempt {
-        self.spend_from(None, store_key).await.0
+        self.take_attempt_from(None, store_key).await.0
     }
 
-    /// An attempt, and what its site was charged.
-    pub async fn spend_from(
+    /// Takes an attempt, and returns what its IP was charged.
+    pub async fn take_attempt_from(
         &self,
         attempter: Option<&Attempter<'_>>,
         store_key: &StoreKey,
@@ -161,10 +163,10 @@ impl Bench {
     }
 
     pub async fn approve(&self, store_key: &StoreKey, code: u32, attempt: u32) -> bool {
-        self.consume_for(store_key, code, attempt, None).await
+        self.approve_for(store_key, code, attempt, None).await
     }
 
-    pub async fn consume_for(
+    pub async fn approve_for(
         &self,
         store_key: &StoreKey,
         code: u32,
@@ -174,7 +176,7 @@ impl Bench {
         self.approved_at(store_key, code, attempt, charged).await.is_some()
     }
 
-    /// When that attempt won, if it did.
+    /// Returns the time at which this attempt was approved, if it was.
     pub async fn approved_at(
         &self,
         store_key: &StoreKey,
@@ -185,7 +187,7 @@ impl Bench {
         self.store.approve(store_key, &token(code, attempt), charged).await.expect("an answer")
     }
 
-    /// What can be seen; what it is about is as it was encrypted.
+    /// Returns the state of a verification. Its details must be as they were encrypted.
     pub async fn find(&self, store_key: &StoreKey) -> Option<View> {
         let view = self.store.find(store_key, &self.rules).await.expect("an answer");
         view.inspect(|view| {
@@ -197,7 +199,7 @@ impl Bench {
         self.store.cancel(store_key, &self.rules).await.expect("an answer")
     }
 
-    /// The two times of a live code say the same.
+    /// Asserts that the two times of a live code agree.
     fn fits(&self, opened: OpenOutcome) -> OpenOutcome {
         if let OpenOutcome::Live(Live { valid_for, expires_at, .. }) = opened {
             let millis = u64::try_from(valid_for.as_millis()).expect("a short time");
@@ -206,7 +208,7 @@ impl Bench {
         opened
     }
 
-    /// A refused mail that no ledger was charged for.
+    /// Marks a send as failed that no ledger was charged for.
     pub async fn mark_failed(&self, store_key: &StoreKey, code: u32) {
         self.mark_failed_for(store_key, code, self.fresh_entry()).await;
     }
@@ -222,12 +224,12 @@ impl SettableClock {
         Arc::new(Self(AtomicU64::new(millis)))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns milliseconds since the epoch.
     pub fn millis(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Steps forward, or back where negative.
+    /// Steps forward, or back if negative.
     pub fn step(&self, millis: i64) {
         self.0.store(self.millis().strict_add_signed(millis), Ordering::SeqCst);
     }
@@ -244,22 +246,22 @@ impl Clock for SettableClock {
     }
 }
 
-/// A store of its own connections on that server.
+/// Returns a store with new connections to this server.
 pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
     RedisStore::new(&server.url().into(), clock, Fence::Down).await.expect("a Redis URL")
 }
 
-/// The store key of an address on the simple endpoints.
+/// Returns the store key of an address on the simple endpoints.
 pub fn address(text: &str) -> StoreKey {
     index_key().email_key(recipient(Tenant::Simple, text), &parse(text))
 }
 
-/// The person behind an address.
+/// Returns the recipient of an address.
 pub fn recipient(tenant: Tenant, text: &str) -> Recipient {
     index_key().recipient(tenant, &parse(text))
 }
 
-/// The network of an IP address.
+/// Returns the network of an IP address.
 pub fn network(ip: &str) -> ClientNetwork {
     index_key().network(ip.parse().expect("an IP address"))
 }
@@ -272,51 +274,52 @@ fn parse(text: &str) -> EmailAddress {
     EmailAddress::parse(text).expect("an address")
 }
 
-/// The store key of a verification with an id.
+/// Returns the store key of a verification with an id.
 pub fn id(number: u8) -> StoreKey {
     index_key().id_key(&tenant("keyed"), &VerificationId::new([number; ID_BYTES]))
 }
 
-/// A tenant with a name.
+/// Returns a tenant with a name.
 pub fn tenant(name: &str) -> Tenant {
     Tenant::parse(name).expect("a name")
 }
 
-/// What the verification of a store key is about; those of the simple endpoints say nothing. The store never looks into it.
+/// Returns the encrypted details of a verification; on the simple endpoints there are none. The
+/// store never interprets them.
 pub fn about(store_key: &StoreKey) -> EncryptedDetails {
     match store_key {
         StoreKey::Address { .. } => EncryptedDetails::default(),
-        StoreKey::Id(tag) => EncryptedDetails::from_bytes(format!("about\0{tag}").into_bytes()),
+        StoreKey::Id(hash) => EncryptedDetails::from_bytes(format!("about\0{hash}").into_bytes()),
     }
 }
 
-/// The name of the code with this number.
+/// Returns the salt of the code with this number, which names it.
 pub fn salt(code: u32) -> Salt {
-    let mut octets = [0x5a; SALT_BYTES];
-    octets[..4].copy_from_slice(&code.to_be_bytes());
-    Salt::new(octets)
+    let mut bytes = [0x5a; SALT_BYTES];
+    bytes[..4].copy_from_slice(&code.to_be_bytes());
+    Salt::new(bytes)
 }
 
-/// The digest of the code with this number.
+/// Returns the digest of the code with this number.
 pub fn digest(code: u32) -> [u8; DIGEST_BYTES] {
-    let mut octets = [0xd1; DIGEST_BYTES];
-    octets[DIGEST_BYTES - 4..].copy_from_slice(&code.to_be_bytes());
-    octets
+    let mut bytes = [0xd1; DIGEST_BYTES];
+    bytes[DIGEST_BYTES - 4..].copy_from_slice(&code.to_be_bytes());
+    bytes
 }
 
-/// What is stored of the code with this number; the store never looks into it.
+/// Returns the stored hash of the code with this number. The store never interprets it.
 pub fn hash(code: u32) -> CodeHash {
     CodeHash::from_bytes(salt(code), &[&digest(code), &b"k1"[..]].concat()).expect("the stored form")
 }
 
-/// An attempt at the code with this number.
+/// Returns the token of an attempt at the code with this number.
 pub fn token(code: u32, attempt: u32) -> AttemptToken {
     let mut nonce = [0x6e; NONCE_BYTES];
     nonce[..4].copy_from_slice(&attempt.to_be_bytes());
     AttemptToken { code: salt(code), nonce }
 }
 
-/// The number of the code that was handed out, if salt, digest and pepper are all that code's own.
+/// Returns the number of the code with this hash, if salt, digest and pepper all belong to it.
 fn code_in(hash: &CodeHash) -> Option<u32> {
     let code = u32::from_be_bytes(*hash.salt().as_bytes().first_chunk()?);
     let own = self::hash(code);

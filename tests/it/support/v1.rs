@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::app::{Answer, Process};
 
-/// A key by number; the same each time.
+/// Returns a key by number; the same each time.
 pub fn key(number: u8) -> String {
     api_key::text(&[number; 32]).to_string()
 }
 
-/// What the settings hold of that key, under the label `k<number>`.
+/// Returns the hash of that key as in the settings, under the label `k<number>`.
 pub fn hash(number: u8) -> String {
     format!("k{number}:{}", KeyHash::of(&key(number)).expect("a key"))
 }
@@ -23,24 +23,24 @@ pub struct Caller<'a> {
 }
 
 impl Process {
-    /// The holder of the key with this number.
+    /// Returns a caller with the key of this number.
     pub fn caller(&self, number: u8) -> Caller<'_> {
         self.caller_with(&key(number))
     }
 
-    /// The holder of this key.
+    /// Returns a caller with this key.
     pub fn caller_with(&self, key: &str) -> Caller<'_> {
         Caller { process: self, key: key.to_owned() }
     }
 }
 
 impl Caller<'_> {
-    /// A request to be completed.
+    /// Returns a request to be completed.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.process.request(method, path).bearer_auth(&self.key)
     }
 
-    /// A POST of JSON text.
+    /// Sends a POST of JSON text.
     pub async fn post(&self, path: &str, body: &str) -> Answer {
         let request = self.request(Method::POST, path).header("content-type", "application/json");
         self.process.answer(request.body(body.to_owned())).await
@@ -50,7 +50,7 @@ impl Caller<'_> {
         self.post("/v1/verifications", &body.to_string()).await
     }
 
-    /// The id of a new verification of that address.
+    /// Creates a verification for this address and returns its id.
     pub async fn start(&self, email: &str) -> String {
         let created = self.create(&json!({ "email": email })).await;
         assert_eq!(created.status, 201, "{created:?}");
@@ -82,12 +82,12 @@ impl Caller<'_> {
 }
 
 impl Answer {
-    /// The body.
+    /// Returns the body.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// The status and the code of a problem that is whole in form.
+    /// Returns the status and the code of a problem, after checking its form.
     pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");

@@ -1,5 +1,5 @@
-//! What only the ledgers on Redis have to promise: keys that go by themselves and tell nobody anything, values of
-//! other people's that admit nobody, and entries that outlive a process.
+//! The contract of the ledgers on Redis only: keys expire and reveal nothing, a foreign value is an
+//! error that admits nothing, and entries outlive a process.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use otpd::domain::store_key::StoreKey;
 use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge, StoreError};
 
 use super::{
-    HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, enter, entry, is_admitted, limit, profile,
-    refund, refused, send_from, sends, simple_recipient, site, withdraw,
+    HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, client_prefix, enter, entry, is_admitted,
+    limit, profile, refund, refused, send_from, sends, simple_recipient, withdraw,
 };
 use crate::store::redis_only::{PATIENCE, ask, contains, words};
 use crate::support::redis::RedisServer;
 use crate::support::store::{Bench, TakenAttempt, address, recipient, store_on};
 
-/// Octets of an entry: a stamp, and where sends to a person are counted a mark.
+/// Bytes of an entry: an entry id, followed by a partition if it counts a send to a recipient.
 const ENTRY: usize = 6;
-const MARKED_ENTRY: usize = 14;
+const PARTITIONED_ENTRY: usize = 14;
 
 fn sends_key(email: &str) -> String {
     format!("otp:{{s:{}}}:sends", simple_recipient(email).email)
 }
 
-fn guesses_key(email: &str, ip: &str) -> String {
-    format!("otp:{{s:{}}}:simple:attempts:{}", simple_recipient(email).email, site(ip))
+fn attempts_key(email: &str, ip: &str) -> String {
+    format!("otp:{{s:{}}}:simple:attempts:{}", simple_recipient(email).email, client_prefix(ip))
 }
 
 fn network_keys(profile: &IpLedger) -> Vec<String> {
@@ -33,19 +33,21 @@ fn network_keys(profile: &IpLedger) -> Vec<String> {
         Action::Send => "sends",
         Action::Attempt => "attempts",
     };
-    let of_site = format!("otp:{{n:{}}}:{}:{what}", profile.network.prefix48, profile.tenant.name());
-    let of_link = profile.network.prefix64.map(|link| format!("{of_site}:{link}"));
-    of_link.into_iter().chain([of_site]).collect()
+    let of_prefix48 = format!("otp:{{n:{}}}:{}:{what}", profile.network.prefix48, profile.tenant.name());
+    let of_prefix64 = profile.network.prefix64.map(|prefix64| format!("{of_prefix48}:{prefix64}"));
+    of_prefix64.into_iter().chain([of_prefix48]).collect()
 }
 
-/// An attempt and what became of it.
+/// Takes an attempt, and returns its outcome and what the IP was charged.
 async fn attempt(
     bench: &Bench,
     store_key: &StoreKey,
     ip: &str,
     text: &str,
 ) -> (TakenAttempt, Option<SiteCharge>) {
-    bench.spend_from(Some(&Attempter { client: site(ip), limit: &limit(text) }), store_key).await
+    bench
+        .take_attempt_from(Some(&Attempter { client: client_prefix(ip), limit: &limit(text) }), store_key)
+        .await
 }
 
 async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
@@ -54,26 +56,27 @@ async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
     assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{key}: {ttl:?} instead of {wanted:?}");
 }
 
-/// Each call on a ledger once; the person's store key sees a whole send and a whole attempt.
+/// Makes each call on a ledger once. The store key of the recipient goes through a whole send and a
+/// whole attempt.
 async fn each_call(bench: &Bench, email: &str, ip: &str) {
     let (store_key, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
     let (sender, attempter) = (profile(ip, Action::Send), profile(ip, Action::Attempt));
     charge(bench, &sender, "9/1h").await;
-    let [network, of_person] = [
+    let [network, of_recipient] = [
         charge(bench, &attempter, "9/1h").await,
-        admit(bench, &simple_recipient(email), Some(&site(ip)), &limits).await,
+        admit(bench, &simple_recipient(email), Some(&client_prefix(ip)), &limits).await,
     ]
     .map(entry);
-    bench.open_for(&store_key, 1, of_person).await;
+    bench.open_for(&store_key, 1, of_recipient).await;
     let (_, charged) = attempt(bench, &store_key, ip, "9/1h").await;
-    assert!(bench.consume_for(&store_key, 1, 1, charged.as_ref()).await);
+    assert!(bench.approve_for(&store_key, 1, 1, charged.as_ref()).await);
     refund(bench, &attempter, network).await;
-    bench.mark_failed_for(&store_key, 1, of_person).await;
-    withdraw(bench, &simple_recipient(email), of_person).await;
+    bench.mark_failed_for(&store_key, 1, of_recipient).await;
+    withdraw(bench, &simple_recipient(email), of_recipient).await;
 }
 
 #[tokio::test]
-async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
+async fn a_ledgers_key_expires_once_no_window_holds_its_newest_entry() {
     let bench = Bench::redis().await;
     let (email, limits) = ("a@example.com", sends("9/1h", "9/3h", "9/2h"));
     let keys_of = |ip| network_keys(&profile(ip, Action::Send));
@@ -84,20 +87,20 @@ async fn a_ledgers_key_goes_once_no_window_holds_its_newest_entry() {
                 assert_ttl(&bench, &key, HOUR * 2).await;
             }
         }
-        admit(&bench, &simple_recipient(email), Some(&site("192.0.2.1")), &limits).await;
+        admit(&bench, &simple_recipient(email), Some(&client_prefix("192.0.2.1")), &limits).await;
         assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
         attempt(&bench, &address(email), "192.0.2.1", "9/1h").await;
-        assert_ttl(&bench, &guesses_key(email, "192.0.2.1"), HOUR).await;
+        assert_ttl(&bench, &attempts_key(email, "192.0.2.1"), HOUR).await;
         bench.clock.forward(HOUR / 2);
     }
-    // A send from nowhere leaves the share of a site its time.
+    // A send without an IP does not shorten how long the entries for the shares of IPs are stored.
     admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
-    // An entry in the future of a clock that stepped back is kept for as long as it counts.
+    // If the clock has stepped back, an entry in its future is stored for as long as it counts.
     bench.clock.step(-3_600_000);
     admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
-    // What is given back shortens no other entry's time, and leaves no empty key.
+    // A refund does not shorten the TTL of other entries, and leaves no empty key.
     let own = profile("192.0.2.2", Action::Send);
     let [first, second] = [charge(&bench, &own, "9/1h").await, charge(&bench, &own, "9/1h").await].map(entry);
     refund(&bench, &own, first).await;
@@ -145,41 +148,44 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
                 other => panic!("{other} is not among a script's commands"),
             }
         }
-        // What was given back is gone; so all are charged once more for the look at what is stored.
+        // The refunded entries are gone, so each ledger is charged once more to inspect what is
+        // stored.
         send_from(&bench, ip, "9/1h").await;
         charge(&bench, &profile(ip, Action::Attempt), "9/1h").await;
-        admit(&bench, &simple_recipient(email), Some(&site(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
+        admit(&bench, &simple_recipient(email), Some(&client_prefix(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
         attempt(&bench, &address(email), ip, "9/1h").await;
     }
     let dump = bench.server().dump().await;
-    // Of each network its sends and attempts, for IPv6 twice; the person's sends, code and two sites' attempts.
+    // The sends and the attempts of each network, for IPv6 twice; the recipient's sends, code, and
+    // attempts of two IPs.
     assert_eq!(dump.len(), 2 + 4 + 4, "{dump:?}");
     for (key, value, ttl) in &dump {
         assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
         for part in ["quizzical", "kestrel", "198.51", "237", "2001:", "db8", "aced", "cafe", "babe"] {
             assert!(!contains(value, part.as_bytes()), "{part} in a value");
-            // Of a hash in base64 three characters may be anything.
+            // Three characters of a hash in base64 may occur by chance.
             assert!(part.len() < 4 || !contains(key, part.as_bytes()), "{part} in {key:?}");
         }
-        for octets in [&[198, 51, 100, 237][..], &[0x20, 0x01, 0x0d, 0xb8]] {
-            assert!(!contains(key, octets) && !contains(value, octets), "an address in octets");
+        for bytes in [&[198, 51, 100, 237][..], &[0x20, 0x01, 0x0d, 0xb8]] {
+            assert!(!contains(key, bytes) && !contains(value, bytes), "an address in bytes");
         }
     }
 }
 
-/// Each call on a ledger at once, and whether it was answered.
+/// Makes each call on a ledger, and returns whether it was answered.
 async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
     let (store, store_key, roomy) = (&bench.store, address(email), limit(ROOMY));
     let network_limit = IpLimit::new(roomy.clone());
-    let (attempter, limits) = (Attempter { client: site(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
+    let (attempter, limits) =
+        (Attempter { client: client_prefix(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
     let mut answers = Vec::new();
     for action in [Action::Send, Action::Attempt] {
         answers.push(store.charge(&profile(ip, action), &network_limit).await.map(drop));
         answers.push(store.refund(&profile(ip, action), 1).await);
     }
     for recipient in [simple_recipient(email), recipient(another_tenant(), email)] {
-        for site in [Some(&attempter.client), None] {
-            answers.push(store.admit(&recipient, site, &limits).await.map(drop));
+        for client in [Some(&attempter.client), None] {
+            answers.push(store.admit(&recipient, client, &limits).await.map(drop));
         }
         answers.push(store.withdraw(&recipient, 1).await);
     }
@@ -187,14 +193,14 @@ async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreEr
     answers
 }
 
-/// All ledgers of one person and one network, with the octets of their entries.
+/// Returns all ledgers of one recipient and one network, with the bytes of their entries.
 fn ledger_keys(email: &str, ip: &str) -> Vec<(String, usize)> {
     let of_networks = [Action::Send, Action::Attempt]
         .into_iter()
         .flat_map(|action| network_keys(&profile(ip, action)))
         .map(|key| (key, ENTRY));
-    let of_person = [(sends_key(email), MARKED_ENTRY), (guesses_key(email, ip), ENTRY)];
-    of_networks.chain(of_person).collect()
+    let of_recipient = [(sends_key(email), PARTITIONED_ENTRY), (attempts_key(email, ip), ENTRY)];
+    of_networks.chain(of_recipient).collect()
 }
 
 #[tokio::test]
@@ -225,26 +231,26 @@ async fn a_value_that_is_no_ledger_is_an_error_and_admits_nobody() {
         }
         assert_refused(foreign).await;
     }
-    for more in 1..MARKED_ENTRY {
+    for more in 1..PARTITIONED_ENTRY {
         for (key, entry) in &keys {
             // Two whole entries and a part of one.
             let part = 1 + (more - 1) % (entry - 1);
             ask::<()>(bench.server(), &[b"SET", key.as_bytes(), &vec![1; 2 * entry + part]]).await;
         }
-        assert_refused(&format!("a part of {more} octets")).await;
+        assert_refused(&format!("a part of {more} bytes")).await;
     }
 }
 
 #[tokio::test]
-async fn an_ipv6_site_that_is_no_ledger_charges_its_link_nothing() {
+async fn an_ipv6_48_that_is_no_ledger_charges_its_64_nothing() {
     let bench = Bench::redis().await;
     let own = profile("2001:db8:1:1::1", Action::Send);
     let keys = network_keys(&own);
     ask::<()>(bench.server(), &[b"SET", keys[1].as_bytes(), b"1234567"]).await;
     let charged = bench.store.charge(&own, &IpLimit::new(limit("9/1h"))).await;
     assert!(charged.is_err(), "{charged:?}");
-    let links: u8 = ask(bench.server(), &[b"EXISTS", keys[0].as_bytes()]).await;
-    assert_eq!(links, 0);
+    let exists: u8 = ask(bench.server(), &[b"EXISTS", keys[0].as_bytes()]).await;
+    assert_eq!(exists, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

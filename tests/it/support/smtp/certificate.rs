@@ -1,5 +1,5 @@
-//! A throw-away certificate authority and the certificate that it issues to one peer. The keys never leave
-//! the process, and nothing but a client that was given the authority's certificate trusts them.
+//! A throw-away certificate authority and the certificate that it issues to one peer. The keys
+//! never leave the process. Only a client that was given the authority's certificate trusts them.
 
 use std::sync::Arc;
 
@@ -12,18 +12,19 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
-/// What a peer shows.
+/// The certificate that a peer presents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// One for `localhost` and 127.0.0.1 that is valid.
+    /// A valid one for `localhost` and 127.0.0.1.
     Good,
-    /// One whose time is over.
+    /// An expired one.
     Expired,
     /// One for another name.
     OfAnother,
 }
 
-/// A TLS acceptor for `localhost` and 127.0.0.1, and the PEM of the authority that vouches for it.
+/// Returns a TLS acceptor for `localhost` and 127.0.0.1, and the PEM of the authority that issued
+/// its certificate.
 pub(super) fn issue(certificate: Certificate) -> (TlsAcceptor, String) {
     let (issuer, ca_pem) = authority();
     let names = match certificate {

@@ -1,5 +1,5 @@
-//! The bytes of one connection: lines in, replies out, in the clear or in TLS. It records what comes in the
-//! clear, and knows of SMTP only what a line and a reply are.
+//! The bytes of one connection: lines in, replies out, in plaintext or over TLS. Records the
+//! plaintext that comes in, and knows of SMTP only what a line and a reply are.
 
 use std::{io, mem, sync::Arc};
 
@@ -33,7 +33,7 @@ impl Connection {
         self.tls
     }
 
-    /// Takes the server's part in a TLS handshake; what came before it and was not read is thrown away.
+    /// Makes the server side of a TLS handshake. Drops bytes that came before it and were not read.
     pub(super) async fn encrypt(&mut self) -> io::Result<()> {
         self.unread.clear();
         if self.shared.fault() == Fault::OldTls {
@@ -48,7 +48,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for a response in base64; `None` if it is none.
+    /// Sends a challenge and returns the decoded response, or `None` if it is not base64.
     pub(super) async fn challenge(&mut self, challenge: &str) -> io::Result<Option<String>> {
         self.reply(&format!("334 {}", STANDARD.encode(challenge))).await?;
         let response = self.line().await?;
@@ -56,7 +56,7 @@ impl Connection {
     }
 
     pub(super) async fn close(&mut self) -> io::Error {
-        // It fails when the client was faster.
+        // It fails if the client closed the connection first.
         let _ = self.stream.shutdown().await;
         ended()
     }
@@ -64,7 +64,7 @@ impl Connection {
     pub(super) async fn reply(&mut self, reply: &str) -> io::Result<()> {
         match self.shared.fault() {
             Fault::GarbageReply => self.stream.write_all(UNREADABLE).await?,
-            // Ends when the client has had enough.
+            // Ends when the client closes the connection.
             Fault::EndlessLine => loop {
                 self.stream.write_all(&[b'2'; 4096]).await?;
             },
@@ -75,7 +75,7 @@ impl Connection {
         self.stream.flush().await
     }
 
-    /// The next line with its end; safe to cancel.
+    /// Returns the next line with its end; safe to cancel.
     pub(super) async fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
@@ -104,7 +104,7 @@ impl Connection {
     }
 }
 
-/// The text in a base64 response; `=` is the empty one.
+/// Returns the text of a base64 response; `=` is the empty one.
 pub(super) fn decode(response: &str) -> Option<String> {
     let response = if response == "=" { "" } else { response };
     String::from_utf8(STANDARD.decode(response.trim_end()).ok()?).ok()
@@ -118,7 +118,7 @@ pub(super) fn ended() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
-/// The codes alone; but a challenge, and what EHLO offers, must be said.
+/// Returns the reply codes alone. Challenges and the extensions of EHLO keep their text.
 fn terse(reply: &str) -> String {
     let lines = reply.split("\r\n").map(|line| match line.as_bytes().get(..4) {
         Some(b"334 " | b"250-") => format!("{line}\r\n"),
@@ -127,7 +127,8 @@ fn terse(reply: &str) -> String {
     lines.collect()
 }
 
-/// In lower case, an o with two dots in Latin-1 behind each text, and half of the line's end.
+/// Returns the reply in lower case, with a Latin-1 letter (ö) after each text and LF as the line
+/// end.
 fn sloppy(reply: &str) -> Vec<u8> {
     let lines = reply.split("\r\n").map(|line| match line.as_bytes().get(..4) {
         Some(b"334 ") => format!("{line}\n").into_bytes(),

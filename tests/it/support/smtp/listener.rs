@@ -1,5 +1,5 @@
-//! The port of one peer, and the thread on which its sessions run. It opens and closes the port, keeps it
-//! from others while it is closed, and knows nothing of SMTP.
+//! The port of one peer, and the thread on which its sessions run. Opens and closes the port,
+//! reserves it while it is closed, and knows nothing of SMTP.
 
 use std::{
     convert::Infallible,
@@ -22,32 +22,33 @@ use super::{session, state::Shared};
 /// How long the connections may take to close.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often, and at what distance, a port is bound again before that fails.
+/// How often, and at what interval, binding a port is retried.
 const POLLS: usize = 5_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// As many connections as may wait to be accepted.
+/// The largest number of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
 pub(super) struct Listener {
     occupant: Mutex<Occupant>,
     port: u16,
     runtime: Handle,
-    /// Dropping it ends the thread, and with the thread every connection.
+    /// Dropping it ends the thread and every connection.
     _thread: oneshot::Sender<()>,
 }
 
-/// Who has the port.
+/// The holder of the port.
 enum Occupant {
     Listener(Accepting),
-    /// A socket that is bound and does not listen refuses connections, and nobody else can take the port.
+    /// A socket that is bound and does not listen. It refuses connections, and nobody else can take
+    /// the port.
     Placeholder(TcpSocket),
     Nobody,
 }
 
 struct Accepting {
     task: AbortHandle,
-    /// Disconnected once the listening socket and every connection are closed.
+    /// Disconnected when the listening socket and every connection are closed.
     closed: mpsc::Receiver<Infallible>,
 }
 
@@ -69,7 +70,7 @@ impl Listener {
         self.port
     }
 
-    /// Accepts connections from now on.
+    /// Starts accepting connections.
     pub(super) async fn open(&self, shared: &Arc<Shared>) {
         let Occupant::Placeholder(socket) = self.replace(Occupant::Nobody) else {
             panic!("the port is open already, or somebody else opens it just now");
@@ -103,7 +104,8 @@ impl Listener {
     }
 }
 
-/// Runs until it is aborted; `alive` comes first because the first parameter is the last to be dropped.
+/// Runs until it is aborted. `alive` comes first because the first parameter is the last to be
+/// dropped.
 async fn accept(alive: mpsc::Sender<Infallible>, listener: TcpListener, shared: Arc<Shared>) {
     let mut sessions = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -111,13 +113,13 @@ async fn accept(alive: mpsc::Sender<Infallible>, listener: TcpListener, shared: 
         let (alive, shared) = (alive.clone(), Arc::clone(&shared));
         sessions.spawn(async move {
             let _alive = alive;
-            // The error says how the session ended, which the client knows as well.
+            // The error says how the session ended; the client knows that as well.
             let _ = session::serve(shared, stream).await;
         });
     }
 }
 
-/// A runtime on a thread of its own, which ends when the sender is dropped.
+/// Starts a runtime on its own thread, which ends when the sender is dropped.
 fn spawn_runtime() -> (Handle, oneshot::Sender<()>) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     let handle = runtime.handle().clone();
@@ -128,8 +130,9 @@ fn spawn_runtime() -> (Handle, oneshot::Sender<()>) {
     (handle, sender)
 }
 
-/// A process that another test starts just now has a copy of our listening socket until it has loaded its
-/// program, some milliseconds: the port is closed only once it can be bound again.
+/// Binds a port again. A process that another test is starting has a copy of our listening socket
+/// until it has loaded its program, for some milliseconds: the port is closed only when it can be
+/// bound again.
 fn bind_again(port: u16) -> TcpSocket {
     for _ in 0..POLLS {
         if let Ok(socket) = bind(port) {

@@ -1,15 +1,15 @@
-//! A mail as the peer received it, and just enough MIME to read what our service writes: headers,
-//! multipart/alternative, quoted-printable, base64. It is no mail parser and must not become one; what it
-//! cannot read, it fails on.
+//! An email as the peer received it, and just enough MIME to read what otpd writes: headers,
+//! multipart/alternative, quoted-printable, base64. It is not a general parser and must not become
+//! one; it fails on what it cannot read.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// A mail that the peer accepted.
+/// An email that the peer accepted.
 #[derive(Clone, Debug)]
 pub struct ReceivedMail {
-    /// The envelope's sender; empty for the null sender.
+    /// The sender of the envelope; empty for the null sender.
     pub from: String,
-    /// The envelope's recipients.
+    /// The recipients of the envelope.
     pub to: Vec<String>,
     /// Headers and body with their line ends, after dot-unstuffing.
     pub raw: String,
@@ -20,27 +20,27 @@ pub struct ReceivedMail {
 }
 
 impl ReceivedMail {
-    /// The one-time code: the first 6 to 10 digits that stand alone in the text part.
+    /// Returns the one-time code: the first word of 6 to 10 digits in the text part.
     pub fn code(&self) -> String {
         find_code(&self.text()).unwrap_or_else(|| panic!("no code in the mail:\n{}", self.raw))
     }
 
-    /// The value of the first header of that name, unfolded; encoded words stay encoded.
+    /// Returns the value of the first header of that name, unfolded; encoded words stay encoded.
     pub fn header(&self, name: &str) -> Option<String> {
         header(split(&self.raw).0, name)
     }
 
-    /// The subject, decoded.
+    /// Returns the decoded subject.
     pub fn subject(&self) -> String {
         decode_words(&self.header("Subject").expect("a subject"))
     }
 
-    /// The decoded text/plain part.
+    /// Returns the decoded text/plain part.
     pub fn text(&self) -> String {
         self.part("text/plain")
     }
 
-    /// The decoded text/html part.
+    /// Returns the decoded text/html part.
     pub fn html(&self) -> String {
         self.part("text/html")
     }
@@ -57,7 +57,7 @@ fn find_code(text: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The decoded part of that type in an entity, which may be the part itself.
+/// Returns the decoded part of that type in an entity, which may be the part itself.
 fn find_part(entity: &str, media_type: &str) -> Option<String> {
     let (headers, body) = split(entity);
     let content_type = header(headers, "Content-Type").unwrap_or_else(|| "text/plain".to_owned());
@@ -66,7 +66,7 @@ fn find_part(entity: &str, media_type: &str) -> Option<String> {
         let start = lower_case.find("boundary=")? + "boundary=".len();
         let value = content_type[start..].split(';').next()?;
         let delimiter = format!("\r\n--{}", value.trim().trim_matches('"'));
-        // The body's first delimiter has no line before it when there is no preamble.
+        // The first delimiter of the body has no line before it if there is no preamble.
         return format!("\r\n{body}")
             .split(&delimiter)
             .skip(1)
@@ -99,7 +99,8 @@ fn header(headers: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.trim().to_owned())
 }
 
-/// Text with encoded words (RFC 2047) of UTF-8 in base64, each of whole characters; blanks between two of them are none.
+/// Decodes encoded words (RFC 2047) of UTF-8 in base64, each of whole characters. Blanks between
+/// two of them are dropped.
 fn decode_words(text: &str) -> String {
     let mut decoded = String::new();
     let mut was_encoded = false;

@@ -1,6 +1,6 @@
-//! One SMTP connection, from the greeting to its end, with the fault in force at each step. It keeps to the
-//! standards as strictly as a careful relay (order of commands, bare line feeds, TLS before a login) and must
-//! not forgive what such a relay would refuse.
+//! One SMTP connection, from the greeting to its end, with the fault in force at each step. Follows
+//! the standards as strictly as a careful relay (order of commands, bare line feeds, TLS before a
+//! login) and must not accept what such a relay would refuse.
 
 use std::{
     io,
@@ -18,7 +18,8 @@ use super::{
 
 const SYNTAX: &str = "501 5.5.4 Syntax error in parameters";
 
-/// Serves one connection; it ends with an error, always: the client's, the fault's, or the end of input.
+/// Serves one connection. It always ends with an error: the client's, the fault's, or the end of
+/// input.
 pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream) -> io::Result<()> {
     let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
     let ended = talk(Arc::clone(&shared), stream, open).await;
@@ -63,7 +64,7 @@ struct Session {
     greeted: bool,
     user: Option<String>,
     envelope: Option<Envelope>,
-    /// How many it has taken.
+    /// How many messages it has taken.
     mails: usize,
 }
 
@@ -73,7 +74,7 @@ struct Envelope {
 }
 
 impl Session {
-    /// What it is to answer at that command instead of the truth.
+    /// Returns the reply that the fault gives to this command.
     fn answer(&self, at: &str) -> Option<&'static str> {
         match self.shared.fault() {
             Fault::Answers(command, reply) if command == at => Some(reply),
@@ -154,7 +155,7 @@ impl Session {
             _ => "220 2.0.0 Go ahead",
         };
         self.connection.reply(go_ahead).await?;
-        // What was said in the clear, the client's greeting included, is forgotten.
+        // What was sent in plaintext, including EHLO, is forgotten.
         self.end_transaction();
         self.greeted = false;
         self.connection.encrypt().await
@@ -299,7 +300,8 @@ impl Session {
         Ok("250 2.0.0 Ok: queued")
     }
 
-    /// The message up to the dot. A dot counts only at the start of a line that follows a whole CR LF.
+    /// Returns the message up to the dot. A dot counts only at the start of a line that follows a
+    /// complete CR LF.
     async fn content(&mut self) -> io::Result<String> {
         let mut content = Vec::new();
         loop {
@@ -313,7 +315,8 @@ impl Session {
         }
     }
 
-    /// A `DropIdle` from here on concerns this connection; one that came during the mail does not.
+    /// Ends the transaction. A `DropIdle` from here on applies to this connection; one that came
+    /// during the message does not.
     fn end_transaction(&mut self) -> Option<Envelope> {
         if self.envelope.is_some() {
             self.drop_idle.mark_unchanged();
@@ -336,12 +339,12 @@ impl Session {
     }
 }
 
-/// The commands that a connection may refuse once it has carried a mail.
+/// Returns the command, if it is one that a connection may refuse after it has carried a message.
 fn verb_of(verb: &str) -> &'static str {
     ["MAIL", "RCPT", "DATA"].into_iter().find(|known| *known == verb).unwrap_or("another")
 }
 
-/// The address in `FROM:<address> PARAMETERS`, and the parameters.
+/// Returns the address in `FROM:<address> PARAMETERS`, and the parameters.
 fn path<'a>(arguments: &'a str, keyword: &str) -> Option<(String, &'a str)> {
     let (found, rest) = arguments.split_at_checked(keyword.len())?;
     let (address, parameters) = rest.trim_start().strip_prefix('<')?.split_once('>')?;

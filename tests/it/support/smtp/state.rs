@@ -1,5 +1,5 @@
-//! What the sessions and the test both see: the settings, the fault in force, the mails, the counters. It
-//! only holds them; what they mean is decided in `session`.
+//! State that the sessions and the test share: the settings, the fault in force, the emails, the
+//! counters. It only stores them; `session` interprets them.
 
 use std::sync::{Mutex, MutexGuard, atomic::AtomicUsize};
 
@@ -20,7 +20,7 @@ pub(super) struct Credentials {
     pub(super) password: String,
 }
 
-/// What the sessions and the test both see.
+/// State that the sessions and the test share.
 pub(super) struct Shared {
     pub(super) connections: AtomicUsize,
     pub(super) open: AtomicUsize,
