@@ -1,40 +1,45 @@
-.PHONY: run test nightly check fix bench fuzz spec lock audit
+.DEFAULT_GOAL := run
+.PHONY: help run test nightly check fix bench fuzz spec lock audit
 
-run: ## the main job on this machine: http://localhost:5000/dev
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run otpd dev at http://localhost:5000/dev: no Redis or relay needed
 	cargo run --release -- dev
 
-test: ## everything that CI checks; installs what is missing
+test: ## Run everything that CI checks; installs missing packages
 	tests/run
 
-nightly: test ## also what takes CI too long: proofs in Java, the benchmarks
+nightly: test ## Also run what takes too long for CI: proofs in Java, benchmarks
 	tests/proofs/run --java
 	cargo bench
 
-check: ## the quick inner loop
+check: ## Check formatting, lints and unit tests: the quick loop
+	cargo fmt --check
 	cargo clippy --all-targets -- --deny warnings
 	cargo test --lib
 
-fix: ## what can be mended by machine
+fix: ## Apply simple lint fixes and format
 	cargo clippy --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt
 
-bench: ## figures and ratios; takes minutes
+bench: ## Print figures and ratios; takes minutes
 	cargo bench
 
-fuzz: ## one minute a target; needs a nightly toolchain and cargo-fuzz
+fuzz: ## Fuzz each target for one minute; needs a nightly toolchain and cargo-fuzz
 	for target in $$(cargo fuzz list); do \
 	  mkdir -p fuzz/corpus/$$target && \
 	  cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=60 || exit 1; \
 	done
 
-spec: ## openapi/ anew, from the code
+spec: ## Write openapi/ from the code
 	cargo run --quiet -- openapi --format json > openapi/openapi.json
 	cargo run --quiet -- openapi --format yaml > openapi/openapi.yaml
 
-lock: ## the newest compatible dependencies, the same for fuzz/
+lock: ## Update dependencies to the newest compatible versions, the same for fuzz/
 	cargo update
 	cp Cargo.lock fuzz/Cargo.lock
 	cargo check --manifest-path fuzz/Cargo.toml
 
-audit: ## licences, sources and known advisories of the dependencies; needs cargo-deny
+audit: ## Check licenses, sources and advisories of the dependencies; needs cargo-deny
 	cargo deny check
