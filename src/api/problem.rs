@@ -74,8 +74,8 @@ struct ProblemBody {
     /// For `rate_limited`: the number of seconds to wait before retrying.
     #[oai(skip_serializing_if_is_none)]
     retry_after: Option<u64>,
-    /// For `rate_limited`: the same as `policy`, in the form of the IETF draft on `RateLimit` header
-    /// fields.
+    /// For `rate_limited`: the same as `policy`, in the form of the IETF draft on the `RateLimit`
+    /// header fields.
     #[oai(rename = "violated-policies", skip_serializing_if_is_none)]
     violated_policies: Option<Vec<String>>,
     /// For `delivery_failed`, if the email may still arrive: the id of the verification.

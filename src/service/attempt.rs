@@ -85,13 +85,14 @@ struct TakenAttempt {
     charged: Option<SiteCharge>,
 }
 
-/// Runs steps 3 to 6. Refunds the IP if no attempt was made or if it was correct.
+/// Runs steps 3 to 7.
 pub(super) async fn attempt(
     deps: &Dependencies,
     attempt: &Attempt<'_>,
     code: Code,
 ) -> Result<Won, CheckError> {
     let outcome = from_place_on(deps, attempt, code).await;
+    // 7. Refund the IP's attempt if it was right, or if it was not taken.
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
         attempt.ip_charge.give_back(deps).await;
     }

@@ -1,65 +1,155 @@
 //! The statements in the documents that a machine can check.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The settings that are not named `OTP_<SECTION>__<KEY>`.
-const SEEDS_NAMES: [(&str, &str); 11] = [
-    ("smtp.server", "SMTP_SERVER"),
-    ("smtp.port", "SMTP_PORT"),
-    ("smtp.sender", "EMAIL_SENDER"),
-    ("smtp.password", "EMAIL_PASSWORD"),
-    ("redis.url", "REDIS_URL"),
-    ("redis.host", "REDIS_HOST"),
-    ("redis.port", "REDIS_PORT"),
-    ("redis.db", "REDIS_DB"),
-    ("redis.username", "REDIS_USERNAME"),
-    ("redis.password", "REDIS_PASSWORD"),
-    ("redis.tls", "REDIS_TLS"),
-];
+use otpd::config;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
 }
 
-#[test]
-fn the_readme_has_every_setting_with_its_default_and_no_other() {
-    let defaults: toml::Table = read("otpd.default.toml").parse().expect("TOML");
-    let mut expected: Vec<(String, String)> = Vec::new();
-    for (section, keys) in &defaults {
-        for (key, value) in keys.as_table().expect("a section") {
-            let path = format!("{section}.{key}");
-            let seeds = SEEDS_NAMES.iter().find(|(known, _)| *known == path);
-            let ours = || format!("OTP_{}__{}", section.to_uppercase(), key.to_uppercase());
-            let name = seeds.map_or_else(ours, |(_, name)| (*name).to_owned());
-            let value = match value {
-                toml::Value::String(text) => text.clone(),
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(switch) => switch.to_string(),
-                other => panic!("{path}: {other:?}"),
+/// Returns docs/settings.md as it must be: every section of the default file with its comment, and
+/// every setting with its default and its comment.
+fn settings_page() -> String {
+    let text = read("otpd.default.toml");
+    let defaults: toml::Table = text.parse().expect("TOML");
+    let (mut page, mut section, mut comment) = (SETTINGS_HEAD.to_owned(), "", Vec::new());
+    for line in text.lines() {
+        if let Some(words) = line.strip_prefix("# ") {
+            comment.push(words);
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+            page += &format!("\n## `[{section}]`\n");
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            let default = &defaults[section][key];
+            let name = config::name(&format!("{section}.{key}"));
+            let default = match default {
+                toml::Value::String(text) if text.is_empty() => "empty".to_owned(),
+                toml::Value::String(text) => format!("`{text}`"),
+                toml::Value::Integer(number) => format!("`{number}`"),
+                toml::Value::Boolean(switch) => format!("`{switch}`"),
+                other => panic!("{key}: {other:?}"),
             };
-            expected.push((name, value));
+            page += &format!("\n### `{name}`\n\n`{key}` in the file. Default: {default}.\n");
+        }
+        // The head of the file belongs to no section.
+        if !comment.is_empty() && !section.is_empty() {
+            page += &format!("\n{}\n", comment.join("\n"));
+        }
+        comment.clear();
+    }
+    page
+}
+
+/// The beginning of docs/settings.md.
+const SETTINGS_HEAD: &str = "\
+# Settings
+
+This page is made from `otpd.default.toml`, which is compiled into the binary.
+
+otpd reads its settings from four layers, each of which overrides the one before: the defaults, the
+file of `--config` (TOML), `.env` in the working directory, and the environment. A setting is
+`[section]` and `key` in the file, and `OTP_SECTION__KEY` in `.env` and the environment. Eleven
+settings have a shorter name there, which this page shows. Secrets can also be read from a file:
+`NAME_FILE` contains its path. An unknown name stops the start, and the message names the setting
+that was meant.
+";
+
+#[test]
+fn the_page_of_settings_is_made_from_the_default_file() {
+    let page = settings_page();
+    if read("docs/settings.md") != page {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("settings.md");
+        fs::write(&path, page).expect("written");
+        panic!("run: cp {} docs/settings.md", path.display());
+    }
+}
+
+/// Returns the numbers of the steps in the comments of these files of `src/service/`.
+fn steps(files: &[&str]) -> BTreeSet<u32> {
+    let numbers = files.iter().flat_map(|file| {
+        let text = read(&format!("src/service/{file}"));
+        let number = |line: &str| {
+            let words = line.trim_start().trim_start_matches('/').trim_start();
+            let is_comment = line.trim_start().starts_with("//");
+            words.split_once(". ").filter(|_| is_comment)?.0.parse().ok()
+        };
+        text.lines().filter_map(number).collect::<Vec<_>>()
+    });
+    numbers.collect()
+}
+
+#[test]
+fn the_steps_of_the_architecture_are_those_of_the_code() {
+    let document = read("ARCHITECTURE.md");
+    for (title, files) in [
+        ("A send, step by step", &["start.rs", "create.rs", "resend.rs", "send.rs"][..]),
+        ("An attempt, step by step", &["check.rs", "attempt.rs"]),
+    ] {
+        let section = document.split(&format!("## {title}\n")).nth(1).expect(title);
+        let section = section.split("\n## ").next().expect("its text");
+        let number = |line: &str| line.split_once(". ")?.0.parse::<u32>().ok();
+        let documented: BTreeSet<u32> = section.lines().filter_map(number).collect();
+        assert_eq!(documented, (1..=7).collect(), "{title}");
+        assert_eq!(steps(files), documented, "{title}");
+    }
+}
+
+/// Every text file that people read.
+fn texts() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = sources();
+    let mut documents: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md"].map(|name| root.join(name)).into();
+    let docs = fs::read_dir(root.join("docs")).expect("docs/");
+    documents.extend(docs.map(|entry| entry.expect("an entry").path()));
+    texts.extend(documents.into_iter().map(|path| {
+        let text = fs::read_to_string(&path).expect("a document");
+        (path, text)
+    }));
+    texts
+}
+
+#[test]
+fn no_text_refers_to_an_id_that_stands_nowhere() {
+    let prefix = concat!("SEC", "-");
+    for (path, text) in texts() {
+        let is_id = |rest: &&str| rest.starts_with(|c: char| c.is_ascii_digit());
+        let found = text.split(prefix).skip(1).any(|rest| is_id(&rest));
+        // Identifiers of advisories begin otherwise: RUSTSEC-2026-0194.
+        let advisories = text.split(concat!("RUST", "SEC", "-")).count() > 1;
+        assert!(!found || advisories, "{}", path.display());
+    }
+}
+
+#[test]
+fn comments_wrap_at_100_columns() {
+    for (path, text) in sources() {
+        for (line, number) in text.lines().zip(1..) {
+            let is_comment = line.trim_start().starts_with("//");
+            assert!(!is_comment || line.chars().count() <= 100, "{}:{number}", path.display());
         }
     }
-    let readme = read("README.md");
-    let table = readme.split("| setting | default | |").nth(1).expect("the table of settings");
-    let table = table.split("\n\n").next().expect("its rows");
-    let mut found: Vec<(String, String)> = table
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| {
-            let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
-            (cells[1].to_owned(), cells[2].to_owned())
-        })
-        .collect();
-    expected.sort();
-    found.sort();
-    assert_eq!(found, expected);
 }
 
 #[test]
 fn every_row_of_a_table_has_the_cells_of_its_head() {
-    for document in ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+    for document in [
+        "README.md",
+        "SECURITY.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/api.md",
+        "docs/mails.md",
+        "docs/operations.md",
+        "docs/problems.md",
+        "docs/troubleshooting.md",
+    ] {
         let mut head = None;
         for line in read(document).lines() {
             let cells = line.starts_with('|').then(|| line.replace("\\|", "").matches('|').count());
@@ -94,7 +184,7 @@ fn every_test_that_the_security_document_names_is_there() {
 
 #[test]
 fn every_file_that_the_documents_name_is_there() {
-    for document in ["SECURITY.md", "ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"] {
+    for document in ["SECURITY.md", "ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/decisions.md"] {
         let text = read(document);
         let paths = text.split('`').skip(1).step_by(2).filter(|code| {
             [".rs", ".lua", ".toml", ".html"].iter().any(|ending| code.ends_with(ending))
@@ -109,7 +199,7 @@ fn every_file_that_the_documents_name_is_there() {
 }
 
 /// Returns every Rust file of the package with its text.
-fn sources() -> Vec<(std::path::PathBuf, String)> {
+fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src"), root.join("tests/it")];
     let mut found = Vec::new();

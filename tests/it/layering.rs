@@ -3,7 +3,7 @@
 //! The scan treats Rust paths as text: `crate::…` anywhere, `use crate::{…}` with its groups, and
 //! relative paths that leave a layer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,176 @@ fn no_layer_names_one_above_it() {
         .map(|offence| format!("{}: {}", offence.place, offence.what))
         .collect();
     assert!(offences.is_empty(), "{}", offences.join("\n"));
+}
+
+/// The modules of `src/` by their paths, such as `domain::limit`, and the modules that each names
+/// outside its tests.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// Returns the members of a `use` tree as full paths.
+fn members(prefix: &str, tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let joined = |rest: &str| if prefix.is_empty() { rest.to_owned() } else { format!("{prefix}::{rest}") };
+    let Some((head, group)) = tree.split_once('{') else { return vec![joined(tree)] };
+    let prefix = joined(head.trim_end_matches("::"));
+    let (mut depth, mut start, mut found) = (0_usize, 0, Vec::new());
+    let group = group.trim_end_matches('}');
+    for (at, character) in group.char_indices().chain([(group.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 && !group[start..at].trim().is_empty() => {
+                found.extend(members(&prefix, &group[start..at]));
+                start = at + 1;
+            }
+            ',' if depth == 0 => start = at + 1,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Returns the module that a path in `module` leads to, if it is one of these.
+fn target(module: &str, path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut at: Vec<&str> = module.split("::").collect();
+    let mut segments = path.split("::").map(str::trim).peekable();
+    match segments.peek() {
+        Some(&"crate") => at.clear(),
+        Some(&"self" | &"super") => {}
+        _ => return None,
+    }
+    for segment in segments {
+        match segment {
+            "crate" | "self" => {}
+            "super" => drop(at.pop()),
+            name => at.push(name),
+        }
+    }
+    while !at.is_empty() {
+        let name = at.join("::");
+        if modules.contains(&name) {
+            return Some(name);
+        }
+        at.pop();
+    }
+    None
+}
+
+fn graph(files: &[(String, String)]) -> Graph {
+    let modules: BTreeSet<String> = files.iter().map(|(module, _)| module.clone()).collect();
+    let mut graph = Graph::new();
+    for (module, text) in files {
+        let code = code_only(text.split("#[cfg(test)]\nmod tests").next().expect("a part"));
+        let mut paths = Vec::new();
+        for statement in code.split("use ").skip(1) {
+            paths.extend(members("", statement.split(';').next().expect("a part")));
+        }
+        for root in ["crate::", "self::", "super::"] {
+            paths.extend(code.match_indices(root).map(|(at, _)| {
+                let is_path = |c: &char| c.is_alphanumeric() || "_:".contains(*c);
+                code[at..].chars().take_while(is_path).collect()
+            }));
+        }
+        let is_relative = |other: &String| {
+            other == module
+                || other.starts_with(&format!("{module}::"))
+                || module.starts_with(&format!("{other}::"))
+        };
+        let named = paths.iter().filter_map(|path| target(module, path, &modules));
+        graph.insert(module.clone(), named.filter(|other| !is_relative(other)).collect());
+    }
+    graph
+}
+
+/// Returns a way from a module of one layer back to itself that stays in the layer. A parent and
+/// its own children do not count.
+fn cycle(graph: &Graph) -> Option<Vec<String>> {
+    fn walk(graph: &Graph, way: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+        let module = way.last()?.clone();
+        for other in &graph[&module] {
+            if other.split("::").next() != module.split("::").next() {
+                continue;
+            }
+            if let Some(start) = way.iter().position(|known| known == other) {
+                way.push(other.clone());
+                return Some(way.split_off(start));
+            }
+            if !done.contains(other) {
+                way.push(other.clone());
+                if let Some(found) = walk(graph, way, done) {
+                    return Some(found);
+                }
+                way.pop();
+            }
+        }
+        done.insert(module);
+        None
+    }
+    let mut done = BTreeSet::new();
+    graph.keys().find_map(|module| {
+        if done.contains(module) { None } else { walk(graph, &mut vec![module.clone()], &mut done) }
+    })
+}
+
+fn modules() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let module = |file: &PathBuf| {
+        let relative = file.strip_prefix(&root).expect("below src").with_extension("");
+        relative.to_str().expect("a name").replace('/', "::")
+    };
+    files.iter().map(|file| (module(file), fs::read_to_string(file).expect("a source"))).collect()
+}
+
+#[test]
+fn no_files_of_a_layer_name_each_other_in_a_cycle() {
+    let found = cycle(&graph(&modules()));
+    assert_eq!(found.map(|way| way.join(" -> ")), None);
+}
+
+#[test]
+fn the_scan_finds_a_cycle_and_prints_its_way() {
+    let files = |texts: &[(&str, &str)]| {
+        let owned = texts.iter().map(|(module, text)| ((*module).to_owned(), (*text).to_owned()));
+        cycle(&graph(&owned.collect::<Vec<_>>())).map(|way| way.join(" -> "))
+    };
+    let found = files(&[
+        ("a::x", "use super::y::{self, Y};"),
+        ("a::y", "fn f() { crate::a::z::g() }"),
+        ("a::z", "use crate::{a::x::X, b::B};"),
+        ("b", ""),
+    ]);
+    assert_eq!(found.as_deref(), Some("a::x -> a::y -> a::z -> a::x"));
+    // Another layer, a parent with its child, comments and tests do not count.
+    let none = files(&[
+        ("a", "use self::x::X;"),
+        ("a::x", "use super::A; // super::y\nuse crate::b::B;"),
+        ("a::y", "use super::x;\n#[cfg(test)]\nmod tests { use crate::a::y; }"),
+        ("b", "use crate::a::x;"),
+    ]);
+    assert_eq!(none, None);
+}
+
+#[test]
+fn no_type_has_the_name_of_another() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (module, text) in modules() {
+        for line in code_only(&text).lines() {
+            let line = line.trim_start();
+            let line = line
+                .strip_prefix("pub")
+                .map_or(line, |rest| rest.split_once(' ').map_or("", |(_, rest)| rest));
+            let kinds = ["struct ", "enum ", "trait "];
+            let declared = kinds.iter().find_map(|kind| line.strip_prefix(kind));
+            if let Some(name) = declared.map(identifier) {
+                places.entry(name).or_default().push(module.clone());
+            }
+        }
+    }
+    assert!(places.len() > 150, "the types were found");
+    places.retain(|_, modules| modules.len() > 1);
+    assert!(places.is_empty(), "{places:?}");
 }
 
 #[test]

@@ -266,8 +266,8 @@ impl ProblemCode {
         self.entry().advice
     }
 
-    /// The `type` of the problem (RFC 9457 section 3.1.1): a name, not a place. That of a full limit is registered by
-    /// draft-ietf-httpapi-ratelimit-headers.
+    /// Returns the `type` of the problem (RFC 9457 section 3.1.1): a URI that names it. That of an
+    /// exceeded limit is registered by draft-ietf-httpapi-ratelimit-headers.
     pub fn type_uri(self) -> String {
         match self {
             Self::RateLimited => "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned(),

@@ -91,8 +91,8 @@ fn text(description: &str) -> Value {
     json!({ "description": description, "schema": { "type": "string" } })
 }
 
-/// Returns the `RateLimit` headers. They are in every authenticated response, because the key's token
-/// is taken before anything else.
+/// Returns the `RateLimit` headers. They are in every authenticated response, because the key's
+/// token is taken before anything else.
 fn limits() -> Value {
     json!({
         "RateLimit-Policy":
