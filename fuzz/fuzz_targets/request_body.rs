@@ -15,7 +15,7 @@ use otpd::adapters::clock::SystemClock;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
-use otpd::adapters::message::{Composer, Prospects};
+use otpd::adapters::message::{Composer, SampleValues};
 use otpd::api::{self, Keys, Proxies, TenantKeys};
 use otpd::domain::forwarded_header::ForwardedHeader;
 use otpd::domain::simple_access::SimpleAccess;
@@ -120,7 +120,7 @@ fn endpoint() -> BoxEndpoint<'static> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let address = EmailAddress::parse("otpd@dev.example").expect("an address");
     let sender = Sender { address, brand: "otpd".to_owned(), locale: Locale::english() };
-    let composer = Composer::load(None, &Prospects::default()).expect("whole templates");
+    let composer = Composer::load(None, &SampleValues::default()).expect("whole templates");
     let mailbox = MemoryMailbox::new(composer, Arc::clone(&clock));
     // The lowest cost that a hash can have.
     let cost = HashCost::new(8, 1).expect("a cost");
@@ -155,7 +155,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         keys: keys(),
         origins: Vec::new(),
         proxies: Proxies { trusted: Vec::new(), source: ForwardedHeader::XForwardedFor },
-        shield: None,
+        load_shed: None,
         exempt: ExemptNetworks::default(),
         public_url: api::PublicUrl::new(String::new()),
         has_docs: true,

@@ -59,8 +59,8 @@ fn settings_of(sources: &Sources) {
     match config::serve(sources) {
         Ok(loaded) => {
             let codes = loaded.settings.common.codes;
-            assert!((1..=100).contains(&codes.policy.attempts));
-            assert!((Duration::from_secs(30)..=Duration::from_secs(600)).contains(&codes.policy.life));
+            assert!((1..=100).contains(&codes.rules.attempts));
+            assert!((Duration::from_secs(30)..=Duration::from_secs(600)).contains(&codes.rules.life));
             assert!(!loaded.warnings.join("\n").contains(SECRET));
             assert!(!format!("{:?}{:?}", loaded.settings.redis, loaded.settings.secrets).contains(SECRET));
         }

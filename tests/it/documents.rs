@@ -15,7 +15,9 @@ fn read(path: &str) -> String {
 fn settings_page() -> String {
     let text = read("otpd.default.toml");
     let defaults: toml::Table = text.parse().expect("TOML");
-    let (mut page, mut section, mut comment) = (SETTINGS_HEAD.to_owned(), "", Vec::new());
+    let mut blocks = vec![SETTINGS_HEAD.to_owned()];
+    let mut section = "";
+    let mut comment = Vec::new();
     for line in text.lines() {
         if let Some(words) = line.strip_prefix("# ") {
             comment.push(words);
@@ -23,7 +25,7 @@ fn settings_page() -> String {
         }
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
-            page += &format!("\n## `[{section}]`\n");
+            blocks.push(format!("## `[{section}]`\n"));
         } else if let Some((key, _)) = line.split_once(" = ") {
             let default = &defaults[section][key];
             let name = config::name(&format!("{section}.{key}"));
@@ -34,15 +36,15 @@ fn settings_page() -> String {
                 toml::Value::Boolean(switch) => format!("`{switch}`"),
                 other => panic!("{key}: {other:?}"),
             };
-            page += &format!("\n### `{name}`\n\n`{key}` in the file. Default: {default}.\n");
+            blocks.push(format!("### `{name}`\n\n`{key}` in the file. Default: {default}.\n"));
         }
         // The head of the file belongs to no section.
         if !comment.is_empty() && !section.is_empty() {
-            page += &format!("\n{}\n", comment.join("\n"));
+            blocks.push(comment.join("\n") + "\n");
         }
         comment.clear();
     }
-    page
+    blocks.join("\n")
 }
 
 /// The beginning of docs/settings.md.
