@@ -29,7 +29,7 @@ const AT_ONCE: usize = 32;
 async fn main() {
     round_trips().await;
     octets_of_one().await;
-    println!("octets by used_memory, each of {MANY} fresh people with one send and an open verification:");
+    println!("bytes by used_memory, each of {MANY} fresh people with one send and an open verification:");
     for (name, simple, limit) in [("simple", true, 450), ("v1", false, 550)] {
         let each = octets_of_many(simple).await;
         println!("  {name:8} {each:5}  (target {limit})");
@@ -111,11 +111,11 @@ async fn octets_of_one() {
     let body = json!({ "email": "recipient@example.com", "purpose": "login" });
     app.caller(1).create_under("k", &body).await;
     println!(
-        "octets by MEMORY USAGE, a v1 verification of recipient@example.com for login, under an idempotency key:"
+        "bytes by MEMORY USAGE, a v1 verification of recipient@example.com for login, under an idempotency key:"
     );
     let mut connection = app.redis.connection().await;
     for (key, value, _) in app.redis.dump().await {
-        let octets: u64 =
+        let bytes: u64 =
             redis::cmd("MEMORY").arg("USAGE").arg(&key).query_async(&mut connection).await.expect("a figure");
         let name = String::from_utf8_lossy(&key);
         let what = match name.as_bytes() {
@@ -124,7 +124,7 @@ async fn octets_of_one() {
             [b'o', b't', b'p', b':', b'{', b's', ..] => "its person's sends",
             _ => panic!("{name}"),
         };
-        println!("  {what:24} {octets:5}  (value {})", value.len());
+        println!("  {what:24} {bytes:5}  (value {})", value.len());
     }
 }
 

@@ -141,7 +141,7 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: ApiState) -
     };
     let routes = routes.nest("/", api);
     let table = Arc::new(table);
-    let edge = middleware::RequestMiddleware(Arc::new(middleware::MiddlewareState {
+    let middleware = middleware::RequestMiddleware(Arc::new(middleware::MiddlewareState {
         routes: Arc::clone(&table),
         origins: parts.origins,
         keys: parts.keys,
@@ -157,7 +157,7 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: ApiState) -
         .with(CatchPanic::new().with_handler(rejection::Panicked))
         .with(rejection::FrameworkErrors { routes: Arc::clone(&table) })
         .with(final_slash::FinalSlash(table))
-        .with(edge)
+        .with(middleware)
         .map_to_response()
         .boxed()
 }

@@ -160,7 +160,8 @@ impl App {
         let capacity = Capacity { threads: common.hash.threads, queue: common.hash.queue };
         let hasher = HashThreads::start(common.hash.cost, capacity).context("starting the hashing threads");
         let hasher = hasher.map_err(AssemblyError::System)?;
-        let (places, threads) = (hasher.places(), capacity.threads.get());
+        let places = hasher.places();
+        let threads = capacity.threads.get();
         tracing::info!(hash.threads = threads, hash.places = places, "the hashing threads run");
         let service = Service::new(Dependencies {
             store: wiring.store,

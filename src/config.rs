@@ -142,7 +142,7 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
     if let Some(common) = &common
         && ![IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&common.http.listen.ip())
     {
-        let what = "must be 127.0.0.1 or [::1] under otpd dev, which shows codes to whoever asks";
+        let what = "must be 127.0.0.1 or [::1] under otpd dev, which shows codes to every client";
         let line = reader.line("http.listen", &format!("127.0.0.1:{}", common.http.listen.port()));
         reader.refuse_for::<()>("http.listen", what, &line);
     }
@@ -409,7 +409,8 @@ mod tests {
             let is_left = left.iter().any(|other| (&other.name, &other.what) == (&fault.name, &fault.what));
             assert!(!is_left, "{:?}\nis not cured:\n{fault}\n{left:?}", texts.environment);
         }
-        let (mut texts, mut left) = (texts.clone(), found.clone());
+        let mut texts = texts.clone();
+        let mut left = found.clone();
         for _ in 0..3 {
             texts = left.iter().fold(texts, |texts, fault| cured(&texts, &fault.line));
             left = faults(&texts);
@@ -484,7 +485,8 @@ mod tests {
             config: Some(("otpd.toml".into(), config.to_owned())),
             ..Texts::enough_and(more)
         };
-        let (one, other) = (format!("a:{SECRET}"), format!("b:{}", SECRET.replace('Q', "A")));
+        let one = format!("a:{SECRET}");
+        let other = format!("b:{}", SECRET.replace('Q', "A"));
         for texts in [
             of_file(
                 &format!("[[tenants]]\nname = \"default\"\nkeys = \"{one}\""),
@@ -559,7 +561,8 @@ mod tests {
         let tls = [("REDIS_HOST", "redis.example.com."), ("REDIS_TLS", "True")];
         assert_eq!(url(&tls), "rediss://redis.example.com:6379/0");
         assert_eq!(url(&[("REDIS_PASSWORD", "a")]), "redis://:a@localhost:6379/0");
-        let (username, password) = ("o tp/d", " p@s:s/w?o#r%d\u{e9}");
+        let username = "o tp/d";
+        let password = " p@s:s/w?o#r%d\u{e9}";
         let url = url(&[("REDIS_USERNAME", username), ("REDIS_PASSWORD", password)]);
         let parsed = ::redis::parse_redis_url(&url).unwrap();
         assert_eq!(parsed.host_str(), Some("localhost"));
@@ -620,7 +623,7 @@ mod tests {
                 "OTP_SECRETS__PEPPERS=k1:<",
             ),
             ("OTP_TENANT__PURPOSES", "login, Sign up", "entry 2: must be 1 to 64", ""),
-            ("EMAIL_PASSWORD", "\"hunter2\"", "stands in quotes", "EMAIL_PASSWORD=<the password"),
+            ("EMAIL_PASSWORD", "\"hunter2\"", "is in quotes", "EMAIL_PASSWORD=<the password"),
         ] {
             let said = refused(name, &[(name, value)]);
             assert!(said.contains(what) && said.contains(&format!("\n    {line}")), "{said}");

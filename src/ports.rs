@@ -15,8 +15,8 @@ use thiserror::Error as ThisError;
 
 pub use self::idempotency::IdempotencyStore;
 pub use self::store::{
-    Action, AttemptOutcome, Attempter, ChargeOutcome, IpLedger, Live, OpenOutcome, ReplaceOutcome,
-    SiteCharge, Store, StoreError,
+    Action, AttemptOutcome, Attempter, ChargeOutcome, IpLedger, Live, OpenOutcome, PrefixCharge,
+    ReplaceOutcome, Store, StoreError,
 };
 use crate::domain::code::Code;
 use crate::domain::code_hash::{AssociatedData, Digest, Salt};
@@ -66,7 +66,7 @@ pub enum Delivery {
 
 /// Why an email was not handed over, or may not have been.
 #[derive(Debug, ThisError)]
-#[error("the mail was not handed over")]
+#[error("the relay did not accept the email")]
 pub struct MailError(#[source] Box<dyn Error + Send + Sync>);
 
 impl MailError {

@@ -10,8 +10,8 @@ pub use rand::rngs::{SysError, SysRng};
 ///
 /// # Errors
 /// Returns the operating system's error if it cannot provide randomness.
-pub fn octets<const N: usize>() -> Result<[u8; N], SysError> {
-    let mut octets = [0; N];
-    SysRng.try_fill_bytes(&mut octets)?;
-    Ok(octets)
+pub fn bytes<const N: usize>() -> Result<[u8; N], SysError> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes)?;
+    Ok(bytes)
 }

@@ -61,17 +61,17 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Returns how many connections can be open, `wanted` at most. Raises the system's limit of open
+/// Returns how many connections can be open, `requested` at most. Raises the system's limit of open
 /// files as far as allowed, and reserves some files for Redis, the relay and the log.
 #[must_use]
-pub fn room_for(wanted: usize) -> usize {
-    let needed = wanted.saturating_add(OTHER_FILES);
+pub fn room_for(requested: usize) -> usize {
+    let needed = requested.saturating_add(OTHER_FILES);
     let files = rlimit::increase_nofile_limit(needed.try_into().unwrap_or(u64::MAX));
     let files = files
         .map_or(FALLBACK_CONNECTIONS + OTHER_FILES, |files| usize::try_from(files).unwrap_or(usize::MAX));
-    let room = files.saturating_sub(OTHER_FILES).clamp(1, wanted.max(1));
-    if room < wanted {
-        tracing::warn!(room, wanted, "the system's limit of open files leaves room for fewer connections");
+    let room = files.saturating_sub(OTHER_FILES).clamp(1, requested.max(1));
+    if room < requested {
+        tracing::warn!(room, requested, "the system's limit of open files leaves room for fewer connections");
     }
     room
 }
@@ -168,7 +168,8 @@ impl<E: Endpoint + 'static> Server<E> {
         let local = stream.local_addr().unwrap_or(peer);
         let cut = self.cut.child_token();
         let activity = Activity::new(Arc::clone(&self.idle), self.keep_alive, cut.clone());
-        let (endpoint, of_requests) = (Arc::clone(&self.endpoint), Arc::clone(&activity));
+        let endpoint = Arc::clone(&self.endpoint);
+        let of_requests = Arc::clone(&activity);
         let service = service_fn(move |request| {
             let answer = answer(Arc::clone(&endpoint), request, (local, peer), Arc::clone(&of_requests));
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
@@ -207,7 +208,8 @@ async fn answer<E: Endpoint>(
     // A client that waits for `100 Continue` does not send its body after an error.
     let can_skip = is_short && !request.headers().contains_key(EXPECT);
     let (parts, body) = request.into_parts();
-    let (local, peer) = (LocalAddr(Addr::SocketAddr(local)), RemoteAddr(Addr::SocketAddr(peer)));
+    let local = LocalAddr(Addr::SocketAddr(local));
+    let peer = RemoteAddr(Addr::SocketAddr(peer));
     let rest = Rest::default();
     let body = Observed::new(body, Arc::clone(&activity), rest.clone()).map_err(io::Error::other).boxed();
     let parts = RequestParts::from((parts, local, peer, Scheme::HTTP));

@@ -126,7 +126,8 @@ impl Service {
     #[must_use]
     pub fn new(deps: Dependencies) -> Self {
         let places = || Arc::new(Semaphore::new(deps.at_once));
-        let (sends, checks) = (places(), places());
+        let sends = places();
+        let checks = places();
         Self { deps: Arc::new(deps), tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
     }
 

@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
 use otpd::domain::key_name::KeyName;
 
-fuzz_target!(|octets: &[u8]| {
-    let Some((salt, stored)) = octets.split_first_chunk::<SALT_BYTES>() else { return };
+fuzz_target!(|bytes: &[u8]| {
+    let Some((salt, stored)) = bytes.split_first_chunk::<SALT_BYTES>() else { return };
     let name = stored.get(DIGEST_BYTES..).and_then(|name| str::from_utf8(name).ok());
     let is_name = |name: &&str| {
         (1..=16).contains(&name.len())

@@ -76,8 +76,8 @@ const CODES: [(u16, &str); 6] = [
     (429, "rate_limited"),
 ];
 
-fuzz_target!(|octets: &[u8]| {
-    let Some((choice, body)) = octets.split_first() else { return };
+fuzz_target!(|bytes: &[u8]| {
+    let Some((choice, body)) = bytes.split_first() else { return };
     if choice & 8 != 0 {
         start(MEDIA_TYPES[usize::from(choice >> 1) % MEDIA_TYPES.len()], body);
         return;

@@ -86,7 +86,8 @@ impl HashThreads {
         let queue = Arc::new(Queue::default());
         let (times, measured) = mpsc::channel();
         for number in 1..=capacity.threads.get() {
-            let (queue, times) = (Arc::clone(&queue), times.clone());
+            let queue = Arc::clone(&queue);
+            let times = times.clone();
             let thread = move || {
                 let mut work_memory = cost.work_memory();
                 if capacity.queue == HashQueue::Measured {
@@ -118,7 +119,8 @@ impl HashThreads {
 fn time_a_hash(cost: HashCost, work_memory: &mut [Block]) -> Option<Duration> {
     let code = Code::parse("000000")?;
     let pepper = Pepper::new(KeyName::parse("measured")?, [0; PEPPER_BYTES]);
-    let (salt, associated_data) = (Salt::new([0; SALT_BYTES]), AssociatedData::new([0; DIGEST_BYTES]));
+    let salt = Salt::new([0; SALT_BYTES]);
+    let associated_data = AssociatedData::new([0; DIGEST_BYTES]);
     let mut time = |cost: HashCost| {
         let begun = Instant::now();
         cost.digest(&code, &salt, &associated_data, &pepper, work_memory).ok()?;

@@ -72,7 +72,7 @@ fn headers(message: &str) -> Vec<(String, String)> {
 #[async_trait]
 impl Mailer for MemoryMailbox {
     async fn deliver(&self, mail: &CodeMail) -> Delivery {
-        let captured = random::octets().map_err(MailError::new);
+        let captured = random::bytes().map_err(MailError::new);
         match captured.and_then(|id| self.capture(mail, id).map_err(MailError::new)) {
             Ok(()) => Delivery::Accepted,
             Err(error) => Delivery::Refused(error),

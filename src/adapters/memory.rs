@@ -27,8 +27,8 @@ use crate::domain::verification::{
     ApproveOutcome, AttemptToken, Status, Verification, VerificationRules, View,
 };
 use crate::ports::{
-    AttemptOutcome, Attempter, ChargeOutcome, Clock, IpLedger, Live, OpenOutcome, ReplaceOutcome, SiteCharge,
-    Store, StoreError,
+    AttemptOutcome, Attempter, ChargeOutcome, Clock, IpLedger, Live, OpenOutcome, PrefixCharge,
+    ReplaceOutcome, Store, StoreError,
 };
 
 /// After this many additions, expired records are removed.
@@ -83,7 +83,7 @@ impl MemoryState {
         self.additions += 1;
         if self.additions.is_multiple_of(SWEEP_EVERY) {
             self.verifications.retain(|store_key, verification| !is_forgotten(store_key, verification, now));
-            self.logs.retain(|_, kept| !kept.log.is_forgotten(kept.keep, now));
+            self.logs.retain(|_, retained| !retained.log.is_forgotten(retained.retention, now));
             self.held.retain(|_, held| !held.is_over(now));
         }
     }
@@ -119,13 +119,13 @@ impl Store for MemoryStore {
 
     async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
-        let site = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
+        let prefix48 = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
         state.remove(&LedgerName::Prefix64(profile.clone()), entry);
-        state.remove(&LedgerName::Prefix48(site), entry);
+        state.remove(&LedgerName::Prefix48(prefix48), entry);
         Ok(())
     }
 
-    async fn admit(
+    async fn charge_send(
         &self,
         recipient: &Recipient,
         client: Option<&KeyedHash>,
@@ -136,13 +136,13 @@ impl Store for MemoryStore {
         state.charge(&logs, recipient.partition(client), limits.retention, now).ok_or_else(no_ledger)
     }
 
-    async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
+    async fn peek_sends(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
         let (state, now) = self.lock();
         let logs = [(LedgerName::EmailSends(recipient.email), limits.rules(false))];
         state.tightest(&logs, recipient.partition(None), now).ok_or_else(no_ledger)
     }
 
-    async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
+    async fn refund_send(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
         state.remove(&LedgerName::EmailSends(recipient.email), entry);
         Ok(())
@@ -207,7 +207,7 @@ impl Store for MemoryStore {
             let logs = [(LedgerName::IpEmailAttempts(recipient.clone(), *client), vec![rule])];
             match state.charge(&logs, Partition::default(), limit.longest(), now).ok_or_else(no_ledger)? {
                 ChargeOutcome::Admitted { entry, .. } => {
-                    charged = Some(SiteCharge { client: *client, entry });
+                    charged = Some(PrefixCharge { client: *client, entry });
                 }
                 ChargeOutcome::Refused(limit_state) => return Ok(AttemptOutcome::Limited(limit_state)),
             }
@@ -230,22 +230,22 @@ impl Store for MemoryStore {
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
-        charged: Option<&SiteCharge>,
+        charged: Option<&PrefixCharge>,
     ) -> Result<Option<Millis>, StoreError> {
         let (mut state, now) = self.lock();
-        let win = state
+        let outcome = state
             .find(store_key, now)
             .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
         // Only once: later the id may belong to the entry of another attempt.
         if let (
             ApproveOutcome::Taken(_),
             StoreKey::Address { recipient, .. },
-            Some(SiteCharge { client, entry }),
-        ) = (win, store_key, charged)
+            Some(PrefixCharge { client, entry }),
+        ) = (outcome, store_key, charged)
         {
             state.remove(&LedgerName::IpEmailAttempts(recipient.clone(), *client), *entry);
         }
-        Ok(match win {
+        Ok(match outcome {
             ApproveOutcome::Taken(at) | ApproveOutcome::Repeated(at) => Some(at),
             ApproveOutcome::Lost => None,
         })

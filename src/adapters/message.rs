@@ -35,7 +35,7 @@ use crate::ports::CodeMail;
 #[derive(Debug, Error)]
 pub enum MessageError {
     /// There is no translation for any requested language.
-    #[error("there are no words of that language")]
+    #[error("there is no translation for that language")]
     NoLanguage,
     /// The template engine failed.
     #[error("a template could not be rendered")]
@@ -94,7 +94,8 @@ impl Composer {
     /// # Errors
     /// [`TemplateError`] names the file and what is wrong with it.
     pub fn load(folder: Option<&Path>, samples: &SampleValues) -> Result<Self, TemplateError> {
-        let (templates, built_in) = (Templates::load(folder)?, Templates::load(None)?);
+        let templates = Templates::load(folder)?;
+        let built_in = Templates::load(None)?;
         for language in templates.each() {
             rehearse(language, samples).map_err(|fault| language.fault(fault))?;
         }
@@ -134,7 +135,8 @@ impl Composer {
         };
         // Logs only the kind of the fault, because messages of the template engine may repeat the
         // code.
-        let (language, fault) = (own.tag, fault.kind());
+        let language = own.tag;
+        let fault = fault.kind();
         tracing::error!(language, fault, "a template failed: the built-in one is used");
         Ok(render(choose(&self.built_in, mail)?, &details)?)
     }
@@ -170,17 +172,17 @@ impl Composer {
     /// # Errors
     /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
     /// start.
-    pub fn octets(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Vec<u8>, MessageError> {
-        let octets = self.message(mail, id)?.formatted();
-        if has_bare_line_end(&octets) { Err(MessageError::LineEnd) } else { Ok(octets) }
+    pub fn to_bytes(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Vec<u8>, MessageError> {
+        let bytes = self.message(mail, id)?.formatted();
+        if has_bare_line_end(&bytes) { Err(MessageError::LineEnd) } else { Ok(bytes) }
     }
 }
 
 /// Returns the first requested language that is available, and otherwise English.
 fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>, MessageError> {
     let english = Locale::english();
-    let wanted = mail.languages.iter().chain([&mail.sender.locale, &english]);
-    templates.choose(&mail.tenant, wanted).ok_or(MessageError::NoLanguage)
+    let accepted = mail.languages.iter().chain([&mail.sender.locale, &english]);
+    templates.choose(&mail.tenant, accepted).ok_or(MessageError::NoLanguage)
 }
 
 fn render(language: Language<'_>, about: &TemplateContext<'_>) -> Result<Content, minijinja::Error> {
@@ -248,11 +250,11 @@ fn inspect(content: &Content, code: &str) -> Result<(), String> {
 }
 
 /// Returns whether the message contains a bare CR or LF.
-fn has_bare_line_end(octets: &[u8]) -> bool {
+fn has_bare_line_end(bytes: &[u8]) -> bool {
     let mut before = 0;
-    let bare = octets.iter().any(|&octet| {
-        let is_bare = (octet == b'\n') != (before == b'\r');
-        before = octet;
+    let bare = bytes.iter().any(|&byte| {
+        let is_bare = (byte == b'\n') != (before == b'\r');
+        before = byte;
         is_bare
     });
     bare || before == b'\r'
@@ -363,7 +365,7 @@ mod tests {
 
     #[test]
     fn headers_are_those_of_an_automatic_mail() {
-        let message = composer().octets(&mail("Éxample"), [7; 16]).unwrap();
+        let message = composer().to_bytes(&mail("Éxample"), [7; 16]).unwrap();
         let message = String::from_utf8(message).unwrap();
         let count = |header: &str| message.lines().filter(|line| line.starts_with(header)).count();
         assert_eq!(count("Date: "), 1);
@@ -380,7 +382,7 @@ mod tests {
     #[test]
     fn a_name_is_quoted_or_encoded_as_it_must_be() {
         let from = |brand: &str| {
-            let message = String::from_utf8(composer().octets(&mail(brand), [7; 16]).unwrap()).unwrap();
+            let message = String::from_utf8(composer().to_bytes(&mail(brand), [7; 16]).unwrap()).unwrap();
             message.lines().find(|line| line.starts_with("From: ")).unwrap().to_owned()
         };
         assert_eq!(from("sender.example"), "From: \"sender.example\" <codes@sender.example>");
@@ -454,7 +456,7 @@ mod tests {
             ("de.toml", "subject = \" \"", "de.toml: has a subject that is not one line of text"),
             ("de.toml", "subject = \"a\\nb\"", "de.toml: has a subject that is not one line of text"),
             ("de.toml", "lead = \"{{ code }}\"", "de.toml: with layout.txt shows the code 2 times"),
-            ("it.toml", "subject = \"Codice\"", "it.toml: says nothing of lead"),
+            ("it.toml", "subject = \"Codice\"", "it.toml: has no lead"),
             ("layout.html", "none", "with layout.html shows the code 0 times"),
             ("layout.txt", "{% if %}", "layout.txt: "),
             ("readme.md", "", "/readme.md: is neither LOCALE.toml"),
@@ -563,8 +565,8 @@ mod tests {
 
     #[test]
     fn a_line_that_ends_otherwise_than_in_crlf_is_seen() {
-        for octets in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r\n\n", b"\n", b"a\r"] {
-            assert!(has_bare_line_end(octets), "{octets:?}");
+        for bytes in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r\n\n", b"\n", b"a\r"] {
+            assert!(has_bare_line_end(bytes), "{bytes:?}");
         }
         assert!(!has_bare_line_end(b"a\r\n\r\nb\r\n"));
     }
@@ -576,9 +578,9 @@ mod tests {
         ) {
             let reference = has_reference.then(|| Reference::parse(b"XKT").unwrap());
             let sender = mail(&brand).sender;
-            let octets = composer().octets(&CodeMail { sender, reference, ..mail_in(&[&tag]) }, [7; 16]).unwrap();
-            prop_assert!(octets.is_ascii());
-            let head = String::from_utf8(octets).unwrap();
+            let bytes = composer().to_bytes(&CodeMail { sender, reference, ..mail_in(&[&tag]) }, [7; 16]).unwrap();
+            prop_assert!(bytes.is_ascii());
+            let head = String::from_utf8(bytes).unwrap();
             let head = head.split("\r\n\r\n").next().unwrap().to_owned();
             let names = ["From: ", "To: ", "Subject: ", "Message-ID: ", "X-Entity-Ref-ID: ", "Date: "];
             prop_assert!(names.iter().all(|name| head.lines().filter(|line| line.starts_with(name)).count() == 1), "{}", head);

@@ -34,7 +34,7 @@ use crate::domain::time::EntryId;
 use crate::domain::time::{Millis, millis};
 use crate::domain::verification::{AttemptToken, MAX_LIFETIME, Status, VerificationRules, View};
 use crate::ports::{
-    AttemptOutcome, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome, SiteCharge, Store,
+    AttemptOutcome, Attempter, ChargeOutcome, IpLedger, OpenOutcome, PrefixCharge, ReplaceOutcome, Store,
     StoreError,
 };
 
@@ -101,7 +101,8 @@ impl RedisStore {
         store_key: &StoreKey,
         rules: &VerificationRules,
     ) -> Result<Value, StoreError> {
-        let (retention, attempts) = (millis(store_key.retention()), u64::from(rules.attempts));
+        let retention = millis(store_key.retention());
+        let attempts = u64::from(rules.attempts);
         self.call(script, &[key::verification(store_key)], &[&retention, &attempts]).await
     }
 
@@ -114,10 +115,14 @@ impl RedisStore {
         entry: EntryId,
         about: &EncryptedDetails,
     ) -> Result<Value, StoreError> {
-        let (life, longest, slowest) = (millis(rules.life), millis(MAX_LIFETIME), millis(MAX_OPEN_DELAY));
-        let (attempts, salt) = (u64::from(rules.attempts), hash.salt().as_bytes().as_slice());
+        let life = millis(rules.life);
+        let longest = millis(MAX_LIFETIME);
+        let slowest = millis(MAX_OPEN_DELAY);
+        let attempts = u64::from(rules.attempts);
+        let salt = hash.salt().as_bytes().as_slice();
         let retention = millis(store_key.retention());
-        let (hash, about) = (hash.to_bytes(), about.as_bytes());
+        let hash = hash.to_bytes();
+        let about = about.as_bytes();
         let args: [&dyn Argument; 9] =
             [&retention, &attempts, &life, &longest, &salt, &hash, &entry, &slowest, &about];
         self.call(script, &[key::verification(store_key)], &args).await
@@ -140,7 +145,7 @@ impl Store for RedisStore {
         self.call(&self.scripts.refund, &key::network(profile), &[&0_u64, &entry]).await.map(|_| ())
     }
 
-    async fn admit(
+    async fn charge_send(
         &self,
         recipient: &Recipient,
         client: Option<&KeyedHash>,
@@ -156,9 +161,10 @@ impl Store for RedisStore {
         .await
     }
 
-    async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
+    async fn peek_sends(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
         let windows = Windows::of(&limits.rules(false));
-        let (keys, partition) = ([key::sends(&recipient.email)], recipient.partition(None).0);
+        let keys = [key::sends(&recipient.email)];
+        let partition = recipient.partition(None).0;
         let args: [&dyn Argument; 3] = [&partition.as_slice(), &windows.count(), &windows.numbers];
         match self.call(&self.scripts.peek, &keys, &args).await? {
             Value::Array(parts) => windows.limit_state(&parts),
@@ -166,7 +172,7 @@ impl Store for RedisStore {
         }
     }
 
-    async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
+    async fn refund_send(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
         let keys = [key::sends(&recipient.email)];
         self.call(&self.scripts.refund, &keys, &[&(PARTITION_BYTES as u64), &entry]).await.map(|_| ())
     }
@@ -206,8 +212,10 @@ impl Store for RedisStore {
         rules: &VerificationRules,
         attempter: Option<&Attempter<'_>>,
     ) -> Result<AttemptOutcome, StoreError> {
-        let (mut keys, mut windows) = (vec![key::verification(store_key)], Windows::default());
-        let (mut client, mut keep) = (None, 0);
+        let mut keys = vec![key::verification(store_key)];
+        let mut windows = Windows::default();
+        let mut client = None;
+        let mut keep = 0;
         if let (StoreKey::Address { recipient, .. }, Some(attempter)) = (store_key, attempter) {
             keys.push(key::ip_email_attempts(recipient, &attempter.client));
             windows.add(
@@ -216,7 +224,8 @@ impl Store for RedisStore {
             );
             (client, keep) = (Some(attempter.client), millis(attempter.limit.longest()));
         }
-        let (retention, most) = (millis(store_key.retention()), u64::from(rules.attempts));
+        let retention = millis(store_key.retention());
+        let most = u64::from(rules.attempts);
         let args: [&dyn Argument; 5] = [&retention, &most, &keep, &windows.count(), &windows.numbers];
         match self.call(&self.scripts.take_attempt, &keys, &args).await? {
             Value::Nil => Ok(AttemptOutcome::Unknown),
@@ -229,8 +238,9 @@ impl Store for RedisStore {
                 }
                 [Value::BulkString(what), entry, attempts, about, stored @ ..] if what == b"taken" => {
                     let entry = number(entry)?;
-                    let charged = client.map(|client| SiteCharge { client, entry });
-                    let (attempts, encrypted) = (count(attempts)?, encrypted(about)?);
+                    let charged = client.map(|client| PrefixCharge { client, entry });
+                    let attempts = count(attempts)?;
+                    let encrypted = encrypted(about)?;
                     Ok(AttemptOutcome::Compare { hash: hash(stored)?, attempts, encrypted, charged })
                 }
                 _ => Err(unexpected()),
@@ -243,15 +253,17 @@ impl Store for RedisStore {
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
-        charged: Option<&SiteCharge>,
+        charged: Option<&PrefixCharge>,
     ) -> Result<Option<Millis>, StoreError> {
-        let (mut keys, mut entry) = (vec![key::verification(store_key)], 0);
+        let mut keys = vec![key::verification(store_key)];
+        let mut entry = 0;
         if let (StoreKey::Address { recipient, .. }, Some(charged)) = (store_key, charged) {
             keys.push(key::ip_email_attempts(recipient, &charged.client));
             entry = charged.entry;
         }
         let retention = millis(store_key.retention());
-        let (code, nonce) = (token.code.as_bytes().as_slice(), token.nonce.as_slice());
+        let code = token.code.as_bytes().as_slice();
+        let nonce = token.nonce.as_slice();
         moment(&self.call(&self.scripts.approve, &keys, &[&retention, &code, &nonce, &entry]).await?)
     }
 
@@ -284,7 +296,8 @@ impl Store for RedisStore {
         code: &Salt,
         entry: EntryId,
     ) -> Result<bool, StoreError> {
-        let (retention, code) = (millis(store_key.retention()), code.as_bytes().as_slice());
+        let retention = millis(store_key.retention());
+        let code = code.as_bytes().as_slice();
         let keys = [key::verification(store_key)];
         let answer = self.call(&self.scripts.mark_failed, &keys, &[&retention, &code, &entry]).await?;
         Ok(number(&answer)? == 1)

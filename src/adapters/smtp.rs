@@ -30,7 +30,7 @@ use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
 
 /// Time limit for all attempts for one email, at all relays.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Delays before the retries after a temporary failure (a 4yz reply).
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 
@@ -57,7 +57,7 @@ impl SmtpMailer {
     pub async fn probe(&self) -> Vec<Result<(), SendError>> {
         let mut outcomes = Vec::new();
         for relay in &self.relays {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + TIMEOUT;
             outcomes.push(match relay.connect(deadline).await {
                 Ok(session) => {
                     session.quit(deadline).await;
@@ -70,8 +70,8 @@ impl SmtpMailer {
     }
 
     fn message(&self, mail: &CodeMail) -> Result<Vec<u8>, MailError> {
-        let id = random::octets().map_err(MailError::new)?;
-        self.composer.octets(mail, id).map_err(MailError::new)
+        let id = random::bytes().map_err(MailError::new)?;
+        self.composer.to_bytes(mail, id).map_err(MailError::new)
     }
 
     /// Tries each relay once until one accepts the email. Otherwise returns the last error, and the
@@ -82,7 +82,8 @@ impl SmtpMailer {
         mail: &Envelope<'_>,
         end: Instant,
     ) -> Result<Delivery, (SendError, Vec<&'a Pool>)> {
-        let (mut last, mut patient) = (None, Vec::new());
+        let mut last = None;
+        let mut patient = Vec::new();
         for (relay, left) in relays.iter().zip((1..=relays.len()).rev()) {
             let now = Instant::now();
             // Splits the remaining time, so that a slow relay leaves enough of it to the next ones.
@@ -96,7 +97,8 @@ impl SmtpMailer {
                 Err(HandoverError::Refused(error)) => error,
             };
             if left > 1 {
-                let (relay, error) = (relay.host(), error.to_string());
+                let relay = relay.host();
+                let error = error.to_string();
                 tracing::warn!(relay, error, "a relay did not take a mail: the next one is tried");
             }
             if error.is_transient() {
@@ -111,7 +113,7 @@ impl SmtpMailer {
 #[async_trait]
 impl Mailer for SmtpMailer {
     async fn deliver(&self, mail: &CodeMail) -> Delivery {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let message = match self.message(mail) {
             Ok(message) => message,
             Err(error) => return Delivery::Refused(error),

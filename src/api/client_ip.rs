@@ -222,7 +222,9 @@ fn client_of(element: &str) -> Option<IpAddr> {
 /// Splits at a separator outside of quotes, the last part first. Scans from the end, because
 /// proxies append there: a quote that a client left open must not hide what a proxy appended.
 fn split_from_the_end(text: &str, separator: char) -> Vec<&str> {
-    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    let mut parts = Vec::new();
+    let mut end = text.len();
+    let mut quoted = false;
     for (at, character) in text.char_indices().rev() {
         if character == '"' {
             quoted = !quoted;
@@ -281,7 +283,8 @@ mod tests {
         let (mut parts, ()) = hyper::Request::new(()).into_parts();
         parts.headers = request.headers().clone();
         let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
-        let (local, remote) = (LocalAddr(Addr::SocketAddr(peer)), RemoteAddr(Addr::SocketAddr(peer)));
+        let local = LocalAddr(Addr::SocketAddr(peer));
+        let remote = RemoteAddr(Addr::SocketAddr(peer));
         let parts = RequestParts::from((parts, local, remote, Scheme::HTTP));
         let request = Request::from_parts(parts, poem::Body::empty());
         Proxies { trusted, source }.client(&request).address.to_string()

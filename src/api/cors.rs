@@ -59,7 +59,7 @@ fn asked_names(request: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Sets the CORS headers for that origin, and `Vary: Origin` on every answer.
-pub fn mark(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+pub fn add_headers(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -32,7 +32,7 @@ pub trait Body: Sized + Send {
     const IS_REQUIRED: bool = true;
 
     /// Parses the bytes of a body.
-    fn read(octets: &[u8]) -> Result<Self, Rejection>;
+    fn read(bytes: &[u8]) -> Result<Self, Rejection>;
 }
 
 /// A JSON object that was parsed strictly.
@@ -65,18 +65,18 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
             media_type?;
         }
         let body = body.take()?;
-        let octets = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
+        let bytes = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
             .await
             .map_err(|_| Rejection::RequestTimeout)?
             .map_err(|error| match error {
                 poem::error::ReadBodyError::PayloadTooLarge => Rejection::PayloadTooLarge,
                 _ => Rejection::Malformed(MalformedReason::Unreadable),
             })?;
-        if octets.is_empty() && !T::IS_REQUIRED {
+        if bytes.is_empty() && !T::IS_REQUIRED {
             return Ok(Self(T::read(b"{}")?));
         }
         media_type?;
-        Ok(Self(T::read(&octets)?))
+        Ok(Self(T::read(&bytes)?))
     }
 }
 
@@ -112,10 +112,10 @@ fn is_json(content_type: &str) -> bool {
 
 /// Parses one JSON object without repeating the parser's errors. Ignores a byte order mark in front
 /// of it (RFC 8259 section 8.1).
-pub fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, Rejection> {
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
     // Validate UTF-8 first: the parser does not check the bytes of values that it skips.
     const MALFORMED: Rejection = Rejection::Malformed(MalformedReason::NoObject);
-    let text = str::from_utf8(octets).map_err(|_| MALFORMED)?;
+    let text = str::from_utf8(bytes).map_err(|_| MALFORMED)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_json::from_str::<DistinctMembers>(text).map_err(|_| MALFORMED)?;
     serde_json::from_str(text).map_err(|_| MALFORMED)
@@ -126,8 +126,8 @@ pub struct Members(BTreeMap<String, Value>);
 
 impl Members {
     /// Parses an object.
-    pub fn read(octets: &[u8]) -> Result<Self, Rejection> {
-        parse(octets).map(Self)
+    pub fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+        parse(bytes).map(Self)
     }
 
     /// Takes an optional string. `null` counts as absent, because generated clients send it for
@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for DistinctMembers {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
             if !names.insert(name) {
-                return Err(serde::de::Error::custom("a member stands twice"));
+                return Err(serde::de::Error::custom("duplicate member"));
             }
             members.next_value::<IgnoredAny>()?;
         }
@@ -228,10 +228,10 @@ mod tests {
 
     #[test]
     fn every_octet_is_part_of_utf8() {
-        for octets in
+        for bytes in
             [&b"{\"email\":\"\xff\"}"[..], b"{\"x\":[{\"\xff\":\"\xff\"}]}", b"{\"x\":\"\xed\xa0\x80\"}"]
         {
-            assert!(parse::<Sample>(octets).is_err(), "{octets:?}");
+            assert!(parse::<Sample>(bytes).is_err(), "{bytes:?}");
         }
     }
 
@@ -288,8 +288,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse::<Sample>(&octets);
+        fn any_octets_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse::<Sample>(&bytes);
         }
     }
 }

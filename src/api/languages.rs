@@ -11,7 +11,7 @@ use crate::domain::locale::Locale;
 const MOST: usize = 16;
 
 /// Returns the languages of `Accept-Language`, the most preferred first.
-pub fn wanted(headers: &HeaderMap) -> Vec<Locale> {
+pub fn accepted_languages(headers: &HeaderMap) -> Vec<Locale> {
     let values = headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
     let mut ranges: Vec<_> = values.flat_map(|value| value.split(',')).filter_map(range).take(MOST).collect();
     // The sort is stable: among equal weights, the header's order decides.
@@ -54,7 +54,7 @@ mod tests {
         for value in values {
             headers.append(ACCEPT_LANGUAGE, HeaderValue::from_str(value).unwrap());
         }
-        wanted(&headers).iter().map(|locale| locale.as_str().to_owned()).collect()
+        accepted_languages(&headers).iter().map(|locale| locale.as_str().to_owned()).collect()
     }
 
     #[test]

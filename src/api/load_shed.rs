@@ -47,7 +47,7 @@ impl LoadShed {
     ///
     /// # Errors
     /// Returns how long to wait if the bucket is empty.
-    pub fn admit(&self, address: IpAddr) -> Result<(), Duration> {
+    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
         if self.requests.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.buckets.retain_recent();
         }
@@ -85,27 +85,28 @@ mod tests {
     #[test]
     fn a_network_that_calls_too_often_waits_and_others_do_not() {
         let load_shed = load_shed(3);
-        let (caller, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let caller = "192.0.2.1".parse().unwrap();
+        let other = "192.0.2.2".parse().unwrap();
         for _ in 0..3 {
-            load_shed.admit(caller).unwrap();
+            load_shed.check(caller).unwrap();
         }
-        assert!(load_shed.admit(caller).unwrap_err() <= Duration::from_secs(1));
+        assert!(load_shed.check(caller).unwrap_err() <= Duration::from_secs(1));
         // With a chance of one in 65,536 both are in the same class; then this checks nothing.
-        assert!(load_shed.class(caller) == load_shed.class(other) || load_shed.admit(other).is_ok());
+        assert!(load_shed.class(caller) == load_shed.class(other) || load_shed.check(other).is_ok());
     }
 
     #[test]
     fn addresses_of_one_64_are_one_caller() {
         let load_shed = load_shed(1);
-        load_shed.admit("2001:db8::1".parse().unwrap()).unwrap();
-        load_shed.admit("2001:db8::2".parse().unwrap()).unwrap_err();
+        load_shed.check("2001:db8::1".parse().unwrap()).unwrap();
+        load_shed.check("2001:db8::2".parse().unwrap()).unwrap_err();
     }
 
     #[test]
     fn its_table_is_bounded_and_swept() {
         let load_shed = LoadShed::new(NonZeroU32::MAX, NonZeroU32::MIN);
         for caller in 0..200_000_u32 {
-            let _ = load_shed.admit(IpAddr::V4(caller.into()));
+            let _ = load_shed.check(IpAddr::V4(caller.into()));
         }
         // The remaining buckets were added after the last sweep.
         assert!(load_shed.buckets.len() < 4096, "{}", load_shed.buckets.len());

@@ -67,7 +67,7 @@ impl<E: Endpoint> Endpoint for RequestMiddlewareEndpoint<E> {
     async fn call(&self, request: Request) -> Result<Response> {
         // If the system has no randomness, no code can be generated either; an id of zeros is
         // harmless then.
-        let id = hex(random::octets::<8>().unwrap_or_default());
+        let id = hex(random::bytes::<8>().unwrap_or_default());
         let span = tracing::info_span!("request", request.id = %id);
         let mut response = self.timed(request).instrument(span).await;
         let headers = response.headers_mut();
@@ -108,25 +108,25 @@ impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
     async fn granted(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
         let origins = &self.state.origins;
         if origins.is_empty() {
-            return self.metered(request, caller).await;
+            return self.report_limits(request, caller).await;
         }
         let origin = cors::granted(origins, request.headers());
         let mut response = if origin.is_some() && cors::is_preflight(&request) {
             cors::preflight(request.headers())
         } else {
-            self.metered(request, caller).await
+            self.report_limits(request, caller).await
         };
-        cors::mark(response.headers_mut(), origin);
+        cors::add_headers(response.headers_mut(), origin);
         response
     }
 
     /// Serves one request, unless load shedding rejects it, and adds the `RateLimit` headers.
-    async fn metered(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
+    async fn report_limits(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
         let client = self.state.proxies.client(&request);
         if let (Some(load_shed), None) = (&self.state.load_shed, &caller)
             && !self.state.routes.template(request.uri().path()).is_some_and(|route| PROBES.contains(&route))
             && !self.state.exempt.contains(client.address)
-            && let Err(wait) = load_shed.admit(client.address)
+            && let Err(wait) = load_shed.check(client.address)
         {
             client.warn_once();
             return load_shed.refuse(wait, ErrorFormat::of(request.uri().path()));
@@ -138,7 +138,7 @@ impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
         request.set_data(client);
         request.set_data(report.clone());
         let mut response = self.inner.get_response(request).await;
-        report.mark(&mut response);
+        report.add_headers(&mut response);
         response
     }
 }
@@ -160,6 +160,6 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-fn hex(octets: [u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(octets))
+fn hex(bytes: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(bytes))
 }

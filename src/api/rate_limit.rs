@@ -29,7 +29,8 @@ struct Items {
 impl LimitReport {
     /// Adds the state of a ledger's tightest limit.
     pub fn show(&self, limit_state: LimitState) {
-        let (name, window) = (limit_state.policy.name(), limit_state.window);
+        let name = limit_state.policy.name();
+        let window = limit_state.window;
         let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
         let reset = seconds(limit_state.reset.max(limit_state.wait));
         self.add(policy, format!("\"{name}\";r={};t={reset}", limit_state.remaining));
@@ -43,7 +44,7 @@ impl LimitReport {
     }
 
     /// Sets the headers of a response.
-    pub fn mark(&self, response: &mut Response) {
+    pub fn add_headers(&self, response: &mut Response) {
         let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !items.policies.is_empty() {
             set(response.headers_mut(), &items.policies.join(", "), &items.states.join(", "));

@@ -40,7 +40,8 @@ impl RouteTable {
     fn find(&self, path: &str) -> Option<&(String, Vec<Method>)> {
         let path = without_slash(path).unwrap_or(path);
         self.0.iter().find(|(template, _)| {
-            let (ours, theirs) = (template.split('/'), path.split('/'));
+            let ours = template.split('/');
+            let theirs = path.split('/');
             ours.clone().count() == theirs.clone().count()
                 && ours
                     .zip(theirs)

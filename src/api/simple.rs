@@ -83,16 +83,16 @@ enum TypedCode {
 impl Body for SendOtpBody {
     type Schema = SendOtpSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Rejection> {
-        json::parse(octets)
+    fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+        json::parse(bytes)
     }
 }
 
 impl Body for VerifyOtpBody {
     type Schema = VerifyOtpSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Rejection> {
-        json::parse(octets)
+    fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+        json::parse(bytes)
     }
 }
 
@@ -145,9 +145,9 @@ impl SimpleApi {
         request: &Request,
         body: StrictJson<SendOtpBody>,
     ) -> Result<SendOtpResponse, SimpleError> {
-        let email = filled(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
+        let email = non_blank(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
-        let languages = languages::wanted(request.headers());
+        let languages = languages::accepted_languages(request.headers());
         report_limits(service.start(address, client.address, languages).await, &client, &report)?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
@@ -168,7 +168,7 @@ impl SimpleApi {
         body: StrictJson<VerifyOtpBody>,
     ) -> Result<VerifyOtpResponse, SimpleError> {
         let otp = body.0.otp.map(|otp| otp.into_text(**code_length)).transpose()?;
-        let (Some(email), Some(otp)) = (filled(body.0.email), filled(otp)) else {
+        let (Some(email), Some(otp)) = (non_blank(body.0.email), non_blank(otp)) else {
             return Err(SimpleError::bad_request("Email and OTP are required"));
         };
         let address = parse_address(&email)?;
@@ -179,24 +179,24 @@ impl SimpleApi {
 
 /// Records the limit state for the response headers and unwraps the outcome.
 fn report_limits<T, E>(
-    metered: WithLimitState<Result<T, E>>,
+    result: WithLimitState<Result<T, E>>,
     client: &Client,
     report: &LimitReport,
 ) -> Result<T, SimpleError>
 where
     SimpleError: From<E>,
 {
-    if let Some(limit_state) = metered.limit_state {
+    if let Some(limit_state) = result.limit_state {
         report.show(limit_state);
-        if metered.outcome.is_err() && limit_state.policy.is_per_ip() && !limit_state.wait.is_zero() {
+        if result.outcome.is_err() && limit_state.policy.is_per_ip() && !limit_state.wait.is_zero() {
             client.warn_once();
         }
     }
-    Ok(metered.outcome?)
+    Ok(result.outcome?)
 }
 
 /// Returns a member's text if it has visible characters.
-fn filled(member: Option<String>) -> Option<String> {
+fn non_blank(member: Option<String>) -> Option<String> {
     member.filter(|text| !typed::trim(text).is_empty())
 }
 

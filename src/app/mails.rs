@@ -39,11 +39,12 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
     let composer = composer.map_err(|error| cured(&error.into(), "mail.templates"))?;
     let tenants = common.tenants.iter().map(|tenant| (&tenant.name, &tenant.locale));
     for (tenant, locale) in tenants.clone().chain([(&Tenant::Simple, &common.locale)]) {
-        let (name, tag) = (tenant.name(), locale.as_str());
+        let name = tenant.name();
+        let tag = locale.as_str();
         ensure!(
             composer.speaks(tenant, locale),
-            "OTP_MAIL__LOCALE, or the tenant's locale: there are no words of the language {tag:?}, in which the mails of \
-             {name:?} are to be: set another, or put {tag}.toml in OTP_MAIL__TEMPLATES\n    {}",
+            "OTP_MAIL__LOCALE, or the tenant's locale: there is no translation for {tag:?}, the language of the \
+             emails of {name:?}: set another language, or put {tag}.toml in OTP_MAIL__TEMPLATES\n    {}",
             if *locale == common.locale {
                 "OTP_MAIL__LOCALE=en".to_owned()
             } else {

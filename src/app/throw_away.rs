@@ -33,16 +33,16 @@ impl ThrowAway {
     pub fn make(common: &Common) -> anyhow::Result<Self> {
         let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
         let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
-        let peppers = Peppers::new(Pepper::new(name.clone(), random::octets()?), Vec::new());
+        let peppers = Peppers::new(Pepper::new(name.clone(), random::bytes()?), Vec::new());
         let secrets = Secrets {
             peppers: peppers.context("one pepper")?,
-            index_key: IndexKey::new(random::octets()?),
+            index_key: IndexKey::new(random::bytes()?),
             proof_keys: match proof_keys(common) {
-                keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::octets()?)],
+                keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::bytes()?)],
                 keys => keys,
             },
         };
-        let key = api_key::text(&Zeroizing::new(random::octets()?));
+        let key = api_key::text(&Zeroizing::new(random::bytes()?));
         let hash = KeyHash::of(&key).context("a key of our own form")?;
         let tenant = tenants::TenantSettings {
             name: Tenant::parse(DEV).context("the name of the tenant of otpd dev")?,

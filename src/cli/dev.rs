@@ -43,8 +43,8 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
 
 /// Listens on both loopback addresses with the same port, because `localhost` may resolve to
 /// either.
-async fn loopback(wanted: u16) -> Result<Vec<TcpListener>, Failure> {
-    let v4 = listen((Ipv4Addr::LOCALHOST, wanted).into()).await?;
+async fn loopback(requested: u16) -> Result<Vec<TcpListener>, Failure> {
+    let v4 = listen((Ipv4Addr::LOCALHOST, requested).into()).await?;
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port(&v4)?));
     match server::listen(address).await {
         Ok(v6) => Ok(vec![v4, v6]),

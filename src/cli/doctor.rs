@@ -94,7 +94,8 @@ fn risk(common: &Common) -> String {
     let others: Vec<String> = tenants
         .filter(|(_, of_tenant)| of_tenant.attempts_per_day != risk.attempts_per_day)
         .map(|(name, of_tenant)| {
-            let (attempts, chance) = (of_tenant.attempts_per_day, of_tenant.chance_per_day());
+            let attempts = of_tenant.attempts_per_day;
+            let chance = of_tenant.chance_per_day();
             format!("\nrisk  at tenant {name}: {attempts}, a chance of {chance:.1e}")
         })
         .collect();

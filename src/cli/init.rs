@@ -189,7 +189,7 @@ fn warning(old: &[u8]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    format!("\n`otpd serve` cannot read line {} of it: mend or remove that first.", lines.join(", "))
+    format!("\n`otpd serve` cannot read line {} of it: fix or remove that line first.", lines.join(", "))
 }
 
 /// Returns the old content, unchanged, followed by the entries.
@@ -347,7 +347,7 @@ mod tests {
         let said = init(&path);
         assert!(said.contains("OTP_SECRETS__PEPPERS, OTP_SECRETS__INDEX_KEY"), "{said}");
         assert!(
-            said.ends_with("`otpd serve` cannot read line 3 of it: mend or remove that first."),
+            said.ends_with("`otpd serve` cannot read line 3 of it: fix or remove that line first."),
             "{said}"
         );
         assert_eq!(faults(&path), [".env", "EMAIL_SENDER", "SMTP_SERVER", "EMAIL_PASSWORD"]);
@@ -376,7 +376,8 @@ mod tests {
     fn a_link_is_followed_and_stays_a_link() {
         let folder = folder();
         fs::create_dir(folder.path().join("real")).unwrap();
-        let (link, real) = (folder.path().join(".env"), folder.path().join("real/env"));
+        let link = folder.path().join(".env");
+        let real = folder.path().join("real/env");
         symlink("real/env", &link).unwrap();
         init(&link);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

@@ -72,7 +72,7 @@ impl Keygen {
 
 /// Returns a new API key, followed by its hash for the settings.
 fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
-    let key = api_key::text(&Zeroizing::new(random::octets()?));
+    let key = api_key::text(&Zeroizing::new(random::bytes()?));
     let hash = KeyHash::of(&key).context("a key of our own form")?;
     let label = label.as_str();
     Ok(Zeroizing::new(format!(
@@ -96,8 +96,8 @@ pub(super) fn named(name: &str) -> anyhow::Result<Zeroizing<String>> {
 
 /// Returns a new secret of 32 bytes.
 pub(super) fn secret() -> anyhow::Result<Zeroizing<String>> {
-    let octets = Zeroizing::new(random::octets::<32>()?);
-    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(*octets)))
+    let bytes = Zeroizing::new(random::bytes::<32>()?);
+    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))
 }
 
 fn name(text: &str) -> Result<KeyName, String> {
@@ -145,7 +145,8 @@ mod tests {
         let word = |line: &str| {
             printed.lines().find_map(|found| found.strip_prefix(line)).unwrap().trim().to_owned()
         };
-        let (key, hash) = (word("key "), word("hash "));
+        let key = word("key ");
+        let hash = word("hash ");
         assert_eq!(hash, format!("backend:{}", KeyHash::of(&key).unwrap()));
     }
 

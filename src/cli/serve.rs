@@ -40,14 +40,15 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, rep
     while hangup.recv().await.is_some() {
         // Runs on a blocking thread, because a long list takes time and a stop signal must be
         // handled meanwhile.
-        let (config, first) = (config.map(Path::to_owned), first.clone());
-        let reading = tokio::task::spawn_blocking(move || read_anew(config.as_deref(), &first));
+        let config = config.map(Path::to_owned);
+        let first = first.clone();
+        let reading = tokio::task::spawn_blocking(move || read_again(config.as_deref(), &first));
         match reading.await.unwrap_or_else(|error| Err(error.to_string())) {
             Ok((tenants, recipients)) => {
                 replaceable.replace(&tenants, recipients);
                 tracing::info!(
                     tenants = tenants.len(),
-                    "the tenants, their keys and the lists of domains were read anew"
+                    "the tenants, their keys and the lists of domains were read again"
                 );
             }
             Err(why) => {
@@ -58,13 +59,14 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, rep
     std::future::pending::<()>().await;
 }
 
-fn read_anew(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>, DomainPolicy), String> {
+fn read_again(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys>, DomainPolicy), String> {
     let loaded = Sources::read(config).and_then(|sources| config::serve(&sources));
     let loaded = loaded.map_err(|faults| faults.to_string())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let (mut settings, retention) = (loaded.settings, first.common.limits.sends.retention);
+    let mut settings = loaded.settings;
+    let retention = first.common.limits.sends.retention;
     // The minimum limits were checked against these settings, and the process continues with those
     // from its start.
     let [before, now] = [&first.common, &settings.common].map(|common| (common.codes, common.weak_limits));

@@ -26,16 +26,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Dangerous {
     Dangerous {
         plaintext_redis: is_on(
             "dangerous.plaintext_redis",
-            "whoever listens between here and Redis can confirm any address",
+            "anyone who can read the traffic to Redis can verify any address",
         ),
         plaintext_smtp: is_on(
             "dangerous.plaintext_smtp",
-            "whoever listens between here and the relay reads the codes and its password",
+            "anyone who can read the traffic to the relay sees the codes and its password",
         ),
         weak_limits: is_on(
             "dangerous.weak_limits",
-            "codes can be guessed with more tries, and people be mailed to more often, than is safe",
+            "attackers get more attempts, and people more emails, than is safe",
         ),
-        weak_hash: is_on("dangerous.weak_hash", "a stolen store with its pepper gives its codes away sooner"),
+        weak_hash: is_on(
+            "dangerous.weak_hash",
+            "codes can be recovered sooner from a stolen store and its pepper",
+        ),
     }
 }

@@ -36,15 +36,15 @@ pub enum LoadShedding {
 pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
     let ip_sends = limit(reader, "limits.ip_sends");
     let ip_attempts = limit(reader, "limits.ip_attempts");
-    let subject = limit(reader, "limits.email_sends");
-    let site = limit(reader, "limits.ip_email_sends");
+    let email = limit(reader, "limits.email_sends");
+    let ip_email = limit(reader, "limits.ip_email_sends");
     let ip_email_attempts = limit(reader, "limits.ip_email_attempts");
-    let address = limit(reader, "limits.email_sends_total");
+    let email_total = limit(reader, "limits.email_sends_total");
     let relay_mails = relay_mails(reader);
     let limits = Limits {
         ip_sends: IpLimit::new(ip_sends?),
         ip_attempts: IpLimit::new(ip_attempts?),
-        sends: SendLimits::new(subject?, site?, address?),
+        sends: SendLimits::new(email?, ip_email?, email_total?),
         ip_email_attempts: ip_email_attempts?,
         relay_mails: relay_mails?,
     };
@@ -62,15 +62,18 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, defaults: &Defaul
     };
     let ip_sends = read("ip_sends");
     let ip_attempts = read("ip_attempts");
-    let (subject, site) = (read("email_sends"), read("ip_email_sends"));
-    let (codes, dangerous, defaults) = (defaults.codes, defaults.dangerous, defaults.limits?);
+    let email = read("email_sends");
+    let ip_email = read("ip_email_sends");
+    let codes = defaults.codes;
+    let dangerous = defaults.dangerous;
+    let defaults = defaults.limits?;
     let sends = &defaults.sends;
     let limits = Limits {
         ip_sends: ip_sends?.map_or_else(|| defaults.ip_sends.clone(), IpLimit::new),
         ip_attempts: ip_attempts?.map_or_else(|| defaults.ip_attempts.clone(), IpLimit::new),
         sends: SendLimits::new(
-            subject?.unwrap_or_else(|| sends.email.clone()),
-            site?.unwrap_or_else(|| sends.ip_email.clone()),
+            email?.unwrap_or_else(|| sends.email.clone()),
+            ip_email?.unwrap_or_else(|| sends.ip_email.clone()),
             sends.email_total.clone(),
         ),
         ..defaults.clone()
@@ -86,7 +89,8 @@ pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, defaults: &Defaul
 pub(super) fn read_load_shedding(reader: &mut Reader<'_>) -> Option<LoadShedding> {
     let per_second = reader.number("limits.ip_requests_per_second", 0..=1_000_000);
     let burst = reader.number("limits.ip_requests_burst", NonZeroU32::MIN..=NonZeroU32::MAX);
-    let (per_second, burst) = (per_second?, burst?);
+    let per_second = per_second?;
+    let burst = burst?;
     Some(
         NonZeroU32::new(per_second)
             .map_or(LoadShedding::Off, |per_second| LoadShedding::On { per_second, burst }),
@@ -134,7 +138,7 @@ fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) ->
         return reader.refuse(key, &what);
     }
     if limits.sends.email.cooldown() < MIN_SAFE_COOLDOWN {
-        let what = format!("must leave 30 s between two mails, as 1/30s does, {alternative}");
+        let what = format!("must leave 30 s between two emails, as 1/30s does, {alternative}");
         return reader.refuse(key, &what);
     }
     Some(())

@@ -17,7 +17,7 @@ pub(super) fn without(
         Some(_) if meaning.key.ends_with(".password") && !meaning.is_path => {
             let file = names::usual_name(&meaning.key);
             Err(format!(
-                "stands in quotes, which a shell or .env takes off and docker --env-file does not: write it without them, or, \
+                "is in quotes, which a shell or .env takes off and docker --env-file does not: write it without them, or, \
                  if they are part of it, into a file that {file}_FILE names"
             ))
         }

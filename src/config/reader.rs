@@ -86,7 +86,8 @@ impl<'a> Reader<'a> {
     /// Parses a duration in whole seconds, minutes or hours: `300s`, `5m`, `1h`. Refuses a number
     /// without a unit and suggests the line with one.
     pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let (least, most) = (range.start().as_secs(), range.end().as_secs());
+        let least = range.start().as_secs();
+        let most = range.end().as_secs();
         let rule = format!("a time from {least}s to {most}s: a whole number with s, m or h");
         let text = self.text(key)?;
         match text.parse::<u64>() {

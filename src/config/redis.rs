@@ -60,7 +60,9 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let password = reader.verbatim("redis.password");
     let tls = reader.flag("redis.tls");
     let fence = reader.flag("redis.fence");
-    let (username, password, tls) = (username?, password?, tls?);
+    let username = username?;
+    let password = password?;
+    let tls = tls?;
     let (key, (cure, value), url, wire) = match url? {
         "" => {
             let parts = HostSettings { host: host?, port: port?, db: db?, username, password, tls };

@@ -13,7 +13,7 @@ use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 
 /// Length of peppers, the index key and seeds of EdDSA proof keys, in bytes.
-const OCTETS: usize = 32;
+const SECRET_BYTES: usize = 32;
 
 /// The secrets.
 #[derive(Debug, Clone)]
@@ -61,9 +61,9 @@ fn peppers(reader: &mut Reader<'_>) -> Option<Peppers> {
 fn index_key(reader: &mut Reader<'_>) -> Option<IndexKey> {
     let what = "the secret that hides addresses from Redis (`otpd init` writes one)";
     let text = reader.required("secrets.index_key", what)?;
-    match octets(text.trim()) {
+    match bytes(text.trim()) {
         Some(secret) => Some(IndexKey::new(*secret)),
-        None => reader.refuse("secrets.index_key", "must be 32 octets as 43 characters of URL-safe base64"),
+        None => reader.refuse("secrets.index_key", "must be 32 bytes as 43 characters of URL-safe base64"),
     }
 }
 
@@ -90,8 +90,7 @@ pub(super) fn read_proof_keys(reader: &mut Reader<'_>) -> Option<ProofKeys> {
 }
 
 /// Ends the fault of an entry for ES256.
-const NO_P256_KEY: &str =
-    "has no P-256 key: behind es256: stands its PKCS #8 form, with the public key in it, in URL-safe base64";
+const NO_P256_KEY: &str = "has no P-256 key: after es256: there must be its PKCS #8 form, including the public key, in URL-safe base64";
 
 /// Parses the seed of an EdDSA key, with an optional prefix `eddsa:`, or `es256:` and a P-256 key.
 fn proof_key(name: &KeyName, secret: &str) -> Result<ProofKey, &'static str> {
@@ -108,8 +107,8 @@ fn proof_key(name: &KeyName, secret: &str) -> Result<ProofKey, &'static str> {
 }
 
 /// Parses a secret of 32 bytes.
-fn seed(_: &KeyName, text: &str) -> Result<Zeroizing<[u8; OCTETS]>, &'static str> {
-    octets(text).ok_or("has a secret that is not 43 characters of URL-safe base64 (32 bytes)")
+fn seed(_: &KeyName, text: &str) -> Result<Zeroizing<[u8; SECRET_BYTES]>, &'static str> {
+    bytes(text).ok_or("has a secret that is not 43 characters of URL-safe base64 (32 bytes)")
 }
 
 /// Parses a comma-separated list of `NAME:SECRET` with unique names; `parse` turns a name and its
@@ -134,9 +133,9 @@ fn named<T>(
     Ok(all)
 }
 
-fn octets(text: &str) -> Option<Zeroizing<[u8; OCTETS]>> {
+fn bytes(text: &str) -> Option<Zeroizing<[u8; SECRET_BYTES]>> {
     let mut decoded = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let secret = <[u8; OCTETS]>::try_from(decoded.as_slice()).ok().map(Zeroizing::new);
+    let secret = <[u8; SECRET_BYTES]>::try_from(decoded.as_slice()).ok().map(Zeroizing::new);
     decoded.zeroize();
     secret
 }
@@ -148,7 +147,8 @@ mod tests {
 
     #[test]
     fn secrets_are_32_octets_with_names_of_their_own() {
-        let (a, b) = (URL_SAFE_NO_PAD.encode([1; 32]), URL_SAFE_NO_PAD.encode([2; 32]));
+        let a = URL_SAFE_NO_PAD.encode([1; 32]);
+        let b = URL_SAFE_NO_PAD.encode([2; 32]);
         let all = named(&format!("k2:{a}, k1:{b}"), seed).unwrap();
         let names: Vec<_> = all.iter().map(|(name, secret)| (name.as_str(), secret[0])).collect();
         assert_eq!(names, [("k2", 1), ("k1", 2)]);

@@ -144,7 +144,8 @@ fn relay(
         .map(|path| named(path).map_or(TrustAnchorSource::System, TrustAnchorSource::File));
     let auth = auth(reader, section, sender);
     let protection = protection(reader, &own("tls"));
-    let (server, port) = (server?, port?);
+    let server = server?;
+    let port = port?;
     let tls = match protection? {
         Protection::ByPort if port == IMPLICIT_TLS_PORT => TlsMode::Implicit,
         Protection::ByPort => TlsMode::StartTls,
@@ -186,7 +187,7 @@ pub(super) fn parse_sender(
         Err(_) if text.ends_with('>') && text.contains('<') => {
             let address = reader.line(key, "you@example.com");
             let name = reader.line(brand, "Example");
-            let what = "has a name before the address, which is a setting of its own";
+            let what = "has a name before the address; the name is a separate setting";
             reader.refuse_for(key, what, &format!("{address}\n    {name}"))
         }
         Err(why) => reader.refuse(key, &format!("must be the bare address that mails come from: {why}")),

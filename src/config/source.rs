@@ -157,7 +157,7 @@ impl Sources {
             let value =
                 SettingValue { name, layer: layer.clone(), is_path: meaning.is_path, rival: None, text };
             match added.get_mut(&meaning.key) {
-                Some(other) => other.meet(&value),
+                Some(other) => other.merge(&value),
                 None => {
                     added.insert(meaning.key.clone(), value);
                 }
@@ -244,7 +244,7 @@ impl Sources {
     fn unknown(&self, names: &Names, layer: &Layer, name: String) -> Fault {
         let is_tenants = ["tenant", "tenants"].contains(&name.as_str()) || name.starts_with("tenants.");
         if layer.spelling() == Spelling::Document && is_tenants {
-            let what = format!("is no table of its own (in {layer}): each tenant stands below [[tenants]]");
+            let what = format!("is not a table of otpd (in {layer}): put each tenant below [[tenants]]");
             return Fault { line: "[[tenants]]".to_owned(), name, what };
         }
         let what = format!("is not a setting of otpd (in {layer})");
@@ -355,7 +355,8 @@ mod tests {
         ];
         for add in layers {
             add(&mut texts);
-            let (config, dotenv) = (texts.config.clone(), texts.dotenv.clone());
+            let config = texts.config.clone();
+            let dotenv = texts.dotenv.clone();
             let copy = Texts { config, dotenv, environment: texts.environment.clone() };
             seen.push(text(&layered(copy), "smtp.port").unwrap());
         }

@@ -151,7 +151,8 @@ fn distinct(reader: &mut Reader<'_>, tenants: Vec<TenantSettings>) -> Option<Vec
         let of_file = (number + 1).saturating_sub(in_section);
         let layer = if of_file == 0 { "tenant".to_owned() } else { format!("tenants.{of_file}") };
         if before.iter().any(|other| other.name == tenant.name) {
-            let (key, name) = (format!("{layer}.name"), tenant.name.name());
+            let key = format!("{layer}.name");
+            let name = tenant.name.name();
             let line = reader.line(&key, &free_name(name, &tenants));
             return reader.refuse_for(&key, &format!("{name:?} is the name of two tenants"), &line);
         }
@@ -408,8 +409,8 @@ mod tests {
                 one("").replace(HASHES[0], &format!("{},a:{}", HASHES[0], HASHES[1])),
                 "tenants.1.keys: entry 2 has the label of another, \"a\"",
             ),
-            ("tenants = 1".to_owned(), "tenants: is no table of its own"),
-            ("[tenants]\nname = \"a\"".to_owned(), "tenants.name: is no table of its own"),
+            ("tenants = 1".to_owned(), "tenants: is not a table of otpd"),
+            ("[tenants]\nname = \"a\"".to_owned(), "tenants.name: is not a table of otpd"),
         ] {
             assert!(refused(&[], &config).contains(what), "{config}: {what}");
         }

@@ -43,7 +43,7 @@ pub(super) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 impl SettingValue {
     /// Records a fault if two names of one setting have different values in one layer.
-    pub fn meet(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         if self.is_path != other.is_path || self.text != other.text {
             self.text = Err(format!("{} is set as well: keep one of the two", other.name));
             self.rival = Some(other.name.clone());

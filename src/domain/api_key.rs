@@ -24,8 +24,8 @@ pub struct KeyHash([u8; 32]);
 
 /// Returns the text of a key made of these random bytes. It is shown once.
 #[must_use]
-pub fn text(octets: &[u8; API_KEY_BYTES]) -> Zeroizing<String> {
-    Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(octets)))
+pub fn text(bytes: &[u8; API_KEY_BYTES]) -> Zeroizing<String> {
+    Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 impl KeyHash {
@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_key_is_known_by_its_hash_alone() {
-        let (key, other) = (text(&[1; 32]), text(&[2; 32]));
+        let key = text(&[1; 32]);
+        let other = text(&[2; 32]);
         assert_eq!(key.len(), KEY_LENGTH);
         let hash = KeyHash::of(&key).unwrap();
         assert!(hash.matches(&KeyHash::parse(&hash.to_string()).unwrap()));

@@ -238,7 +238,8 @@ mod tests {
         ) {
             let typed = parts.concat();
             let digits: String = parts.iter().filter_map(|part| part.chars().last()).collect();
-            let (typed, digits) = (Code::parse(&typed).unwrap(), Code::parse(&digits).unwrap());
+            let typed = Code::parse(&typed).unwrap();
+            let digits = Code::parse(&digits).unwrap();
             prop_assert_eq!(typed.expose(), digits.expose());
             prop_assert_eq!(typed.expose().len(), parts.len());
         }

@@ -151,8 +151,8 @@ impl HashCost {
 impl Salt {
     /// Wraps 16 random bytes.
     #[must_use]
-    pub fn new(octets: [u8; SALT_BYTES]) -> Self {
-        Self(octets)
+    pub fn new(bytes: [u8; SALT_BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// Returns the bytes. A salt is not secret.
@@ -165,8 +165,8 @@ impl Salt {
 impl AssociatedData {
     /// Wraps 32 bytes that identify one key in the store.
     #[must_use]
-    pub fn new(octets: [u8; DIGEST_BYTES]) -> Self {
-        Self(octets)
+    pub fn new(bytes: [u8; DIGEST_BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// Returns the bytes. They are not secret.
@@ -257,7 +257,8 @@ mod tests {
 
     fn digest(code: &str, salt: u8, place: u8, secret: u8) -> Digest {
         let code = Code::parse(code).unwrap();
-        let (salt, place) = (Salt::new([salt; SALT_BYTES]), AssociatedData::new([place; DIGEST_BYTES]));
+        let salt = Salt::new([salt; SALT_BYTES]);
+        let place = AssociatedData::new([place; DIGEST_BYTES]);
         light().digest(&code, &salt, &place, &pepper(secret), &mut light().work_memory()).unwrap()
     }
 
@@ -291,7 +292,8 @@ mod tests {
     fn work_memory_is_wiped() {
         let mut memory = light().work_memory();
         let code = Code::parse("123456").unwrap();
-        let (salt, place) = (Salt::new([1; SALT_BYTES]), AssociatedData::new([1; DIGEST_BYTES]));
+        let salt = Salt::new([1; SALT_BYTES]);
+        let place = AssociatedData::new([1; DIGEST_BYTES]);
         light().digest(&code, &salt, &place, &pepper(1), &mut memory).unwrap();
         assert!(memory.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
     }
@@ -325,10 +327,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_stored_form_reads_back(octets in any::<[u8; 32]>(), salt in any::<[u8; 16]>()) {
-            let hash = CodeHash::new(KeyName::parse("k-2").unwrap(), Salt::new(salt), Digest(octets));
+        fn the_stored_form_reads_back(bytes in any::<[u8; 32]>(), salt in any::<[u8; 16]>()) {
+            let hash = CodeHash::new(KeyName::parse("k-2").unwrap(), Salt::new(salt), Digest(bytes));
             let read = CodeHash::from_bytes(Salt::new(salt), &hash.to_bytes()).unwrap();
-            prop_assert!(read.matches(&Digest(octets)) && read.kid() == hash.kid());
+            prop_assert!(read.matches(&Digest(bytes)) && read.kid() == hash.kid());
         }
 
         #[test]

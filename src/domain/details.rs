@@ -133,7 +133,7 @@ fn nonce() -> Nonce {
 
 impl fmt::Debug for EncryptedDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncryptedDetails({} octets)", self.0.len())
+        write!(f, "EncryptedDetails({} bytes)", self.0.len())
     }
 }
 

@@ -32,7 +32,7 @@ pub struct InvalidLine(pub usize);
 impl DomainPolicy {
     /// Returns whether codes may be sent to the address.
     #[must_use]
-    pub fn admit(&self, address: &EmailAddress) -> bool {
+    pub fn allows(&self, address: &EmailAddress) -> bool {
         let domain = address.domain();
         let is_allowed = self.allowed.as_ref().is_none_or(|domains| domains.contain(domain));
         is_allowed && !self.blocked.contain(domain)
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn without_lists_all_are_mailed_to() {
-        assert!(DomainPolicy::default().admit(&address("example.com")));
+        assert!(DomainPolicy::default().allows(&address("example.com")));
     }
 
     #[test]
@@ -112,12 +112,12 @@ mod tests {
         let blocked = DomainPolicy { blocked: domains(list), allowed: None };
         for domain in ["example.com", "a.example.org", "a.b.example.org", "a.xn--bcher-kva.example", "a.zip"]
         {
-            assert!(!blocked.admit(&address(domain)), "{domain}");
+            assert!(!blocked.allows(&address(domain)), "{domain}");
         }
         for domain in
             ["a.example.com", "example.org", "badexample.org", "example.co", "xn--bcher-kva.example"]
         {
-            assert!(blocked.admit(&address(domain)), "{domain}");
+            assert!(blocked.allows(&address(domain)), "{domain}");
         }
         assert_eq!(domains(list).len(), 4);
     }
@@ -126,11 +126,11 @@ mod tests {
     fn what_is_blocked_is_not_mailed_to_though_it_is_allowed() {
         let allowed = Some(domains("*.example.com"));
         let recipients = DomainPolicy { allowed, blocked: domains("bad.example.com") };
-        assert!(recipients.admit(&address("good.example.com")));
-        assert!(!recipients.admit(&address("bad.example.com")));
-        assert!(!recipients.admit(&address("example.org")));
+        assert!(recipients.allows(&address("good.example.com")));
+        assert!(!recipients.allows(&address("bad.example.com")));
+        assert!(!recipients.allows(&address("example.org")));
         let nobody = DomainPolicy { allowed: Some(domains("# none yet")), ..DomainPolicy::default() };
-        assert!(!nobody.admit(&address("example.com")), "an empty list allows nobody");
+        assert!(!nobody.allows(&address("example.com")), "an empty list allows nobody");
     }
 
     #[test]

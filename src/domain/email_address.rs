@@ -30,7 +30,7 @@ pub enum InvalidEmailAddress {
     #[error("an address has the form local-part@domain")]
     Form,
     /// Over 64 bytes before the `@`, or over 254 in total.
-    #[error("an address has at most 64 octets before the @ and 254 in all")]
+    #[error("an address has at most 64 bytes before the @ and 254 in total")]
     TooLong,
     /// The local part is not an ASCII dot-atom.
     #[error("the local part may hold ASCII letters, digits, single dots and !#$%&'*+/=?^_`{{|}}~-")]

@@ -79,17 +79,17 @@ impl SlidingLog {
     fn window(&self, rule: &LimitRule<'_>, window: Window, partition: Partition, now: Millis) -> LimitState {
         let span = millis(window.span);
         // Saturates, so that a clock before the first span does not wrap.
-        let counts = |(stamp, of): &&(EntryId, Partition)| {
-            stamp.saturating_add(span) > now
+        let counts = |(id, of): &&(EntryId, Partition)| {
+            id.saturating_add(span) > now
                 && of.0.iter().zip(partition.0).take(rule.partition_bytes).all(|(a, b)| *a == b)
         };
-        let counted: Vec<EntryId> = self.entries.iter().filter(counts).map(|(stamp, _)| *stamp).collect();
-        let until_left = |stamp: EntryId| Duration::from_millis((stamp + span).saturating_sub(now));
+        let counted: Vec<EntryId> = self.entries.iter().filter(counts).map(|(id, _)| *id).collect();
+        let until_left = |id: EntryId| Duration::from_millis((id + span).saturating_sub(now));
         let most = window.most.get() as usize;
         let room = most.saturating_sub(counted.len());
-        let reset = counted.first().map_or(Duration::ZERO, |stamp| until_left(*stamp));
+        let reset = counted.first().map_or(Duration::ZERO, |id| until_left(*id));
         let in_the_way = counted.len().checked_sub(most).and_then(|at| counted.get(at));
-        let wait = in_the_way.map_or(Duration::ZERO, |stamp| until_left(*stamp));
+        let wait = in_the_way.map_or(Duration::ZERO, |id| until_left(*id));
         let remaining = u32::try_from(room).unwrap_or(u32::MAX);
         LimitState { policy: rule.policy, window, remaining, reset, wait }
     }
@@ -97,24 +97,24 @@ impl SlidingLog {
     /// Returns the id of the newest entry.
     #[must_use]
     pub fn newest(&self) -> Option<EntryId> {
-        self.entries.last().map(|(stamp, _)| *stamp)
+        self.entries.last().map(|(id, _)| *id)
     }
 
-    /// Adds an entry that is newer than all others, and removes those that are older than `keep`.
-    pub fn add(&mut self, stamp: EntryId, partition: Partition, keep: Duration, now: Millis) {
-        self.entries.retain(|(stamp, _)| stamp.saturating_add(millis(keep)) > now);
-        self.entries.push((stamp, partition));
+    /// Adds an entry that is newer than all others, and removes those that are older than `retention`.
+    pub fn add(&mut self, id: EntryId, partition: Partition, retention: Duration, now: Millis) {
+        self.entries.retain(|(id, _)| id.saturating_add(millis(retention)) > now);
+        self.entries.push((id, partition));
     }
 
     /// Removes one entry, if it is still there.
-    pub fn remove(&mut self, stamp: EntryId) {
-        self.entries.retain(|(entry, _)| *entry != stamp);
+    pub fn remove(&mut self, id: EntryId) {
+        self.entries.retain(|(entry, _)| *entry != id);
     }
 
-    /// Returns whether every entry is older than `keep`.
+    /// Returns whether every entry is older than `retention`.
     #[must_use]
-    pub fn is_forgotten(&self, keep: Duration, now: Millis) -> bool {
-        self.entries.last().is_none_or(|(stamp, _)| stamp.saturating_add(millis(keep)) <= now)
+    pub fn is_forgotten(&self, retention: Duration, now: Millis) -> bool {
+        self.entries.last().is_none_or(|(id, _)| id.saturating_add(millis(retention)) <= now)
     }
 }
 
@@ -141,8 +141,8 @@ mod tests {
         LimitRule { policy: Policy::IpSends, limit, partition_bytes: 0 }
     }
 
-    fn log(stamps: &[EntryId]) -> SlidingLog {
-        SlidingLog { entries: stamps.iter().map(|stamp| (*stamp, Partition::default())).collect() }
+    fn log(ids: &[EntryId]) -> SlidingLog {
+        SlidingLog { entries: ids.iter().map(|id| (*id, Partition::default())).collect() }
     }
 
     fn limit_state(log: &SlidingLog, limit: &Limit, now: Millis) -> LimitState {
@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(decides("1/60s 2/1h"), 2);
         assert_eq!(decides("9/60s 4/1h"), 4);
         assert_eq!(decides("4/60s 5/1h"), 4);
-        let (first, second) = (limit("2/1h"), limit("2/1h"));
+        let first = limit("2/1h");
+        let second = limit("2/1h");
         let tied = [rule(&first), LimitRule { policy: Policy::EmailSendsTotal, ..rule(&second) }];
         let tied = entries.limit_state(&tied, Partition::default(), 1_010_000).unwrap();
         assert_eq!(tied.policy, Policy::IpSends);
@@ -184,9 +185,10 @@ mod tests {
             gaps in prop::collection::vec(0_u64..50_000, 0..40),
             since in 0_u64..100_000,
         ) {
-            let stamps: Vec<_> = gaps.iter().scan(1_000_000, |at, gap| { *at += gap + 1; Some(*at) }).collect();
-            let (log, limit) = (log(&stamps), limit("2/60s 10/400s 15/10m"));
-            let now = stamps.last().unwrap_or(&1_000_000) + since;
+            let ids: Vec<_> = gaps.iter().scan(1_000_000, |at, gap| { *at += gap + 1; Some(*at) }).collect();
+            let log = log(&ids);
+            let limit = limit("2/60s 10/400s 15/10m");
+            let now = ids.last().unwrap_or(&1_000_000) + since;
             let wait = millis(limit_state(&log, &limit, now).wait);
             prop_assert_eq!(limit_state(&log, &limit, now + wait).wait, Duration::ZERO);
             if wait > 0 {

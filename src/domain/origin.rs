@@ -21,10 +21,10 @@ impl Origin {
     pub fn parse(text: &str) -> Result<Self, String> {
         let reason = match text {
             "*" => Some("every page is not a list: write each origin, such as https://app.example"),
-            "null" => Some(
-                "every sandboxed page and every file has this origin: give the page an address of its own",
-            ),
-            _ if text.contains('*') => Some("* stands for nothing here: write each origin"),
+            "null" => {
+                Some("every sandboxed page and every file has this origin: give the page its own address")
+            }
+            _ if text.contains('*') => Some("wildcards are not supported: list each origin"),
             _ if text.contains(['"', '\'', '`']) => Some("leave the quotes out"),
             _ if text.contains(|c: char| c.is_whitespace() || c == ';') => {
                 Some("put a comma between two origins, and no other space in one")
@@ -39,7 +39,7 @@ impl Origin {
             text.split_once("://").ok_or("the scheme is missing: write it as https://app.example")?;
         let scheme = scheme.to_ascii_lowercase();
         if !is_scheme(&scheme) {
-            return Err("before :// stands a scheme of letters, digits, + - and . only".to_owned());
+            return Err("the scheme before :// may contain only letters, digits, +, - and .".to_owned());
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
         let origin = match scheme.as_str() {
@@ -141,7 +141,7 @@ mod tests {
             ("file://", "host is missing"),
             ("HTTPS://App.example/path", "has a path"),
             ("https://app.example//", "has a path"),
-            ("https://*.app.example", "* stands for nothing"),
+            ("https://*.app.example", "wildcards are not supported"),
             ("https://user@app.example", "user or a password"),
             ("1tp://app.example", "scheme"),
             ("https://app.example:0", "wrong port"),

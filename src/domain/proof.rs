@@ -127,7 +127,7 @@ impl ProofKey {
     /// Returns the public half, or `None` if the key is unusable.
     #[must_use]
     pub fn public(&self) -> Option<PublicKey> {
-        let encode = |octets: &[u8]| URL_SAFE_NO_PAD.encode(octets);
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = match &self.private {
             PrivateKey::Ed25519(seed) => {
                 let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).ok()?;

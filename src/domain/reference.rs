@@ -19,7 +19,7 @@ impl Reference {
     ///
     /// # Errors
     /// Returns the generator's error if it cannot provide randomness.
-    pub fn draw<R: TryCryptoRng>(rng: &mut R) -> Result<Self, R::Error> {
+    pub fn generate<R: TryCryptoRng>(rng: &mut R) -> Result<Self, R::Error> {
         // 2^32 is not a multiple of 20^3. The bias is one part in 500,000, and no security depends
         // on it.
         let mut number = rng.try_next_u32()? as usize;
@@ -57,7 +57,7 @@ mod tests {
     fn references_are_three_letters_and_read_back() {
         let drawn: HashSet<_> = (0..1000)
             .map(|_| {
-                let reference = Reference::draw(&mut SysRng).unwrap();
+                let reference = Reference::generate(&mut SysRng).unwrap();
                 assert_eq!(Reference::parse(reference.as_str().as_bytes()), Some(reference));
                 reference.as_str().to_owned()
             })

@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn an_ipv6_site_is_a_48_and_its_links_are_64s() {
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::9"));
-        let (a, b) = (network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        let a = network("2001:db8:1:2::1");
+        let b = network("2001:db8:1:3::1");
         assert_eq!(a.prefix48, b.prefix48);
         assert_ne!(a.prefix64, b.prefix64);
         assert_ne!(a.prefix48, network("2001:db8:2:2::1").prefix48);
@@ -188,7 +189,8 @@ mod tests {
     fn marks_tell_tenants_and_sites_apart() {
         let tenant = |name| Tenant::parse(name).unwrap();
         let recipient = |name| Recipient { email: network("192.0.2.1").prefix48, tenant: tenant(name) };
-        let (one, other) = (network("192.0.2.1").prefix48, network("192.0.2.2").prefix48);
+        let one = network("192.0.2.1").prefix48;
+        let other = network("192.0.2.2").prefix48;
         let partition = recipient("a").partition(Some(&one)).0;
         assert_eq!(partition[..TENANT_BYTES], recipient("a").partition(Some(&other)).0[..TENANT_BYTES]);
         assert_ne!(partition, recipient("a").partition(Some(&other)).0);
@@ -217,7 +219,8 @@ mod tests {
     #[test]
     fn what_is_one_tenants_is_nowhere_for_another() {
         let key = IndexKey::new([1; INDEX_KEY_BYTES]);
-        let (a, b) = (Tenant::parse("a").unwrap(), Tenant::parse("b").unwrap());
+        let a = Tenant::parse("a").unwrap();
+        let b = Tenant::parse("b").unwrap();
         let id = VerificationId::new([7; 16]);
         assert_eq!(key.id_key(&a, &id), key.id_key(&a, &id));
         assert_ne!(key.id_key(&a, &id), key.id_key(&b, &id));

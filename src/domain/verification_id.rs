@@ -15,15 +15,15 @@ pub struct VerificationId([u8; ID_BYTES]);
 impl VerificationId {
     /// Wraps 16 random bytes.
     #[must_use]
-    pub fn new(octets: [u8; ID_BYTES]) -> Self {
-        Self(octets)
+    pub fn new(bytes: [u8; ID_BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// Parses the text form. An id has exactly one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let octets = URL_SAFE_NO_PAD.decode(text).ok()?;
-        octets.try_into().ok().map(Self)
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        bytes.try_into().ok().map(Self)
     }
 
     /// Returns the bytes.
@@ -54,8 +54,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_read_back(octets in any::<[u8; ID_BYTES]>()) {
-            let id = VerificationId::new(octets);
+        fn ids_read_back(bytes in any::<[u8; ID_BYTES]>()) {
+            let id = VerificationId::new(bytes);
             prop_assert_eq!(VerificationId::parse(&id.to_string()), Some(id));
         }
 

@@ -32,7 +32,7 @@ pub trait Store: Send + Sync {
 
     /// Charges a send to an email address: the tenant's sends to it, the client prefix's share of
     /// them, and the sends of all tenants to it. Charges all of them, or none if a window is full.
-    async fn admit(
+    async fn charge_send(
         &self,
         recipient: &Recipient,
         client: Option<&KeyedHash>,
@@ -41,10 +41,10 @@ pub trait Store: Send + Sync {
 
     /// Returns the limit state of one more send to the recipient, without the client prefix's
     /// share. Charges nothing.
-    async fn outlook(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
+    async fn peek_sends(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
 
     /// Refunds what `admit` charged, if the entry is still there.
-    async fn withdraw(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError>;
+    async fn refund_send(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError>;
 
     /// Makes this code the live one of the store key.
     ///
@@ -96,7 +96,7 @@ pub trait Store: Send + Sync {
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
-        charged: Option<&SiteCharge>,
+        charged: Option<&PrefixCharge>,
     ) -> Result<Option<Millis>, StoreError>;
 
     /// Returns the visible state of a verification. Changes nothing.
@@ -176,7 +176,7 @@ pub struct Attempter<'a> {
 
 /// What a client prefix was charged for an attempt at a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SiteCharge {
+pub struct PrefixCharge {
     /// The client prefix.
     pub client: KeyedHash,
     /// The entry.
@@ -240,7 +240,7 @@ pub enum AttemptOutcome {
         /// The encrypted details of the verification.
         encrypted: EncryptedDetails,
         /// What the client prefix was charged, if an attempter was given.
-        charged: Option<SiteCharge>,
+        charged: Option<PrefixCharge>,
     },
     /// Nothing was taken: the client prefix has made too many attempts at the recipient.
     Limited(LimitState),

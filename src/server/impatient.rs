@@ -12,21 +12,21 @@ use tokio::time::{Sleep, sleep};
 /// A stream whose output must be written within a timeout, counted from when writing first blocked.
 pub struct Impatient<S> {
     stream: S,
-    patience: Duration,
+    timeout: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Impatient<S> {
     /// Wraps `stream` with a write timeout.
-    pub fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stuck: None }
+    pub fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, timeout, stuck: None }
     }
 
     /// Passes an outcome on, or returns an error if the timeout has elapsed.
     fn bounded<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_pending() {
-            let patience = self.patience;
-            let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
+            let timeout = self.timeout;
+            let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(timeout)));
             ready!(stuck.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -85,13 +85,13 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(100);
+    const TIMEOUT: Duration = Duration::from_millis(100);
     const LONG: Duration = Duration::from_secs(10);
 
     #[tokio::test]
     async fn a_reader_that_does_not_read_is_given_up() {
         let (ours, _theirs) = duplex(8);
-        let mut ours = Impatient::new(ours, PATIENCE);
+        let mut ours = Impatient::new(ours, TIMEOUT);
         let error = timeout(LONG, ours.write_all(&[0; 64])).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -99,11 +99,11 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_drips_is_given_up() {
         let (ours, mut theirs) = duplex(8);
-        let mut ours = Impatient::new(ours, PATIENCE);
+        let mut ours = Impatient::new(ours, TIMEOUT);
         let dripping = tokio::spawn(async move {
             // Reads one byte now and then, for as long as the other side writes.
             while theirs.read_u8().await.is_ok() {
-                sleep(PATIENCE / 4).await;
+                sleep(TIMEOUT / 4).await;
             }
         });
         let error = timeout(LONG, ours.write_all(&[0; 4096])).await.unwrap().unwrap_err();

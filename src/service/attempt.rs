@@ -18,7 +18,7 @@ use crate::domain::store_key::StoreKey;
 use crate::domain::time::Millis;
 use crate::domain::verification::{AttemptToken, Status};
 use crate::ports::{
-    AttemptOutcome, Attempter, HashPermit, HashWork, HasherError, Priority, SiteCharge, StoreError,
+    AttemptOutcome, Attempter, HashPermit, HashWork, HasherError, PrefixCharge, Priority, StoreError,
 };
 use crate::random::{self, SysError};
 
@@ -69,7 +69,7 @@ pub(super) struct Attempt<'a> {
 }
 
 /// A correct attempt.
-pub(super) struct Won {
+pub(super) struct ApprovedAttempt {
     /// When it approved the verification, on the store's clock.
     pub at: Millis,
     /// The details of a verification with an id.
@@ -82,7 +82,7 @@ struct TakenAttempt {
     stored: Option<CodeHash>,
     left: u8,
     encrypted: EncryptedDetails,
-    charged: Option<SiteCharge>,
+    charged: Option<PrefixCharge>,
 }
 
 /// Runs steps 3 to 7.
@@ -90,7 +90,7 @@ pub(super) async fn attempt(
     deps: &Dependencies,
     attempt: &Attempt<'_>,
     code: Code,
-) -> Result<Won, CheckError> {
+) -> Result<ApprovedAttempt, CheckError> {
     let outcome = from_place_on(deps, attempt, code).await;
     // 7. Refund the IP's attempt if it was right, or if it was not taken.
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
@@ -99,7 +99,11 @@ pub(super) async fn attempt(
     outcome
 }
 
-async fn from_place_on(deps: &Dependencies, attempt: &Attempt<'_>, code: Code) -> Result<Won, CheckError> {
+async fn from_place_on(
+    deps: &Dependencies,
+    attempt: &Attempt<'_>,
+    code: Code,
+) -> Result<ApprovedAttempt, CheckError> {
     // 3. Reserve a place in the hash queue, before anything is taken.
     let permit = deps.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
     // 4. Take an attempt.
@@ -117,9 +121,9 @@ async fn from_place_on(deps: &Dependencies, attempt: &Attempt<'_>, code: Code) -
         StoreKey::Id(_) => Some(deps.decrypt(store_key, &attempts.encrypted).ok_or(CheckError::Unknown)?),
     };
     // 6. Approve the verification.
-    let token = AttemptToken { code, nonce: random::octets()? };
-    match win(deps, store_key, &token, attempts.charged.as_ref()).await? {
-        Some(at) => Ok(Won { at, about }),
+    let token = AttemptToken { code, nonce: random::bytes()? };
+    match approve_once(deps, store_key, &token, attempts.charged.as_ref()).await? {
+        Some(at) => Ok(ApprovedAttempt { at, about }),
         None => Err(invalid),
     }
 }
@@ -166,11 +170,11 @@ async fn compare(
 
 /// Approves the verification. Retries once if the store fails. The retry is safe because the token
 /// makes the call idempotent.
-async fn win(
+async fn approve_once(
     deps: &Dependencies,
     store_key: &StoreKey,
     token: &AttemptToken,
-    charged: Option<&SiteCharge>,
+    charged: Option<&PrefixCharge>,
 ) -> Result<Option<Millis>, StoreError> {
     match deps.store.approve(store_key, token, charged).await {
         Err(error) => {

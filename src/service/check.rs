@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::attempt::{Approved, Attempt, CheckError, Won, attempt};
+use super::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
 use super::ip_charge::IpCharge;
 use super::prove::{Proven, prove};
 use super::{Dependencies, WithLimitState};
@@ -46,18 +46,21 @@ async fn check_address(
     address: &EmailAddress,
     code: Code,
 ) -> Result<Approved, CheckError> {
-    let (profile, index_key) = (&deps.simple, &deps.secrets.index_key);
+    let profile = &deps.simple;
+    let index_key = &deps.secrets.index_key;
     let store_key = index_key.email_key(index_key.recipient(profile.tenant.clone(), address), address);
     let attempter = ip_charge
         .client_prefix()
         .map(|client| Attempter { client, limit: &profile.limits.ip_email_attempts });
-    let id = VerificationId::new(random::octets()?);
-    let won = attempt(deps, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
+    let id = VerificationId::new(random::bytes()?);
+    let approved = attempt(deps, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     // The code is valid for the address in any case of letters, so the proof names the lower-case
     // form.
-    let (audience, purpose, address) = (&profile.tenant, SIMPLE_PURPOSE, &address.folded());
-    let proof = prove(deps, &Proven { audience, address, purpose, id: &id, at: won.at })?;
+    let audience = &profile.tenant;
+    let purpose = SIMPLE_PURPOSE;
+    let address = &address.folded();
+    let proof = prove(deps, &Proven { audience, address, purpose, id: &id, at: approved.at })?;
     Ok(Approved { proof })
 }
 
@@ -81,7 +84,7 @@ pub(super) async fn check_by_id(
     };
     let outcome =
         attempt(deps, &Attempt { ip_charge: &ip_charge, store_key: &store_key, attempter: None }, code).await;
-    WithLimitState::after(&ip_charge, outcome.and_then(|won| approve(deps, profile, id, &won)))
+    WithLimitState::after(&ip_charge, outcome.and_then(|approved| approve(deps, profile, id, &approved)))
 }
 
 async fn no_code(deps: &Dependencies, store_key: &StoreKey) -> CheckError {
@@ -99,11 +102,12 @@ fn approve(
     deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
-    won: &Won,
+    approved: &ApprovedAttempt,
 ) -> Result<Approved, CheckError> {
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
-    let VerificationDetails { address, purpose, .. } = won.about.as_ref().ok_or(CheckError::Fault)?;
-    let (audience, purpose) = (&profile.tenant, purpose.as_str());
-    let proof = prove(deps, &Proven { audience, address, purpose, id, at: won.at })?;
+    let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(CheckError::Fault)?;
+    let audience = &profile.tenant;
+    let purpose = purpose.as_str();
+    let proof = prove(deps, &Proven { audience, address, purpose, id, at: approved.at })?;
     Ok(Approved { proof })
 }

@@ -82,7 +82,7 @@ pub(super) async fn create(
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
-    let Some(idempotency) = &creation.idempotency else { return create_anew(deps, profile, creation).await };
+    let Some(idempotency) = &creation.idempotency else { return create_new(deps, profile, creation).await };
     let request = match idempotent_request(deps, profile, idempotency) {
         Ok(request) => request,
         Err(error) => return WithLimitState::uncharged(Err(error.into())),
@@ -99,7 +99,7 @@ pub(super) async fn create(
             return WithLimitState::uncharged(Err(error.into()));
         }
     }
-    let created = create_anew(deps, profile, creation).await;
+    let created = create_new(deps, profile, creation).await;
     match &created.outcome {
         Ok(snapshot) => complete(deps, &request, &snapshot.id).await,
         Err(_) => abandon(deps, &request).await,
@@ -133,7 +133,7 @@ fn idempotent_request(
     let members: Vec<Option<&str>> = idempotency.members.iter().map(Option::as_deref).collect();
     let fingerprint: KeyedHash = index_key.fingerprint(&members);
     let key = index_key.idempotency_key(&profile.tenant, ROUTE, &idempotency.key);
-    Ok(IdempotentRequest { key, fingerprint, token: random::octets()? })
+    Ok(IdempotentRequest { key, fingerprint, token: random::bytes()? })
 }
 
 /// Returns the current state of the verification that an earlier request created. Charges nothing.
@@ -149,7 +149,7 @@ async fn replay(
     })
 }
 
-async fn create_anew(
+async fn create_new(
     deps: &Dependencies,
     profile: &TenantProfile,
     creation: &Creation,
@@ -172,16 +172,18 @@ async fn from_room_on(
     creation: &Creation,
 ) -> Result<Snapshot, CreateError> {
     let permit = room(deps, ip_charge).await?;
-    let id = VerificationId::new(random::octets().map_err(StartError::from)?);
+    let id = VerificationId::new(random::bytes().map_err(StartError::from)?);
     let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
-    let reference = Reference::draw(&mut SysRng).map_err(StartError::from)?;
-    let (address, purpose) = (creation.address.clone(), creation.purpose.clone());
+    let reference = Reference::generate(&mut SysRng).map_err(StartError::from)?;
+    let address = creation.address.clone();
+    let purpose = creation.purpose.clone();
     let locale = creation.locale.clone();
     let details = VerificationDetails { address, purpose, reference, locale };
     let pepper = deps.secrets.peppers.current();
     let encrypted =
         EncryptedDetails::new(&details, &store_key.associated_data(), pepper).map_err(StartError::from)?;
-    let (address, languages) = (&details.address, details.locale.as_slice());
+    let address = &details.address;
+    let languages = details.locale.as_slice();
     let outgoing = OutgoingCode {
         profile,
         ip_charge,

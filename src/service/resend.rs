@@ -58,7 +58,8 @@ async fn from_id_on(
     let details = pending(deps, &store_key).await?;
     admit_address(deps, &details.address)?;
     let permit = room(deps, ip_charge).await?;
-    let (address, reference) = (&details.address, Some(details.reference));
+    let address = &details.address;
+    let reference = Some(details.reference);
     let languages = details.locale.as_slice();
     let outgoing = OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
     let sent = send(deps, permit, &outgoing, async |hash, entry| {

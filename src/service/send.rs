@@ -32,7 +32,7 @@ use crate::random::{self, SysError, SysRng};
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The operator's lists exclude that domain. No ledger of the recipient was charged.
-    #[error("no mails go to that domain")]
+    #[error("email to that domain is not allowed")]
     NotAllowed,
     /// A limit is exceeded. No code was generated.
     #[error("too many sends")]
@@ -82,7 +82,7 @@ pub(super) struct Sent {
 /// 1. Check that the lists of domains allow the address.
 pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
     let recipients = deps.recipients.read().unwrap_or_else(PoisonError::into_inner);
-    if recipients.admit(address) { Ok(()) } else { Err(StartError::NotAllowed) }
+    if recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
@@ -155,7 +155,8 @@ async fn admit(
     profile: &TenantProfile,
     ip_charge: &IpCharge,
 ) -> Result<(EntryId, LimitState), StartError> {
-    match deps.store.admit(recipient, ip_charge.client_prefix().as_ref(), &profile.limits.sends).await? {
+    match deps.store.charge_send(recipient, ip_charge.client_prefix().as_ref(), &profile.limits.sends).await?
+    {
         ChargeOutcome::Admitted { entry, limit_state } => Ok((entry, limit_state)),
         ChargeOutcome::Refused(limit_state) => {
             Err(StartError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -169,7 +170,7 @@ async fn generate(
     store_key: &StoreKey,
 ) -> Result<(Code, CodeHash), StartError> {
     let code = Code::generate(deps.code_length, &mut SysRng)?;
-    let salt = Salt::new(random::octets()?);
+    let salt = Salt::new(random::bytes()?);
     let pepper = deps.secrets.peppers.current().clone();
     let kid = pepper.id().clone();
     let work = HashWork { code: code.clone(), salt, associated_data: store_key.associated_data(), pepper };
@@ -203,7 +204,7 @@ async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
 /// If this fails, the code stays live until it expires, known to nobody, and the charge stays.
 async fn undo(deps: &Dependencies, store_key: &StoreKey, recipient: &Recipient, salt: &Salt, entry: EntryId) {
     let undone = match deps.store.mark_failed(store_key, salt, entry).await {
-        Ok(true) => deps.store.withdraw(recipient, entry).await,
+        Ok(true) => deps.store.refund_send(recipient, entry).await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };

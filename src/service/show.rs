@@ -95,7 +95,7 @@ async fn resend_at(
     view: &View,
 ) -> Result<Millis, StoreError> {
     let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), &details.address);
-    let limit_state = deps.store.outlook(&recipient, &profile.limits.sends).await?;
+    let limit_state = deps.store.peek_sends(&recipient, &profile.limits.sends).await?;
     Ok(view.seen_at + millis(limit_state.wait))
 }
 

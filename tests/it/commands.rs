@@ -323,7 +323,7 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
     let (code, said) = doctor(&[], &["--send-test", "me@example.com"]);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("FAIL  test mail: the mail was not handed over: RCPT TO: refused with reply 550"),
+        said.contains("FAIL  test mail: the relay did not accept the email: RCPT TO: refused with reply 550"),
         "{said}"
     );
     assert_eq!(doctor(&[], &["--send-test", "nobody"]).0, Some(2));
@@ -351,12 +351,12 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
         (
             "OTP_MAIL__TEMPLATES",
             "mails",
-            "FAIL  words and layouts of mails: OTP_MAIL__TEMPLATES: de.toml: undefined value",
+            "FAIL  translations and layouts of emails: OTP_MAIL__TEMPLATES: de.toml: undefined value",
         ),
         (
             "OTP_MAIL__LOCALE",
             "fi",
-            "FAIL  words and layouts of mails: OTP_MAIL__LOCALE, or the tenant's locale: there are no words of the language",
+            "FAIL  translations and layouts of emails: OTP_MAIL__LOCALE, or the tenant's locale: there is no translation for",
         ),
     ] {
         let (code, said) = doctor(&[(name, value)], &[]);

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::support::app::{Process, TestApp, light_hash};
 
 const GET: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
 
 async fn dev_with(settings: &[(&str, &str)]) -> Process {
@@ -33,7 +33,7 @@ async fn answer(stream: &mut TcpStream) -> String {
                 return text;
             }
         }
-        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.expect("an answer in time");
+        let read = timeout(TIMEOUT, stream.read_buf(&mut bytes)).await.expect("an answer in time");
         assert_ne!(read.expect("an answer"), 0, "closed: {text}");
     }
 }
@@ -56,7 +56,7 @@ async fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 async fn write_then_read(address: SocketAddr, head: String, body: usize) -> String {
     let client = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a time limit");
         stream.write_all(head.as_bytes()).expect("the head is taken");
         let chunk = vec![b' '; 64 * 1024];
         for _ in 0..body.div_ceil(chunk.len()) {
@@ -173,7 +173,7 @@ async fn a_short_body_that_comes_behind_its_refusal_leaves_the_connection_open()
     // If the body does not come, the connection is closed, and the answer says so.
     let answer = ask(&mut stream, "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
-    assert!(is_closed(&mut stream, PATIENCE).await);
+    assert!(is_closed(&mut stream, TIMEOUT).await);
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
     // The time limit for a head starts with its first byte.
     stream.write_all(b"GET /livez HT").await.expect("sent");
     let begun = Instant::now();
-    assert!(is_closed(&mut stream, PATIENCE).await);
+    assert!(is_closed(&mut stream, TIMEOUT).await);
     assert!((9..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
@@ -253,7 +253,7 @@ async fn an_idle_connection_is_closed_after_the_time_of_the_setting() {
     }
     ask(&mut stream, GET).await;
     let begun = Instant::now();
-    assert!(is_closed(&mut stream, PATIENCE).await);
+    assert!(is_closed(&mut stream, TIMEOUT).await);
     assert!((1..6).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
@@ -271,7 +271,7 @@ async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
     ask(&mut idle[0], GET).await;
     let mut newcomer = dev.connect().await;
     assert!(ask(&mut newcomer, GET).await.starts_with("HTTP/1.1 200 "));
-    assert!(is_closed(&mut idle[1], PATIENCE).await);
+    assert!(is_closed(&mut idle[1], TIMEOUT).await);
     for stay in [0, 2, 3] {
         assert!(ask(&mut idle[stay], GET).await.starts_with("HTTP/1.1 200 "), "{stay}");
     }
@@ -299,7 +299,7 @@ async fn a_request_under_way_is_never_closed_for_another_client() {
     assert!(ask(head, "Host: localhost\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
     // This connection is idle now, so it makes room.
     assert!(answer(&mut newcomer).await.starts_with("HTTP/1.1 200 "));
-    assert!(is_closed(head, PATIENCE).await);
+    assert!(is_closed(head, TIMEOUT).await);
     drop(newcomer);
     body.write_all(b"{}").await.expect("sent");
     assert!(answer(body).await.starts_with("HTTP/1.1 4"));
@@ -314,7 +314,7 @@ async fn connections_that_linger_make_room_as_idle_ones_do() {
         let refused =
             ask(&mut stream, "POST /nope HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n").await;
         assert!(refused.starts_with("HTTP/1.1 404 "), "{refused}");
-        assert!(is_closed(&mut stream, PATIENCE).await, "half-closed: it lingers");
+        assert!(is_closed(&mut stream, TIMEOUT).await, "half-closed: it lingers");
         lingering.push(stream);
     }
     let begun = Instant::now();
@@ -336,6 +336,6 @@ async fn idle_connections_do_not_delay_the_end() {
     assert!(dev.ended().await.success());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     for stream in &mut idle {
-        assert!(is_closed(stream, PATIENCE).await);
+        assert!(is_closed(stream, TIMEOUT).await);
     }
 }

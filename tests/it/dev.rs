@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::support::app::{Process, TestApp, light_hash};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PATHS: [(Method, &str); 5] = [
     (Method::GET, "/dev"),
     (Method::GET, "/dev/mails"),
@@ -55,7 +55,7 @@ impl Events {
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        timeout(PATIENCE, self.stream.read_line(&mut line)).await.expect("a line in time").expect("a line");
+        timeout(TIMEOUT, self.stream.read_line(&mut line)).await.expect("a line in time").expect("a line");
         line.trim_end().to_owned()
     }
 
@@ -160,7 +160,7 @@ async fn streams_are_bounded_and_a_closed_one_makes_room() {
     let begun = Instant::now();
     while status().await != 200 {
         dev.send_otp("a@example.com").await;
-        assert!(begun.elapsed() < PATIENCE, "no stream has ended");
+        assert!(begun.elapsed() < TIMEOUT, "no stream has ended");
     }
 }
 

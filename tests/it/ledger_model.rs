@@ -13,7 +13,7 @@ use otpd::domain::limits::{IpLimit, SendLimits};
 use otpd::domain::store_key::{self, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::verification::{Status, VerificationRules};
-use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge};
+use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, PrefixCharge};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestCaseResult, TestRunner};
@@ -489,7 +489,7 @@ impl<'a> Pair<'a> {
             }
             Request::Admit(place, from) => {
                 let prefix = from.map(|origin| self.names.client_prefix(origin));
-                self.bench.store.admit(self.names.recipient(place), prefix.as_ref(), &self.sends).await
+                self.bench.store.charge_send(self.names.recipient(place), prefix.as_ref(), &self.sends).await
             }
             Request::Attempt(..) => panic!("an attempt is charged as it is taken"),
         };
@@ -584,7 +584,7 @@ impl<'a> Pair<'a> {
         prop_assert_eq!(Answer::Failed(back), self.model.fail(place, code, entered.entry));
         if back {
             let recipient = self.names.recipient(place);
-            self.bench.store.withdraw(recipient, entered.entry).await.expect("an answer");
+            self.bench.store.refund_send(recipient, entered.entry).await.expect("an answer");
             self.refunded(&entered);
         }
         self.tally.seen.insert(format!("a refused mail, given back: {back}"));
@@ -648,7 +648,7 @@ impl<'a> Pair<'a> {
         self.skip_the_last_seconds(place);
         let charged = prefix.as_ref().map(|entered| {
             let Request::Attempt(_, origin) = entered.request else { panic!("a prefix's") };
-            SiteCharge { client: self.names.client_prefix(origin), entry: entered.entry }
+            PrefixCharge { client: self.names.client_prefix(origin), entry: entered.entry }
         });
         let approved =
             self.bench.approve_for(self.names.store_key(place), code, number, charged.as_ref()).await;

@@ -159,7 +159,7 @@ async fn a_reload_revokes_a_key_and_takes_another() {
     // Both keys are active during the rotation.
     let both = two_tenants("").replace(&hash(3), &format!("{}, {}", hash(3), hash(5)));
     app.reload(&both);
-    app.logged("were read anew").await;
+    app.logged("were read again").await;
     assert_eq!(app.caller(5).show(&id).await.status, 200);
     assert_eq!(app.caller(3).show(&id).await.status, 200);
     app.reload(&two_tenants("").replace(&hash(3), &hash(5)));
@@ -179,7 +179,7 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     app.reload(&two_tenants("limits = { email_sends = \"1/60s 10/700h\" }"));
     app.logged("that takes a restart").await;
     app.reload(&two_tenants("locale = \"fi\""));
-    app.logged("there are no words of the language").await;
+    app.logged("there is no translation for").await;
     // An empty list is an error too: the old settings stay in use.
     app.reload("[[tenants]]");
     app.logged("tenants.1.name: is missing").await;

@@ -129,7 +129,7 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
     assert_eq!(
         (shown().await.status, shown().await.proof),
         (Status::Approved, proof),
-        "the same to the octet"
+        "the same to the byte"
     );
     world.bench.clock.forward(Duration::from_millis(1));
     assert_eq!((shown().await.status, shown().await.proof), (Status::Approved, None));

@@ -29,17 +29,17 @@ pub(super) enum LedgerName {
 #[derive(Default)]
 pub(super) struct Retained {
     pub log: SlidingLog,
-    pub keep: Duration,
+    pub retention: Duration,
 }
 
 impl MemoryState {
-    /// Charges all of these logs, each under its own rules, or none. Entries are stored for `keep`,
+    /// Charges all of these logs, each under its own rules, or none. Entries are stored for `retention`,
     /// which may be longer than these windows.
     pub(super) fn charge(
         &mut self,
         logs: &[(LedgerName, Vec<LimitRule<'_>>)],
         partition: Partition,
-        keep: Duration,
+        retention: Duration,
         now: Millis,
     ) -> Option<ChargeOutcome> {
         let before = self.tightest(logs, partition, now)?;
@@ -49,9 +49,9 @@ impl MemoryState {
         let newest = logs.iter().filter_map(|(name, _)| self.logs.get(name)?.log.newest()).max();
         let entry = newest.map_or(now, |newest| now.max(newest + 1));
         for (name, _) in logs {
-            let kept = self.logs.entry(name.clone()).or_default();
-            kept.keep = keep;
-            kept.log.add(entry, partition, keep, now);
+            let retained = self.logs.entry(name.clone()).or_default();
+            retained.retention = retention;
+            retained.log.add(entry, partition, retention, now);
         }
         self.sweep_now_and_then(now);
         let limit_state = self.tightest(logs, partition, now)?;
@@ -66,13 +66,13 @@ impl MemoryState {
     ) -> Option<ledger::LimitState> {
         let empty = SlidingLog::default();
         ledger::tightest(logs.iter().filter_map(|(name, rules)| {
-            self.logs.get(name).map_or(&empty, |kept| &kept.log).limit_state(rules, partition, now)
+            self.logs.get(name).map_or(&empty, |retained| &retained.log).limit_state(rules, partition, now)
         }))
     }
 
     pub(super) fn remove(&mut self, name: &LedgerName, entry: EntryId) {
-        if let Some(kept) = self.logs.get_mut(name) {
-            kept.log.remove(entry);
+        if let Some(retained) = self.logs.get_mut(name) {
+            retained.log.remove(entry);
         }
     }
 }
@@ -84,9 +84,9 @@ pub(super) fn logs_of<'a>(profile: &IpLedger, limit: &'a IpLimit) -> Vec<(Ledger
     if profile.network.prefix64.is_none() {
         return vec![(LedgerName::Prefix48(profile.clone()), rule(&limit.prefix64))];
     }
-    let site = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
+    let prefix48 = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
     vec![
         (LedgerName::Prefix64(profile.clone()), rule(&limit.prefix64)),
-        (LedgerName::Prefix48(site), rule(&limit.prefix48)),
+        (LedgerName::Prefix48(prefix48), rule(&limit.prefix48)),
     ]
 }

@@ -28,7 +28,7 @@ pub enum TemplateFault {
     #[error("cannot be read: {0}")]
     Words(String),
     /// A text is missing and cannot be inherited.
-    #[error("says nothing of {0}, and there are no words of that language to fall back on")]
+    #[error("has no {0}, and there is no translation of that language to fall back on")]
     Missing(&'static str),
     /// The template engine reported this error.
     #[error("{0}")]
@@ -43,7 +43,9 @@ impl TemplateFault {
     pub fn kind(&self) -> String {
         match self {
             Self::Template(error) => {
-                let (kind, name, line) = (error.kind(), error.name(), error.line());
+                let kind = error.kind();
+                let name = error.name();
+                let line = error.line();
                 format!("{kind} (in {}:{})", name.unwrap_or_default(), line.unwrap_or_default())
             }
             other => other.to_string(),

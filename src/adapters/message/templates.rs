@@ -90,15 +90,15 @@ impl Templates {
         Ok(languages)
     }
 
-    /// Returns the first available language for the tenant, in the order of `wanted`. A tag also
+    /// Returns the first available language for the tenant, in the order of `accepted`. A tag also
     /// matches more general ones.
     pub fn choose<'a, 'b>(
         &'a self,
         tenant: &Tenant,
-        wanted: impl IntoIterator<Item = &'b Locale>,
+        accepted: impl IntoIterator<Item = &'b Locale>,
     ) -> Option<Language<'a>> {
         let (scope, languages) = self.of(tenant);
-        let mut tags = wanted.into_iter().flat_map(Locale::and_more_general);
+        let mut tags = accepted.into_iter().flat_map(Locale::and_more_general);
         let (tag, direction) = tags.find_map(|tag| languages.get_key_value(tag))?;
         Some(Language { environment: &self.environment, scope, tag, direction: *direction })
     }

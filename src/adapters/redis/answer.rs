@@ -43,7 +43,7 @@ pub(super) fn moment(answer: &Value) -> Result<Option<u64>, StoreError> {
 
 pub(super) fn encrypted(answer: &Value) -> Result<EncryptedDetails, StoreError> {
     match answer {
-        Value::BulkString(octets) => Ok(EncryptedDetails::from_bytes(octets.clone())),
+        Value::BulkString(bytes) => Ok(EncryptedDetails::from_bytes(bytes.clone())),
         _ => Err(unexpected()),
     }
 }

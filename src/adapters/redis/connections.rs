@@ -30,7 +30,7 @@ pub(super) struct Connections(Pool<Manager>);
 #[derive(Clone)]
 pub(super) struct Shared {
     pub manager: ConnectionManager,
-    condemned: Arc<AtomicBool>,
+    discarded: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -39,12 +39,12 @@ impl Shared {
     pub fn judge(&self, error: &RedisError) {
         let of_the_call = |code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code);
         if !error.code().is_some_and(of_the_call) {
-            self.condemned.store(true, Ordering::Relaxed);
+            self.discarded.store(true, Ordering::Relaxed);
         }
     }
 
-    fn is_condemned(&self) -> bool {
-        self.condemned.load(Ordering::Relaxed)
+    fn is_discarded(&self) -> bool {
+        self.discarded.load(Ordering::Relaxed)
     }
 }
 
@@ -81,7 +81,7 @@ impl Connections {
     pub async fn get(&self) -> Result<Shared, StoreError> {
         loop {
             let shared = self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)?;
-            if !shared.is_condemned() {
+            if !shared.is_discarded() {
                 return Ok(shared);
             }
         }
@@ -100,7 +100,7 @@ impl ManageConnection for Manager {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
         let manager = ConnectionManager::new_lazy_with_config(self.0.clone(), config)?;
-        Ok(Shared { manager, condemned: Arc::default() })
+        Ok(Shared { manager, discarded: Arc::default() })
     }
 
     async fn is_valid(&self, _: &mut Shared) -> Result<(), RedisError> {
@@ -108,7 +108,7 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, shared: &mut Shared) -> bool {
-        shared.is_condemned()
+        shared.is_discarded()
     }
 }
 

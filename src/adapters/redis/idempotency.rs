@@ -19,7 +19,8 @@ fn words(request: &IdempotentRequest) -> [&[u8]; 2] {
 impl IdempotencyStore for RedisStore {
     async fn begin(&self, request: &IdempotentRequest) -> Result<BeginOutcome, StoreError> {
         let [fingerprint, token] = words(request);
-        let (keys, life) = ([key::idempotency(&request.key)], millis(IN_PROGRESS_TIMEOUT));
+        let keys = [key::idempotency(&request.key)];
+        let life = millis(IN_PROGRESS_TIMEOUT);
         match self.call(&self.scripts.begin, &keys, &[&fingerprint, &token, &life]).await? {
             Value::BulkString(word) => match word.as_slice() {
                 b"begun" => Ok(BeginOutcome::Begun),
@@ -40,8 +41,9 @@ impl IdempotencyStore for RedisStore {
 
     async fn complete(&self, request: &IdempotentRequest, id: &VerificationId) -> Result<(), StoreError> {
         let [fingerprint, token] = words(request);
-        let (keys, id, kept) =
-            ([key::idempotency(&request.key)], id.as_bytes().as_slice(), millis(RETENTION));
+        let keys = [key::idempotency(&request.key)];
+        let id = id.as_bytes().as_slice();
+        let kept = millis(RETENTION);
         self.call(&self.scripts.complete, &keys, &[&fingerprint, &token, &id, &kept]).await.map(|_| ())
     }
 

@@ -152,7 +152,8 @@ impl Pool {
                 // An attempt with too little time says nothing about the relay.
                 let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;
                 if is_fair && self.breaker.failed(begun, Instant::now()) {
-                    let (relay, error) = (self.host(), error.to_string());
+                    let relay = self.host();
+                    let error = error.to_string();
                     tracing::error!(relay, error, "a relay is down: it is left alone for a while");
                 }
             }

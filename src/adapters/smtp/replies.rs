@@ -32,14 +32,14 @@ pub struct Replies<S> {
     raw: VecDeque<u8>,
     /// The rest of the filtered line that is being read.
     line: VecDeque<u8>,
-    octets: usize,
+    bytes: usize,
     lines: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
     /// Wraps a connection.
     pub fn new(stream: S, peer: SocketAddr) -> Self {
-        Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), octets: 0, lines: 0 }
+        Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), bytes: 0, lines: 0 }
     }
 
     /// Adds a greeting for lettre, which waits for one, after the relay's own was read.
@@ -66,17 +66,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
         let mut more = ReadBuf::new(&mut chunk);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut more))?;
         self.raw.extend(more.filled());
-        self.octets += more.filled().len();
+        self.bytes += more.filled().len();
         Poll::Ready(Ok(more.filled().len()))
     }
 
     /// Filters the next whole line; returns `false` at the end of the connection.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
-            if self.octets > MAX_BYTES || self.lines > MAX_LINES {
+            if self.bytes > MAX_BYTES || self.lines > MAX_LINES {
                 return Poll::Ready(Err(io::Error::other("the relay says too much")));
             }
-            if let Some(end) = self.raw.iter().position(|octet| *octet == b'\n') {
+            if let Some(end) = self.raw.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.raw.drain(..=end).collect();
                 self.line = plain(&line).into();
                 self.lines += 1;
@@ -99,7 +99,7 @@ fn plain(line: &[u8]) -> Vec<u8> {
     let code = readable(code);
     let (separator, text) = rest.split_first().unwrap_or((&b' ', b""));
     let text = text.iter().take(TEXT_MAX);
-    let text = text.map(|octet| if matches!(octet, b' '..=b'~') { *octet } else { b'?' });
+    let text = text.map(|byte| if matches!(byte, b' '..=b'~') { *byte } else { b'?' });
     let text: Vec<u8> = text.collect();
     // lettre cannot parse a text of only spaces.
     let text = text.trim_ascii_end();
@@ -151,9 +151,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Replies<S> {
             return Poll::Ready(Ok(()));
         }
         while buf.remaining() > 0
-            && let Some(octet) = self.line.pop_front()
+            && let Some(byte) = self.line.pop_front()
         {
-            buf.put_slice(&[octet]);
+            buf.put_slice(&[byte]);
         }
         Poll::Ready(Ok(()))
     }
@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Replies<S> {
         if self.has_unread() || self.poll_more(cx)?.is_ready() {
             return Poll::Ready(Err(out_of_turn()));
         }
-        (self.octets, self.lines) = (0, 0);
+        (self.bytes, self.lines) = (0, 0);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

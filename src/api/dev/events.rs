@@ -60,7 +60,8 @@ impl Events {
             return Rejection::Unavailable.response(ErrorFormat::Message);
         };
         let (reader, writer) = duplex(AHEAD);
-        let (mailbox, stopping) = (Arc::clone(&self.mailbox), self.stopping.clone());
+        let mailbox = Arc::clone(&self.mailbox);
+        let stopping = self.stopping.clone();
         tokio::spawn(async move {
             // Fails if the reader is gone.
             let _ = stopping.run_until_cancelled(tell(mailbox.as_ref(), writer)).await;

@@ -83,7 +83,8 @@ fn response(first: ProblemCode, codes: &[ProblemCode]) -> Value {
         })
         .collect();
     let content = json!({ "schema": { "$ref": "#/components/schemas/Problem" }, "examples": examples });
-    let (meanings, content) = (meanings.join(" "), json!({ PROBLEM_JSON: content }));
+    let meanings = meanings.join(" ");
+    let content = json!({ PROBLEM_JSON: content });
     json!({ "description": meanings, "content": content, "headers": headers(first) })
 }
 

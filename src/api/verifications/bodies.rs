@@ -136,8 +136,8 @@ impl CreateBody {
 impl Body for CreateBody {
     type Schema = CreateSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Rejection> {
-        let mut members = Members::read(octets)?;
+    fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+        let mut members = Members::read(bytes)?;
         let email = members.required_text("email")?;
         let form = "1 to 64 characters of a-z 0-9 _ . -, the first a letter or a digit";
         let purpose = members.parsed("purpose", form, Purpose::parse)?;
@@ -157,8 +157,8 @@ impl Body for CreateBody {
 impl Body for CheckBody {
     type Schema = CheckSchema;
 
-    fn read(octets: &[u8]) -> Result<Self, Rejection> {
-        let mut members = Members::read(octets)?;
+    fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+        let mut members = Members::read(bytes)?;
         let code = members.required_text("code")?;
         let end_user_ip = members.parsed("end_user_ip", IP_FORM, parse_ip)?;
         members.finish(&["code", "end_user_ip"])?;
@@ -170,8 +170,8 @@ impl Body for ResendBody {
     type Schema = ResendSchema;
     const IS_REQUIRED: bool = false;
 
-    fn read(octets: &[u8]) -> Result<Self, Rejection> {
-        let mut members = Members::read(octets)?;
+    fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+        let mut members = Members::read(bytes)?;
         let end_user_ip = members.parsed("end_user_ip", IP_FORM, parse_ip)?;
         members.finish(&["end_user_ip"])?;
         Ok(Self { end_user_ip })

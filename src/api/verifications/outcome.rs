@@ -14,14 +14,14 @@ const FORGOTTEN: &str =
     "What this Idempotency-Key created has ended more than an hour ago, and is forgotten.";
 
 /// Records the limit state for the response headers and unwraps the outcome.
-pub fn report_limits<T, E>(metered: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, Problem>
+pub fn report_limits<T, E>(result: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, Problem>
 where
     Problem: From<E>,
 {
-    if let Some(limit_state) = metered.limit_state {
+    if let Some(limit_state) = result.limit_state {
         report.show(limit_state);
     }
-    Ok(metered.outcome?)
+    Ok(result.outcome?)
 }
 
 impl Problem {

@@ -30,8 +30,8 @@ const NAMES: [&str; 2] = ["relay", "fallback relay"];
 pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec<Finding> {
     let composer = app::composer(&settings.common);
     let words = match &composer {
-        Ok(_) => Ok("words and layouts of mails".to_owned()),
-        Err(error) => Err(format!("words and layouts of mails: {error:#}")),
+        Ok(_) => Ok("translations and layouts of emails".to_owned()),
+        Err(error) => Err(format!("translations and layouts of emails: {error:#}")),
     };
     // Checks the relays even if the templates have a fault.
     let composer = composer.or_else(|_| Ok(Composer::load(None, &SampleValues::default())?));

@@ -104,15 +104,15 @@ async fn admit(
     client: Option<&KeyedHash>,
     limits: &SendLimits,
 ) -> ChargeOutcome {
-    bench.store.admit(recipient, client, limits).await.expect("an answer")
+    bench.store.charge_send(recipient, client, limits).await.expect("an answer")
 }
 
 async fn refund(bench: &Bench, profile: &IpLedger, entry: EntryId) {
     bench.store.refund(profile, entry).await.expect("an answer");
 }
 
-async fn withdraw(bench: &Bench, recipient: &Recipient, entry: EntryId) {
-    bench.store.withdraw(recipient, entry).await.expect("an answer");
+async fn refund_send(bench: &Bench, recipient: &Recipient, entry: EntryId) {
+    bench.store.refund_send(recipient, entry).await.expect("an answer");
 }
 
 /// Makes a request for which only this ledger has a limit that matters. Each ledger has its own
@@ -309,7 +309,7 @@ async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) 
 
 async fn a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
-    let outlook = async || bench.store.outlook(&recipient, &limits).await.expect("an answer");
+    let outlook = async || bench.store.peek_sends(&recipient, &limits).await.expect("an answer");
     assert_eq!((outlook().await.remaining, outlook().await.wait), (1, Duration::ZERO));
     assert!(is_admitted(admit(bench, &recipient, Some(&client_prefix("192.0.2.1")), &limits).await));
     for _ in 0..3 {
@@ -534,10 +534,10 @@ async fn a_recipient_is_refunded_its_own_entry_and_no_other(bench: &Bench) {
     let first = entry(from(&recipient, "192.0.2.1").await);
     entry(from(&recipient, "192.0.2.2").await);
     entry(from(&another, "192.0.2.1").await);
-    withdraw(bench, &simple_recipient("b@example.com"), first).await;
+    refund_send(bench, &simple_recipient("b@example.com"), first).await;
     assert!(!is_admitted(from(&recipient, "192.0.2.3").await));
     for _ in 0..2 {
-        withdraw(bench, &recipient, first).await;
+        refund_send(bench, &recipient, first).await;
     }
     // The entry left all three ledgers, and the entries of others left none.
     assert_eq!(refused(from(&recipient, "192.0.2.2").await).policy, Policy::IpEmailSends);
@@ -777,7 +777,7 @@ async fn a_thousand_entries_are_counted_as_exactly_as_one(bench: &Bench) {
         bench.clock.forward(TICK * 10);
     }
     assert_eq!(refused(send().await).wait, HOUR.saturating_sub(TICK * 10_000));
-    withdraw(bench, &recipient, entries[500]).await;
+    refund_send(bench, &recipient, entries[500]).await;
     assert!(is_admitted(send().await));
     bench.clock.forward(HOUR.saturating_sub(TICK * 10_001));
     assert_eq!(refused(send().await).wait, TICK);

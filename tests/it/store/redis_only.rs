@@ -20,7 +20,7 @@ use crate::support::store::{
 /// The longest time that a call may take, whatever Redis does.
 const LONGEST_CALL: Duration = Duration::from_millis(1500);
 /// How long a test may be delayed between two steps.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 /// An entry id that is never too late for an opening, on either clock.
 const IN_TIME: EntryId = 4_000_000_000_000;
 
@@ -100,7 +100,7 @@ async fn assert_no_answer_in_time(store: &dyn Store) {
 async fn until_ready(store: &dyn Store) {
     let begun = Instant::now();
     while store.ready().await.is_err() {
-        assert!(begun.elapsed() < PATIENCE, "it does not recover");
+        assert!(begun.elapsed() < TIMEOUT, "it does not recover");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -150,7 +150,7 @@ async fn a_key_expires_as_soon_as_nobody_can_ask_about_it() {
         let assert_ttl = async |to_expiry| {
             let ttl: u64 = ask(bench.server(), &[b"PTTL", key(store_key).as_bytes()]).await;
             let (ttl, wanted) = (Duration::from_millis(ttl), to_expiry + remembered);
-            assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{ttl:?} instead of {wanted:?}");
+            assert!(ttl <= wanted && ttl + TIMEOUT > wanted, "{ttl:?} instead of {wanted:?}");
         };
         let step = LIFE / 3;
         bench.open(store_key, 1).await;

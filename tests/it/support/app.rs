@@ -24,7 +24,7 @@ const PEPPER_2: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
 pub const SENDER: &str = "codes@sender.example";
 
 /// How long to wait for something that must happen soon.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns `k1` alone.
 pub fn one_pepper() -> String {
@@ -330,7 +330,7 @@ impl Process {
                 log.push('\n');
             }
         });
-        let address = tokio::time::timeout(PATIENCE, address).await;
+        let address = tokio::time::timeout(TIMEOUT, address).await;
         let Ok(Ok(address)) = address else {
             panic!("otpd did not listen: {}", log.lock().expect("the log"))
         };
@@ -367,7 +367,7 @@ impl Process {
             if log.contains(&last) {
                 return log;
             }
-            assert!(begun.elapsed() < PATIENCE, "{last} is not in the log: {log}");
+            assert!(begun.elapsed() < TIMEOUT, "{last} is not in the log: {log}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -380,7 +380,7 @@ impl Process {
             if let Some(line) = printed.lines().find_map(|line| line.trim().strip_prefix(name)) {
                 return line.trim().to_owned();
             }
-            assert!(begun.elapsed() < PATIENCE, "{name} is not in: {printed}");
+            assert!(begun.elapsed() < TIMEOUT, "{name} is not in: {printed}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -501,7 +501,7 @@ impl Process {
             if let Some(status) = self.child().try_wait().expect("the process can be waited for") {
                 return status;
             }
-            assert!(begun.elapsed() < PATIENCE, "otpd did not end");
+            assert!(begun.elapsed() < TIMEOUT, "otpd did not end");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -519,7 +519,7 @@ impl Drop for Process {
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !condition().await {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(begun.elapsed() < TIMEOUT, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

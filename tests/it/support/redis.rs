@@ -23,7 +23,7 @@ use tokio::{
 
 /// How long a server may take to start or to answer; generous, for a machine that runs many tests
 /// at once.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Interval at which a starting process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -63,7 +63,7 @@ impl RedisServer {
         let mut connection = server.connection().await;
         let store_keys = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).clone();
         store_keys.exec_async(&mut connection).await.expect("the store_keys are free");
-        let is_up = time::timeout(PATIENCE, async {
+        let is_up = time::timeout(TIMEOUT, async {
             loop {
                 let info: RedisResult<String> =
                     redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await;
@@ -79,7 +79,7 @@ impl RedisServer {
 
     async fn start_with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let started = time::timeout(PATIENCE, async {
+        let started = time::timeout(TIMEOUT, async {
             loop {
                 let port = free_port().expect("a free port exists");
                 if let Some(process) = Process::launch(directory.path(), port, options).await {
@@ -105,7 +105,7 @@ impl RedisServer {
 
     /// Starts on the same port with no data, after a `stop` or in place of the running process.
     pub async fn start_again(&self) {
-        let started = time::timeout(PATIENCE, async {
+        let started = time::timeout(TIMEOUT, async {
             loop {
                 drop(self.replace(Occupant::Nobody));
                 if let Some(process) = Process::launch(self.directory.path(), self.port, &[]).await {
@@ -142,7 +142,7 @@ impl RedisServer {
 
     /// Opens a connection for the test.
     pub async fn connection(&self) -> MultiplexedConnection {
-        connect(self.port, PATIENCE).await.expect("the server accepts a connection")
+        connect(self.port, TIMEOUT).await.expect("the server accepts a connection")
     }
 
     /// Returns the commands that Redis executed meanwhile, one per line; those of scripts have
@@ -191,7 +191,7 @@ impl RedisServer {
         let mut connection = self.connection().await;
         let command = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).clone();
         command.exec_async(&mut connection).await.expect("REPLICAOF is answered");
-        let in_step = time::timeout(PATIENCE, async {
+        let in_step = time::timeout(TIMEOUT, async {
             loop {
                 let info: RedisResult<String> =
                     redis::cmd("INFO").arg("replication").query_async(&mut connection).await;

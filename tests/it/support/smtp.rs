@@ -29,7 +29,7 @@ pub use self::certificate::Certificate;
 pub use self::mail::ReceivedMail;
 
 /// How long a test waits for an email before it fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the peer does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,11 +208,11 @@ impl SmtpPeer {
     pub async fn await_mail(&self, n: usize) -> ReceivedMail {
         let mut mails = self.shared.mails.subscribe();
         let enough = mails.wait_for(|mails| mails.len() >= n);
-        if let Ok(Ok(mails)) = time::timeout(PATIENCE, enough).await {
+        if let Ok(Ok(mails)) = time::timeout(TIMEOUT, enough).await {
             return mails[n - 1].clone();
         }
         panic!(
-            "waited {PATIENCE:?} for mail {n}: {} mails came over {} connections, the fault is {:?}",
+            "waited {TIMEOUT:?} for mail {n}: {} mails came over {} connections, the fault is {:?}",
             self.mails().len(),
             self.connections(),
             self.shared.fault(),

@@ -20,7 +20,8 @@ use otpd::domain::time::Millis;
 use otpd::domain::verification::{AttemptToken, NONCE_BYTES, Status, VerificationRules, View};
 use otpd::domain::verification_id::{ID_BYTES, VerificationId};
 use otpd::ports::{
-    AttemptOutcome, Attempter, Clock, IdempotencyStore, Live, OpenOutcome, ReplaceOutcome, SiteCharge, Store,
+    AttemptOutcome, Attempter, Clock, IdempotencyStore, Live, OpenOutcome, PrefixCharge, ReplaceOutcome,
+    Store,
 };
 
 use super::redis::RedisServer;
@@ -152,7 +153,7 @@ impl Bench {
         &self,
         attempter: Option<&Attempter<'_>>,
         store_key: &StoreKey,
-    ) -> (TakenAttempt, Option<SiteCharge>) {
+    ) -> (TakenAttempt, Option<PrefixCharge>) {
         match self.store.take_attempt(store_key, &self.rules, attempter).await.expect("an answer") {
             AttemptOutcome::Compare { hash, attempts, encrypted, charged } => {
                 assert_eq!(encrypted, about(store_key));
@@ -174,7 +175,7 @@ impl Bench {
         store_key: &StoreKey,
         code: u32,
         attempt: u32,
-        charged: Option<&SiteCharge>,
+        charged: Option<&PrefixCharge>,
     ) -> bool {
         self.approved_at(store_key, code, attempt, charged).await.is_some()
     }
@@ -185,7 +186,7 @@ impl Bench {
         store_key: &StoreKey,
         code: u32,
         attempt: u32,
-        charged: Option<&SiteCharge>,
+        charged: Option<&PrefixCharge>,
     ) -> Option<Millis> {
         self.store.approve(store_key, &token(code, attempt), charged).await.expect("an answer")
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use otpd::adapters::redis::ScriptClock;
 use otpd::domain::limits::IpLimit;
 use otpd::domain::store_key::StoreKey;
-use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, SiteCharge, StoreError};
+use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, PrefixCharge, StoreError};
 
 use super::{
     HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, client_prefix, enter, entry, is_admitted,
-    limit, profile, refund, refused, send_from, sends, simple_recipient, withdraw,
+    limit, profile, refund, refund_send, refused, send_from, sends, simple_recipient,
 };
-use crate::store::redis_only::{PATIENCE, ask, contains, words};
+use crate::store::redis_only::{TIMEOUT, ask, contains, words};
 use crate::support::redis::RedisServer;
 use crate::support::store::{Bench, TakenAttempt, address, recipient, store_on};
 
@@ -44,7 +44,7 @@ async fn attempt(
     store_key: &StoreKey,
     ip: &str,
     text: &str,
-) -> (TakenAttempt, Option<SiteCharge>) {
+) -> (TakenAttempt, Option<PrefixCharge>) {
     bench
         .take_attempt_from(Some(&Attempter { client: client_prefix(ip), limit: &limit(text) }), store_key)
         .await
@@ -53,7 +53,7 @@ async fn attempt(
 async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
     let ttl: i64 = ask(bench.server(), &[b"PTTL", key.as_bytes()]).await;
     let ttl = Duration::from_millis(ttl.try_into().expect("a key that goes by itself"));
-    assert!(ttl <= wanted && ttl + PATIENCE > wanted, "{key}: {ttl:?} instead of {wanted:?}");
+    assert!(ttl <= wanted && ttl + TIMEOUT > wanted, "{key}: {ttl:?} instead of {wanted:?}");
 }
 
 /// Makes each call on a ledger once. The store key of the recipient goes through a whole send and a
@@ -72,7 +72,7 @@ async fn each_call(bench: &Bench, email: &str, ip: &str) {
     assert!(bench.approve_for(&store_key, 1, 1, charged.as_ref()).await);
     refund(bench, &attempter, network).await;
     bench.mark_failed_for(&store_key, 1, of_recipient).await;
-    withdraw(bench, &simple_recipient(email), of_recipient).await;
+    refund_send(bench, &simple_recipient(email), of_recipient).await;
 }
 
 #[tokio::test]
@@ -185,9 +185,9 @@ async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreEr
     }
     for recipient in [simple_recipient(email), recipient(another_tenant(), email)] {
         for client in [Some(&attempter.client), None] {
-            answers.push(store.admit(&recipient, client, &limits).await.map(drop));
+            answers.push(store.charge_send(&recipient, client, &limits).await.map(drop));
         }
-        answers.push(store.withdraw(&recipient, 1).await);
+        answers.push(store.refund_send(&recipient, 1).await);
     }
     answers.push(store.take_attempt(&store_key, &bench.rules, Some(&attempter)).await.map(drop));
     answers

@@ -20,7 +20,7 @@ use tokio::{
 use super::{session, state::Shared};
 
 /// How long the connections may take to close.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often, and at what interval, binding a port is retried.
 const POLLS: usize = 5_000;
@@ -89,7 +89,7 @@ impl Listener {
         match self.replace(Occupant::Nobody) {
             Occupant::Listener(Accepting { task, closed }) => {
                 task.abort();
-                let ended = closed.recv_timeout(PATIENCE);
+                let ended = closed.recv_timeout(TIMEOUT);
                 assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "still open");
                 let placeholder = bind_again(self.port);
                 self.replace(Occupant::Placeholder(placeholder));
