@@ -100,7 +100,8 @@ impl SlidingLog {
         self.entries.last().map(|(id, _)| *id)
     }
 
-    /// Adds an entry that is newer than all others, and removes those that are older than `retention`.
+    /// Adds an entry that is newer than all others, and removes those that are older than
+    /// `retention`.
     pub fn add(&mut self, id: EntryId, partition: Partition, retention: Duration, now: Millis) {
         self.entries.retain(|(id, _)| id.saturating_add(millis(retention)) > now);
         self.entries.push((id, partition));

@@ -145,8 +145,8 @@ test("a wait is shown, counts down, and a reset ends it", async () => {
     await send.click();
     await page.locator("#outcome", { hasText: "200 OTP sent" }).waitFor();
     await wait.filter({ hasText: "tells of a wait only where it refuses" }).waitFor();
-    const row = page.getByRole("row", { name: "network sends" });
-    assert.match(await row.textContent(), /^network sends29 of 301 h/);
+    const row = page.getByRole("row", { name: "ip sends" });
+    assert.match(await row.textContent(), /^ip sends29 of 301 h/);
     await send.click();
     await page.locator("#failure", { hasText: /^429 Too many requests, again in (60|5\d) s$/ }).waitFor();
     const seconds = async () => Number(/in 0:(\d\d)$|in 1:(00)$/.exec(await wait.textContent()).slice(1).find(Boolean)) || 60;

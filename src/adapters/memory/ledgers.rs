@@ -33,8 +33,8 @@ pub(super) struct Retained {
 }
 
 impl MemoryState {
-    /// Charges all of these logs, each under its own rules, or none. Entries are stored for `retention`,
-    /// which may be longer than these windows.
+    /// Charges all of these logs, each under its own rules, or none. Entries are stored for
+    /// `retention`, which may be longer than these windows.
     pub(super) fn charge(
         &mut self,
         logs: &[(LedgerName, Vec<LimitRule<'_>>)],
