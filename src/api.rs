@@ -82,13 +82,13 @@ pub struct ApiState {
 
 /// Returns an endpoint that serves all of HTTP and answers every request.
 #[must_use]
-pub fn endpoint(parts: ApiState) -> BoxEndpoint<'static> {
-    let url = parts.public_url.clone();
-    match parts.simple {
+pub fn endpoint(state: ApiState) -> BoxEndpoint<'static> {
+    let url = state.public_url.clone();
+    match state.simple {
         SimpleAccess::Open | SimpleAccess::Keyed => {
-            assemble(described((simple::SimpleApi, OTHERS), &url), parts)
+            assemble(described((simple::SimpleApi, OTHERS), &url), state)
         }
-        SimpleAccess::Off => assemble(described(OTHERS, &url), parts),
+        SimpleAccess::Off => assemble(described(OTHERS, &url), state),
     }
 }
 
@@ -120,40 +120,40 @@ fn described<T: OpenApi>(apis: T, url: &PublicUrl) -> OpenApiService<T, ()> {
         .server(ServerObject::new(url.server()).description("this service"))
 }
 
-fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, parts: ApiState) -> BoxEndpoint<'static> {
+fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, state: ApiState) -> BoxEndpoint<'static> {
     let document = Document::of(&api);
     let mut table = RouteTable::of_spec(&document.json());
     let mut routes = Route::new();
-    if parts.has_docs {
-        routes = docs::Documents::of(&api, &document, &parts.public_url).routes(routes, &mut table);
+    if state.has_docs {
+        routes = docs::Documents::of(&api, &document, &state.public_url).routes(routes, &mut table);
     }
-    if let Some(contact) = parts.security_contact {
-        let canonical = parts.public_url.is_set().then(|| parts.public_url.link(security_txt::PATH));
-        routes = security_txt::routes(routes, &mut table, (contact, canonical), parts.clock);
+    if let Some(contact) = state.security_contact {
+        let canonical = state.public_url.is_set().then(|| state.public_url.link(security_txt::PATH));
+        routes = security_txt::routes(routes, &mut table, (contact, canonical), state.clock);
     }
     let api = api.into_endpoint();
-    let api = match parts.dev {
+    let api = match state.dev {
         Some(dev) => {
-            routes = dev.routes(routes, &mut table, parts.has_docs);
+            routes = dev.routes(routes, &mut table, state.has_docs);
             Root::to_dev(&mut table, api)
         }
-        None => Root::index(&mut table, parts.public_url.index(parts.has_docs), api),
+        None => Root::index(&mut table, state.public_url.index(state.has_docs), api),
     };
     let routes = routes.nest("/", api);
     let table = Arc::new(table);
     let middleware = middleware::RequestMiddleware(Arc::new(middleware::MiddlewareState {
         routes: Arc::clone(&table),
-        origins: parts.origins,
-        keys: parts.keys,
-        proxies: parts.proxies,
-        load_shed: parts.load_shed,
-        exempt: parts.exempt,
+        origins: state.origins,
+        keys: state.keys,
+        proxies: state.proxies,
+        load_shed: state.load_shed,
+        exempt: state.exempt,
     }));
     routes
-        .data(parts.service)
-        .data(parts.code_length)
-        .data(parts.simple)
-        .data(parts.public_url)
+        .data(state.service)
+        .data(state.code_length)
+        .data(state.simple)
+        .data(state.public_url)
         .with(CatchPanic::new().with_handler(rejection::Panicked))
         .with(rejection::FrameworkErrors { routes: Arc::clone(&table) })
         .with(final_slash::FinalSlash(table))

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -33,32 +33,27 @@ use crate::domain::verification_id::VerificationId;
 use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
 
 mod attempt;
-mod cancel;
-mod check;
-mod create;
 mod ip_charge;
 mod limit_state;
 mod prove;
-mod resend;
+mod readiness;
 mod send;
-mod show;
-mod start;
+mod simple;
+mod verifications;
 
 pub use attempt::{Approved, CheckError};
-pub use cancel::CancelError;
-pub use create::{CreateError, Creation, Idempotency};
 use limit_state::Limited;
 pub use limit_state::WithLimitState;
-pub use resend::ResendError;
+use readiness::Readiness;
 pub use send::StartError;
-pub use show::{ShowError, Snapshot};
+pub use verifications::cancel::CancelError;
+pub use verifications::create::{CreateError, Creation, Idempotency};
+pub use verifications::resend::ResendError;
+pub use verifications::show::{ShowError, Snapshot};
 
 /// How long use cases may still run at shutdown. The time limits of hasher, store and relay are all
 /// shorter.
 const DRAIN: Duration = Duration::from_secs(20);
-
-/// How long a readiness result is reused.
-const READINESS_TTL: Duration = Duration::from_millis(100);
 
 /// Everything that the use cases need.
 pub struct Dependencies {
@@ -118,7 +113,7 @@ pub struct Service {
     tasks: TaskTracker,
     sends: Arc<Semaphore>,
     checks: Arc<Semaphore>,
-    readiness: Arc<Mutex<Option<(Instant, bool)>>>,
+    readiness: Arc<Readiness>,
 }
 
 impl Service {
@@ -135,14 +130,14 @@ impl Service {
     ///
     /// # Errors
     /// [`StartError`]: no code was sent, or it is unknown whether one was.
-    pub async fn start(
+    pub async fn send_otp(
         &self,
         address: EmailAddress,
         client: IpAddr,
         languages: Vec<Locale>,
     ) -> WithLimitState<Result<(), StartError>> {
         let deps = Arc::clone(&self.deps);
-        let work = async move { start::start(&deps, &address, client, &languages).await };
+        let work = async move { simple::send_otp(&deps, &address, client, &languages).await };
         self.with_permit(&self.sends, StartError::Overloaded, StartError::Fault, work).await
     }
 
@@ -150,14 +145,14 @@ impl Service {
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
-    pub async fn check(
+    pub async fn verify_otp(
         &self,
         address: EmailAddress,
         typed: String,
         client: IpAddr,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = Arc::clone(&self.deps);
-        let work = async move { check::check(&deps, &address, &typed, client).await };
+        let work = async move { simple::verify_otp(&deps, &address, &typed, client).await };
         self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
@@ -172,7 +167,7 @@ impl Service {
         creation: Creation,
     ) -> WithLimitState<Result<Snapshot, CreateError>> {
         let deps = Arc::clone(&self.deps);
-        let work = async move { create::create(&deps, &profile, &creation).await };
+        let work = async move { verifications::create::create(&deps, &profile, &creation).await };
         let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(CreateError::Send);
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
@@ -188,7 +183,7 @@ impl Service {
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Snapshot, ResendError>> {
         let deps = Arc::clone(&self.deps);
-        let work = async move { resend::resend(&deps, &profile, &id, client).await };
+        let work = async move { verifications::resend::resend(&deps, &profile, &id, client).await };
         let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(ResendError::Send);
         self.with_permit(&self.sends, overloaded, fault, work).await
     }
@@ -197,7 +192,7 @@ impl Service {
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
-    pub async fn check_by_id(
+    pub async fn check(
         &self,
         profile: Arc<TenantProfile>,
         id: VerificationId,
@@ -205,7 +200,7 @@ impl Service {
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = Arc::clone(&self.deps);
-        let work = async move { check::check_by_id(&deps, &profile, &id, &typed, client).await };
+        let work = async move { verifications::check::check(&deps, &profile, &id, &typed, client).await };
         self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
     }
 
@@ -214,7 +209,7 @@ impl Service {
     /// # Errors
     /// [`ShowError`]: there is no such verification, or it could not be read.
     pub async fn show(&self, profile: &TenantProfile, id: &VerificationId) -> Result<Snapshot, ShowError> {
-        show::show(&self.deps, profile, id).await
+        verifications::show::show(&self.deps, profile, id).await
     }
 
     /// Cancels a pending verification. Succeeds if it is canceled already.
@@ -223,7 +218,7 @@ impl Service {
     /// [`CancelError`]: there is no such verification, or it has another final status.
     pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
         let deps = Arc::clone(&self.deps);
-        let work = async move { cancel::cancel(&deps, &profile, &id).await };
+        let work = async move { verifications::cancel::cancel(&deps, &profile, &id).await };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
     }
 
@@ -241,16 +236,7 @@ impl Service {
     /// Returns whether the store is ready. One check runs at a time, and its result is reused for
     /// 100 ms, however many callers ask.
     pub async fn is_ready(&self) -> bool {
-        let mut known = self.readiness.lock().await;
-        if let Some((asked, is_ready)) = *known
-            && asked.elapsed() < READINESS_TTL
-        {
-            return is_ready;
-        }
-        let answer = self.deps.store.ready().await;
-        let is_ready = answer.inspect_err(|error| log(error, "the store is not ready")).is_ok();
-        *known = Some((Instant::now(), is_ready));
-        is_ready
+        self.readiness.is_ready(&*self.deps.store).await
     }
 
     /// Waits until all running use cases have ended, for 20 seconds at most.

@@ -19,7 +19,7 @@ use redis::{Script, Value};
 use secrecy::SecretString;
 
 use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
-use self::connections::{CONNECTIONS, Connections, is_refused_login};
+use self::connections::{CONNECTIONS, Connections, is_login_rejected};
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
@@ -69,12 +69,12 @@ impl RedisStore {
         keys: &[String],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
-        let mut refusals = 0;
+        let mut retries = 0;
         loop {
             let mut connection = self.connections.get().await?;
             match self.clock.call(&mut connection, script, keys, args).await {
                 // Redis did not run the script. The next connection may be authenticated by now.
-                Err(error) if is_refused_login(&error) && refusals < CONNECTIONS => refusals += 1,
+                Err(error) if is_login_rejected(&error) && retries < CONNECTIONS => retries += 1,
                 answer => return answer.map_err(StoreError::new),
             }
         }

@@ -174,8 +174,8 @@ impl fmt::Display for Rejection {
 impl std::error::Error for Rejection {}
 
 impl From<Rejection> for Error {
-    fn from(refusal: Rejection) -> Self {
-        Self::new(refusal, refusal.status())
+    fn from(rejection: Rejection) -> Self {
+        Self::new(rejection, rejection.status())
     }
 }
 
@@ -204,16 +204,16 @@ impl<E: Endpoint> Endpoint for FrameworkErrorsEndpoint<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let path = request.uri().path().to_owned();
-        let refusal = match self.inner.call(request).await.map(IntoResponse::into_response) {
+        let rejection = match self.inner.call(request).await.map(IntoResponse::into_response) {
             Ok(response) => match response.extensions().get::<Rejection>() {
-                Some(refusal) => *refusal,
+                Some(rejection) => *rejection,
                 None => return Ok(response),
             },
             Err(error) if error.is_from_response() => return Ok(error.into_response()),
             Err(error) => refusal_of(&error),
         };
-        let mut response = refusal.response(ErrorFormat::of(&path));
-        if refusal == Rejection::MethodNotAllowed
+        let mut response = rejection.response(ErrorFormat::of(&path));
+        if rejection == Rejection::MethodNotAllowed
             && let Some(allow) = self.routes.allow(&path)
         {
             response.headers_mut().insert(ALLOW, allow);
@@ -223,8 +223,8 @@ impl<E: Endpoint> Endpoint for FrameworkErrorsEndpoint<E> {
 }
 
 fn refusal_of(error: &Error) -> Rejection {
-    if let Some(refusal) = error.downcast_ref::<Rejection>() {
-        *refusal
+    if let Some(rejection) = error.downcast_ref::<Rejection>() {
+        *rejection
     } else if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
         Rejection::NotFound
     } else if error.is::<MethodNotAllowedError>() {

@@ -148,7 +148,7 @@ impl SimpleApi {
         let email = non_blank(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
         let languages = languages::accepted_languages(request.headers());
-        report_limits(service.start(address, client.address, languages).await, &client, &report)?;
+        report_limits(service.send_otp(address, client.address, languages).await, &client, &report)?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
 
@@ -172,7 +172,8 @@ impl SimpleApi {
             return Err(SimpleError::bad_request("Email and OTP are required"));
         };
         let address = parse_address(&email)?;
-        let approved = report_limits(service.check(address, otp, client.address).await, &client, &report)?;
+        let approved =
+            report_limits(service.verify_otp(address, otp, client.address).await, &client, &report)?;
         Ok(VerifyOtpResponse::Verified(Json(Message::new("OTP verified successfully")), approved.proof))
     }
 }

@@ -121,7 +121,7 @@ impl VerificationsApi {
         let caller = auth.0;
         let id = parse_id(&id)?;
         let CheckBody { code, end_user_ip } = body.0;
-        let checked = service.check_by_id(Arc::clone(&caller.profile), id, code, end_user_ip).await;
+        let checked = service.check(Arc::clone(&caller.profile), id, code, end_user_ip).await;
         let approved = report_limits(checked, &report)?;
         let status = VerificationStatus::Approved;
         Ok(CheckResponse::Approved(Json(Approval { id: id.to_string(), status, proof: approved.proof })))

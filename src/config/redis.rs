@@ -65,8 +65,8 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let tls = tls?;
     let (key, (cure, value), url, wire) = match url? {
         "" => {
-            let parts = HostSettings { host: host?, port: port?, db: db?, username, password, tls };
-            let (url, wire) = from_host(reader, &parts)?;
+            let settings = HostSettings { host: host?, port: port?, db: db?, username, password, tls };
+            let (url, wire) = from_host(reader, &settings)?;
             ("redis.host", TLS, url, wire)
         }
         url => {
@@ -108,8 +108,8 @@ fn without_effect(reader: &mut Reader<'_>, username: &str, password: &str, tls: 
     }
 }
 
-fn from_host(reader: &mut Reader<'_>, parts: &HostSettings<'_>) -> Option<(Zeroizing<String>, Wire)> {
-    let HostSettings { host, port, db, username, password, tls } = parts;
+fn from_host(reader: &mut Reader<'_>, settings: &HostSettings<'_>) -> Option<(Zeroizing<String>, Wire)> {
+    let HostSettings { host, port, db, username, password, tls } = settings;
     if host.is_empty() {
         return reader.refuse("redis.host", "is missing: where verifications live; or set REDIS_URL");
     }

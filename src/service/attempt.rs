@@ -91,15 +91,15 @@ pub(super) async fn attempt(
     attempt: &Attempt<'_>,
     code: Code,
 ) -> Result<ApprovedAttempt, CheckError> {
-    let outcome = from_place_on(deps, attempt, code).await;
+    let outcome = from_step_3(deps, attempt, code).await;
     // 7. Refund the IP's attempt if it was right, or if it was not taken.
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
-        attempt.ip_charge.give_back(deps).await;
+        attempt.ip_charge.refund(deps).await;
     }
     outcome
 }
 
-async fn from_place_on(
+async fn from_step_3(
     deps: &Dependencies,
     attempt: &Attempt<'_>,
     code: Code,

@@ -78,7 +78,7 @@ impl IpCharge {
     }
 
     /// Refunds the charge. If that fails, the charge stays.
-    pub async fn give_back(&self, deps: &Dependencies) {
+    pub async fn refund(&self, deps: &Dependencies) {
         if let Some(charge) = &self.charge
             && let Err(error) = deps.store.refund(&charge.profile, charge.entry).await
         {

@@ -1,7 +1,12 @@
 //! Outcomes with the limit state to report in the response headers.
 
-use super::ip_charge::IpCharge;
+use std::net::IpAddr;
+
+use super::Dependencies;
+use super::ip_charge::{IpCharge, IpChargeError};
 use crate::domain::ledger::LimitState;
+use crate::domain::tenant::TenantProfile;
+use crate::ports::Action;
 
 /// An outcome, with the limit state to report to the caller.
 #[derive(Debug)]
@@ -26,15 +31,33 @@ pub trait Limited {
 
 impl<T, E: Limited> WithLimitState<Result<T, E>> {
     /// Wraps an error that came before anything was charged.
-    pub(super) fn refused(error: E) -> Self {
+    fn refused(error: E) -> Self {
         Self { limit_state: error.limited(), outcome: Err(error) }
     }
 
     /// Wraps an outcome after an IP was charged. Reports the limit state of an exceeded limit, else
     /// that of the IP.
-    pub(super) fn after(ip_charge: &IpCharge, outcome: Result<T, E>) -> Self {
+    fn after(ip_charge: &IpCharge, outcome: Result<T, E>) -> Self {
         let limit_state =
             outcome.as_ref().err().and_then(Limited::limited).or_else(|| ip_charge.limit_state());
         Self { outcome, limit_state }
+    }
+}
+
+/// Step 2: charges the client's IP for the action at the tenant, then runs the other steps. Reports
+/// the limit state of the IP, or of a limit that was exceeded.
+pub(super) async fn with_ip_charge<T, E: Limited + From<IpChargeError>>(
+    deps: &Dependencies,
+    profile: &TenantProfile,
+    action: Action,
+    client: Option<IpAddr>,
+    other_steps: impl AsyncFnOnce(&IpCharge) -> Result<T, E>,
+) -> WithLimitState<Result<T, E>> {
+    match IpCharge::charge(deps, profile, action, client).await {
+        Ok(ip_charge) => {
+            let outcome = other_steps(&ip_charge).await;
+            WithLimitState::after(&ip_charge, outcome)
+        }
+        Err(error) => WithLimitState::refused(error.into()),
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Resu
 pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
     let permit = take_room(deps).await;
     if let Err(StartError::Overloaded) = &permit {
-        ip_charge.give_back(deps).await;
+        ip_charge.refund(deps).await;
     }
     permit
 }

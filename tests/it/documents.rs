@@ -89,8 +89,11 @@ fn steps(files: &[&str]) -> BTreeSet<u32> {
 fn the_steps_of_the_architecture_are_those_of_the_code() {
     let document = read("ARCHITECTURE.md");
     for (title, files) in [
-        ("A send, step by step", &["start.rs", "create.rs", "resend.rs", "send.rs"][..]),
-        ("An attempt, step by step", &["check.rs", "attempt.rs"]),
+        (
+            "A send, step by step",
+            &["simple.rs", "verifications/create.rs", "verifications/resend.rs", "send.rs"][..],
+        ),
+        ("An attempt, step by step", &["simple.rs", "verifications/check.rs", "attempt.rs"]),
     ] {
         let section = document.split(&format!("## {title}\n")).nth(1).expect(title);
         let section = section.split("\n## ").next().expect("its text");

@@ -119,7 +119,7 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
     let world = world();
     let id = world.create().await.expect("created").id;
     world.bench.clock.forward(Duration::from_secs(200));
-    let checked = world.service.check_by_id(world.profile.clone(), id, world.code(), None).await;
+    let checked = world.service.check(world.profile.clone(), id, world.code(), None).await;
     let proof = checked.outcome.unwrap_or_else(|error| panic!("{error}")).proof;
     assert!(proof.is_some());
     let shown =
@@ -161,7 +161,7 @@ async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more()
             sent_by_one += u32::from(minute % 2 == 0);
             let wrong = if world.code() == "000000" { "000001" } else { "000000" };
             for _ in 0..6 {
-                let check = world.service.check_by_id(
+                let check = world.service.check(
                     world.profile.clone(),
                     created.id,
                     wrong.to_owned(),
@@ -186,7 +186,7 @@ async fn an_expired_one_is_shown_for_an_hour_and_then_unknown() {
     let id = world.create().await.expect("created").id;
     let code = world.code();
     world.bench.clock.forward(RULES.life);
-    let check = || world.service.check_by_id(world.profile.clone(), id, code.clone(), None);
+    let check = || world.service.check(world.profile.clone(), id, code.clone(), None);
     let resend = || world.service.resend(world.profile.clone(), id, None);
     for _ in 0..2 {
         assert!(matches!(check().await.outcome, Err(CheckError::Closed(Status::Expired))));
@@ -211,8 +211,7 @@ async fn a_resend_restarts_the_life_and_the_old_code_stays_dead() {
     assert_eq!(resent.expires_at, created.expires_at + 200_000);
     world.bench.clock.forward(Duration::from_secs(200));
     let second = world.code();
-    let check =
-        |code: &str| world.service.check_by_id(world.profile.clone(), created.id, code.to_owned(), None);
+    let check = |code: &str| world.service.check(world.profile.clone(), created.id, code.to_owned(), None);
     if first != second {
         assert!(matches!(check(&first).await.outcome, Err(CheckError::Invalid { left: 4 })));
     }

@@ -113,6 +113,6 @@ impl ManageConnection for Manager {
 }
 
 /// Returns whether a connection is not authenticated, so that its calls had no effect.
-pub(super) fn is_refused_login(error: &RedisError) -> bool {
+pub(super) fn is_login_rejected(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) || error.kind() == ErrorKind::AuthenticationFailed
 }

@@ -309,20 +309,20 @@ async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) 
 
 async fn a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
-    let outlook = async || bench.store.peek_sends(&recipient, &limits).await.expect("an answer");
-    assert_eq!((outlook().await.remaining, outlook().await.wait), (1, Duration::ZERO));
+    let peek = async || bench.store.peek_sends(&recipient, &limits).await.expect("an answer");
+    assert_eq!((peek().await.remaining, peek().await.wait), (1, Duration::ZERO));
     assert!(is_admitted(admit(bench, &recipient, Some(&client_prefix("192.0.2.1")), &limits).await));
     for _ in 0..3 {
-        let seen = outlook().await;
+        let seen = peek().await;
         assert_eq!((seen.policy, seen.wait), (Policy::EmailSends, Duration::from_mins(1)));
     }
     // The share of an IP is not part of it, because the IP of the next send is unknown.
-    assert_eq!(outlook().await, refused(admit(bench, &recipient, None, &limits).await));
+    assert_eq!(peek().await, refused(admit(bench, &recipient, None, &limits).await));
     bench.clock.forward(Duration::from_mins(1));
-    assert_eq!(outlook().await.wait, Duration::ZERO);
+    assert_eq!(peek().await.wait, Duration::ZERO);
     assert!(is_admitted(admit(bench, &recipient, None, &limits).await));
     assert_eq!(
-        outlook().await.wait,
+        peek().await.wait,
         Duration::from_mins(1),
         "a send without an IP is in no share of an IP either"
     );

@@ -6,10 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use super::ip_charge::IpCharge;
-use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::show::{ShowError, Snapshot, show};
-use super::{Dependencies, Limited, WithLimitState, log};
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::idempotency::{BeginOutcome, IdempotencyKey, IdempotentRequest};
@@ -22,6 +19,10 @@ use crate::domain::tenant::TenantProfile;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Action, StoreError};
 use crate::random::{self, SysRng};
+use crate::service::ip_charge::IpChargeError;
+use crate::service::limit_state::with_ip_charge;
+use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use crate::service::{Dependencies, Limited, WithLimitState, log};
 
 /// Delays before the retries of storing the result of an idempotency key. Their sum is below the
 /// time limit of a request.
@@ -77,7 +78,7 @@ pub enum CreateError {
     Forgotten,
 }
 
-pub(super) async fn create(
+pub(in crate::service) async fn create(
     deps: &Dependencies,
     profile: &TenantProfile,
     creation: &Creation,
@@ -158,48 +159,38 @@ async fn create_new(
         return WithLimitState::uncharged(Err(error.into()));
     }
     // 2. Charge the IP's sends.
-    let ip_charge = match IpCharge::charge(deps, profile, Action::Send, creation.client).await {
-        Ok(ip_charge) => ip_charge,
-        Err(error) => return WithLimitState::refused(StartError::from(error).into()),
-    };
-    WithLimitState::after(&ip_charge, from_room_on(deps, profile, &ip_charge, creation).await)
-}
-
-async fn from_room_on(
-    deps: &Dependencies,
-    profile: &TenantProfile,
-    ip_charge: &IpCharge,
-    creation: &Creation,
-) -> Result<Snapshot, CreateError> {
-    let permit = room(deps, ip_charge).await?;
-    let id = VerificationId::new(random::bytes().map_err(StartError::from)?);
-    let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
-    let reference = Reference::generate(&mut SysRng).map_err(StartError::from)?;
-    let address = creation.address.clone();
-    let purpose = creation.purpose.clone();
-    let locale = creation.locale.clone();
-    let details = VerificationDetails { address, purpose, reference, locale };
-    let pepper = deps.secrets.peppers.current();
-    let encrypted =
-        EncryptedDetails::new(&details, &store_key.associated_data(), pepper).map_err(StartError::from)?;
-    let address = &details.address;
-    let languages = details.locale.as_slice();
-    let outgoing = OutgoingCode {
-        profile,
-        ip_charge,
-        store_key: &store_key,
-        address,
-        reference: Some(reference),
-        languages,
-    };
-    let sent = send(deps, permit, &outgoing, async |hash, entry| {
-        live(deps.store.open(&store_key, hash, &deps.rules, entry, &encrypted).await?)
-    });
-    let sent = sent.await.map_err(|error| match error {
-        StartError::OutcomeUnknown => CreateError::OutcomeUnknown(id),
-        error => CreateError::Send(error),
-    })?;
-    Ok(Snapshot::sent(id, details, &sent, &deps.rules))
+    with_ip_charge(deps, profile, Action::Send, creation.client, async |ip_charge| {
+        let permit = room(deps, ip_charge).await?;
+        let id = VerificationId::new(random::bytes().map_err(StartError::from)?);
+        let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
+        let reference = Reference::generate(&mut SysRng).map_err(StartError::from)?;
+        let address = creation.address.clone();
+        let purpose = creation.purpose.clone();
+        let locale = creation.locale.clone();
+        let details = VerificationDetails { address, purpose, reference, locale };
+        let pepper = deps.secrets.peppers.current();
+        let encrypted = EncryptedDetails::new(&details, &store_key.associated_data(), pepper)
+            .map_err(StartError::from)?;
+        let address = &details.address;
+        let languages = details.locale.as_slice();
+        let outgoing = OutgoingCode {
+            profile,
+            ip_charge,
+            store_key: &store_key,
+            address,
+            reference: Some(reference),
+            languages,
+        };
+        let sent = send(deps, permit, &outgoing, async |hash, entry| {
+            live(deps.store.open(&store_key, hash, &deps.rules, entry, &encrypted).await?)
+        });
+        let sent = sent.await.map_err(|error| match error {
+            StartError::OutcomeUnknown => CreateError::OutcomeUnknown(id),
+            error => CreateError::Send(error),
+        })?;
+        Ok(Snapshot::sent(id, details, &sent, &deps.rules))
+    })
+    .await
 }
 
 impl Limited for CreateError {
@@ -208,6 +199,12 @@ impl Limited for CreateError {
             Self::Send(error) => error.limited(),
             _ => None,
         }
+    }
+}
+
+impl From<IpChargeError> for CreateError {
+    fn from(error: IpChargeError) -> Self {
+        StartError::from(error).into()
     }
 }
 

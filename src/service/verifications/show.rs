@@ -4,9 +4,6 @@
 
 use thiserror::Error;
 
-use super::prove::{Proven, prove};
-use super::send::Sent;
-use super::{Dependencies, log};
 use crate::domain::details::VerificationDetails;
 use crate::domain::proof::{PROOF_LIFETIME, SigningError};
 use crate::domain::tenant::TenantProfile;
@@ -14,6 +11,9 @@ use crate::domain::time::{Millis, millis};
 use crate::domain::verification::{Status, VerificationRules, View};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
+use crate::service::prove::{Proven, prove};
+use crate::service::send::Sent;
+use crate::service::{Dependencies, log};
 
 /// A verification as its tenant sees it.
 pub struct Snapshot {
@@ -67,7 +67,7 @@ pub enum ShowError {
     Fault,
 }
 
-pub(super) async fn show(
+pub(in crate::service) async fn show(
     deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,

@@ -5,10 +5,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::ip_charge::IpCharge;
-use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::show::Snapshot;
-use super::{Dependencies, Limited, WithLimitState};
 use crate::domain::details::VerificationDetails;
 use crate::domain::ledger::LimitState;
 use crate::domain::store_key::StoreKey;
@@ -16,6 +13,10 @@ use crate::domain::tenant::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Action, ReplaceOutcome, StoreError};
+use crate::service::ip_charge::IpChargeError;
+use crate::service::limit_state::with_ip_charge;
+use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use crate::service::{Dependencies, Limited, WithLimitState};
 
 /// Why no code was sent.
 #[derive(Debug, Error)]
@@ -34,46 +35,37 @@ pub enum ResendError {
     Send(#[source] StartError),
 }
 
-pub(super) async fn resend(
+pub(in crate::service) async fn resend(
     deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Snapshot, ResendError>> {
     // 2. Charge the IP's sends.
-    let ip_charge = match IpCharge::charge(deps, profile, Action::Send, client).await {
-        Ok(ip_charge) => ip_charge,
-        Err(error) => return WithLimitState::refused(StartError::from(error).into()),
-    };
-    WithLimitState::after(&ip_charge, from_id_on(deps, profile, &ip_charge, id).await)
-}
-
-async fn from_id_on(
-    deps: &Dependencies,
-    profile: &TenantProfile,
-    ip_charge: &IpCharge,
-    id: &VerificationId,
-) -> Result<Snapshot, ResendError> {
-    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
-    let details = pending(deps, &store_key).await?;
-    admit_address(deps, &details.address)?;
-    let permit = room(deps, ip_charge).await?;
-    let address = &details.address;
-    let reference = Some(details.reference);
-    let languages = details.locale.as_slice();
-    let outgoing = OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
-    let sent = send(deps, permit, &outgoing, async |hash, entry| {
-        match deps.store.replace_code(&store_key, hash, &deps.rules, entry).await? {
-            ReplaceOutcome::Opened(opened) => Ok(live(opened)?),
-            ReplaceOutcome::Closed(status) => Err(ResendError::Closed(status)),
-            ReplaceOutcome::Unknown => Err(ResendError::Unknown),
-        }
-    });
-    let sent = sent.await.map_err(|error| match error {
-        ResendError::Send(StartError::OutcomeUnknown) => ResendError::OutcomeUnknown(*id),
-        error => error,
-    })?;
-    Ok(Snapshot::sent(*id, details, &sent, &deps.rules))
+    with_ip_charge(deps, profile, Action::Send, client, async |ip_charge| {
+        let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+        let details = pending(deps, &store_key).await?;
+        admit_address(deps, &details.address)?;
+        let permit = room(deps, ip_charge).await?;
+        let address = &details.address;
+        let reference = Some(details.reference);
+        let languages = details.locale.as_slice();
+        let outgoing =
+            OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
+        let sent = send(deps, permit, &outgoing, async |hash, entry| {
+            match deps.store.replace_code(&store_key, hash, &deps.rules, entry).await? {
+                ReplaceOutcome::Opened(opened) => Ok(live(opened)?),
+                ReplaceOutcome::Closed(status) => Err(ResendError::Closed(status)),
+                ReplaceOutcome::Unknown => Err(ResendError::Unknown),
+            }
+        });
+        let sent = sent.await.map_err(|error| match error {
+            ResendError::Send(StartError::OutcomeUnknown) => ResendError::OutcomeUnknown(*id),
+            error => error,
+        })?;
+        Ok(Snapshot::sent(*id, details, &sent, &deps.rules))
+    })
+    .await
 }
 
 /// Returns the details of a pending verification, which name the recipient.
@@ -91,6 +83,12 @@ impl Limited for ResendError {
             Self::Send(error) => error.limited(),
             _ => None,
         }
+    }
+}
+
+impl From<IpChargeError> for ResendError {
+    fn from(error: IpChargeError) -> Self {
+        StartError::from(error).into()
     }
 }
 

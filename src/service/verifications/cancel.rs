@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use super::{Dependencies, log};
 use crate::domain::tenant::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
+use crate::service::{Dependencies, log};
 
 /// Why nothing was canceled.
 #[derive(Debug, Error)]
@@ -25,7 +25,7 @@ pub enum CancelError {
     Fault,
 }
 
-pub(super) async fn cancel(
+pub(in crate::service) async fn cancel(
     deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,

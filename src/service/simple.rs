@@ -1,0 +1,94 @@
+//! The two simple endpoints: one verification an address, under the store key of its recipient.
+
+use std::net::IpAddr;
+
+use super::attempt::{Approved, Attempt, CheckError, attempt};
+use super::ip_charge::IpCharge;
+use super::limit_state::with_ip_charge;
+use super::prove::{Proven, prove};
+use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use super::{Dependencies, WithLimitState};
+use crate::domain::code::Code;
+use crate::domain::details::EncryptedDetails;
+use crate::domain::email_address::EmailAddress;
+use crate::domain::locale::Locale;
+use crate::domain::verification_id::VerificationId;
+use crate::ports::{Action, Attempter};
+use crate::random;
+
+/// The purpose in the proofs of the simple endpoints.
+const SIMPLE_PURPOSE: &str = "simple";
+
+/// Sends a code.
+pub(super) async fn send_otp(
+    deps: &Dependencies,
+    address: &EmailAddress,
+    client: IpAddr,
+    languages: &[Locale],
+) -> WithLimitState<Result<(), StartError>> {
+    if let Err(error) = admit_address(deps, address) {
+        return WithLimitState::uncharged(Err(error));
+    }
+    // 2. Charge the IP's sends.
+    with_ip_charge(deps, &deps.simple, Action::Send, Some(client), async |ip_charge| {
+        let permit = room(deps, ip_charge).await?;
+        let index_key = &deps.secrets.index_key;
+        let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
+        let store_key = index_key.email_key(recipient, address);
+        let outgoing = OutgoingCode {
+            profile: &deps.simple,
+            ip_charge,
+            store_key: &store_key,
+            address,
+            reference: None,
+            languages,
+        };
+        let sent = send(deps, permit, &outgoing, async |hash, entry| {
+            live(deps.store.open(&store_key, hash, &deps.rules, entry, &EncryptedDetails::default()).await?)
+        });
+        sent.await.map(|_| ())
+    })
+    .await
+}
+
+/// Checks a code.
+pub(super) async fn verify_otp(
+    deps: &Dependencies,
+    address: &EmailAddress,
+    typed: &str,
+    client: IpAddr,
+) -> WithLimitState<Result<Approved, CheckError>> {
+    // 1. Reject what cannot be a code. Nothing is charged.
+    let Some(code) = Code::parse(typed) else {
+        return WithLimitState::uncharged(Err(CheckError::Invalid { left: 0 }));
+    };
+    // 2. Charge the IP's attempts.
+    with_ip_charge(deps, &deps.simple, Action::Attempt, Some(client), async |ip_charge| {
+        check_address(deps, ip_charge, address, code).await
+    })
+    .await
+}
+
+async fn check_address(
+    deps: &Dependencies,
+    ip_charge: &IpCharge,
+    address: &EmailAddress,
+    code: Code,
+) -> Result<Approved, CheckError> {
+    let profile = &deps.simple;
+    let index_key = &deps.secrets.index_key;
+    let store_key = index_key.email_key(index_key.recipient(profile.tenant.clone(), address), address);
+    let attempter = ip_charge
+        .client_prefix()
+        .map(|client| Attempter { client, limit: &profile.limits.ip_email_attempts });
+    let id = VerificationId::new(random::bytes()?);
+    let approved = attempt(deps, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
+    tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
+    // The code is valid for the address in any case of letters, so the proof names the lower-case
+    // form.
+    let audience = &profile.tenant;
+    let purpose = SIMPLE_PURPOSE;
+    let address = &address.folded();
+    let proof = prove(deps, &Proven { audience, address, purpose, id: &id, at: approved.at })?;
+    Ok(Approved { proof })
+}

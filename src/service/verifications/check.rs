@@ -1,0 +1,62 @@
+//! Checks a submitted code for a verification with an id.
+
+use std::net::IpAddr;
+
+use crate::domain::code::Code;
+use crate::domain::details::VerificationDetails;
+use crate::domain::store_key::StoreKey;
+use crate::domain::tenant::TenantProfile;
+use crate::domain::verification::Status;
+use crate::domain::verification_id::VerificationId;
+use crate::ports::Action;
+use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
+use crate::service::limit_state::with_ip_charge;
+use crate::service::prove::{Proven, prove};
+use crate::service::{Dependencies, WithLimitState};
+
+/// Checks a code for a verification with an id.
+pub(in crate::service) async fn check(
+    deps: &Dependencies,
+    profile: &TenantProfile,
+    id: &VerificationId,
+    typed: &str,
+    client: Option<IpAddr>,
+) -> WithLimitState<Result<Approved, CheckError>> {
+    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    // 1. Reject what cannot be a code, with the response of a wrong code. Nothing is charged.
+    let Some(code) = Code::parse(typed) else {
+        return WithLimitState::uncharged(Err(no_code(deps, &store_key).await));
+    };
+    // 2. Charge the IP's attempts.
+    with_ip_charge(deps, profile, Action::Attempt, client, async |ip_charge| {
+        let submitted = Attempt { ip_charge, store_key: &store_key, attempter: None };
+        let approved = attempt(deps, &submitted, code).await?;
+        approve(deps, profile, id, &approved)
+    })
+    .await
+}
+
+async fn no_code(deps: &Dependencies, store_key: &StoreKey) -> CheckError {
+    match deps.store.find(store_key, &deps.rules).await {
+        Ok(Some(view)) if view.status == Status::Pending => {
+            CheckError::Invalid { left: deps.rules.left(view.attempts) }
+        }
+        Ok(Some(view)) => CheckError::Closed(view.status),
+        Ok(None) => CheckError::Unknown,
+        Err(error) => error.into(),
+    }
+}
+
+fn approve(
+    deps: &Dependencies,
+    profile: &TenantProfile,
+    id: &VerificationId,
+    approved: &ApprovedAttempt,
+) -> Result<Approved, CheckError> {
+    tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
+    let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(CheckError::Fault)?;
+    let audience = &profile.tenant;
+    let purpose = purpose.as_str();
+    let proof = prove(deps, &Proven { audience, address, purpose, id, at: approved.at })?;
+    Ok(Approved { proof })
+}
