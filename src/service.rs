@@ -44,7 +44,7 @@ mod verifications;
 pub use attempt::{Approved, CheckError};
 use limit_state::Limited;
 pub use limit_state::WithLimitState;
-use readiness::Readiness;
+use readiness::ReadinessCache;
 pub use send::StartError;
 pub use verifications::cancel::CancelError;
 pub use verifications::create::{CreateError, Creation, Idempotency};
@@ -113,7 +113,7 @@ pub struct Service {
     tasks: TaskTracker,
     sends: Arc<Semaphore>,
     checks: Arc<Semaphore>,
-    readiness: Arc<Readiness>,
+    readiness: Arc<ReadinessCache>,
 }
 
 impl Service {

@@ -13,9 +13,9 @@ const READINESS_TTL: Duration = Duration::from_millis(100);
 
 /// The last answer of the store, and when it was asked.
 #[derive(Default)]
-pub(super) struct Readiness(Mutex<Option<(Instant, bool)>>);
+pub(super) struct ReadinessCache(Mutex<Option<(Instant, bool)>>);
 
-impl Readiness {
+impl ReadinessCache {
     /// Returns whether the store is ready. Concurrent callers share one question.
     pub async fn is_ready(&self, store: &dyn Store) -> bool {
         let mut last = self.0.lock().await;
