@@ -3,6 +3,7 @@
 //! Must not hold a rule: it chooses the dependencies and puts them together.
 
 mod mails;
+mod tenants;
 mod throw_away;
 
 use std::future::Future;
@@ -22,9 +23,8 @@ use crate::adapters::memory::MemoryStore;
 use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
 use crate::config::secrets::ProofKeys;
-use crate::config::{Common, Settings, http, limits, tenants};
+use crate::config::{Common, Settings, http, limits};
 use crate::domain::domain_policy::DomainPolicy;
-use crate::domain::email_address::EmailAddress;
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
@@ -35,6 +35,8 @@ use crate::{api, server};
 
 use self::mails::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
+use self::tenants::tenant_keys;
+pub use self::tenants::{sender, tenants};
 use self::throw_away::ThrowAway;
 
 /// An assembled service, ready to serve connections.
@@ -258,40 +260,6 @@ fn proof_keys(common: &Common) -> Vec<ProofKey> {
         ProofKeys::None => Vec::new(),
         ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
     }
-}
-
-/// Returns the tenants of the settings. A tenant that names no sender gets `usual_sender`.
-#[must_use]
-pub fn tenants(common: &Common, usual_sender: &EmailAddress) -> Vec<api::TenantKeys> {
-    common.tenants.iter().map(|tenant| tenant_keys(tenant, usual_sender)).collect()
-}
-
-fn tenant_keys(tenant: &tenants::TenantSettings, usual_sender: &EmailAddress) -> api::TenantKeys {
-    let address = tenant.sender.as_ref().unwrap_or(usual_sender).clone();
-    let profile = TenantProfile {
-        tenant: tenant.name.clone(),
-        sender: Sender {
-            brand: tenant.brand.name(&address).to_owned(),
-            address,
-            locale: tenant.locale.clone(),
-        },
-        purposes: tenant.purposes.clone(),
-        limits: tenant.limits.clone(),
-    };
-    api::TenantKeys {
-        profile: Arc::new(profile),
-        keys: tenant.keys.clone(),
-        sends_per_minute: tenant.rates.sends_per_minute,
-        checks_per_minute: tenant.rates.checks_per_minute,
-    }
-}
-
-/// Returns the default sender, for tenants that name none.
-#[must_use]
-pub fn sender(settings: &Settings) -> Sender {
-    let address = settings.smtp.sender.clone();
-    let brand = settings.common.brand.name(&address).to_owned();
-    Sender { brand, address, locale: settings.common.locale.clone() }
 }
 
 /// Creates the Redis store of the settings. Does not connect yet.

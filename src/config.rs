@@ -5,6 +5,7 @@
 //! show a secret in a fault, a warning or a `Debug`, and must not know what the settings are used
 //! for.
 
+mod assigned;
 pub mod codes;
 mod dangerous;
 mod defaults;
@@ -12,6 +13,7 @@ mod document;
 pub mod domains;
 mod dotenv;
 mod fault;
+mod foreign_names;
 pub mod http;
 pub mod limits;
 pub mod log;
@@ -39,8 +41,9 @@ use crate::domain::limits::Limits;
 use crate::domain::locale::Locale;
 use crate::domain::simple_access::SimpleAccess;
 
+pub use assigned::{assigned, broken_lines};
 pub use fault::{Fault, Faults};
-pub use source::{Sources, assigned, broken_lines};
+pub use source::Sources;
 pub use texts::Texts;
 
 /// Everything that `otpd serve` needs.

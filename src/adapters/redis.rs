@@ -4,6 +4,7 @@
 //! in Rust, and one model tests both. Must not decide anything itself.
 
 mod answer;
+mod calls;
 mod connections;
 mod idempotency;
 mod key;
@@ -12,14 +13,13 @@ mod scripts;
 mod windows;
 
 use std::fmt;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Script, Value};
+use redis::Value;
 use secrecy::SecretString;
 
 use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
-use self::connections::{CONNECTIONS, Connections, is_login_rejected};
+use self::connections::Connections;
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
@@ -27,12 +27,11 @@ use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::{LimitRule, LimitState, PARTITION_BYTES};
-use crate::domain::limit::{MAX_OPEN_DELAY, Policy};
+use crate::domain::limit::Policy;
 use crate::domain::limits::{IpLimit, SendLimits};
 use crate::domain::store_key::{Recipient, StoreKey};
-use crate::domain::time::EntryId;
-use crate::domain::time::{Millis, millis};
-use crate::domain::verification::{AttemptToken, MAX_LIFETIME, Status, VerificationRules, View};
+use crate::domain::time::{EntryId, Millis, millis};
+use crate::domain::verification::{AttemptToken, Status, VerificationRules, View};
 use crate::ports::{
     AttemptOutcome, Attempter, ChargeOutcome, IpLedger, OpenOutcome, PrefixCharge, ReplaceOutcome, Store,
     StoreError,
@@ -60,72 +59,6 @@ impl RedisStore {
         let connections = Connections::new(url).await?;
         let scripts = Scripts::with(&clock, fence);
         Ok(Self { connections, clock, fence, scripts })
-    }
-
-    /// Calls a script on keys that share a hash tag.
-    async fn call(
-        &self,
-        script: &Script,
-        keys: &[String],
-        args: &[&dyn Argument],
-    ) -> Result<Value, StoreError> {
-        let mut retries = 0;
-        loop {
-            let mut connection = self.connections.get().await?;
-            match self.clock.call(&mut connection, script, keys, args).await {
-                // Redis did not run the script. The next connection may be authenticated by now.
-                Err(error) if is_login_rejected(&error) && retries < CONNECTIONS => retries += 1,
-                answer => return answer.map_err(StoreError::new),
-            }
-        }
-    }
-
-    /// Charges logs that share a hash tag for one action.
-    async fn enter(
-        &self,
-        keys: &[String],
-        partition: &[u8],
-        keep: Duration,
-        windows: &Windows,
-    ) -> Result<ChargeOutcome, StoreError> {
-        let args: [&dyn Argument; 4] = [&partition, &millis(keep), &windows.count(), &windows.numbers];
-        match self.call(&self.scripts.charge, keys, &args).await? {
-            Value::Array(parts) => windows.charged(&parts),
-            _ => Err(unexpected()),
-        }
-    }
-
-    async fn ask(
-        &self,
-        script: &Script,
-        store_key: &StoreKey,
-        rules: &VerificationRules,
-    ) -> Result<Value, StoreError> {
-        let retention = millis(store_key.retention());
-        let attempts = u64::from(rules.attempts);
-        self.call(script, &[key::verification(store_key)], &[&retention, &attempts]).await
-    }
-
-    async fn write(
-        &self,
-        script: &Script,
-        store_key: &StoreKey,
-        hash: &CodeHash,
-        rules: &VerificationRules,
-        entry: EntryId,
-        about: &EncryptedDetails,
-    ) -> Result<Value, StoreError> {
-        let life = millis(rules.life);
-        let longest = millis(MAX_LIFETIME);
-        let slowest = millis(MAX_OPEN_DELAY);
-        let attempts = u64::from(rules.attempts);
-        let salt = hash.salt().as_bytes().as_slice();
-        let retention = millis(store_key.retention());
-        let hash = hash.to_bytes();
-        let about = about.as_bytes();
-        let args: [&dyn Argument; 9] =
-            [&retention, &attempts, &life, &longest, &salt, &hash, &entry, &slowest, &about];
-        self.call(script, &[key::verification(store_key)], &args).await
     }
 }
 

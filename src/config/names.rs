@@ -4,6 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use super::foreign_names::{FOREIGN_NAMES, MEANT_NAMES, key_of};
+
+/// Every setting with its default. A key that is not in this file is unknown.
+pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
+
 /// Settings that have another name, either from the Flask service that otpd replaces or because it
 /// is common for Redis.
 const OTHER_NAMES: [(&str, &str); 11] = [
@@ -59,106 +64,6 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
     ("secrets.index_key", "<43 characters, from: otpd keygen index-key>"),
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
-];
-
-/// Names that other programs and platforms use for a setting. otpd does not read them, because they
-/// may be meant for other programs; it warns if one is set and the setting is not.
-const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
-    (
-        "smtp.server",
-        &["SMTP_HOST", "SMTP_HOSTNAME", "SMTP_ADDRESS", "SMTP_URL", "EMAIL_HOST", "MAIL_HOST", "MAIL_SERVER"],
-    ),
-    ("smtp.port", &["EMAIL_PORT", "MAIL_PORT"]),
-    (
-        "smtp.username",
-        &[
-            "SMTP_USERNAME",
-            "SMTP_USER",
-            "SMTP_LOGIN",
-            "EMAIL_USER",
-            "EMAIL_USERNAME",
-            "EMAIL_HOST_USER",
-            "MAIL_USER",
-            "MAIL_USERNAME",
-        ],
-    ),
-    ("smtp.auth", &["SMTP_AUTH", "SMTP_AUTH_METHOD", "SMTP_AUTHENTICATION"]),
-    (
-        "smtp.password",
-        &[
-            "SMTP_PASSWORD",
-            "SMTP_PASS",
-            "SMTP_PASSWD",
-            "EMAIL_PASS",
-            "EMAIL_HOST_PASSWORD",
-            "MAIL_PASSWORD",
-            "MAIL_PASS",
-        ],
-    ),
-    (
-        "smtp.sender",
-        &[
-            "SMTP_FROM",
-            "SMTP_FROM_ADDRESS",
-            "SMTP_FROM_EMAIL",
-            "SMTP_SENDER",
-            "EMAIL_FROM",
-            "FROM_EMAIL",
-            "DEFAULT_FROM_EMAIL",
-            "MAIL_FROM",
-            "MAIL_FROM_ADDRESS",
-            "MAIL_DEFAULT_SENDER",
-        ],
-    ),
-    (
-        "smtp.tls",
-        &[
-            "SMTP_TLS",
-            "SMTP_SSL",
-            "SMTP_SECURE",
-            "SMTP_SECURITY",
-            "SMTP_ENCRYPTION",
-            "SMTP_STARTTLS",
-            "SMTP_USE_TLS",
-            "EMAIL_USE_TLS",
-            "EMAIL_USE_SSL",
-            "MAIL_ENCRYPTION",
-            "MAIL_USE_TLS",
-            "MAIL_USE_SSL",
-        ],
-    ),
-    ("mail.brand", &["SMTP_FROM_NAME", "EMAIL_SENDER_NAME", "MAIL_FROM_NAME"]),
-    ("redis.url", &["REDIS_URI", "REDIS_DSN", "REDIS_TLS_URL", "REDISCLOUD_URL", "VALKEY_URL"]),
-    ("redis.host", &["REDIS_HOSTNAME", "REDIS_ADDR", "REDIS_ADDRESS", "VALKEY_HOST"]),
-    ("redis.db", &["REDIS_DATABASE"]),
-    ("redis.username", &["REDIS_USER"]),
-    ("redis.password", &["REDIS_PASS", "REDIS_AUTH"]),
-    ("redis.tls", &["REDIS_SSL", "REDIS_USE_TLS", "REDIS_TLS_ENABLED"]),
-    ("http.listen", &["PORT", "HTTP_PORT", "LISTEN", "BIND", "BIND_ADDRESS", "LISTEN_ADDR"]),
-    ("http.trusted_proxies", &["TRUSTED_PROXIES"]),
-    ("http.allowed_origins", &["ALLOWED_ORIGINS", "CORS_ORIGINS", "CORS_ALLOWED_ORIGINS"]),
-    ("http.public_url", &["PUBLIC_URL"]),
-    ("log.level", &["LOG_LEVEL", "LOGLEVEL", "RUST_LOG"]),
-    ("log.format", &["LOG_FORMAT"]),
-];
-
-/// Names after `OTP_` or in the file that unambiguously mean another setting: common guesses, and
-/// names from before the first release.
-const MEANT_NAMES: [(&str, &[&str]); 14] = [
-    ("limits.ip_sends", &["LIMITS_NETWORK_SENDS"]),
-    ("limits.ip_attempts", &["LIMITS_NETWORK_GUESSES"]),
-    ("limits.email_sends", &["LIMITS_SUBJECT_SENDS"]),
-    ("limits.email_sends_total", &["LIMITS_ADDRESS_SENDS"]),
-    ("limits.ip_email_sends", &["LIMITS_SITE_SENDS"]),
-    ("limits.ip_email_attempts", &["LIMITS_SITE_GUESSES"]),
-    ("limits.ip_requests_per_second", &["LIMITS_SHIELD_PER_SECOND"]),
-    ("limits.ip_requests_burst", &["LIMITS_SHIELD_BURST"]),
-    ("limits.attempts", &["LIMITS_GUESSES"]),
-    ("limits.relay_emails_per_day", &["LIMITS_RELAY_MAILS_PER_DAY"]),
-    ("http.listen", &["HTTP_HOST", "HTTP_BIND", "HTTP_ADDRESS", "HOST"]),
-    ("http.allowed_origins", &["HTTP_CORS", "HTTP_ORIGINS", "CORS"]),
-    ("secrets.peppers", &["PEPPER", "PEPPERS", "SECRET", "SECRET_KEY"]),
-    ("tenant.keys", &["API_KEY", "API_KEYS", "TENANT_API_KEYS"]),
 ];
 
 /// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second
@@ -296,10 +201,6 @@ fn bare(name: &str) -> String {
     name.strip_prefix("OTP_").unwrap_or(&name).to_owned()
 }
 
-fn key_of(table: &[(&'static str, &[&str])], name: &str) -> Option<&'static str> {
-    table.iter().find(|(_, names)| names.contains(&name)).map(|(key, _)| *key)
-}
-
 /// Returns the name that users know: the other name if the setting has one.
 pub(super) fn usual_name(key: &str) -> String {
     other_name(key).map_or_else(|| formal_name(key), str::to_owned)
@@ -312,12 +213,6 @@ fn formal_name(key: &str) -> String {
 
 fn other_name(key: &str) -> Option<&'static str> {
     OTHER_NAMES.iter().find(|(known, _)| *known == key).map(|(_, name)| *name)
-}
-
-/// Returns the setting that other programs call by this name, with or without `_FILE`.
-pub(super) fn of_foreign(name: &str) -> Option<&'static str> {
-    let name = name.strip_suffix("_FILE").unwrap_or(name);
-    key_of(&FOREIGN_NAMES, name)
 }
 
 /// Returns the setting for a name that ends in `_FILE`, if that setting is not a secret and so
@@ -363,6 +258,7 @@ pub(super) fn inherited_key(key: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::foreign_names::of_foreign;
 
     fn names() -> Names {
         Names::of(["http.listen", "smtp.port", "smtp.password", "redis.url"].into_iter())
@@ -396,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_name_that_was_meant_is_found_by_its_spelling_its_other_names_or_a_slip() {
-        let defaults = crate::config::document::flatten(crate::config::source::DEFAULTS).unwrap();
+        let defaults = crate::config::document::flatten(DEFAULTS).unwrap();
         let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
         let meant = |spelling, name| names.meant(spelling, name).map(|(name, _)| name);
         for (typed, name) in [
@@ -441,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_foreign_name_stands_for_a_setting_and_is_none_itself() {
-        let defaults = crate::config::document::flatten(crate::config::source::DEFAULTS).unwrap();
+        let defaults = crate::config::document::flatten(DEFAULTS).unwrap();
         let ours = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
         for (key, foreign) in FOREIGN_NAMES {
             assert!(ours.meaning(Spelling::Document, key).is_some(), "{key}");

@@ -3,7 +3,6 @@
 //! Must not know what a setting means.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
@@ -12,13 +11,12 @@ use zeroize::Zeroizing;
 use super::document::{self, NotToml};
 use super::dotenv;
 use super::fault::{Fault, Faults};
-use super::names::{self, Names, Spelling};
+use super::foreign_names;
+use super::names::{self, DEFAULTS, Names, Spelling};
 use super::quotes;
-use super::texts::{DOTENV, Texts};
+use super::texts::{DOTENV, Texts, utf8};
 use super::value::{Layer, ReadFile, SettingValue, secret_file};
 
-/// Every setting with its default. A key that is not in this file is unknown.
-pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
 /// Every setting as text.
 pub struct Sources {
     pub(super) values: BTreeMap<String, SettingValue>,
@@ -201,7 +199,7 @@ impl Sources {
         let says_nothing = |name: &str, text: &str| text.is_empty() || names::is_injected(name, text);
         for (name, text) in &pairs {
             if let (Some(key), false) =
-                (names::of_foreign(name), text.as_ref().is_ok_and(|text| says_nothing(name, text)))
+                (foreign_names::of_foreign(name), text.as_ref().is_ok_and(|text| says_nothing(name, text)))
             {
                 self.foreign.push((name.clone(), key));
             }
@@ -289,30 +287,6 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Returns the settings, as `section.key`, that a `.env` of this content has a line for, and
-/// whether that line has a value.
-#[must_use]
-pub fn assigned(dotenv: &str) -> BTreeMap<String, bool> {
-    let defaults = document::flatten(DEFAULTS).unwrap_or_default();
-    let names = Names::of(defaults.iter().map(|(key, _)| key.as_str()));
-    let assignments = dotenv::parse(dotenv).assignments.into_iter();
-    let known = assignments.filter_map(|(name, value)| {
-        let meaning = names.meaning(Spelling::Environment, &name)?;
-        Some((meaning.key.clone(), !value.trim().is_empty()))
-    });
-    known.collect()
-}
-
-/// Returns the numbers of the lines of a `.env` that cannot be read.
-#[must_use]
-pub fn broken_lines(dotenv: &str) -> Vec<usize> {
-    dotenv::parse(dotenv).broken_lines
-}
-
-fn utf8(value: OsString) -> Result<String, String> {
-    value.into_string().map_err(|_| "must be UTF-8".to_owned())
-}
-
 fn document_layer(layer: &Layer, text: &str) -> Result<Vec<Pair>, Faults> {
     document::flatten(text).map_err(|why| not_toml(layer, why))
 }
@@ -324,6 +298,7 @@ fn not_toml(layer: &Layer, NotToml(why): NotToml) -> Faults {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
     use std::io;
 
     use super::*;
@@ -510,12 +485,5 @@ mod tests {
     fn nothing_is_shown_of_values() {
         let shown = format!("{:?}", layered(Texts::only(&[("EMAIL_PASSWORD", "hunter2")])));
         assert!(shown.contains("smtp.password") && !shown.contains("hunter2"), "{shown}");
-    }
-
-    #[test]
-    fn lines_of_a_dotenv_count_under_all_their_names() {
-        let keys = assigned("EMAIL_SENDER=\nexport OTP_REDIS__URL_FILE='x'\n# SMTP_PORT=1\nOTHER=1\n");
-        let expected = [("redis.url".to_owned(), true), ("smtp.sender".to_owned(), false)];
-        assert_eq!(keys.into_iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -60,6 +60,14 @@ fn environment() -> Vec<(String, OsString)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
 }
 
+/// Returns the value of a variable as text.
+///
+/// # Errors
+/// A sentence, if it is not UTF-8.
+pub(super) fn utf8(value: OsString) -> Result<String, String> {
+    value.into_string().map_err(|_| "must be UTF-8".to_owned())
+}
+
 #[cfg(test)]
 impl Texts {
     /// An environment that is sufficient for `otpd serve`, with these variables added or replaced.

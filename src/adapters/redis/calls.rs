@@ -1,0 +1,88 @@
+//! Calls of the scripts: their keys and arguments. Must not interpret more of an answer than
+//! [`Windows`] does.
+
+use std::time::Duration;
+
+use redis::{Script, Value};
+
+use super::RedisStore;
+use super::answer::unexpected;
+use super::connections::{CONNECTIONS, is_login_rejected};
+use super::key;
+use super::scripts::Argument;
+use super::windows::Windows;
+use crate::domain::code_hash::CodeHash;
+use crate::domain::details::EncryptedDetails;
+use crate::domain::limit::MAX_OPEN_DELAY;
+use crate::domain::store_key::StoreKey;
+use crate::domain::time::{EntryId, millis};
+use crate::domain::verification::{MAX_LIFETIME, VerificationRules};
+use crate::ports::{ChargeOutcome, StoreError};
+
+impl RedisStore {
+    /// Calls a script on keys that share a hash tag.
+    pub(super) async fn call(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[&dyn Argument],
+    ) -> Result<Value, StoreError> {
+        let mut retries = 0;
+        loop {
+            let mut connection = self.connections.get().await?;
+            match self.clock.call(&mut connection, script, keys, args).await {
+                // Redis did not run the script. The next connection may be authenticated by now.
+                Err(error) if is_login_rejected(&error) && retries < CONNECTIONS => retries += 1,
+                answer => return answer.map_err(StoreError::new),
+            }
+        }
+    }
+
+    /// Charges logs that share a hash tag for one action.
+    pub(super) async fn enter(
+        &self,
+        keys: &[String],
+        partition: &[u8],
+        retention: Duration,
+        windows: &Windows,
+    ) -> Result<ChargeOutcome, StoreError> {
+        let args: [&dyn Argument; 4] = [&partition, &millis(retention), &windows.count(), &windows.numbers];
+        match self.call(&self.scripts.charge, keys, &args).await? {
+            Value::Array(parts) => windows.charged(&parts),
+            _ => Err(unexpected()),
+        }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        script: &Script,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<Value, StoreError> {
+        let retention = millis(store_key.retention());
+        let attempts = u64::from(rules.attempts);
+        self.call(script, &[key::verification(store_key)], &[&retention, &attempts]).await
+    }
+
+    pub(super) async fn write(
+        &self,
+        script: &Script,
+        store_key: &StoreKey,
+        hash: &CodeHash,
+        rules: &VerificationRules,
+        entry: EntryId,
+        about: &EncryptedDetails,
+    ) -> Result<Value, StoreError> {
+        let life = millis(rules.life);
+        let longest = millis(MAX_LIFETIME);
+        let slowest = millis(MAX_OPEN_DELAY);
+        let attempts = u64::from(rules.attempts);
+        let salt = hash.salt().as_bytes().as_slice();
+        let retention = millis(store_key.retention());
+        let hash = hash.to_bytes();
+        let about = about.as_bytes();
+        let args: [&dyn Argument; 9] =
+            [&retention, &attempts, &life, &longest, &salt, &hash, &entry, &slowest, &about];
+        self.call(script, &[key::verification(store_key)], &args).await
+    }
+}
