@@ -136,8 +136,8 @@ impl Composer {
         // Logs only the kind of the fault, because messages of the template engine may repeat the
         // code.
         let language = own.tag;
-        let fault = fault.kind();
-        tracing::error!(language, fault, "a template failed: the built-in one is used");
+        let error = fault.kind();
+        tracing::error!(language, error, "a template failed: the built-in one is used");
         Ok(render(choose(&self.built_in, mail)?, &details)?)
     }
 

@@ -91,20 +91,20 @@ test("a keyboard is enough to confirm an address with v1, after a wrong code and
   await tabTo(page, page.getByLabel("Address"));
   await page.keyboard.type("v1@example.com");
   await page.keyboard.press("Enter");
-  await outcome(page, "201 pending, guesses left: 5");
+  await outcome(page, "201 pending, attempts left: 5");
   const first = await shownCode(page, "v1@example.com");
   const reference = /reference (\w{3})/.exec(await page.locator("#about").textContent())[1];
   assert.match(await page.locator("#text").textContent(), new RegExp(`the reference ${reference}\\.`));
   await page.keyboard.type(first === "000000" ? "000001" : "000000");
   await page.keyboard.press("Enter");
-  await failure(page, "guesses left: 4");
+  await failure(page, "attempts left: 4");
   await page.locator("#about", { hasText: "Guesses left: 4." }).waitFor();
 
   const resend = page.getByRole("button", { name: "Resend" });
   await page.keyboard.press("Shift+Tab");
   assert(await hasFocus(resend));
   await page.keyboard.press("Enter");
-  await outcome(page, "200 pending, guesses left: 4");
+  await outcome(page, "200 pending, attempts left: 4");
   const second = await eventually("another mail", async () => {
     const code = await shownCode(page, "v1@example.com");
     return code !== first && code;
@@ -161,7 +161,7 @@ test("each command does in a shell what the page did", async () => {
   await failure(page, "422");
   const { body } = await repeat(page);
   assert.equal(body.code, "invalid_code");
-  assert.equal(body.attempts_remaining, 3, "the page's guess and the command's");
+  assert.equal(body.attempts_remaining, 3, "the page's attempt and the command's");
 
   await page.getByRole("radio", { name: "Simple" }).check();
   await page.getByLabel("Address").fill(`"><img src=x onerror=alert(1)>'@example.com`);

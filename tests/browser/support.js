@@ -18,13 +18,13 @@ const binary = resolve(process.env.OTPD_BIN ?? join(here, "../../target/debug/ot
 const artifacts = resolve(process.env.ARTIFACTS ?? join(here, "artifacts"));
 
 /** How long to wait for something that must happen soon, in milliseconds. */
-export const PATIENCE = 20_000;
+export const TIMEOUT = 20_000;
 /** The narrowest screen that WCAG 2.2 asks pages to fit (success criterion 1.4.10). */
 export const NARROW = { viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true };
 
 /** Waits until `condition` returns something truthy, and returns that. */
 export async function eventually(what, condition) {
-  for (const end = Date.now() + PATIENCE; Date.now() < end; ) {
+  for (const end = Date.now() + TIMEOUT; Date.now() < end; ) {
     const found = await condition();
     if (found) return found;
     await new Promise((resume) => setTimeout(resume, 20));
@@ -220,7 +220,7 @@ export function startBrowser() {
 /** Opens a page in a new profile and records every error on it. */
 export async function open(browser, url, options = {}) {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(TIMEOUT);
   const faults = [];
   const { origin } = new URL(url);
   context.on("request", (request) => {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { mailedCode, wrongCode } from "./otpd.js";
 
 /** How long one of them may run, in milliseconds. */
-const PATIENCE = 60_000;
+const TIMEOUT = 60_000;
 
 /** The command that starts each in the folder with its client. The address follows. */
 const COMMANDS = {
@@ -33,7 +33,7 @@ async function confirm(folder, [program, ...args], address, { origin, key }) {
     cwd: folder,
     env: { PATH: process.env.PATH, OTPD_URL: origin, OTPD_API_KEY: key },
     stdio: ["pipe", "pipe", "inherit"],
-    timeout: PATIENCE,
+    timeout: TIMEOUT,
   });
   await once(child, "spawn");
   const closed = once(child, "close");

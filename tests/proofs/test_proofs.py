@@ -73,8 +73,8 @@ def verified():
 
 def part(value):
     """Encodes a part of a JWT."""
-    octets = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def claims_of(proof):
@@ -167,8 +167,8 @@ def test_a_proof_keyed_with_the_public_key_is_refused(proof, verified):
     hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
     raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
     point = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-    octets = public.public_bytes(*(raw if ALGORITHM == "EdDSA" else point))
-    for secret in (octets, pem, key["x"].encode(), json.dumps(key).encode()):
+    data = public.public_bytes(*(raw if ALGORITHM == "EdDSA" else point))
+    for secret in (data, pem, key["x"].encode(), json.dumps(key).encode()):
         with pytest.raises(jwt.InvalidAlgorithmError):
             verified(f"{message}.{part(hmac.sign(message.encode(), secret))}", "signup")
 

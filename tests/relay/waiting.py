@@ -3,12 +3,12 @@
 import time
 
 # In seconds.
-PATIENCE = 20
+TIMEOUT = 20
 
 
-def eventually(what, condition, patience=PATIENCE):
+def eventually(what, condition, timeout=TIMEOUT):
     """Waits until `condition` returns something truthy, and returns that."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while True:
         found = condition()
         if found:

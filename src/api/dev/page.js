@@ -24,7 +24,7 @@ function showVerification() {
 
 /** Summarizes a response in one line. */
 function outcome({ status, headers, body }) {
-  const left = body.attempts_remaining === undefined ? "" : `, guesses left: ${body.attempts_remaining}`;
+  const left = body.attempts_remaining === undefined ? "" : `, attempts left: ${body.attempts_remaining}`;
   const wait = headers.has("Retry-After") ? `, again in ${headers.get("Retry-After")} s` : "";
   return `${status} ${body.message ?? body.title ?? body.status ?? ""}${left}${wait}`;
 }
