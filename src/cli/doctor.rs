@@ -120,8 +120,8 @@ fn exempt(common: &Common) -> Option<String> {
             ""
         };
         format!(
-            "risk  not counted per IP (OTP_LIMITS__EXEMPT_NETWORKS): {}. Whoever calls from there can mail to any number of \
-             addresses, and guess at any number of them; at one address the limits above hold for them too{proxy}",
+            "risk  not counted per IP (OTP_LIMITS__EXEMPT_NETWORKS): {}. A client there can request codes for any number of \
+             addresses, and try codes at any number of them; per address the limits above apply{proxy}",
             common.exempt
         )
     })
