@@ -28,7 +28,8 @@ use crate::domain::domain_policy::DomainPolicy;
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
-use crate::domain::tenant::{Tenant, TenantProfile};
+use crate::domain::tenant::Tenant;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
 use crate::service::{Dependencies, Secrets, Service};
 use crate::{api, server};
@@ -180,7 +181,6 @@ impl App {
                 limits: common.limits.clone(),
             },
             exempt: common.exempt.clone(),
-            relay_mails: common.limits.relay_mails,
             // Some requests hash while others wait for the store or the relay.
             at_once: 2 * places,
             issuer: common.issuer.clone(),

@@ -211,17 +211,17 @@ impl Common {
         let all = self
             .tenants
             .iter()
-            .map(|tenant| tenant.limits.sends.retention)
-            .chain([self.limits.sends.retention]);
+            .map(|tenant| tenant.limits.sends_retention())
+            .chain([self.limits.sends_retention()]);
         let longest = all.max().unwrap_or_default();
         self.keep_sends_for(longest);
     }
 
     /// Sets how long sends to a person are retained, for every tenant.
     pub fn keep_sends_for(&mut self, retention: Duration) {
-        self.limits.sends.retention = retention;
+        self.limits.set_sends_retention(retention);
         for tenant in &mut self.tenants {
-            tenant.limits.sends.retention = retention;
+            tenant.limits.set_sends_retention(retention);
         }
     }
 }

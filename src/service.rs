@@ -22,12 +22,11 @@ use crate::domain::domain_policy::DomainPolicy;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::keyed_hash::IndexKey;
-use crate::domain::limits::RelayMails;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
 use crate::domain::store_key::StoreKey;
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::VerificationRules;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
@@ -75,8 +74,6 @@ pub struct Dependencies {
     pub simple: TenantProfile,
     /// Networks whose clients are exempt from the per-IP limits.
     pub exempt: ExemptNetworks,
-    /// How many emails the relay accepts a day.
-    pub relay_mails: RelayMails,
     /// The most checks that run at once, and the most sends. Further ones are rejected. The two are
     /// counted apart, so that a slow relay does not block checks.
     pub at_once: usize,

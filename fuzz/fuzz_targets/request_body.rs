@@ -25,14 +25,15 @@ use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
-use otpd::domain::limit::Limit;
-use otpd::domain::limits::{Limits, IpLimit, RelayMails, SendLimits};
+use otpd::domain::limit::Policy;
+use otpd::domain::limits::Limits;
 use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
 use otpd::domain::keyed_hash::IndexKey;
-use otpd::domain::tenant::{TenantProfile, Tenant};
+use otpd::domain::tenant::Tenant;
+use otpd::domain::tenant_profile::TenantProfile;
 use otpd::domain::verification::VerificationRules;
 use otpd::ports::Clock;
 use otpd::service::{self, Secrets, Service};
@@ -142,7 +143,6 @@ fn endpoint() -> BoxEndpoint<'static> {
         // So short that verifications expire about as fast as the fuzzer finds addresses.
         rules: VerificationRules { life: Duration::from_secs(1), attempts: 5 },
         simple: TenantProfile { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
-        relay_mails: RelayMails::Unlimited,
         at_once: 1,
         exempt: ExemptNetworks::default(),
         issuer: "otpd".to_owned(),
@@ -188,12 +188,6 @@ fn keys() -> Keys {
 /// Returns limits with the largest counts, over a span so short that the ledgers stay short. Beyond
 /// them, 429 is the right answer.
 fn limits() -> Limits {
-    let limit: Limit = "100000/1s".parse().expect("a limit");
-    Limits {
-        ip_sends: IpLimit::new(limit.clone()),
-        ip_attempts: IpLimit::new(limit.clone()),
-        sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
-        ip_email_attempts: limit,
-        relay_mails: RelayMails::Unlimited,
-    }
+    let limit = |policy| (policy, "100000/1s".parse().expect("a limit"));
+    Policy::ALL.map(limit).into_iter().collect()
 }

@@ -12,23 +12,22 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use self::ledgers::{LedgerName, Retained, logs_of};
+use self::ledgers::Retained;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::keyed_hash::KeyedHash;
-use crate::domain::ledger::{LimitRule, LimitState, PARTITION_BYTES, Partition};
-use crate::domain::limit::{MAX_OPEN_DELAY, Policy};
-use crate::domain::limits::{IpLimit, SendLimits};
-use crate::domain::relay_day::RelayDay;
-use crate::domain::store_key::{Recipient, StoreKey};
+use crate::domain::ledger::LimitState;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limit::MAX_OPEN_DELAY;
+use crate::domain::limits::Charge;
+use crate::domain::store_key::StoreKey;
 use crate::domain::time::EntryId;
 use crate::domain::time::{Millis, millis};
 use crate::domain::verification::{
     ApproveOutcome, AttemptToken, Status, Verification, VerificationRules, View,
 };
 use crate::ports::{
-    AttemptOutcome, Attempter, ChargeOutcome, Clock, IpLedger, Live, OpenOutcome, PrefixCharge,
-    ReplaceOutcome, Store, StoreError,
+    AttemptOutcome, ChargeOutcome, Clock, Live, OpenOutcome, ReplaceOutcome, Store, StoreError,
 };
 
 /// After this many additions, expired records are removed.
@@ -43,8 +42,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct MemoryState {
     verifications: HashMap<StoreKey, Verification>,
-    logs: HashMap<LedgerName, Retained>,
-    relay_day: RelayDay,
+    ledgers: HashMap<LedgerKey, Retained>,
     held: HashMap<KeyedHash, idempotency::Held>,
     additions: usize,
 }
@@ -83,7 +81,7 @@ impl MemoryState {
         self.additions += 1;
         if self.additions.is_multiple_of(SWEEP_EVERY) {
             self.verifications.retain(|store_key, verification| !is_forgotten(store_key, verification, now));
-            self.logs.retain(|_, retained| !retained.log.is_forgotten(retained.retention, now));
+            self.ledgers.retain(|_, retained| !retained.log.is_forgotten(retained.retention, now));
             self.held.retain(|_, held| !held.is_over(now));
         }
     }
@@ -103,48 +101,21 @@ fn live(verification: &Verification, now: Millis) -> OpenOutcome {
     OpenOutcome::Live(Live { valid_for, expires_at, attempts: verification.attempts() })
 }
 
-/// Returns the error for a charge without any window.
-fn no_ledger() -> StoreError {
-    StoreError::new("a limit has no window")
-}
-
 #[async_trait]
 impl Store for MemoryStore {
-    async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError> {
+    async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError> {
         let (mut state, now) = self.lock();
-        state
-            .charge(&logs_of(profile, limit), Partition::default(), limit.longest(), now)
-            .ok_or_else(no_ledger)
+        state.charge(charge, now)
     }
 
-    async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError> {
-        let (mut state, _) = self.lock();
-        let prefix48 = IpLedger { network: profile.network.without_prefix64(), ..profile.clone() };
-        state.remove(&LedgerName::Prefix64(profile.clone()), entry);
-        state.remove(&LedgerName::Prefix48(prefix48), entry);
-        Ok(())
-    }
-
-    async fn charge_send(
-        &self,
-        recipient: &Recipient,
-        client: Option<&KeyedHash>,
-        limits: &SendLimits,
-    ) -> Result<ChargeOutcome, StoreError> {
-        let (mut state, now) = self.lock();
-        let logs = [(LedgerName::EmailSends(recipient.email), limits.rules(client.is_some()))];
-        state.charge(&logs, recipient.partition(client), limits.retention, now).ok_or_else(no_ledger)
-    }
-
-    async fn peek_sends(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
+    async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError> {
         let (state, now) = self.lock();
-        let logs = [(LedgerName::EmailSends(recipient.email), limits.rules(false))];
-        state.tightest(&logs, recipient.partition(None), now).ok_or_else(no_ledger)
+        state.peek(charge, now)
     }
 
-    async fn refund_send(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
+    async fn refund(&self, ledger: &LedgerKey, entry: EntryId) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
-        state.remove(&LedgerName::EmailSends(recipient.email), entry);
+        state.refund(ledger, entry);
         Ok(())
     }
 
@@ -196,19 +167,13 @@ impl Store for MemoryStore {
         &self,
         store_key: &StoreKey,
         rules: &VerificationRules,
-        attempter: Option<&Attempter<'_>>,
+        charge: Option<&Charge<'_>>,
     ) -> Result<AttemptOutcome, StoreError> {
         let (mut state, now) = self.lock();
         let mut charged = None;
-        if let (StoreKey::Address { recipient, .. }, Some(Attempter { client, limit })) =
-            (store_key, attempter)
-        {
-            let rule = LimitRule { policy: Policy::IpEmailAttempts, limit, partition_bytes: PARTITION_BYTES };
-            let logs = [(LedgerName::IpEmailAttempts(recipient.clone(), *client), vec![rule])];
-            match state.charge(&logs, Partition::default(), limit.longest(), now).ok_or_else(no_ledger)? {
-                ChargeOutcome::Admitted { entry, .. } => {
-                    charged = Some(PrefixCharge { client: *client, entry });
-                }
+        if let Some(charge) = charge {
+            match state.charge(charge, now)? {
+                ChargeOutcome::Admitted { entry, .. } => charged = Some(entry),
                 ChargeOutcome::Refused(limit_state) => return Ok(AttemptOutcome::Limited(limit_state)),
             }
         }
@@ -219,7 +184,7 @@ impl Store for MemoryStore {
                     hash,
                     attempts: verification.attempts(),
                     encrypted: verification.encrypted().clone(),
-                    charged,
+                    entry: charged,
                 },
                 Err(closed) => AttemptOutcome::Closed(closed),
             },
@@ -230,20 +195,15 @@ impl Store for MemoryStore {
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
-        charged: Option<&PrefixCharge>,
+        charged: Option<(&LedgerKey, EntryId)>,
     ) -> Result<Option<Millis>, StoreError> {
         let (mut state, now) = self.lock();
         let outcome = state
             .find(store_key, now)
             .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
         // Only once: later the id may belong to the entry of another attempt.
-        if let (
-            ApproveOutcome::Taken(_),
-            StoreKey::Address { recipient, .. },
-            Some(PrefixCharge { client, entry }),
-        ) = (outcome, store_key, charged)
-        {
-            state.remove(&LedgerName::IpEmailAttempts(recipient.clone(), *client), *entry);
+        if let (ApproveOutcome::Taken(_), Some((ledger, entry))) = (outcome, charged) {
+            state.refund(ledger, entry);
         }
         Ok(match outcome {
             ApproveOutcome::Taken(at) | ApproveOutcome::Repeated(at) => Some(at),
@@ -277,17 +237,6 @@ impl Store for MemoryStore {
     ) -> Result<bool, StoreError> {
         let (mut state, now) = self.lock();
         Ok(state.find(store_key, now).is_some_and(|verification| verification.fail(code, entry, now)))
-    }
-
-    async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError> {
-        let (state, now) = self.lock();
-        Ok(state.relay_day.mails(now) < most)
-    }
-
-    async fn count_mail(&self) -> Result<(), StoreError> {
-        let (mut state, now) = self.lock();
-        state.relay_day.count(now);
-        Ok(())
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

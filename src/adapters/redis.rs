@@ -19,23 +19,20 @@ use redis::Value;
 use secrecy::SecretString;
 
 use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
+use self::calls::ChargeArguments;
 use self::connections::Connections;
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
 use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
-use crate::domain::keyed_hash::KeyedHash;
-use crate::domain::ledger::{LimitRule, LimitState, PARTITION_BYTES};
-use crate::domain::limit::Policy;
-use crate::domain::limits::{IpLimit, SendLimits};
-use crate::domain::store_key::{Recipient, StoreKey};
+use crate::domain::ledger::LimitState;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limits::Charge;
+use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, Millis, millis};
 use crate::domain::verification::{AttemptToken, Status, VerificationRules, View};
-use crate::ports::{
-    AttemptOutcome, Attempter, ChargeOutcome, IpLedger, OpenOutcome, PrefixCharge, ReplaceOutcome, Store,
-    StoreError,
-};
+use crate::ports::{AttemptOutcome, ChargeOutcome, OpenOutcome, ReplaceOutcome, Store, StoreError};
 
 /// Verifications and ledgers in Redis.
 pub struct RedisStore {
@@ -64,50 +61,25 @@ impl RedisStore {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError> {
-        let policy = profile.action.policy();
-        let mut windows = Windows::default();
-        windows.add(1, &LimitRule { policy, limit: &limit.prefix64, partition_bytes: 0 });
-        if profile.network.prefix64.is_some() {
-            windows.add(2, &LimitRule { policy, limit: &limit.prefix48, partition_bytes: 0 });
+    async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError> {
+        let windows = Windows::of(&charge.rules);
+        match self.call_with(&self.scripts.charge, charge, &windows).await? {
+            Value::Array(parts) => windows.charged(&parts),
+            _ => Err(unexpected()),
         }
-        self.enter(&key::network(profile), &[], limit.longest(), &windows).await
     }
 
-    async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError> {
-        self.call(&self.scripts.refund, &key::network(profile), &[&0_u64, &entry]).await.map(|_| ())
-    }
-
-    async fn charge_send(
-        &self,
-        recipient: &Recipient,
-        client: Option<&KeyedHash>,
-        limits: &SendLimits,
-    ) -> Result<ChargeOutcome, StoreError> {
-        let windows = Windows::of(&limits.rules(client.is_some()));
-        self.enter(
-            &[key::sends(&recipient.email)],
-            &recipient.partition(client).0,
-            limits.retention,
-            &windows,
-        )
-        .await
-    }
-
-    async fn peek_sends(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError> {
-        let windows = Windows::of(&limits.rules(false));
-        let keys = [key::sends(&recipient.email)];
-        let partition = recipient.partition(None).0;
-        let args: [&dyn Argument; 3] = [&partition.as_slice(), &windows.count(), &windows.numbers];
-        match self.call(&self.scripts.peek, &keys, &args).await? {
+    async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError> {
+        let windows = Windows::of(&charge.rules);
+        match self.call_with(&self.scripts.peek, charge, &windows).await? {
             Value::Array(parts) => windows.limit_state(&parts),
             _ => Err(unexpected()),
         }
     }
 
-    async fn refund_send(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError> {
-        let keys = [key::sends(&recipient.email)];
-        self.call(&self.scripts.refund, &keys, &[&(PARTITION_BYTES as u64), &entry]).await.map(|_| ())
+    async fn refund(&self, ledger: &LedgerKey, entry: EntryId) -> Result<(), StoreError> {
+        let partition_bytes = ledger.partition_bytes() as u64;
+        self.call(&self.scripts.refund, &[key::ledger(ledger)], &[&partition_bytes, &entry]).await.map(|_| ())
     }
 
     async fn open(
@@ -143,23 +115,18 @@ impl Store for RedisStore {
         &self,
         store_key: &StoreKey,
         rules: &VerificationRules,
-        attempter: Option<&Attempter<'_>>,
+        charge: Option<&Charge<'_>>,
     ) -> Result<AttemptOutcome, StoreError> {
-        let mut keys = vec![key::verification(store_key)];
-        let mut windows = Windows::default();
-        let mut client = None;
-        let mut keep = 0;
-        if let (StoreKey::Address { recipient, .. }, Some(attempter)) = (store_key, attempter) {
-            keys.push(key::ip_email_attempts(recipient, &attempter.client));
-            windows.add(
-                1,
-                &LimitRule { policy: Policy::IpEmailAttempts, limit: attempter.limit, partition_bytes: 0 },
-            );
-            (client, keep) = (Some(attempter.client), millis(attempter.limit.longest()));
-        }
         let retention = millis(store_key.retention());
         let most = u64::from(rules.attempts);
-        let args: [&dyn Argument; 5] = [&retention, &most, &keep, &windows.count(), &windows.numbers];
+        let mut keys = vec![key::verification(store_key)];
+        let mut args: Vec<&dyn Argument> = vec![&retention, &most];
+        let windows = Windows::of(charge.map_or(&[], |charge| &charge.rules));
+        let charge_args = charge.map(|charge| ChargeArguments::of(charge, &windows));
+        if let (Some(charge), Some(charge_args)) = (charge, &charge_args) {
+            keys.push(key::ledger(&charge.ledger));
+            args.extend(charge_args.each());
+        }
         match self.call(&self.scripts.take_attempt, &keys, &args).await? {
             Value::Nil => Ok(AttemptOutcome::Unknown),
             Value::Array(parts) => match parts.as_slice() {
@@ -170,11 +137,10 @@ impl Store for RedisStore {
                     }
                 }
                 [Value::BulkString(what), entry, attempts, about, stored @ ..] if what == b"taken" => {
-                    let entry = number(entry)?;
-                    let charged = client.map(|client| PrefixCharge { client, entry });
+                    let entry = moment(entry)?;
                     let attempts = count(attempts)?;
                     let encrypted = encrypted(about)?;
-                    Ok(AttemptOutcome::Compare { hash: hash(stored)?, attempts, encrypted, charged })
+                    Ok(AttemptOutcome::Compare { hash: hash(stored)?, attempts, encrypted, entry })
                 }
                 _ => Err(unexpected()),
             },
@@ -186,18 +152,19 @@ impl Store for RedisStore {
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
-        charged: Option<&PrefixCharge>,
+        charged: Option<(&LedgerKey, EntryId)>,
     ) -> Result<Option<Millis>, StoreError> {
         let mut keys = vec![key::verification(store_key)];
-        let mut entry = 0;
-        if let (StoreKey::Address { recipient, .. }, Some(charged)) = (store_key, charged) {
-            keys.push(key::ip_email_attempts(recipient, &charged.client));
-            entry = charged.entry;
-        }
         let retention = millis(store_key.retention());
         let code = token.code.as_bytes().as_slice();
         let nonce = token.nonce.as_slice();
-        moment(&self.call(&self.scripts.approve, &keys, &[&retention, &code, &nonce, &entry]).await?)
+        let mut args: Vec<&dyn Argument> = vec![&retention, &code, &nonce];
+        let refund = charged.map(|(ledger, entry)| (ledger.partition_bytes() as u64, entry));
+        if let (Some((ledger, _)), Some((partition_bytes, entry))) = (charged, &refund) {
+            keys.push(key::ledger(ledger));
+            args.extend([partition_bytes as &dyn Argument, entry]);
+        }
+        moment(&self.call(&self.scripts.approve, &keys, &args).await?)
     }
 
     async fn find(
@@ -234,16 +201,6 @@ impl Store for RedisStore {
         let keys = [key::verification(store_key)];
         let answer = self.call(&self.scripts.mark_failed, &keys, &[&retention, &code, &entry]).await?;
         Ok(number(&answer)? == 1)
-    }
-
-    async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError> {
-        let mails = self.call(&self.scripts.relay_day, &[key::RELAY_DAY.to_owned()], &[&0_u64]).await?;
-        Ok(number(&mails)? < u64::from(most))
-    }
-
-    async fn count_mail(&self) -> Result<(), StoreError> {
-        let keys = [key::RELAY_DAY.to_owned()];
-        self.call(&self.scripts.relay_day, &keys, &[&1_u64]).await.map(|_| ())
     }
 
     /// Fails if a script cannot write, or if Redis may evict ledgers to free memory, which no error

@@ -21,7 +21,7 @@ use super::rejection::{self, ErrorFormat, Rejection};
 use crate::domain::api_key::KeyHash;
 use crate::domain::key_name::KeyName;
 use crate::domain::simple_access::SimpleAccess;
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 
 /// The policy name of a key's rate limit.
 const POLICY: &str = "key";
@@ -205,15 +205,13 @@ mod tests {
     use super::*;
     use crate::domain::api_key;
     use crate::domain::email_address::EmailAddress;
-    use crate::domain::limit::Limit;
-    use crate::domain::limits::{IpLimit, Limits, RelayMails, SendLimits};
+    use crate::domain::limits::Limits;
     use crate::domain::locale::Locale;
     use crate::domain::purpose::Purposes;
     use crate::domain::sender::Sender;
     use crate::domain::tenant::Tenant;
 
     fn tenant(name: &str, keys: &[u8]) -> TenantKeys {
-        let limit: Limit = "5/1h".parse().unwrap();
         let profile = TenantProfile {
             tenant: Tenant::parse(name).unwrap(),
             sender: Sender {
@@ -222,13 +220,7 @@ mod tests {
                 locale: Locale::english(),
             },
             purposes: Purposes::Any,
-            limits: Limits {
-                ip_sends: IpLimit::new(limit.clone()),
-                ip_attempts: IpLimit::new(limit.clone()),
-                sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
-                ip_email_attempts: limit,
-                relay_mails: RelayMails::Unlimited,
-            },
+            limits: Limits::from_iter([]),
         };
         let keys = keys.iter().map(|key| {
             let label = KeyName::parse(&format!("k{key}")).unwrap();

@@ -6,7 +6,7 @@ use crate::api;
 use crate::config::{Common, Settings, tenants};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::sender::Sender;
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 
 /// Returns the tenants of the settings. A tenant that names no sender gets `usual_sender`.
 #[must_use]

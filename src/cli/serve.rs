@@ -66,7 +66,7 @@ fn read_again(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys
         tracing::warn!("{warning}");
     }
     let mut settings = loaded.settings;
-    let retention = first.common.limits.sends.retention;
+    let retention = first.common.limits.sends_retention();
     // The minimum limits were checked against these settings, and the process continues with those
     // from its start.
     let [before, now] = [&first.common, &settings.common].map(|common| (common.codes, common.weak_limits));
@@ -76,7 +76,7 @@ fn read_again(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys
     }
     // The sends of all tenants share one log per person, and the simple endpoints continue with the
     // retention from the start.
-    if settings.common.limits.sends.retention > retention {
+    if settings.common.limits.sends_retention() > retention {
         return Err("a limit has a longer window than any before: that takes a restart".to_owned());
     }
     settings.common.keep_sends_for(retention);

@@ -11,8 +11,8 @@ use super::defaults::Defaults;
 use super::http::{self, Http};
 use super::reader::Reader;
 use crate::domain::exempt::ExemptNetworks;
-use crate::domain::limit::Limit;
-use crate::domain::limits::{IpLimit, Limits, RelayMails, SendLimits};
+use crate::domain::limit::{Limit, Policy};
+use crate::domain::limits::Limits;
 use crate::domain::risk_estimate::RiskEstimate;
 
 /// Shortest safe time between two emails to one person.
@@ -34,20 +34,11 @@ pub enum LoadShedding {
 
 /// Reads the ledgers' limits from the section `limits`.
 pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
-    let ip_sends = limit(reader, "limits.ip_sends");
-    let ip_attempts = limit(reader, "limits.ip_attempts");
-    let email = limit(reader, "limits.email_sends");
-    let ip_email = limit(reader, "limits.ip_email_sends");
-    let ip_email_attempts = limit(reader, "limits.ip_email_attempts");
-    let email_total = limit(reader, "limits.email_sends_total");
-    let relay_mails = relay_mails(reader);
-    let limits = Limits {
-        ip_sends: IpLimit::new(ip_sends?),
-        ip_attempts: IpLimit::new(ip_attempts?),
-        sends: SendLimits::new(email?, ip_email?, email_total?),
-        ip_email_attempts: ip_email_attempts?,
-        relay_mails: relay_mails?,
-    };
+    let limits = Policy::ALL.map(|policy| {
+        let key = format!("limits.{}", policy.name());
+        Some((policy, limit(reader, policy, &key)?))
+    });
+    let limits = limits.into_iter().collect::<Option<Limits>>()?;
     if !dangerous.weak_limits {
         floors(reader, "limits.email_sends", &limits, codes?)?;
     }
@@ -56,28 +47,14 @@ pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Da
 
 /// Reads the limits that a tenant's section sets; the others are those of the deployment.
 pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, defaults: &Defaults<'_>) -> Option<Limits> {
-    let mut read = |key: &str| {
-        let key = format!("{section}.{key}");
-        if reader.has(&key) { limit(reader, &key).map(Some) } else { Some(None) }
-    };
-    let ip_sends = read("ip_sends");
-    let ip_attempts = read("ip_attempts");
-    let email = read("email_sends");
-    let ip_email = read("ip_email_sends");
+    let limits = Policy::ALL.map(|policy| {
+        let key = format!("{section}.{}", policy.name());
+        let default = || defaults.limits.map(|limits| limits.of(policy).clone());
+        Some((policy, if reader.has(&key) { limit(reader, policy, &key) } else { default() }?))
+    });
+    let limits = limits.into_iter().collect::<Option<Limits>>()?;
     let codes = defaults.codes;
     let dangerous = defaults.dangerous;
-    let defaults = defaults.limits?;
-    let sends = &defaults.sends;
-    let limits = Limits {
-        ip_sends: ip_sends?.map_or_else(|| defaults.ip_sends.clone(), IpLimit::new),
-        ip_attempts: ip_attempts?.map_or_else(|| defaults.ip_attempts.clone(), IpLimit::new),
-        sends: SendLimits::new(
-            email?.unwrap_or_else(|| sends.email.clone()),
-            ip_email?.unwrap_or_else(|| sends.ip_email.clone()),
-            sends.email_total.clone(),
-        ),
-        ..defaults.clone()
-    };
     let key = format!("{section}.email_sends");
     if !dangerous.weak_limits && reader.has(&key) {
         floors(reader, &key, &limits, codes?)?;
@@ -109,19 +86,18 @@ pub(super) fn read_exempt(reader: &mut Reader<'_>, http: Option<&Http>) -> Optio
     Some(exempt)
 }
 
-fn limit(reader: &mut Reader<'_>, key: &str) -> Option<Limit> {
-    let rule =
-        "one to four windows such as 5/1h, 10/day or 1/60s with spaces between: 1 to 100000, in 1s to 744h";
-    reader.parse(key, rule, |text| text.to_ascii_lowercase().parse().ok())
-}
-
-fn relay_mails(reader: &mut Reader<'_>) -> Option<RelayMails> {
-    let rule = "unlimited, or a whole number from 1";
-    reader.parse("limits.relay_emails_per_day", rule, |text| {
-        if text.eq_ignore_ascii_case("unlimited") {
-            return Some(RelayMails::Unlimited);
+fn limit(reader: &mut Reader<'_>, policy: Policy, key: &str) -> Option<Limit> {
+    let unlimited = if policy.is_optional() { "unlimited, or " } else { "" };
+    let windows = match policy {
+        Policy::RelayEmails => "a whole number from 1 to 100000",
+        _ => {
+            "one to four windows such as 5/1h, 10/day or 1/60s with spaces between: 1 to 100000, in 1s to 744h"
         }
-        text.parse().ok().map(RelayMails::PerDay)
+    };
+    reader.parse(key, &format!("{unlimited}{windows}"), |text| match text.to_ascii_lowercase().as_str() {
+        "unlimited" if policy.is_optional() => Some(Limit::UNLIMITED),
+        most if policy == Policy::RelayEmails => format!("{most}/24h").parse().ok(),
+        windows => windows.parse().ok(),
     })
 }
 
@@ -137,7 +113,7 @@ fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) ->
         );
         return reader.refuse(key, &what);
     }
-    if limits.sends.email.cooldown() < MIN_SAFE_COOLDOWN {
+    if limits.of(Policy::EmailSends).cooldown() < MIN_SAFE_COOLDOWN {
         let what = format!("must leave 30 s between two emails, as 1/30s does, {alternative}");
         return reader.refuse(key, &what);
     }

@@ -274,6 +274,7 @@ fn rate(reader: &mut Reader<'_>, key: &str) -> Option<NonZeroU32> {
 mod tests {
     use super::*;
     use crate::config::{self, Common, Faults, Sources, Texts};
+    use crate::domain::limit::Policy;
 
     const HASHES: [&str; 3] = [
         "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
@@ -356,13 +357,16 @@ mod tests {
         let [shop, bank] = <[TenantSettings; 2]>::try_from(common.tenants).unwrap();
         assert_eq!((shop.brand, bank.brand), (Brand::Name("Shop".into()), Brand::Name("All".into())));
         assert_eq!((shop.sender.unwrap().as_str(), bank.sender), ("a@shop.example", None));
-        assert_eq!(shop.limits.sends.email.to_string(), "1/60s 3/700h");
-        assert_eq!(shop.limits.sends.ip_email.to_string(), "2/1h");
+        assert_eq!(shop.limits.of(Policy::EmailSends).to_string(), "1/60s 3/700h");
+        assert_eq!(shop.limits.of(Policy::IpEmailSends).to_string(), "2/1h");
         assert_eq!((shop.rates.checks_per_minute.get(), bank.rates.checks_per_minute.get()), (7, 1200));
         // One log holds the sends of all tenants, so its retention is the longest window of any
         // tenant.
         let kept = std::time::Duration::from_hours(700);
-        assert_eq!([shop.limits, bank.limits, common.limits].map(|limits| limits.sends.retention), [kept; 3]);
+        assert_eq!(
+            [shop.limits, bank.limits, common.limits].map(|limits| limits.sends_retention()),
+            [kept; 3]
+        );
     }
 
     #[test]

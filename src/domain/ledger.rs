@@ -4,6 +4,7 @@
 //! The memory store uses this module. The Redis store implements the same rules in Lua.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::limit::{Limit, Policy, Window};
@@ -25,8 +26,8 @@ pub struct LimitState {
     pub wait: Duration,
 }
 
-/// The entries of one or more ledgers, oldest first. A ledger counts all of them, or those whose
-/// partition begins with the same bytes.
+/// The entries of a ledger, oldest first. A rule counts all of them, or those whose partition
+/// begins with the same bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlidingLog {
     entries: Vec<(EntryId, Partition)>,
@@ -34,11 +35,8 @@ pub struct SlidingLog {
 
 /// Bytes of a partition.
 pub const PARTITION_BYTES: usize = 8;
-/// Bytes of a partition that stand for the tenant. The others stand for the client prefix.
-pub const TENANT_BYTES: usize = PARTITION_BYTES / 2;
 
-/// What an entry is counted under. For sends to an email address: tenant and client prefix, four
-/// bytes of a hash each.
+/// What an entry is counted under, within a ledger that several share.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Partition(pub [u8; PARTITION_BYTES]);
 
@@ -48,21 +46,31 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// The rule for one ledger's view of a log.
+/// The rule for one view of a log.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitRule<'a> {
-    /// The policy of the ledger.
+    /// The policy that it enforces.
     pub policy: Policy,
-    /// The windows of the ledger.
+    /// The windows.
     pub limit: &'a Limit,
+    /// Multiplies the maximum of each window.
+    pub factor: NonZeroU32,
     /// How many bytes of the partition an entry must share to count. Zero means that all entries
     /// count.
     pub partition_bytes: usize,
 }
 
+impl LimitRule<'_> {
+    /// Returns the windows, with the factor applied.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        let widen = |window: &Window| Window { most: window.most.saturating_mul(self.factor), ..*window };
+        self.limit.windows().iter().map(widen)
+    }
+}
+
 impl SlidingLog {
-    /// Returns the state of the tightest window of these rules for an entry with this partition.
-    /// See [`tightest`].
+    /// Returns the state of the tightest window of these rules for an entry with this partition:
+    /// the one with the longest wait, then with the least room, then the first.
     #[must_use]
     pub fn limit_state(
         &self,
@@ -70,9 +78,9 @@ impl SlidingLog {
         partition: Partition,
         now: Millis,
     ) -> Option<LimitState> {
-        let limit_states = rules.iter().flat_map(|rule| {
-            rule.limit.windows().iter().map(move |window| self.window(rule, *window, partition, now))
-        });
+        let limit_states = rules
+            .iter()
+            .flat_map(|rule| rule.windows().map(move |window| self.window(rule, window, partition, now)));
         tightest(limit_states)
     }
 
@@ -120,8 +128,7 @@ impl SlidingLog {
 }
 
 /// Returns the limit state with the longest wait, then with the least room, then the first.
-#[must_use]
-pub fn tightest(limit_states: impl IntoIterator<Item = LimitState>) -> Option<LimitState> {
+fn tightest(limit_states: impl IntoIterator<Item = LimitState>) -> Option<LimitState> {
     limit_states.into_iter().reduce(|tightest, other| {
         let tighter = (other.wait, tightest.remaining) > (tightest.wait, other.remaining);
         if tighter { other } else { tightest }
@@ -139,7 +146,7 @@ mod tests {
     }
 
     fn rule(limit: &Limit) -> LimitRule<'_> {
-        LimitRule { policy: Policy::IpSends, limit, partition_bytes: 0 }
+        LimitRule { policy: Policy::IpSends, limit, factor: NonZeroU32::MIN, partition_bytes: 0 }
     }
 
     fn log(ids: &[EntryId]) -> SlidingLog {

@@ -31,7 +31,7 @@ const MAX_ENTRIES: u32 = 100_000;
 const MAX_WINDOWS: usize = 4;
 
 /// The limits, as `RateLimit` policies. Clients see their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
     /// Sends of an IP at a tenant.
     IpSends,
@@ -45,6 +45,8 @@ pub enum Policy {
     IpEmailAttempts,
     /// Sends to an email address for all tenants.
     EmailSendsTotal,
+    /// Emails that the relay accepts, for all tenants. Clients do not see it.
+    RelayEmails,
 }
 
 /// A maximum number of entries in a span of time.
@@ -56,7 +58,7 @@ pub struct Window {
     pub span: Duration,
 }
 
-/// The windows of a ledger. All of them apply.
+/// The windows of a policy. All of them apply. Without any, the policy is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit(Vec<Window>);
 
@@ -66,13 +68,30 @@ pub struct Limit(Vec<Window>);
 pub struct InvalidLimit;
 
 impl Policy {
+    /// All policies, in the order in which they are documented.
+    pub const ALL: [Self; 7] = [
+        Self::IpSends,
+        Self::IpAttempts,
+        Self::EmailSends,
+        Self::IpEmailSends,
+        Self::IpEmailAttempts,
+        Self::EmailSendsTotal,
+        Self::RelayEmails,
+    ];
+
+    /// Returns whether it may be unlimited.
+    #[must_use]
+    pub fn is_optional(self) -> bool {
+        matches!(self, Self::RelayEmails)
+    }
+
     /// Returns whether it counts what one IP does, whichever email address it concerns.
     #[must_use]
     pub fn is_per_ip(self) -> bool {
         matches!(self, Self::IpSends | Self::IpAttempts)
     }
 
-    /// Returns the policy name that clients see.
+    /// Returns the policy name that clients see. It is also the name of the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -82,25 +101,25 @@ impl Policy {
             Self::IpEmailSends => "ip_email_sends",
             Self::IpEmailAttempts => "ip_email_attempts",
             Self::EmailSendsTotal => "email_sends_total",
+            Self::RelayEmails => "relay_emails_per_day",
         }
     }
 }
 
 impl Limit {
+    /// The limit without any window.
+    pub const UNLIMITED: Self = Self(Vec::new());
+
     /// Returns the windows, in the order in which they were written.
     #[must_use]
     pub fn windows(&self) -> &[Window] {
         &self.0
     }
 
-    /// Returns the same windows with `factor` times as many entries.
+    /// Returns whether it has no window.
     #[must_use]
-    pub fn times(&self, factor: u32) -> Self {
-        let widen = |window: &Window| {
-            let factor = NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN);
-            Window { most: window.most.saturating_mul(factor), ..*window }
-        };
-        Self(self.0.iter().map(widen).collect())
+    pub fn is_unlimited(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the time that must pass between two entries. Zero if no window is limited to one

@@ -1,92 +1,238 @@
-//! The limits of a tenant: which policies apply, and with which windows.
+//! The limits of a tenant, and which ledger each action is charged to under which of them.
 
+use std::collections::BTreeMap;
+use std::iter;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::ledger::{LimitRule, PARTITION_BYTES, TENANT_BYTES};
+use sha2::{Digest as _, Sha256};
+
+use super::keyed_hash::KeyedHash;
+use super::ledger::{LimitRule, PARTITION_BYTES, Partition};
+use super::ledger_key::LedgerKey;
 use super::limit::{Limit, Policy};
+use super::store_key::{ClientNetwork, Recipient};
+use super::tenant::Tenant;
 
-/// The limit of a /48, as a multiple of that of a /64.
-pub const PREFIX48_FACTOR: u32 = 5;
+/// The limit of an IPv6 /48, as a multiple of that of a /64.
+pub const PREFIX48_FACTOR: NonZeroU32 = NonZeroU32::new(5).unwrap();
+/// In the ledger of sends to an email address, the bytes of a partition that stand for the tenant.
+/// The others stand for the client prefix.
+const TENANT_BYTES: usize = PARTITION_BYTES / 2;
 
-/// The limit of an IP.
+/// All limits that the store enforces, by policy. A policy that is missing is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IpLimit {
-    /// For an IPv4 address or an IPv6 /64.
-    pub prefix64: Limit,
-    /// For an IPv6 /48.
-    pub prefix48: Limit,
+pub struct Limits {
+    by_policy: BTreeMap<Policy, Limit>,
+    sends_retention: Duration,
 }
 
-/// The limits of sends to one email address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SendLimits {
-    /// For one tenant.
-    pub email: Limit,
-    /// For one tenant, from one IPv4 address or IPv6 /48.
-    pub ip_email: Limit,
-    /// For all tenants.
-    pub email_total: Limit,
-    /// How long entries are stored. Tenants share the log, and some may have longer windows than
-    /// others.
+/// What an IP is charged for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Sending an email.
+    Send,
+    /// Submitting a code.
+    Attempt,
+}
+
+/// One entry to make in a ledger, and the rules that must have room for it.
+#[derive(Debug, Clone)]
+pub struct Charge<'a> {
+    /// The ledger.
+    pub ledger: LedgerKey,
+    /// The partition of the entry.
+    pub partition: Partition,
+    /// The rules, in the order in which clients see them. One of them must count all entries, so
+    /// that the size of the ledger is bounded.
+    pub rules: Vec<LimitRule<'a>>,
+    /// How long entries are stored: at least as long as one of the rules counts them.
     pub retention: Duration,
 }
 
-/// All limits that the store enforces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Sends of an IP.
-    pub ip_sends: IpLimit,
-    /// Attempts of an IP.
-    pub ip_attempts: IpLimit,
-    /// Sends to an email address.
-    pub sends: SendLimits,
-    /// Attempts of one client prefix at a recipient.
-    pub ip_email_attempts: Limit,
-    /// Emails that the relay accepts.
-    pub relay_mails: RelayMails,
-}
-
-/// How many emails the relay accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RelayMails {
-    /// No limit.
-    Unlimited,
-    /// A daily limit.
-    PerDay(NonZeroU32),
-}
-
-impl IpLimit {
-    /// Creates the limit of an IP, and from it that of a /48.
-    #[must_use]
-    pub fn new(network: Limit) -> Self {
-        let prefix48 = network.times(PREFIX48_FACTOR);
-        Self { prefix64: network, prefix48 }
-    }
-
-    /// Returns the longest time that an entry counts in one of them.
-    #[must_use]
-    pub fn longest(&self) -> Duration {
-        self.prefix64.longest().max(self.prefix48.longest())
+impl FromIterator<(Policy, Limit)> for Limits {
+    fn from_iter<I: IntoIterator<Item = (Policy, Limit)>>(limits: I) -> Self {
+        let by_policy = limits.into_iter().collect();
+        let mut limits = Self { by_policy, sends_retention: Duration::ZERO };
+        let of_sends = [Policy::EmailSends, Policy::IpEmailSends, Policy::EmailSendsTotal];
+        let longest = of_sends.map(|policy| limits.of(policy).longest()).into_iter().max();
+        limits.sends_retention = longest.unwrap_or_default();
+        limits
     }
 }
 
-impl SendLimits {
-    /// Returns the limits of one tenant alone.
+impl Limits {
+    /// Returns the limit of a policy.
     #[must_use]
-    pub fn new(email: Limit, ip_email: Limit, email_total: Limit) -> Self {
-        let retention = email.longest().max(ip_email.longest()).max(email_total.longest());
-        Self { email, ip_email, email_total, retention }
+    pub fn of(&self, policy: Policy) -> &Limit {
+        self.by_policy.get(&policy).unwrap_or(const { &Limit::UNLIMITED })
     }
 
-    /// Returns the rules over the log of sends to one email address, in the order in which clients
-    /// see them. The rule for one client prefix's share applies only if the client is known.
+    /// Returns how long sends to an email address are stored. All tenants share that ledger, and
+    /// some may have longer windows than others.
     #[must_use]
-    pub fn rules(&self, has_client: bool) -> Vec<LimitRule<'_>> {
-        let rule = |policy, limit, partition_bytes| LimitRule { policy, limit, partition_bytes };
-        let email = rule(Policy::EmailSends, &self.email, TENANT_BYTES);
-        let ip_email = rule(Policy::IpEmailSends, &self.ip_email, PARTITION_BYTES);
-        let email_total = rule(Policy::EmailSendsTotal, &self.email_total, 0);
-        if has_client { vec![email, ip_email, email_total] } else { vec![email, email_total] }
+    pub fn sends_retention(&self) -> Duration {
+        self.sends_retention
+    }
+
+    /// Sets how long sends to an email address are stored.
+    pub fn set_sends_retention(&mut self, retention: Duration) {
+        self.sends_retention = retention;
+    }
+
+    /// Returns the charge of an IP for a send or an attempt at the tenant. The ledger is that of
+    /// the IPv4 address, or of the IPv6 /48 with the /64 as the partition.
+    #[must_use]
+    pub fn ip_charge(&self, action: Action, tenant: &Tenant, network: &ClientNetwork) -> Charge<'_> {
+        let policy = match action {
+            Action::Send => Policy::IpSends,
+            Action::Attempt => Policy::IpAttempts,
+        };
+        let rule = self.rule(policy, 0);
+        let retention = rule.limit.longest();
+        match network.prefix64 {
+            None => {
+                let ledger = LedgerKey::ipv4(tenant, &network.prefix48, action.name());
+                Charge { ledger, partition: Partition::default(), rules: vec![rule], retention }
+            }
+            Some(prefix64) => {
+                let ledger = LedgerKey::ipv6(tenant, &network.prefix48, action.name());
+                let of_prefix64 = LimitRule { partition_bytes: PARTITION_BYTES, ..rule };
+                let of_prefix48 = LimitRule { factor: PREFIX48_FACTOR, ..rule };
+                let partition = partition(*prefix64.as_bytes());
+                Charge { ledger, partition, rules: vec![of_prefix64, of_prefix48], retention }
+            }
+        }
+    }
+
+    /// Returns the charge of a send to the recipient: the tenant's sends to the email address, the
+    /// client prefix's share of them if the client is known, and the sends of all tenants.
+    #[must_use]
+    pub fn send_charge(&self, recipient: &Recipient, client: Option<&KeyedHash>) -> Charge<'_> {
+        let ip_email = client.map(|_| self.rule(Policy::IpEmailSends, PARTITION_BYTES));
+        let rules = iter::once(self.rule(Policy::EmailSends, TENANT_BYTES))
+            .chain(ip_email)
+            .chain([self.rule(Policy::EmailSendsTotal, 0)])
+            .collect();
+        let tenant = Sha256::digest(recipient.tenant.name()).into_iter().take(TENANT_BYTES);
+        let client = client.into_iter().flat_map(|client| *client.as_bytes());
+        Charge {
+            ledger: LedgerKey::sends(&recipient.email),
+            partition: partition(tenant.chain(client)),
+            rules,
+            retention: self.sends_retention,
+        }
+    }
+
+    /// Returns the charge of a client prefix for an attempt at a recipient.
+    #[must_use]
+    pub fn ip_email_attempt_charge(&self, recipient: &Recipient, client: &KeyedHash) -> Charge<'_> {
+        let ledger = LedgerKey::ip_email_attempts(recipient, client);
+        self.whole_ledger(ledger, Policy::IpEmailAttempts)
+    }
+
+    /// Returns the charge of an email that is handed to the relay, if such emails are limited.
+    #[must_use]
+    pub fn relay_email_charge(&self) -> Option<Charge<'_>> {
+        let is_limited = !self.of(Policy::RelayEmails).is_unlimited();
+        is_limited.then(|| self.whole_ledger(LedgerKey::relay_emails(), Policy::RelayEmails))
+    }
+
+    fn whole_ledger(&self, ledger: LedgerKey, policy: Policy) -> Charge<'_> {
+        let rule = self.rule(policy, 0);
+        let retention = rule.limit.longest();
+        Charge { ledger, partition: Partition::default(), rules: vec![rule], retention }
+    }
+
+    fn rule(&self, policy: Policy, partition_bytes: usize) -> LimitRule<'_> {
+        LimitRule { policy, limit: self.of(policy), factor: NonZeroU32::MIN, partition_bytes }
+    }
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Send => "sends",
+            Self::Attempt => "attempts",
+        }
+    }
+}
+
+/// Returns the partition with these first bytes.
+fn partition(bytes: impl IntoIterator<Item = u8>) -> Partition {
+    let mut partition = Partition::default();
+    partition.0.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    partition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::keyed_hash::{INDEX_KEY_BYTES, IndexKey};
+
+    fn limits() -> Limits {
+        Policy::ALL.map(|policy| (policy, "1/1h".parse().unwrap())).into_iter().collect()
+    }
+
+    fn client(ip: &str) -> ClientNetwork {
+        IndexKey::new([1; INDEX_KEY_BYTES]).network(ip.parse().unwrap())
+    }
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::parse(name).unwrap()
+    }
+
+    #[test]
+    fn the_partition_of_a_send_tells_tenants_and_client_prefixes_apart() {
+        let email = client("192.0.2.1").prefix48;
+        let limits = limits();
+        let partition = |name, ip| {
+            let recipient = Recipient { email, tenant: tenant(name) };
+            limits.send_charge(&recipient, Some(&client(ip).prefix48)).partition.0
+        };
+        let own = partition("a", "192.0.2.1");
+        let other_client = partition("a", "192.0.2.2");
+        let other_tenant = partition("b", "192.0.2.1");
+        assert_eq!(own[..TENANT_BYTES], other_client[..TENANT_BYTES]);
+        assert_ne!(own[TENANT_BYTES..], other_client[TENANT_BYTES..]);
+        assert_ne!(own[..TENANT_BYTES], other_tenant[..TENANT_BYTES]);
+        assert_eq!(own[TENANT_BYTES..], other_tenant[TENANT_BYTES..]);
+    }
+
+    #[test]
+    fn the_64s_of_a_48_are_partitions_of_one_ledger() {
+        let limits = limits();
+        let charge = |ip| limits.ip_charge(Action::Send, &tenant("a"), &client(ip));
+        let one = charge("2001:db8:1:1::1");
+        let other = charge("2001:db8:1:2::1");
+        assert_eq!(one.ledger, other.ledger);
+        assert_ne!(one.partition, other.partition);
+        assert_eq!(one.partition, charge("2001:db8:1:1::2").partition);
+        assert_ne!(one.ledger, charge("2001:db8:2:1::1").ledger);
+    }
+
+    #[test]
+    fn every_ledger_has_a_rule_that_bounds_its_size() {
+        let limits = limits();
+        let recipient = Recipient { email: client("192.0.2.1").prefix48, tenant: tenant("a") };
+        let network = client("2001:db8::1");
+        let charges = [
+            limits.ip_charge(Action::Send, &tenant("a"), &network),
+            limits.ip_charge(Action::Attempt, &tenant("a"), &client("192.0.2.1")),
+            limits.send_charge(&recipient, None),
+            limits.send_charge(&recipient, Some(&network.prefix48)),
+            limits.ip_email_attempt_charge(&recipient, &network.prefix48),
+            limits.relay_email_charge().unwrap(),
+        ];
+        for charge in charges {
+            assert!(charge.rules.iter().any(|rule| rule.partition_bytes == 0), "{charge:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_without_a_limit_is_unlimited() {
+        let limits = Limits::from_iter([]);
+        assert!(limits.of(Policy::RelayEmails).is_unlimited());
+        assert!(limits.relay_email_charge().is_none());
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::code::CodeLength;
-use super::limit::DAY;
+use super::limit::{DAY, Policy};
 use super::limits::Limits;
 use super::verification::VerificationRules;
 
@@ -30,10 +30,10 @@ impl RiskEstimate {
     /// opened within one [`DAY`].
     #[must_use]
     pub fn of(limits: &Limits, rules: &VerificationRules, length: CodeLength) -> Self {
-        let openings = limits.sends.email.most_in(DAY);
+        let openings = limits.of(Policy::EmailSends).most_in(DAY);
         Self {
             attempts_per_day: openings.saturating_mul(rules.attempts.into()),
-            ip_attempts_per_day: limits.ip_attempts.prefix64.most_in(TWENTY_FOUR_HOURS),
+            ip_attempts_per_day: limits.of(Policy::IpAttempts).most_in(TWENTY_FOUR_HOURS),
             codes: 10_u64.saturating_pow(length.digits().into()),
         }
     }
@@ -65,17 +65,10 @@ fn ratio(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::limits::{IpLimit, RelayMails, SendLimits};
 
     fn risk(email_sends: &str, attempts: u8, digits: u8) -> RiskEstimate {
-        let limit = |text: &str| text.parse().unwrap();
-        let limits = Limits {
-            ip_sends: IpLimit::new(limit("30/1h")),
-            ip_attempts: IpLimit::new(limit("20/1h 100/24h")),
-            sends: SendLimits::new(limit(email_sends), limit("4/day"), limit("30/day")),
-            ip_email_attempts: limit("10/day"),
-            relay_mails: RelayMails::Unlimited,
-        };
+        let limits = [(Policy::EmailSends, email_sends), (Policy::IpAttempts, "20/1h 100/24h")];
+        let limits = limits.map(|(policy, limit)| (policy, limit.parse().unwrap())).into_iter().collect();
         let rules = VerificationRules { life: Duration::from_mins(5), attempts };
         RiskEstimate::of(&limits, &rules, CodeLength::new(digits).unwrap())
     }

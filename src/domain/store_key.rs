@@ -1,4 +1,5 @@
-//! Keys of verifications and ledgers in a store: keyed hashes instead of the values they stand for.
+//! Keys of verifications in a store, and of what ledgers count: keyed hashes instead of the values
+//! they stand for.
 //!
 //! Derives the names that stores and logs see in place of email and IP addresses. Must not contain
 //! an address.
@@ -10,8 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::code_hash::AssociatedData;
 use super::email_address::EmailAddress;
-use super::keyed_hash::{IndexKey, KEYED_HASH_BYTES, KeyedHash};
-use super::ledger::{PARTITION_BYTES, Partition, TENANT_BYTES};
+use super::keyed_hash::{IndexKey, KeyedHash};
 use super::tenant::Tenant;
 use super::verification_id::VerificationId;
 
@@ -91,29 +91,6 @@ impl IndexKey {
     }
 }
 
-impl ClientNetwork {
-    /// Returns the client prefix alone, without the /64.
-    #[must_use]
-    pub fn without_prefix64(self) -> Self {
-        Self { prefix64: None, ..self }
-    }
-}
-
-impl Recipient {
-    /// Returns the partition of a send to this recipient: the first bytes of the hashes of the
-    /// tenant and, if it is known, of the client prefix.
-    #[must_use]
-    pub fn partition(&self, client: Option<&KeyedHash>) -> Partition {
-        let tenant = Sha256::digest(self.tenant.name());
-        let client = client.map_or([0; KEYED_HASH_BYTES], |client| *client.as_bytes());
-        let mut partition = [0; PARTITION_BYTES];
-        let (of_tenant, of_client) = partition.split_at_mut(TENANT_BYTES);
-        of_tenant.iter_mut().zip(tenant).for_each(|(to, from)| *to = from);
-        of_client.iter_mut().zip(client).for_each(|(to, from)| *to = from);
-        Partition(partition)
-    }
-}
-
 impl StoreKey {
     /// Returns the associated data that binds digests and encrypted details to this key.
     #[must_use]
@@ -186,20 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_tell_tenants_and_sites_apart() {
-        let tenant = |name| Tenant::parse(name).unwrap();
-        let recipient = |name| Recipient { email: network("192.0.2.1").prefix48, tenant: tenant(name) };
-        let one = network("192.0.2.1").prefix48;
-        let other = network("192.0.2.2").prefix48;
-        let partition = recipient("a").partition(Some(&one)).0;
-        assert_eq!(partition[..TENANT_BYTES], recipient("a").partition(Some(&other)).0[..TENANT_BYTES]);
-        assert_ne!(partition, recipient("a").partition(Some(&other)).0);
-        assert_ne!(partition[..TENANT_BYTES], recipient("b").partition(Some(&one)).0[..TENANT_BYTES]);
-        assert_eq!(partition[TENANT_BYTES..], recipient("b").partition(Some(&one)).0[TENANT_BYTES..]);
-    }
-
-    #[test]
-    fn addresses_of_one_person_have_slots_of_their_own_on_one_tag() {
+    fn spellings_of_one_mailbox_are_one_recipient_with_a_store_key_for_each_spelling() {
         let (a, b) = (store_key(1, "a+x@example.com"), store_key(1, "a+y@example.com"));
         assert_ne!(a, b);
         assert_ne!(a.associated_data(), b.associated_data());

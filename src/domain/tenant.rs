@@ -7,9 +7,6 @@
 use std::sync::Arc;
 
 use super::key_name::is_plain;
-use super::limits::Limits;
-use super::purpose::Purposes;
-use super::sender::Sender;
 
 /// The longest name, in characters.
 const NAME_MAX: usize = 32;
@@ -23,19 +20,6 @@ pub enum Tenant {
     Simple,
     /// A tenant with API keys, by its name.
     Named(Arc<str>),
-}
-
-/// The settings of a tenant.
-#[derive(Debug, Clone)]
-pub struct TenantProfile {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// The sender of its emails.
-    pub sender: Sender,
-    /// The purposes that it may use.
-    pub purposes: Purposes,
-    /// Its limits.
-    pub limits: Limits,
 }
 
 impl Tenant {

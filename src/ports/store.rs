@@ -8,12 +8,10 @@ use thiserror::Error as ThisError;
 
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
-use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
-use crate::domain::limit::{Limit, Policy};
-use crate::domain::limits::{IpLimit, SendLimits};
-use crate::domain::store_key::{ClientNetwork, Recipient, StoreKey};
-use crate::domain::tenant::Tenant;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limits::Charge;
+use crate::domain::store_key::StoreKey;
 use crate::domain::time::EntryId;
 use crate::domain::time::Millis;
 use crate::domain::verification::{AttemptToken, Status, VerificationRules, View};
@@ -23,28 +21,15 @@ use crate::domain::verification::{AttemptToken, Status, VerificationRules, View}
 /// The store retries no call, because a call that timed out may have taken effect.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Charges an IP's ledgers for a send or an attempt. Charges all of them, or none if a window
-    /// is full.
-    async fn charge(&self, profile: &IpLedger, limit: &IpLimit) -> Result<ChargeOutcome, StoreError>;
+    /// Makes an entry in a ledger, unless a window of one of the rules is full. Rules without any
+    /// window are an error.
+    async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError>;
 
-    /// Refunds what an IP was charged, if the entry is still there.
-    async fn refund(&self, profile: &IpLedger, entry: EntryId) -> Result<(), StoreError>;
+    /// Returns the limit state that a charge would meet. Charges nothing.
+    async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError>;
 
-    /// Charges a send to an email address: the tenant's sends to it, the client prefix's share of
-    /// them, and the sends of all tenants to it. Charges all of them, or none if a window is full.
-    async fn charge_send(
-        &self,
-        recipient: &Recipient,
-        client: Option<&KeyedHash>,
-        limits: &SendLimits,
-    ) -> Result<ChargeOutcome, StoreError>;
-
-    /// Returns the limit state of one more send to the recipient, without the client prefix's
-    /// share. Charges nothing.
-    async fn peek_sends(&self, recipient: &Recipient, limits: &SendLimits) -> Result<LimitState, StoreError>;
-
-    /// Refunds what `admit` charged, if the entry is still there.
-    async fn refund_send(&self, recipient: &Recipient, entry: EntryId) -> Result<(), StoreError>;
+    /// Removes an entry from a ledger, if it is still there.
+    async fn refund(&self, ledger: &LedgerKey, entry: EntryId) -> Result<(), StoreError>;
 
     /// Makes this code the live one of the store key.
     ///
@@ -52,7 +37,7 @@ pub trait Store: Send + Sync {
     /// `replace_code`). In any other state, or if there is no verification, a new one is opened and
     /// stores `encrypted`.
     ///
-    /// `entry` is the id of what `admit` charged. If that was more than
+    /// `entry` is what the recipient was charged for the send. If that was more than
     /// [`MAX_OPEN_DELAY`](crate::domain::limit::MAX_OPEN_DELAY) ago, nothing happens and the
     /// outcome is `Late`.
     async fn open(
@@ -78,25 +63,25 @@ pub trait Store: Send + Sync {
     ///
     /// A verification allows at most `rules.attempts` attempts, and none once it is closed.
     ///
-    /// If an attempter is given, the client prefix's ledger for this recipient is charged first,
-    /// whatever the result of the attempt. If that ledger is full, no attempt is taken.
+    /// If a charge is given, it is made first, whatever the result of the attempt. If it is
+    /// refused, no attempt is taken. Its ledger has the hash tag of the store key.
     async fn take_attempt(
         &self,
         store_key: &StoreKey,
         rules: &VerificationRules,
-        attempter: Option<&Attempter<'_>>,
+        charge: Option<&Charge<'_>>,
     ) -> Result<AttemptOutcome, StoreError>;
 
     /// Approves the verification for a correct attempt and returns the time of the approval.
     ///
     /// Only one token can approve a verification, and only while that token's code is live. The
     /// same token gets the same time again, so a call can be repeated. The same step deletes the
-    /// stored hash and refunds what the client prefix was charged for the attempt.
+    /// stored hash and refunds what was charged as the attempt was taken.
     async fn approve(
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
-        charged: Option<&PrefixCharge>,
+        charged: Option<(&LedgerKey, EntryId)>,
     ) -> Result<Option<Millis>, StoreError>;
 
     /// Returns the visible state of a verification. Changes nothing.
@@ -114,7 +99,7 @@ pub trait Store: Send + Sync {
     /// Marks a verification as failed because its email was refused, if that email's code is still
     /// the live one. Never affects the code of a later send.
     ///
-    /// Returns true if what `admit` charged for the email may be refunded: the email opened this
+    /// Returns true if the recipient's charge `entry` may be refunded: the email opened this
     /// verification, so that it replaced no live code, and no attempt was taken.
     async fn mark_failed(
         &self,
@@ -123,64 +108,8 @@ pub trait Store: Send + Sync {
         entry: EntryId,
     ) -> Result<bool, StoreError>;
 
-    /// Returns whether fewer than `most` emails were handed to the relay in the last day. The
-    /// figure is approximate: emails still being handed over are not counted yet.
-    async fn relay_has_room(&self, most: u32) -> Result<bool, StoreError>;
-
-    /// Counts an email that was handed to the relay.
-    async fn count_mail(&self) -> Result<(), StoreError>;
-
     /// Checks that the store answers now and does not lose what is written to it.
     async fn ready(&self) -> Result<(), StoreError>;
-}
-
-/// Names a ledger of an IP's sends or attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct IpLedger {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// The network.
-    pub network: ClientNetwork,
-    /// The action that is counted.
-    pub action: Action,
-}
-
-/// What an IP is charged for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Sending an email.
-    Send,
-    /// Submitting a code.
-    Attempt,
-}
-
-impl Action {
-    /// Returns the policy that limits it.
-    #[must_use]
-    pub fn policy(self) -> Policy {
-        match self {
-            Self::Send => Policy::IpSends,
-            Self::Attempt => Policy::IpAttempts,
-        }
-    }
-}
-
-/// Who submits a code, if attempts are limited for each recipient.
-#[derive(Debug, Clone, Copy)]
-pub struct Attempter<'a> {
-    /// The client prefix: the IPv4 address or the IPv6 /48.
-    pub client: KeyedHash,
-    /// The limit of its attempts at one recipient.
-    pub limit: &'a Limit,
-}
-
-/// What a client prefix was charged for an attempt at a recipient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PrefixCharge {
-    /// The client prefix.
-    pub client: KeyedHash,
-    /// The entry.
-    pub entry: EntryId,
 }
 
 /// The outcome of a charge.
@@ -239,10 +168,10 @@ pub enum AttemptOutcome {
         attempts: u8,
         /// The encrypted details of the verification.
         encrypted: EncryptedDetails,
-        /// What the client prefix was charged, if an attempter was given.
-        charged: Option<PrefixCharge>,
+        /// The entry, if a charge was given.
+        entry: Option<EntryId>,
     },
-    /// Nothing was taken: the client prefix has made too many attempts at the recipient.
+    /// Nothing was taken: the charge was refused.
     Limited(LimitState),
     /// Nothing was taken: the verification is closed.
     Closed(Status),

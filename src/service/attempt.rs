@@ -13,13 +13,13 @@ use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_BYTES, Salt};
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::ledger::LimitState;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limits::Charge;
 use crate::domain::proof::SigningError;
 use crate::domain::store_key::StoreKey;
-use crate::domain::time::Millis;
+use crate::domain::time::{EntryId, Millis};
 use crate::domain::verification::{AttemptToken, Status};
-use crate::ports::{
-    AttemptOutcome, Attempter, HashPermit, HashWork, HasherError, PrefixCharge, Priority, StoreError,
-};
+use crate::ports::{AttemptOutcome, HashPermit, HashWork, HasherError, Priority, StoreError};
 use crate::random::{self, SysError};
 
 /// The address is confirmed.
@@ -64,8 +64,8 @@ pub(super) struct Attempt<'a> {
     pub ip_charge: &'a IpCharge,
     /// The verification that it is for.
     pub store_key: &'a StoreKey,
-    /// On the simple endpoints, the client prefix that is charged for an attempt at this recipient.
-    pub attempter: Option<Attempter<'a>>,
+    /// On the simple endpoints, the charge of the client prefix for an attempt at this recipient.
+    pub charge: Option<Charge<'a>>,
 }
 
 /// A correct attempt.
@@ -82,7 +82,7 @@ struct TakenAttempt {
     stored: Option<CodeHash>,
     left: u8,
     encrypted: EncryptedDetails,
-    charged: Option<PrefixCharge>,
+    entry: Option<EntryId>,
 }
 
 /// Runs steps 3 to 7.
@@ -91,7 +91,7 @@ pub(super) async fn attempt(
     attempt: &Attempt<'_>,
     code: Code,
 ) -> Result<ApprovedAttempt, CheckError> {
-    let outcome = from_step_3(deps, attempt, code).await;
+    let outcome = check(deps, attempt, code).await;
     // 7. Refund the IP's attempt if it was right, or if it was not taken.
     if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
         attempt.ip_charge.refund(deps).await;
@@ -99,7 +99,8 @@ pub(super) async fn attempt(
     outcome
 }
 
-async fn from_step_3(
+/// Runs steps 3 to 6.
+async fn check(
     deps: &Dependencies,
     attempt: &Attempt<'_>,
     code: Code,
@@ -122,17 +123,18 @@ async fn from_step_3(
     };
     // 6. Approve the verification.
     let token = AttemptToken { code, nonce: random::bytes()? };
-    match approve_once(deps, store_key, &token, attempts.charged.as_ref()).await? {
+    let charged = attempt.charge.as_ref().map(|charge| &charge.ledger).zip(attempts.entry);
+    match approve_once(deps, store_key, &token, charged).await? {
         Some(at) => Ok(ApprovedAttempt { at, about }),
         None => Err(invalid),
     }
 }
 
 async fn take_attempt(deps: &Dependencies, attempt: &Attempt<'_>) -> Result<TakenAttempt, CheckError> {
-    let Attempt { ip_charge, store_key, attempter } = attempt;
-    match (deps.store.take_attempt(store_key, &deps.rules, attempter.as_ref()).await?, store_key) {
-        (AttemptOutcome::Compare { hash, attempts, encrypted, charged }, _) => {
-            Ok(TakenAttempt { stored: Some(hash), left: deps.rules.left(attempts), encrypted, charged })
+    let Attempt { ip_charge, store_key, charge } = attempt;
+    match (deps.store.take_attempt(store_key, &deps.rules, charge.as_ref()).await?, store_key) {
+        (AttemptOutcome::Compare { hash, attempts, encrypted, entry }, _) => {
+            Ok(TakenAttempt { stored: Some(hash), left: deps.rules.left(attempts), encrypted, entry })
         }
         (AttemptOutcome::Limited(limit_state), _) => {
             Err(CheckError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -174,11 +176,11 @@ async fn approve_once(
     deps: &Dependencies,
     store_key: &StoreKey,
     token: &AttemptToken,
-    charged: Option<&PrefixCharge>,
+    charged: Option<(&LedgerKey, EntryId)>,
 ) -> Result<Option<Millis>, StoreError> {
     match deps.store.approve(store_key, token, charged).await {
         Err(error) => {
-            log(&error, "a right attempt is taken to the store once more");
+            log(&error, "the approval of a right attempt is retried");
             deps.store.approve(store_key, token, charged).await
         }
         answer => answer,

@@ -9,20 +9,22 @@ use std::net::IpAddr;
 use super::{Dependencies, log};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
-use crate::domain::tenant::TenantProfile;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limits::Action;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::EntryId;
-use crate::ports::{Action, ChargeOutcome, IpLedger, StoreError};
+use crate::ports::{ChargeOutcome, StoreError};
 
 /// What was charged, if anything.
 pub(super) struct IpCharge {
     /// The client prefix whose share of a recipient's ledgers it uses.
     client_prefix: Option<KeyedHash>,
-    charge: Option<Charge>,
+    entry: Option<Entry>,
 }
 
-struct Charge {
-    profile: IpLedger,
-    entry: EntryId,
+struct Entry {
+    ledger: LedgerKey,
+    id: EntryId,
     limit_state: LimitState,
 }
 
@@ -42,20 +44,16 @@ impl IpCharge {
         action: Action,
         client: Option<IpAddr>,
     ) -> Result<Self, IpChargeError> {
-        let Some(client) = client else { return Ok(Self { client_prefix: None, charge: None }) };
+        let Some(client) = client else { return Ok(Self { client_prefix: None, entry: None }) };
         let network = deps.secrets.index_key.network(client);
         let client_prefix = Some(network.prefix48);
         if deps.exempt.contains(client) {
-            return Ok(Self { client_prefix, charge: None });
+            return Ok(Self { client_prefix, entry: None });
         }
-        let limit = match action {
-            Action::Send => &profile.limits.ip_sends,
-            Action::Attempt => &profile.limits.ip_attempts,
-        };
-        let profile = IpLedger { tenant: profile.tenant.clone(), network, action };
-        match deps.store.charge(&profile, limit).await.map_err(IpChargeError::Store)? {
-            ChargeOutcome::Admitted { entry, limit_state } => {
-                Ok(Self { client_prefix, charge: Some(Charge { profile, entry, limit_state }) })
+        let charge = profile.limits.ip_charge(action, &profile.tenant, &network);
+        match deps.store.charge(&charge).await.map_err(IpChargeError::Store)? {
+            ChargeOutcome::Admitted { entry: id, limit_state } => {
+                Ok(Self { client_prefix, entry: Some(Entry { ledger: charge.ledger, id, limit_state }) })
             }
             ChargeOutcome::Refused(limit_state) => Err(IpChargeError::Refused(limit_state)),
         }
@@ -68,7 +66,7 @@ impl IpCharge {
 
     /// Returns the limit state of the IP, if it was charged.
     pub fn limit_state(&self) -> Option<LimitState> {
-        self.charge.as_ref().map(|charge| charge.limit_state)
+        self.entry.as_ref().map(|entry| entry.limit_state)
     }
 
     /// Returns the limit state with the longer wait: the IP's, or that of a limit that was exceeded
@@ -79,10 +77,10 @@ impl IpCharge {
 
     /// Refunds the charge. If that fails, the charge stays.
     pub async fn refund(&self, deps: &Dependencies) {
-        if let Some(charge) = &self.charge
-            && let Err(error) = deps.store.refund(&charge.profile, charge.entry).await
+        if let Some(entry) = &self.entry
+            && let Err(error) = deps.store.refund(&entry.ledger, entry.id).await
         {
-            log(&error, "a network was not given back what it was charged");
+            log(&error, "an IP was not refunded");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::Dependencies;
 use super::ip_charge::{IpCharge, IpChargeError};
 use crate::domain::ledger::LimitState;
-use crate::domain::tenant::TenantProfile;
-use crate::ports::Action;
+use crate::domain::limits::Action;
+use crate::domain::tenant_profile::TenantProfile;
 
 /// An outcome, with the limit state to report to the caller.
 #[derive(Debug)]

@@ -15,13 +15,13 @@ use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::DecryptionError;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
-use crate::domain::limits::RelayMails;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limits::Charge;
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
-use crate::domain::store_key::{Recipient, StoreKey};
-use crate::domain::tenant::TenantProfile;
-use crate::domain::time::EntryId;
-use crate::domain::time::{Millis, millis};
+use crate::domain::store_key::StoreKey;
+use crate::domain::tenant_profile::TenantProfile;
+use crate::domain::time::{EntryId, Millis, millis};
 use crate::ports::{
     ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, HasherError, Live, OpenOutcome, Priority,
     StoreError,
@@ -87,18 +87,22 @@ pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Resu
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
 ///    charged. If either is full, refund step 2.
-pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
-    let permit = take_room(deps).await;
+pub(super) async fn room(
+    deps: &Dependencies,
+    profile: &TenantProfile,
+    ip_charge: &IpCharge,
+) -> Result<HashPermit, StartError> {
+    let permit = take_room(deps, profile).await;
     if let Err(StartError::Overloaded) = &permit {
         ip_charge.refund(deps).await;
     }
     permit
 }
 
-async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
+async fn take_room(deps: &Dependencies, profile: &TenantProfile) -> Result<HashPermit, StartError> {
     let permit = deps.hasher.reserve(Priority::Send).ok_or(StartError::Overloaded)?;
-    if let RelayMails::PerDay(most) = deps.relay_mails
-        && !deps.store.relay_has_room(most.get()).await?
+    if let Some(charge) = profile.limits.relay_email_charge()
+        && !deps.store.peek(&charge).await?.wait.is_zero()
     {
         tracing::warn!("the daily limit of the relay is reached");
         return Err(StartError::Overloaded);
@@ -114,10 +118,11 @@ pub(super) async fn send<E: From<StartError>>(
     keep: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
 ) -> Result<Sent, E> {
     let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
-    let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), address);
     // 4. Charge the recipient's sends, the client prefix's share of them, and the sends of all
     // tenants.
-    let (entry, limit_state) = admit(deps, &recipient, profile, ip_charge).await?;
+    let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), address);
+    let charge = profile.limits.send_charge(&recipient, ip_charge.client_prefix().as_ref());
+    let (entry, limit_state) = charge_recipient(deps, &charge, ip_charge).await?;
     // 5. Generate the code and hash it.
     let (code, hash) = generate(deps, permit, store_key).await?;
     // 6. Open the verification, or replace its code.
@@ -132,14 +137,14 @@ pub(super) async fn send<E: From<StartError>>(
         tenant: profile.tenant.clone(),
         languages: languages.to_vec(),
     };
-    match deliver(deps, &mail).await {
+    match deliver(deps, profile, &mail).await {
         Delivery::Accepted => {
             tracing::info!(tenant.name = profile.tenant.name(), "a code was mailed");
             Ok(Sent { live, resend_at: entry + millis(limit_state.wait) })
         }
         Delivery::Refused(error) => {
             log(&error, "the mail was refused; its code is dead");
-            undo(deps, store_key, &recipient, hash.salt(), entry).await;
+            undo(deps, store_key, &charge.ledger, hash.salt(), entry).await;
             Err(StartError::Refused.into())
         }
         Delivery::Unknown(error) => {
@@ -149,14 +154,12 @@ pub(super) async fn send<E: From<StartError>>(
     }
 }
 
-async fn admit(
+async fn charge_recipient(
     deps: &Dependencies,
-    recipient: &Recipient,
-    profile: &TenantProfile,
+    charge: &Charge<'_>,
     ip_charge: &IpCharge,
 ) -> Result<(EntryId, LimitState), StartError> {
-    match deps.store.charge_send(recipient, ip_charge.client_prefix().as_ref(), &profile.limits.sends).await?
-    {
+    match deps.store.charge(charge).await? {
         ChargeOutcome::Admitted { entry, limit_state } => Ok((entry, limit_state)),
         ChargeOutcome::Refused(limit_state) => {
             Err(StartError::Limited(ip_charge.or_longer_wait(limit_state)))
@@ -189,22 +192,22 @@ pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
     }
 }
 
-async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
+async fn deliver(deps: &Dependencies, profile: &TenantProfile, mail: &CodeMail) -> Delivery {
     let delivery = deps.mailer.deliver(mail).await;
-    if deps.relay_mails != RelayMails::Unlimited
+    if let Some(charge) = profile.limits.relay_email_charge()
         && !matches!(delivery, Delivery::Refused(_))
-        && let Err(error) = deps.store.count_mail().await
+        && let Err(error) = deps.store.charge(&charge).await
     {
-        log(&error, "a mail was not counted");
+        log(&error, "an email was not counted towards the daily limit of the relay");
     }
     delivery
 }
 
 /// Closes what a refused email opened, and refunds the recipient's ledgers if the store allows it.
 /// If this fails, the code stays live until it expires, known to nobody, and the charge stays.
-async fn undo(deps: &Dependencies, store_key: &StoreKey, recipient: &Recipient, salt: &Salt, entry: EntryId) {
+async fn undo(deps: &Dependencies, store_key: &StoreKey, ledger: &LedgerKey, salt: &Salt, entry: EntryId) {
     let undone = match deps.store.mark_failed(store_key, salt, entry).await {
-        Ok(true) => deps.store.refund_send(recipient, entry).await,
+        Ok(true) => deps.store.refund(ledger, entry).await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };

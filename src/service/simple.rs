@@ -11,9 +11,9 @@ use super::{Dependencies, WithLimitState};
 use crate::domain::code::Code;
 use crate::domain::details::EncryptedDetails;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{Action, Attempter};
 use crate::random;
 
 /// The purpose in the proofs of the simple endpoints.
@@ -31,7 +31,7 @@ pub(super) async fn send_otp(
     }
     // 2. Charge the IP's sends.
     with_ip_charge(deps, &deps.simple, Action::Send, Some(client), async |ip_charge| {
-        let permit = room(deps, ip_charge).await?;
+        let permit = room(deps, &deps.simple, ip_charge).await?;
         let index_key = &deps.secrets.index_key;
         let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
         let store_key = index_key.email_key(recipient, address);
@@ -77,12 +77,12 @@ async fn check_address(
 ) -> Result<Approved, CheckError> {
     let profile = &deps.simple;
     let index_key = &deps.secrets.index_key;
-    let store_key = index_key.email_key(index_key.recipient(profile.tenant.clone(), address), address);
-    let attempter = ip_charge
-        .client_prefix()
-        .map(|client| Attempter { client, limit: &profile.limits.ip_email_attempts });
+    let recipient = index_key.recipient(profile.tenant.clone(), address);
+    let charge =
+        ip_charge.client_prefix().map(|client| profile.limits.ip_email_attempt_charge(&recipient, &client));
+    let store_key = index_key.email_key(recipient, address);
     let id = VerificationId::new(random::bytes()?);
-    let approved = attempt(deps, &Attempt { ip_charge, store_key: &store_key, attempter }, code).await?;
+    let approved = attempt(deps, &Attempt { ip_charge, store_key: &store_key, charge }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     // The code is valid for the address in any case of letters, so the proof names the lower-case
     // form.

@@ -216,7 +216,7 @@ async fn a_right_attempt_outlives_a_store_that_did_not_answer() {
     let (answer, ()) = tokio::join!(app.verify_otp(EMAIL, &code), async {
         soon(async || verification(&app).await != unspent).await;
         app.redis.pause();
-        soon(async || app.log().contains("a right attempt is taken to the store once more")).await;
+        soon(async || app.log().contains("the approval of a right attempt is retried")).await;
         app.redis.resume();
     });
     assert_eq!(answer.message(), (200, "OTP verified successfully".to_owned()), "{}", app.log());

@@ -8,12 +8,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use otpd::domain::keyed_hash::KeyedHash;
-use otpd::domain::limit::Limit;
-use otpd::domain::limits::{IpLimit, SendLimits};
+use otpd::domain::ledger_key::LedgerKey;
+use otpd::domain::limit::{Limit, Policy};
+use otpd::domain::limits::{self, Action, Charge};
 use otpd::domain::store_key::{self, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::verification::{Status, VerificationRules};
-use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, PrefixCharge};
+use otpd::ports::ChargeOutcome;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestCaseResult, TestRunner};
@@ -22,7 +23,7 @@ use tokio::runtime::Runtime;
 use crate::store_model;
 use crate::support::ledgers::{ClientNetwork, Ledger, Ledgers, LimitState, Verdict, Windows};
 use crate::support::model::{Answer, Code, Entry, Millis, Model, Place, Rules};
-use crate::support::store::{Bench, TakenAttempt, address, id, network, recipient};
+use crate::support::store::{Bench, TakenAttempt, address, attempt_charge, id, network, recipient};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
@@ -258,8 +259,20 @@ impl Names {
         self.networks[&origin].prefix48
     }
 
-    fn profile(&self, of: u8, origin: Origin, action: Action) -> IpLedger {
-        IpLedger { tenant: tenant(of), network: self.networks[&origin], action }
+    /// Returns the charge of a request, unless it is an attempt at an id.
+    fn charge<'a>(&self, request: Request, limits: &'a limits::Limits) -> Option<Charge<'a>> {
+        Some(match request {
+            Request::Charge(of, origin, action) => {
+                limits.ip_charge(action, &tenant(of), &self.networks[&origin])
+            }
+            Request::Admit(place, from) => {
+                let client = from.map(|origin| self.client_prefix(origin));
+                limits.send_charge(self.recipient(place), client.as_ref())
+            }
+            Request::Attempt(place, origin) => {
+                attempt_charge(limits, self.store_key(place), &self.client_prefix(origin))?
+            }
+        })
     }
 }
 
@@ -347,6 +360,18 @@ fn limit(windows: &Windows) -> Limit {
     texts.join(" ").parse().expect("a limit")
 }
 
+fn store_limits(limits: &Limits) -> limits::Limits {
+    let limits = [
+        (Policy::IpSends, &limits.ip_sends),
+        (Policy::IpAttempts, &limits.ip_attempts),
+        (Policy::EmailSends, &limits.email_sends),
+        (Policy::IpEmailSends, &limits.ip_email_sends),
+        (Policy::IpEmailAttempts, &limits.ip_email_attempts),
+        (Policy::EmailSendsTotal, &limits.email_sends_total),
+    ];
+    limits.map(|(policy, windows)| (policy, limit(windows))).into_iter().collect()
+}
+
 /// A request that a store admitted, and the id of its entry.
 #[derive(Debug, Clone)]
 struct Entered {
@@ -393,10 +418,7 @@ struct Pair<'a> {
     model: Model,
     ledgers: Ledgers,
     limits: Limits,
-    ip_sends: IpLimit,
-    ip_attempts: IpLimit,
-    sends: SendLimits,
-    ip_email_attempts: Limit,
+    store_limits: limits::Limits,
     tally: Tally,
 }
 
@@ -409,14 +431,7 @@ impl<'a> Pair<'a> {
             model: Model::new(Rules { life: LIFE, attempts }, bench.clock.millis().cast_signed()),
             bench,
             ledgers: Ledgers::default(),
-            ip_sends: IpLimit::new(limit(&limits.ip_sends)),
-            ip_attempts: IpLimit::new(limit(&limits.ip_attempts)),
-            sends: SendLimits::new(
-                limit(&limits.email_sends),
-                limit(&limits.ip_email_sends),
-                limit(&limits.email_sends_total),
-            ),
-            ip_email_attempts: limit(&limits.ip_email_attempts),
+            store_limits: store_limits(&limits),
             limits,
             tally: Tally::default(),
         }
@@ -479,20 +494,8 @@ impl<'a> Pair<'a> {
 
     /// Charges the store and the model. Returns `None` if they refuse.
     async fn charge(&mut self, request: Request) -> Result<Option<Entered>, TestCaseError> {
-        let charged = match request {
-            Request::Charge(tenant, origin, action) => {
-                let limit = match action {
-                    Action::Send => &self.ip_sends,
-                    Action::Attempt => &self.ip_attempts,
-                };
-                self.bench.store.charge(&self.names.profile(tenant, origin, action), limit).await
-            }
-            Request::Admit(place, from) => {
-                let prefix = from.map(|origin| self.names.client_prefix(origin));
-                self.bench.store.charge_send(self.names.recipient(place), prefix.as_ref(), &self.sends).await
-            }
-            Request::Attempt(..) => panic!("an attempt is charged as it is taken"),
-        };
+        let charge = self.names.charge(request, &self.store_limits).expect("not an attempt");
+        let charged = self.bench.store.charge(&charge).await;
         let store = verdict(charged.expect("an answer"));
         let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
         prop_assert_eq!(store, self.ledgers.charge(&step, keep, now), "{:?}", request);
@@ -535,10 +538,13 @@ impl<'a> Pair<'a> {
     }
 
     async fn refund(&mut self, entered: &Entered) {
-        let Request::Charge(tenant, origin, action) = entered.request else { panic!("a network's") };
-        let profile = self.names.profile(tenant, origin, action);
-        self.bench.store.refund(&profile, entered.entry).await.expect("an answer");
+        let ledger = self.ledger(entered.request);
+        self.bench.store.refund(&ledger, entered.entry).await.expect("an answer");
         self.refunded(entered);
+    }
+
+    fn ledger(&self, request: Request) -> LedgerKey {
+        self.names.charge(request, &self.store_limits).expect("an entry").ledger
     }
 
     async fn send(
@@ -583,9 +589,7 @@ impl<'a> Pair<'a> {
         let back = self.bench.mark_failed_for(self.names.store_key(place), code, entered.entry).await;
         prop_assert_eq!(Answer::Failed(back), self.model.fail(place, code, entered.entry));
         if back {
-            let recipient = self.names.recipient(place);
-            self.bench.store.refund_send(recipient, entered.entry).await.expect("an answer");
-            self.refunded(&entered);
+            self.refund(&entered).await;
         }
         self.tally.seen.insert(format!("a refused mail, given back: {back}"));
         Ok(())
@@ -609,13 +613,12 @@ impl<'a> Pair<'a> {
         origin: Origin,
     ) -> Result<(TakenAttempt, Option<Entered>), TestCaseError> {
         self.skip_the_last_seconds(place);
-        let attempter =
-            Attempter { client: self.names.client_prefix(origin), limit: &self.ip_email_attempts };
+        let request = Request::Attempt(place, origin);
+        let charge = self.names.charge(request, &self.store_limits);
         let (attempts, charged) =
-            self.bench.take_attempt_from(Some(&attempter), self.names.store_key(place)).await;
+            self.bench.take_attempt_for(charge.as_ref(), self.names.store_key(place)).await;
         let mut entered = None;
         if let Place::Address(_) = place {
-            let request = Request::Attempt(place, origin);
             let (step, keep, now) = (request.ledgers(&self.limits), request.keep(&self.limits), self.now());
             let model = self.ledgers.charge(&step, keep, now);
             if let TakenAttempt::Limited(limit_state) = attempts {
@@ -627,7 +630,7 @@ impl<'a> Pair<'a> {
             let Verdict::Admitted(entry, _) = model else {
                 return Err(TestCaseError::fail(format!("{attempts:?} instead of {model:?}")));
             };
-            prop_assert!(charged.is_none_or(|charged| charged.entry == entry));
+            prop_assert!(charged.is_none_or(|charged| charged == entry));
             entered = Some(self.admitted(request, entry)?);
         }
         if let TakenAttempt::Compare(_) = attempts {
@@ -646,12 +649,9 @@ impl<'a> Pair<'a> {
     async fn approve(&mut self, attempt: Attempt) -> TestCaseResult {
         let Attempt { place, code, number, network, prefix } = attempt;
         self.skip_the_last_seconds(place);
-        let charged = prefix.as_ref().map(|entered| {
-            let Request::Attempt(_, origin) = entered.request else { panic!("a prefix's") };
-            PrefixCharge { client: self.names.client_prefix(origin), entry: entered.entry }
-        });
-        let approved =
-            self.bench.approve_for(self.names.store_key(place), code, number, charged.as_ref()).await;
+        let charged = prefix.as_ref().map(|entered| (self.ledger(entered.request), entered.entry));
+        let charged = charged.as_ref().map(|(ledger, entry)| (ledger, *entry));
+        let approved = self.bench.approve_for(self.names.store_key(place), code, number, charged).await;
         prop_assert_eq!(
             approved,
             matches!(self.model.approve(place, (code, number)), Answer::Approved(Some(_)))

@@ -14,14 +14,15 @@ use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
-use otpd::domain::limit::Limit;
-use otpd::domain::limits::{IpLimit, Limits, RelayMails, SendLimits};
+use otpd::domain::limit::Policy;
+use otpd::domain::limits::Limits;
 use otpd::domain::locale::Locale;
 use otpd::domain::pepper::{Pepper, Peppers};
 use otpd::domain::proof::ProofKey;
 use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
-use otpd::domain::tenant::{Tenant, TenantProfile};
+use otpd::domain::tenant::Tenant;
+use otpd::domain::tenant_profile::TenantProfile;
 use otpd::domain::verification::Status;
 use otpd::ports::Mailbox as _;
 use otpd::service::{
@@ -72,7 +73,6 @@ fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
         rules: RULES,
         simple: profile(Tenant::Simple),
         exempt,
-        relay_mails: RelayMails::Unlimited,
         at_once: 8,
         issuer: "otpd".to_owned(),
         recipients: RwLock::default(),
@@ -85,14 +85,8 @@ fn address() -> EmailAddress {
 }
 
 fn limits() -> Limits {
-    let limit: Limit = "1000/1h".parse().expect("a limit");
-    Limits {
-        ip_sends: IpLimit::new(limit.clone()),
-        ip_attempts: IpLimit::new(limit.clone()),
-        sends: SendLimits::new(limit.clone(), limit.clone(), limit.clone()),
-        ip_email_attempts: limit,
-        relay_mails: RelayMails::Unlimited,
-    }
+    let limit = |policy| (policy, "1000/1h".parse().expect("a limit"));
+    Policy::ALL.map(limit).into_iter().collect()
 }
 
 impl World {
@@ -137,14 +131,14 @@ async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
 
 /// Returns the limits of `otpd serve`, except those per IP, which a single call does not reach.
 fn usual_limits() -> Limits {
-    let limit = |text: &str| text.parse::<Limit>().expect("a limit");
-    Limits {
-        ip_sends: IpLimit::new(limit("1/24h")),
-        ip_attempts: IpLimit::new(limit("1/24h")),
-        sends: SendLimits::new(limit("1/60s 5/1h 10/day"), limit("3/1h 4/day"), limit("30/day")),
-        ip_email_attempts: limit("10/day"),
-        relay_mails: RelayMails::Unlimited,
-    }
+    crate::support::store::limits(&[
+        (Policy::IpSends, "1/24h"),
+        (Policy::IpAttempts, "1/24h"),
+        (Policy::EmailSends, "1/60s 5/1h 10/day"),
+        (Policy::IpEmailSends, "3/1h 4/day"),
+        (Policy::IpEmailAttempts, "10/day"),
+        (Policy::EmailSendsTotal, "30/day"),
+    ])
 }
 
 #[tokio::test]

@@ -1,12 +1,9 @@
 //! Calls of the scripts: their keys and arguments. Must not interpret more of an answer than
 //! [`Windows`] does.
 
-use std::time::Duration;
-
 use redis::{Script, Value};
 
 use super::RedisStore;
-use super::answer::unexpected;
 use super::connections::{CONNECTIONS, is_login_rejected};
 use super::key;
 use super::scripts::Argument;
@@ -14,10 +11,31 @@ use super::windows::Windows;
 use crate::domain::code_hash::CodeHash;
 use crate::domain::details::EncryptedDetails;
 use crate::domain::limit::MAX_OPEN_DELAY;
+use crate::domain::limits::Charge;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, millis};
 use crate::domain::verification::{MAX_LIFETIME, VerificationRules};
-use crate::ports::{ChargeOutcome, StoreError};
+use crate::ports::StoreError;
+
+/// The arguments of a charge: partition, retention, number of windows, windows.
+pub(super) struct ChargeArguments<'a> {
+    partition: &'a [u8],
+    retention: u64,
+    windows: u64,
+    numbers: &'a [u64],
+}
+
+impl<'a> ChargeArguments<'a> {
+    pub fn of(charge: &'a Charge<'_>, windows: &'a Windows) -> Self {
+        let partition = charge.partition.0.get(..charge.ledger.partition_bytes()).unwrap_or_default();
+        let retention = millis(charge.retention);
+        Self { partition, retention, windows: windows.count(), numbers: &windows.numbers }
+    }
+
+    pub fn each(&self) -> [&dyn Argument; 4] {
+        [&self.partition, &self.retention, &self.windows, &self.numbers]
+    }
+}
 
 impl RedisStore {
     /// Calls a script on keys that share a hash tag.
@@ -38,19 +56,15 @@ impl RedisStore {
         }
     }
 
-    /// Charges logs that share a hash tag for one action.
-    pub(super) async fn enter(
+    /// Calls a script on the ledger of a charge.
+    pub(super) async fn call_with(
         &self,
-        keys: &[String],
-        partition: &[u8],
-        retention: Duration,
+        script: &Script,
+        charge: &Charge<'_>,
         windows: &Windows,
-    ) -> Result<ChargeOutcome, StoreError> {
-        let args: [&dyn Argument; 4] = [&partition, &millis(retention), &windows.count(), &windows.numbers];
-        match self.call(&self.scripts.charge, keys, &args).await? {
-            Value::Array(parts) => windows.charged(&parts),
-            _ => Err(unexpected()),
-        }
+    ) -> Result<Value, StoreError> {
+        let args = ChargeArguments::of(charge, windows);
+        self.call(script, &[key::ledger(&charge.ledger)], &args.each()).await
     }
 
     pub(super) async fn ask(

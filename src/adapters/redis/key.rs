@@ -4,43 +4,23 @@
 //! slot. Must not put anything into a key that reveals whom it concerns.
 
 use crate::domain::keyed_hash::KeyedHash;
-use crate::domain::store_key::{ClientNetwork, Recipient, StoreKey};
-use crate::ports::{Action, IpLedger};
+use crate::domain::ledger_key::{LedgerKey, email_hash_tag};
+use crate::domain::store_key::StoreKey;
 
 /// Returns the key of a verification. Its hash tag is the hash of the email address, or of tenant
 /// and id.
 pub(super) fn verification(store_key: &StoreKey) -> String {
     match store_key {
         StoreKey::Address { recipient, address } => {
-            format!("otp:{{s:{}}}:{}:{address}", recipient.email, recipient.tenant.name())
+            format!("otp:{{{}}}:{}:{address}", email_hash_tag(&recipient.email), recipient.tenant.name())
         }
         StoreKey::Id(id) => format!("otp:{{v:{id}}}"),
     }
 }
 
-/// Returns the key of the log of sends to an email address, for all tenants.
-pub(super) fn sends(email: &KeyedHash) -> String {
-    format!("otp:{{s:{email}}}:sends")
-}
-
-/// Returns the key of the log of a client prefix's attempts at a recipient.
-pub(super) fn ip_email_attempts(recipient: &Recipient, client: &KeyedHash) -> String {
-    format!("otp:{{s:{}}}:{}:attempts:{client}", recipient.email, recipient.tenant.name())
-}
-
-/// Returns the keys of the logs of an IP: that of the IPv4 address, or those of the IPv6 /64 and
-/// /48.
-pub(super) fn network(profile: &IpLedger) -> Vec<String> {
-    let ClientNetwork { prefix48, prefix64 } = profile.network;
-    let action = match profile.action {
-        Action::Send => "sends",
-        Action::Attempt => "attempts",
-    };
-    let of_site = format!("otp:{{n:{prefix48}}}:{}:{action}", profile.tenant.name());
-    match prefix64 {
-        Some(prefix64) => vec![format!("{of_site}:{prefix64}"), of_site],
-        None => vec![of_site],
-    }
+/// Returns the key of a ledger.
+pub(super) fn ledger(ledger: &LedgerKey) -> String {
+    format!("otp:{{{}}}:{}", ledger.hash_tag(), ledger.suffix())
 }
 
 /// Returns the key of an idempotency key.
@@ -50,5 +30,3 @@ pub(super) fn idempotency(key: &KeyedHash) -> String {
 
 /// The key that `ready` writes.
 pub(super) const READY: &str = "otp:{ready}";
-/// The key of the count of emails handed to the relay.
-pub(super) const RELAY_DAY: &str = "otp:{relay}:day";

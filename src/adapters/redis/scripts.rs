@@ -50,7 +50,6 @@ pub(super) struct Scripts {
     pub begin: Script,
     pub complete: Script,
     pub abandon: Script,
-    pub relay_day: Script,
     pub ready: Script,
 }
 
@@ -118,7 +117,6 @@ impl Scripts {
             begin: idempotency(include_str!("lua/begin.lua")),
             complete: idempotency_without_memory(include_str!("lua/complete.lua")),
             abandon: idempotency_without_memory(include_str!("lua/abandon.lua")),
-            relay_day: script(include_str!("lua/relay_day.lua")),
             ready: script(include_str!("lua/ready.lua")),
         }
     }

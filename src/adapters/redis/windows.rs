@@ -10,32 +10,26 @@ use crate::domain::limit::{Policy, Window};
 use crate::domain::time::millis;
 use crate::ports::{ChargeOutcome, StoreError};
 
-/// Windows as arguments of a script, with the policies that its reply refers to.
-#[derive(Default)]
+/// The windows of a charge as arguments of a script, with the policies that its reply refers to.
 pub(super) struct Windows {
-    /// Four numbers for each window: its log, the bytes of the partition that must match, its
-    /// maximum, its span.
+    /// Three numbers for each window: the bytes of the partition that must match, its maximum, its
+    /// span.
     pub numbers: Vec<u64>,
     of: Vec<(Policy, Window)>,
 }
 
 impl Windows {
-    /// Returns the windows of rules over one log.
+    /// Returns the windows of all rules.
     pub fn of(rules: &[LimitRule<'_>]) -> Self {
-        let mut windows = Self::default();
+        let mut windows = Self { numbers: Vec::new(), of: Vec::new() };
         for rule in rules {
-            windows.add(1, rule);
+            for window in rule.windows() {
+                let numbers = [rule.partition_bytes as u64, window.most.get().into(), millis(window.span)];
+                windows.numbers.extend(numbers);
+                windows.of.push((rule.policy, window));
+            }
         }
         windows
-    }
-
-    /// Adds the windows of a rule over the log with index `log`, starting at 1.
-    pub fn add(&mut self, log: u64, rule: &LimitRule<'_>) {
-        for window in rule.limit.windows() {
-            let numbers = [log, rule.partition_bytes as u64, window.most.get().into(), millis(window.span)];
-            self.numbers.extend(numbers);
-            self.of.push((rule.policy, *window));
-        }
     }
 
     pub fn count(&self) -> u64 {

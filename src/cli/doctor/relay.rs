@@ -13,7 +13,7 @@ use crate::app;
 use crate::config::{Settings, smtp};
 use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::limits::RelayMails;
+use crate::domain::limit::{Limit, Policy};
 use crate::domain::tenant::Tenant;
 use crate::ports::{CodeMail, Delivery, Mailer as _};
 use crate::random::SysRng;
@@ -60,16 +60,13 @@ async fn check_relays(mailer: &SmtpMailer, settings: &Settings) -> Vec<Finding> 
         .into_iter()
         .zip(relays)
         .zip(outcomes)
-        .map(|((name, relay), outcome)| report(name, relay, outcome, settings.common.limits.relay_mails))
+        .map(|((name, relay), outcome)| {
+            report(name, relay, outcome, settings.common.limits.of(Policy::RelayEmails))
+        })
         .collect()
 }
 
-fn report(
-    name: &str,
-    relay: &smtp::RelaySettings,
-    outcome: Result<(), SendError>,
-    day: RelayMails,
-) -> Finding {
+fn report(name: &str, relay: &smtp::RelaySettings, outcome: Result<(), SendError>, limit: &Limit) -> Finding {
     let provider = provider::of(&relay.server);
     outcome.map_err(|error| {
         let cure = cure(&error, relay, provider);
@@ -82,8 +79,8 @@ fn report(
         smtp::Auth::Password { .. } => ", login accepted",
     };
     let line = format!("{name}: answers{login}");
-    Ok(match (provider, day) {
-        (Some(Provider { name, quota, .. }), RelayMails::Unlimited) => format!(
+    Ok(match provider {
+        Some(Provider { name, quota, .. }) if limit.is_unlimited() => format!(
             "{line}\nnote  {name} takes {quota}: set OTP_LIMITS__RELAY_EMAILS_PER_DAY so that otpd stops first"
         ),
         _ => line,
@@ -144,12 +141,12 @@ mod tests {
     }
 
     fn said_of(name: &str, server: &str, stage: Stage) -> String {
-        report(name, &relay(server), Err(SendError::timeout(stage)), RelayMails::Unlimited).unwrap_err()
+        report(name, &relay(server), Err(SendError::timeout(stage)), &Limit::UNLIMITED).unwrap_err()
     }
 
     fn refused(server: &str, stage: Stage, code: u16, text: &str) -> String {
         let error = SendError::reply(stage, Reply::new(code, text));
-        report(NAMES[0], &relay(server), Err(error), RelayMails::Unlimited).unwrap_err()
+        report(NAMES[0], &relay(server), Err(error), &Limit::UNLIMITED).unwrap_err()
     }
 
     #[test]
@@ -197,9 +194,8 @@ mod tests {
 
     #[test]
     fn the_quota_is_told_where_otpd_does_not_keep_one() {
-        let finding = |day| report("relay", &relay("smtp.gmail.com"), Ok(()), day).unwrap();
-        assert!(finding(RelayMails::Unlimited).contains("500 recipients a day"));
-        let kept = RelayMails::PerDay(std::num::NonZeroU32::MIN);
-        assert_eq!(finding(kept), "relay: answers");
+        let finding = |limit: &Limit| report("relay", &relay("smtp.gmail.com"), Ok(()), limit).unwrap();
+        assert!(finding(&Limit::UNLIMITED).contains("500 recipients a day"));
+        assert_eq!(finding(&"500/24h".parse().unwrap()), "relay: answers");
     }
 }

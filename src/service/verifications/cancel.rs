@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;

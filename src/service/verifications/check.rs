@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use crate::domain::code::Code;
 use crate::domain::details::VerificationDetails;
+use crate::domain::limits::Action;
 use crate::domain::store_key::StoreKey;
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::Action;
 use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
 use crate::service::limit_state::with_ip_charge;
 use crate::service::prove::{Proven, prove};
@@ -29,7 +29,7 @@ pub(in crate::service) async fn check(
     };
     // 2. Charge the IP's attempts.
     with_ip_charge(deps, profile, Action::Attempt, client, async |ip_charge| {
-        let submitted = Attempt { ip_charge, store_key: &store_key, attempter: None };
+        let submitted = Attempt { ip_charge, store_key: &store_key, charge: None };
         let approved = attempt(deps, &submitted, code).await?;
         approve(deps, profile, id, &approved)
     })

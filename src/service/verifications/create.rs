@@ -12,12 +12,13 @@ use crate::domain::email_address::EmailAddress;
 use crate::domain::idempotency::{BeginOutcome, IdempotencyKey, IdempotentRequest};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
+use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{Action, StoreError};
+use crate::ports::StoreError;
 use crate::random::{self, SysRng};
 use crate::service::ip_charge::IpChargeError;
 use crate::service::limit_state::with_ip_charge;
@@ -160,7 +161,7 @@ async fn create_new(
     }
     // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, Action::Send, creation.client, async |ip_charge| {
-        let permit = room(deps, ip_charge).await?;
+        let permit = room(deps, profile, ip_charge).await?;
         let id = VerificationId::new(random::bytes().map_err(StartError::from)?);
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
         let reference = Reference::generate(&mut SysRng).map_err(StartError::from)?;

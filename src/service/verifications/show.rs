@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::domain::details::VerificationDetails;
 use crate::domain::proof::{PROOF_LIFETIME, SigningError};
-use crate::domain::tenant::TenantProfile;
+use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::{Millis, millis};
 use crate::domain::verification::{Status, VerificationRules, View};
 use crate::domain::verification_id::VerificationId;
@@ -95,7 +95,7 @@ async fn resend_at(
     view: &View,
 ) -> Result<Millis, StoreError> {
     let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), &details.address);
-    let limit_state = deps.store.peek_sends(&recipient, &profile.limits.sends).await?;
+    let limit_state = deps.store.peek(&profile.limits.send_charge(&recipient, None)).await?;
     Ok(view.seen_at + millis(limit_state.wait))
 }
 

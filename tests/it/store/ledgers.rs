@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use otpd::domain::keyed_hash::KeyedHash;
 use otpd::domain::ledger::LimitState;
-use otpd::domain::limit::{Limit, Policy};
-use otpd::domain::limits::{IpLimit, SendLimits};
-use otpd::domain::store_key::{Recipient, StoreKey};
+use otpd::domain::limit::Policy;
+use otpd::domain::limits::{Action, Charge, Limits};
+use otpd::domain::store_key::{ClientNetwork, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::time::EntryId;
 use otpd::domain::verification::Status;
-use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, OpenOutcome, ReplaceOutcome};
+use otpd::ports::{ChargeOutcome, OpenOutcome, ReplaceOutcome};
 
 use super::{HOUR, LIFE, TICK, at_once, attempts_left, both_kinds, end, live};
-use crate::support::store::{Bench, TakenAttempt, address, id, network, recipient};
+use crate::support::store::{Bench, TakenAttempt, address, attempt_charge, id, limits, network, recipient};
 
 mod redis_only;
 
@@ -25,14 +25,15 @@ fn another_tenant() -> Tenant {
     Tenant::parse("another").expect("a name")
 }
 
-/// Every ledger, in the order of the table in ARCHITECTURE.md.
-const LEDGERS: [Policy; 6] = [
+/// Every policy, in the order of the table in ARCHITECTURE.md.
+const POLICIES: [Policy; 7] = [
     Policy::IpSends,
     Policy::IpAttempts,
     Policy::EmailSends,
     Policy::IpEmailSends,
     Policy::IpEmailAttempts,
     Policy::EmailSendsTotal,
+    Policy::RelayEmails,
 ];
 
 on_both_stores! {
@@ -66,15 +67,29 @@ on_both_stores! {
     a_repeated_approval_refunds_nothing,
     of_two_hundred_calls_at_once_as_many_as_fit_are_admitted,
     a_thousand_entries_are_counted_as_exactly_as_one,
-    the_relay_has_room_until_its_days_mails_are_handed_over,
+    rules_without_a_window_admit_nobody,
 }
 
-fn limit(text: &str) -> Limit {
-    text.parse().expect("a limit")
+/// What an IP does at a tenant.
+#[derive(Debug, Clone)]
+struct IpAction {
+    tenant: Tenant,
+    network: ClientNetwork,
+    action: Action,
 }
 
-fn profile(ip: &str, action: Action) -> IpLedger {
-    IpLedger { tenant: Tenant::Simple, network: network(ip), action }
+impl IpAction {
+    fn charge<'a>(&self, limits: &'a Limits) -> Charge<'a> {
+        limits.ip_charge(self.action, &self.tenant, &self.network)
+    }
+}
+
+fn ip_action(ip: &str, action: Action) -> IpAction {
+    IpAction { tenant: Tenant::Simple, network: network(ip), action }
+}
+
+fn ip_limits(text: &str) -> Limits {
+    limits(&[(Policy::IpSends, text), (Policy::IpAttempts, text)])
 }
 
 fn client_prefix(ip: &str) -> KeyedHash {
@@ -85,50 +100,58 @@ fn simple_recipient(text: &str) -> Recipient {
     recipient(Tenant::Simple, text)
 }
 
-fn sends(recipient: &str, client: &str, address: &str) -> SendLimits {
-    SendLimits::new(limit(recipient), limit(client), limit(address))
+fn sends(recipient: &str, client: &str, address: &str) -> Limits {
+    limits(&[
+        (Policy::EmailSends, recipient),
+        (Policy::IpEmailSends, client),
+        (Policy::EmailSendsTotal, address),
+    ])
 }
 
-async fn charge(bench: &Bench, profile: &IpLedger, text: &str) -> ChargeOutcome {
-    bench.store.charge(profile, &IpLimit::new(limit(text))).await.expect("an answer")
+async fn charge(bench: &Bench, own: &IpAction, text: &str) -> ChargeOutcome {
+    bench.store.charge(&own.charge(&ip_limits(text))).await.expect("an answer")
 }
 
 /// Charges a send from this IP.
 async fn send_from(bench: &Bench, ip: &str, text: &str) -> ChargeOutcome {
-    charge(bench, &profile(ip, Action::Send), text).await
+    charge(bench, &ip_action(ip, Action::Send), text).await
 }
 
 async fn admit(
     bench: &Bench,
     recipient: &Recipient,
     client: Option<&KeyedHash>,
-    limits: &SendLimits,
+    limits: &Limits,
 ) -> ChargeOutcome {
-    bench.store.charge_send(recipient, client, limits).await.expect("an answer")
+    bench.store.charge(&limits.send_charge(recipient, client)).await.expect("an answer")
 }
 
-async fn refund(bench: &Bench, profile: &IpLedger, entry: EntryId) {
-    bench.store.refund(profile, entry).await.expect("an answer");
+async fn refund(bench: &Bench, own: &IpAction, entry: EntryId) {
+    let ledger = own.charge(&ip_limits(ROOMY)).ledger;
+    bench.store.refund(&ledger, entry).await.expect("an answer");
 }
 
 async fn refund_send(bench: &Bench, recipient: &Recipient, entry: EntryId) {
-    bench.store.refund_send(recipient, entry).await.expect("an answer");
+    let ledger = sends(ROOMY, ROOMY, ROOMY).send_charge(recipient, None).ledger;
+    bench.store.refund(&ledger, entry).await.expect("an answer");
 }
 
-/// Makes a request for which only this ledger has a limit that matters. Each ledger has its own
+/// Makes a request for which only this policy has a limit that matters. Each policy has its own
 /// recipient and network.
-async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitState> {
-    let email = format!("{}@example.com", ledger.name());
-    let limits = |of: Policy| limit(if of == ledger { text } else { ROOMY });
-    let charged = match ledger {
-        Policy::IpSends => charge(bench, &profile("192.0.2.1", Action::Send), text).await,
-        Policy::IpAttempts => charge(bench, &profile("192.0.2.1", Action::Attempt), text).await,
+async fn enter(bench: &Bench, policy: Policy, text: &str) -> Result<(), LimitState> {
+    let email = format!("{}@example.com", policy.name());
+    let limit = |of: Policy| if of == policy { text } else { ROOMY };
+    let charged = match policy {
+        Policy::IpSends => charge(bench, &ip_action("192.0.2.1", Action::Send), text).await,
+        Policy::IpAttempts => charge(bench, &ip_action("192.0.2.1", Action::Attempt), text).await,
+        Policy::RelayEmails => {
+            let limits = limits(&[(Policy::RelayEmails, text)]);
+            let charge = limits.relay_email_charge().expect("a limit");
+            bench.store.charge(&charge).await.expect("an answer")
+        }
         Policy::EmailSends | Policy::IpEmailSends | Policy::EmailSendsTotal => {
-            let limits = SendLimits::new(
-                limits(Policy::EmailSends),
-                limits(Policy::IpEmailSends),
-                limits(Policy::EmailSendsTotal),
-            );
+            let limits =
+                sends(limit(Policy::EmailSends), limit(Policy::IpEmailSends), limit(Policy::EmailSendsTotal));
             admit(bench, &simple_recipient(&email), Some(&client_prefix("192.0.2.1")), &limits).await
         }
         Policy::IpEmailAttempts => {
@@ -146,10 +169,23 @@ async fn enter(bench: &Bench, ledger: Policy, text: &str) -> Result<(), LimitSta
 
 /// Takes an attempt at an address, from an IP that has this limit.
 async fn attempt(bench: &Bench, store_key: &StoreKey, ip: &str, text: &str) -> TakenAttempt {
-    bench
-        .take_attempt_from(Some(&Attempter { client: client_prefix(ip), limit: &limit(text) }), store_key)
-        .await
-        .0
+    attempt_from(bench, store_key, ip, text).await.0
+}
+
+/// The same, and returns the entry of its charge.
+async fn attempt_from(
+    bench: &Bench,
+    store_key: &StoreKey,
+    ip: &str,
+    text: &str,
+) -> (TakenAttempt, Option<EntryId>) {
+    let limits = attempt_limits(text);
+    let charge = attempt_charge(&limits, store_key, &client_prefix(ip));
+    bench.take_attempt_for(charge.as_ref(), store_key).await
+}
+
+fn attempt_limits(text: &str) -> Limits {
+    limits(&[(Policy::IpEmailAttempts, text)])
 }
 
 fn entry(charged: ChargeOutcome) -> EntryId {
@@ -171,75 +207,75 @@ fn is_admitted(charged: ChargeOutcome) -> bool {
 }
 
 async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench) {
-    for ledger in LEDGERS {
-        let wait = async || enter(bench, ledger, "3/60s").await.err().map(|limit_state| limit_state.wait);
+    for policy in POLICIES {
+        let wait = async || enter(bench, policy, "3/60s").await.err().map(|limit_state| limit_state.wait);
         let step = Duration::from_secs(10);
         for _ in 0..3 {
-            assert_eq!(wait().await, None, "{ledger:?}");
+            assert_eq!(wait().await, None, "{policy:?}");
             bench.clock.forward(step);
         }
         for _ in 0..5 {
-            let limit_state = enter(bench, ledger, "3/60s").await.expect_err("three fit");
+            let limit_state = enter(bench, policy, "3/60s").await.expect_err("three fit");
             assert_eq!(
                 (limit_state.policy, limit_state.window.most.get(), limit_state.remaining),
-                (ledger, 3, 0)
+                (policy, 3, 0)
             );
-            assert_eq!((limit_state.wait, limit_state.reset), (MINUTE / 2, MINUTE / 2), "{ledger:?}");
+            assert_eq!((limit_state.wait, limit_state.reset), (MINUTE / 2, MINUTE / 2), "{policy:?}");
         }
         bench.clock.forward((MINUTE / 2).saturating_sub(TICK));
-        assert_eq!(wait().await, Some(TICK), "{ledger:?}: a millisecond early");
+        assert_eq!(wait().await, Some(TICK), "{policy:?}: a millisecond early");
         bench.clock.forward(TICK);
         // Refused requests in the meantime have left no entry.
-        assert_eq!(wait().await, None, "{ledger:?}: after the wait");
-        assert_eq!(wait().await, Some(step), "{ledger:?}");
+        assert_eq!(wait().await, None, "{policy:?}: after the wait");
+        assert_eq!(wait().await, Some(step), "{policy:?}");
         bench.clock.forward(MINUTE);
         for _ in 0..3 {
-            assert_eq!(wait().await, None, "{ledger:?}: all have left");
+            assert_eq!(wait().await, None, "{policy:?}: all have left");
         }
-        assert!(wait().await.is_some(), "{ledger:?}");
+        assert!(wait().await.is_some(), "{policy:?}");
     }
 }
 
 async fn of_several_windows_the_one_with_the_longest_wait_is_named(bench: &Bench) {
-    for ledger in LEDGERS {
+    for policy in POLICIES {
         for span in [60, 60, 480] {
-            assert_eq!(enter(bench, ledger, "1/60s 3/10m").await, Ok(()), "{ledger:?}");
-            let limit_state = enter(bench, ledger, "1/60s 3/10m").await.expect_err("it is full");
+            assert_eq!(enter(bench, policy, "1/60s 3/10m").await, Ok(()), "{policy:?}");
+            let limit_state = enter(bench, policy, "1/60s 3/10m").await.expect_err("it is full");
             let most = if span == 60 { 1 } else { 3 };
             assert_eq!(
                 (limit_state.wait.as_secs(), limit_state.window.most.get()),
                 (span, most),
-                "{ledger:?}"
+                "{policy:?}"
             );
             bench.clock.forward(limit_state.wait);
         }
-        assert_eq!(enter(bench, ledger, "1/60s 3/10m").await, Ok(()), "{ledger:?}");
+        assert_eq!(enter(bench, policy, "1/60s 3/10m").await, Ok(()), "{policy:?}");
     }
 }
 
 async fn a_days_window_is_half_an_hour_and_ten_seconds_longer(bench: &Bench) {
-    for ledger in LEDGERS {
+    for policy in POLICIES {
         let day = Duration::from_secs(24 * 3600 + 30 * 60 + 10);
-        assert_eq!(enter(bench, ledger, "1/day").await, Ok(()));
-        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|limit_state| limit_state.wait), Err(day));
+        assert_eq!(enter(bench, policy, "1/day").await, Ok(()));
+        assert_eq!(enter(bench, policy, "1/day").await.map_err(|limit_state| limit_state.wait), Err(day));
         bench.clock.forward(day.saturating_sub(TICK));
-        assert_eq!(enter(bench, ledger, "1/day").await.map_err(|limit_state| limit_state.wait), Err(TICK));
+        assert_eq!(enter(bench, policy, "1/day").await.map_err(|limit_state| limit_state.wait), Err(TICK));
         bench.clock.forward(TICK);
-        assert_eq!(enter(bench, ledger, "1/day").await, Ok(()));
+        assert_eq!(enter(bench, policy, "1/day").await, Ok(()));
     }
 }
 
 async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench) {
-    for ledger in LEDGERS {
-        assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()));
+    for policy in POLICIES {
+        assert_eq!(enter(bench, policy, "2/60s").await, Ok(()));
         bench.clock.step(-30_000);
-        assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()), "{ledger:?}: there is room");
-        let wait = enter(bench, ledger, "2/60s").await.expect_err("both count").wait;
-        assert_eq!(wait, Duration::from_secs(90), "{ledger:?}");
+        assert_eq!(enter(bench, policy, "2/60s").await, Ok(()), "{policy:?}: there is room");
+        let wait = enter(bench, policy, "2/60s").await.expect_err("both count").wait;
+        assert_eq!(wait, Duration::from_secs(90), "{policy:?}");
         bench.clock.forward(wait.saturating_sub(TICK));
-        assert_eq!(enter(bench, ledger, "2/60s").await.map_err(|limit_state| limit_state.wait), Err(TICK));
+        assert_eq!(enter(bench, policy, "2/60s").await.map_err(|limit_state| limit_state.wait), Err(TICK));
         bench.clock.forward(TICK);
-        assert_eq!(enter(bench, ledger, "2/60s").await, Ok(()), "{ledger:?}");
+        assert_eq!(enter(bench, policy, "2/60s").await, Ok(()), "{policy:?}");
     }
 }
 
@@ -309,7 +345,7 @@ async fn the_ledger_to_wait_for_is_named_and_the_first_of_equals(bench: &Bench) 
 
 async fn a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing(bench: &Bench) {
     let (recipient, limits) = (simple_recipient("a@example.com"), sends("1/60s 3/1h", "1/1h", "4/1h"));
-    let peek = async || bench.store.peek_sends(&recipient, &limits).await.expect("an answer");
+    let peek = async || bench.store.peek(&limits.send_charge(&recipient, None)).await.expect("an answer");
     assert_eq!((peek().await.remaining, peek().await.wait), (1, Duration::ZERO));
     assert!(is_admitted(admit(bench, &recipient, Some(&client_prefix("192.0.2.1")), &limits).await));
     for _ in 0..3 {
@@ -329,8 +365,9 @@ async fn a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing(bench: &
 }
 
 async fn entries_are_stored_for_as_long_as_they_matter_to_any_tenant(bench: &Bench) {
-    let short = SendLimits { retention: Duration::from_hours(2), ..sends("9/60s", "9/60s", "9/60s") };
-    let long = SendLimits { retention: Duration::from_hours(2), ..sends("9/60s", "9/60s", "1/2h") };
+    let mut short = sends("9/60s", "9/60s", "9/60s");
+    let long = sends("9/60s", "9/60s", "1/2h");
+    short.set_sends_retention(long.sends_retention());
     let recipient = simple_recipient("a@example.com");
     let another = Recipient { tenant: another_tenant(), ..recipient.clone() };
     assert!(is_admitted(admit(bench, &recipient, None, &short).await));
@@ -379,7 +416,7 @@ async fn a_refused_network_is_entered_nowhere(bench: &Bench) {
         // A refused /48 charges its /64 networks nothing.
         assert_eq!(refused(send_from(bench, "2001:db8:1:6::1", "1/1h").await).window.most.get(), 5);
     }
-    refund(bench, &profile("2001:db8:1:1::1", Action::Send), entries[0]).await;
+    refund(bench, &ip_action("2001:db8:1:1::1", Action::Send), entries[0]).await;
     assert!(is_admitted(send_from(bench, "2001:db8:1:6::1", "1/1h").await));
 }
 
@@ -419,13 +456,13 @@ async fn sends_and_attempts_and_tenants_are_counted_separately(bench: &Bench) {
     for ip in ["192.0.2.1", "2001:db8::1"] {
         for tenant in [Tenant::Simple, another_tenant()] {
             for action in [Action::Send, Action::Attempt] {
-                let profile = IpLedger { tenant: tenant.clone(), ..profile(ip, action) };
-                assert!(is_admitted(charge(bench, &profile, "1/1h").await), "{profile:?}");
+                let own = IpAction { tenant: tenant.clone(), ..ip_action(ip, action) };
+                assert!(is_admitted(charge(bench, &own, "1/1h").await), "{own:?}");
                 let named = match action {
                     Action::Send => Policy::IpSends,
                     Action::Attempt => Policy::IpAttempts,
                 };
-                assert_eq!(refused(charge(bench, &profile, "1/1h").await).policy, named);
+                assert_eq!(refused(charge(bench, &own, "1/1h").await).policy, named);
             }
         }
     }
@@ -486,14 +523,14 @@ async fn a_send_without_an_ip_drops_no_share_of_an_ip(bench: &Bench) {
 }
 
 async fn a_network_is_refunded_its_own_entry_and_no_other(bench: &Bench) {
-    for (ip, neighbour) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:1::1", "2001:db8:1:2::1")] {
-        let own = profile(ip, Action::Send);
+    for (ip, neighbour) in [("192.0.2.1", "192.0.2.2"), ("2001:db8:1:1::1", "2001:db8:3:1::1")] {
+        let own = ip_action(ip, Action::Send);
         let [first, second] =
             [charge(bench, &own, "3/1h").await, charge(bench, &own, "3/1h").await].map(entry);
         bench.clock.forward(MINUTE);
         let third = entry(charge(bench, &own, "3/1h").await);
         // An entry of another network or action is not refunded.
-        for other in [profile(neighbour, Action::Send), profile(ip, Action::Attempt)] {
+        for other in [ip_action(neighbour, Action::Send), ip_action(ip, Action::Attempt)] {
             refund(bench, &other, first).await;
         }
         refund(bench, &own, third + 1).await;
@@ -521,7 +558,7 @@ async fn a_network_is_refunded_its_own_entry_and_no_other(bench: &Bench) {
         entries.push(entry(send_from(bench, &format!("2001:db8:2:{link}::1"), "1/1h").await));
     }
     assert!(!is_admitted(send_from(bench, "2001:db8:2:6::1", "1/1h").await));
-    refund(bench, &profile("2001:db8:2:3::1", Action::Send), entries[2]).await;
+    refund(bench, &ip_action("2001:db8:2:3::1", Action::Send), entries[2]).await;
     assert!(is_admitted(send_from(bench, "2001:db8:2:6::1", "1/1h").await));
     assert!(!is_admitted(send_from(bench, "2001:db8:2:7::1", "1/1h").await));
 }
@@ -704,59 +741,53 @@ async fn a_refused_ip_takes_no_attempt(bench: &Bench) {
 
 async fn a_right_attempt_is_refunded_to_its_ip_and_no_other_is(bench: &Bench) {
     let store_key = address("a@example.com");
-    let limit = limit("3/1h");
-    let [near, far] =
-        ["192.0.2.1", "192.0.2.2"].map(|ip| Attempter { client: client_prefix(ip), limit: &limit });
-    let take_attempt = async |attempter| {
-        bench.take_attempt_from(Some(attempter), &store_key).await.1.expect("it is charged")
-    };
+    let limits = attempt_limits("3/1h");
+    let [near, far] = ["192.0.2.1", "192.0.2.2"]
+        .map(|ip| attempt_charge(&limits, &store_key, &client_prefix(ip)).expect("the key of an address"));
+    let take_attempt =
+        async |charge| bench.take_attempt_for(Some(charge), &store_key).await.1.expect("it is charged");
     bench.open(&store_key, 1).await;
-    let (wrong, right, elsewhere) =
-        (take_attempt(&near).await, take_attempt(&near).await, take_attempt(&far).await);
-    assert!(!bench.approve_for(&store_key, 9, 1, Some(&wrong)).await, "a code that is not live");
-    assert!(bench.approve_for(&store_key, 1, 2, Some(&right)).await);
-    assert!(!bench.approve_for(&store_key, 1, 3, Some(&elsewhere)).await, "it has been approved");
-    for (attempter, left) in [(&near, 2), (&far, 2)] {
+    let wrong = take_attempt(&near).await;
+    let right = take_attempt(&near).await;
+    let elsewhere = take_attempt(&far).await;
+    let approve =
+        async |code, attempt, charged| bench.approve_for(&store_key, code, attempt, Some(charged)).await;
+    assert!(!approve(9, 1, (&near.ledger, wrong)).await, "a code that is not live");
+    assert!(approve(1, 2, (&near.ledger, right)).await);
+    assert!(!approve(1, 3, (&far.ledger, elsewhere)).await, "it has been approved");
+    for (charge, left) in [(&near, 2), (&far, 2)] {
         bench.clock.forward(TICK);
         for _ in 0..left {
             assert_eq!(
-                bench.take_attempt_from(Some(attempter), &store_key).await.0,
+                bench.take_attempt_for(Some(charge), &store_key).await.0,
                 TakenAttempt::Closed(Status::Approved)
             );
         }
-        assert!(matches!(
-            bench.take_attempt_from(Some(attempter), &store_key).await.0,
-            TakenAttempt::Limited(_)
-        ));
+        assert!(matches!(bench.take_attempt_for(Some(charge), &store_key).await.0, TakenAttempt::Limited(_)));
     }
 }
 
 async fn a_repeated_approval_refunds_nothing(bench: &Bench) {
     let store_key = address("a@example.com");
-    let limit = limit("1/1h");
-    let attempter = Attempter { client: client_prefix("192.0.2.1"), limit: &limit };
+    let limits = attempt_limits("1/1h");
+    let charge = attempt_charge(&limits, &store_key, &client_prefix("192.0.2.1")).expect("a charge");
+    let take_attempt = async || bench.take_attempt_for(Some(&charge), &store_key).await;
     bench.open(&store_key, 1).await;
-    let (_, right) = bench.take_attempt_from(Some(&attempter), &store_key).await;
-    assert!(bench.approve_for(&store_key, 1, 1, right.as_ref()).await);
+    let right = take_attempt().await.1.map(|entry| (&charge.ledger, entry));
+    assert!(bench.approve_for(&store_key, 1, 1, right).await);
     // A later attempt of the same millisecond may get the entry id that the right one had.
-    assert_eq!(
-        bench.take_attempt_from(Some(&attempter), &store_key).await.0,
-        TakenAttempt::Closed(Status::Approved)
-    );
-    assert!(bench.approve_for(&store_key, 1, 1, right.as_ref()).await);
-    assert!(matches!(
-        bench.take_attempt_from(Some(&attempter), &store_key).await.0,
-        TakenAttempt::Limited(_)
-    ));
+    assert_eq!(take_attempt().await.0, TakenAttempt::Closed(Status::Approved));
+    assert!(bench.approve_for(&store_key, 1, 1, right).await);
+    assert!(matches!(take_attempt().await.0, TakenAttempt::Limited(_)));
 }
 
 async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench) {
-    for ledger in LEDGERS {
+    for policy in POLICIES {
         let calls = at_once((0..200).map(|_| {
             let bench = bench.clone();
-            async move { enter(&bench, ledger, "7/1h").await.is_ok() }
+            async move { enter(&bench, policy, "7/1h").await.is_ok() }
         }));
-        assert_eq!(calls.await.into_iter().filter(|admitted| *admitted).count(), 7, "{ledger:?}");
+        assert_eq!(calls.await.into_iter().filter(|admitted| *admitted).count(), 7, "{policy:?}");
     }
     let calls = at_once((0..200).map(|call| {
         let bench = bench.clone();
@@ -786,40 +817,37 @@ async fn a_thousand_entries_are_counted_as_exactly_as_one(bench: &Bench) {
     assert_eq!(refused(send().await).wait, TICK * 10, "each leaves when its own time comes");
 }
 
-async fn the_relay_has_room_until_its_days_mails_are_handed_over(bench: &Bench) {
-    let has_room = async |most| bench.store.relay_has_room(most).await.expect("an answer");
-    let count = async || bench.store.count_mail().await.expect("an answer");
-    assert!(has_room(1).await);
-    for _ in 0..3 {
-        count().await;
-        bench.clock.forward(HOUR);
+async fn rules_without_a_window_admit_nobody(bench: &Bench) {
+    let limits = limits(&[]);
+    let recipient = simple_recipient("a@example.com");
+    let charges = [
+        ip_action("192.0.2.1", Action::Send).charge(&limits),
+        ip_action("2001:db8::1", Action::Attempt).charge(&limits),
+        limits.send_charge(&recipient, Some(&client_prefix("192.0.2.1"))),
+    ];
+    for charge in charges {
+        assert!(bench.store.charge(&charge).await.is_err(), "{charge:?}");
+        assert!(bench.store.peek(&charge).await.is_err(), "{charge:?}");
     }
-    assert_eq!((has_room(3).await, has_room(4).await), (false, true));
-    assert_eq!((has_room(3).await, has_room(4).await), (false, true), "to ask is not to send");
-    // An email may be counted for up to an hour too long, never too short.
-    bench.clock.forward((HOUR * 21).saturating_sub(TICK));
-    assert_eq!((has_room(3).await, has_room(4).await), (false, true), "all are of the last day");
-    for left in [2, 1, 0] {
-        bench.clock.forward(HOUR + TICK);
-        assert_eq!((left == 0 || !has_room(left).await, has_room(left + 1).await), (true, true), "{left}");
-    }
-    count().await;
-    bench.clock.step(-3_600_000);
-    assert!(!has_room(1).await, "a clock that was set back forgets nothing");
+    let store_key = address("a@example.com");
+    bench.open(&store_key, 1).await;
+    let charge = limits.ip_email_attempt_charge(&recipient, &client_prefix("192.0.2.1"));
+    assert!(bench.store.take_attempt(&store_key, &bench.rules, Some(&charge)).await.is_err());
+    assert_eq!(attempts_left(bench, &store_key).await, 5);
 }
 
 #[tokio::test]
 async fn sweeping_the_memory_forgets_no_entry_that_counts() {
     let bench = Bench::memory();
-    for ledger in LEDGERS {
-        assert_eq!(enter(&bench, ledger, "1/1h").await, Ok(()));
+    for policy in POLICIES {
+        assert_eq!(enter(&bench, policy, "1/1h").await, Ok(()));
     }
     bench.clock.forward(HOUR.saturating_sub(TICK));
     for number in 0..3000 {
         let ip = format!("10.0.{}.{}", number / 256, number % 256);
         assert!(is_admitted(send_from(&bench, &ip, "1/60s").await));
     }
-    for ledger in LEDGERS {
-        assert_eq!(enter(&bench, ledger, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(TICK));
+    for policy in POLICIES {
+        assert_eq!(enter(&bench, policy, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(TICK));
     }
 }

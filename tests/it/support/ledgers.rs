@@ -27,6 +27,14 @@ pub enum ClientNetwork {
     Prefix64(u8, u8),
 }
 
+impl ClientNetwork {
+    fn prefix48(self) -> Self {
+        match self {
+            Self::Prefix48(prefix) | Self::Prefix64(prefix, _) => Self::Prefix48(prefix),
+        }
+    }
+}
+
 /// The state of the tightest window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
@@ -61,15 +69,21 @@ impl Ledger {
     }
 
     /// Returns whether the entries of both ledgers are stored and dropped together. Those of all
-    /// sends to one recipient are.
+    /// sends to one recipient are, and those of a /48 and its /64s.
     fn shares_its_log_with(self, other: Self) -> bool {
-        let recipient = |ledger| match ledger {
-            Self::EmailSends(_, recipient)
-            | Self::IpEmailSends(_, recipient, _)
-            | Self::EmailSendsTotal(recipient) => Some(recipient),
-            _ => None,
-        };
-        self == other || (recipient(self).is_some() && recipient(self) == recipient(other))
+        self.log() == other.log()
+    }
+
+    /// Returns the widest ledger that has all entries of this one.
+    fn log(self) -> Self {
+        match self {
+            Self::EmailSends(_, recipient) | Self::IpEmailSends(_, recipient, _) => {
+                Self::EmailSendsTotal(recipient)
+            }
+            Self::IpSends(tenant, network) => Self::IpSends(tenant, network.prefix48()),
+            Self::IpAttempts(tenant, network) => Self::IpAttempts(tenant, network.prefix48()),
+            widest => widest,
+        }
     }
 }
 

@@ -11,18 +11,18 @@ use otpd::adapters::redis::{Fence, RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
 use otpd::domain::details::EncryptedDetails;
 use otpd::domain::email_address::EmailAddress;
-use otpd::domain::keyed_hash::{INDEX_KEY_BYTES, IndexKey};
+use otpd::domain::keyed_hash::{INDEX_KEY_BYTES, IndexKey, KeyedHash};
 use otpd::domain::ledger::LimitState;
+use otpd::domain::ledger_key::LedgerKey;
+use otpd::domain::limit::Policy;
+use otpd::domain::limits::{Charge, Limits};
 use otpd::domain::store_key::{ClientNetwork, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::time::EntryId;
 use otpd::domain::time::Millis;
 use otpd::domain::verification::{AttemptToken, NONCE_BYTES, Status, VerificationRules, View};
 use otpd::domain::verification_id::{ID_BYTES, VerificationId};
-use otpd::ports::{
-    AttemptOutcome, Attempter, Clock, IdempotencyStore, Live, OpenOutcome, PrefixCharge, ReplaceOutcome,
-    Store,
-};
+use otpd::ports::{AttemptOutcome, Clock, IdempotencyStore, Live, OpenOutcome, ReplaceOutcome, Store};
 
 use super::redis::RedisServer;
 
@@ -143,22 +143,22 @@ impl Bench {
         }
     }
 
-    /// Takes an attempt without an IP, so that none is charged.
+    /// Takes an attempt that is not charged.
     pub async fn take_attempt(&self, store_key: &StoreKey) -> TakenAttempt {
-        self.take_attempt_from(None, store_key).await.0
+        self.take_attempt_for(None, store_key).await.0
     }
 
-    /// Takes an attempt, and returns what its IP was charged.
-    pub async fn take_attempt_from(
+    /// Takes an attempt, and returns the entry of its charge.
+    pub async fn take_attempt_for(
         &self,
-        attempter: Option<&Attempter<'_>>,
+        charge: Option<&Charge<'_>>,
         store_key: &StoreKey,
-    ) -> (TakenAttempt, Option<PrefixCharge>) {
-        match self.store.take_attempt(store_key, &self.rules, attempter).await.expect("an answer") {
-            AttemptOutcome::Compare { hash, attempts, encrypted, charged } => {
+    ) -> (TakenAttempt, Option<EntryId>) {
+        match self.store.take_attempt(store_key, &self.rules, charge).await.expect("an answer") {
+            AttemptOutcome::Compare { hash, attempts, encrypted, entry } => {
                 assert_eq!(encrypted, about(store_key));
                 assert!((1..=self.rules.attempts).contains(&attempts), "{attempts}");
-                (TakenAttempt::Compare(code_in(&hash).expect("the hash as it was stored")), charged)
+                (TakenAttempt::Compare(code_in(&hash).expect("the hash as it was stored")), entry)
             }
             AttemptOutcome::Limited(limit_state) => (TakenAttempt::Limited(limit_state), None),
             AttemptOutcome::Closed(status) => (TakenAttempt::Closed(status), None),
@@ -175,7 +175,7 @@ impl Bench {
         store_key: &StoreKey,
         code: u32,
         attempt: u32,
-        charged: Option<&PrefixCharge>,
+        charged: Option<(&LedgerKey, EntryId)>,
     ) -> bool {
         self.approved_at(store_key, code, attempt, charged).await.is_some()
     }
@@ -186,7 +186,7 @@ impl Bench {
         store_key: &StoreKey,
         code: u32,
         attempt: u32,
-        charged: Option<&PrefixCharge>,
+        charged: Option<(&LedgerKey, EntryId)>,
     ) -> Option<Millis> {
         self.store.approve(store_key, &token(code, attempt), charged).await.expect("an answer")
     }
@@ -253,6 +253,23 @@ impl Clock for SettableClock {
 /// Returns a store with new connections to this server.
 pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
     RedisStore::new(&server.url().into(), clock, Fence::Down).await.expect("a Redis URL")
+}
+
+/// Returns limits that have these policies and no others.
+pub fn limits(limits: &[(Policy, &str)]) -> Limits {
+    limits.iter().map(|(policy, limit)| (*policy, limit.parse().expect("a limit"))).collect()
+}
+
+/// Returns the charge of a client prefix for an attempt at an address, or `None` for one at an id.
+pub fn attempt_charge<'a>(
+    limits: &'a Limits,
+    store_key: &StoreKey,
+    client: &KeyedHash,
+) -> Option<Charge<'a>> {
+    match store_key {
+        StoreKey::Address { recipient, .. } => Some(limits.ip_email_attempt_charge(recipient, client)),
+        StoreKey::Id(_) => None,
+    }
 }
 
 /// Returns the store key of an address on the simple endpoints.

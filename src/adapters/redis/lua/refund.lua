@@ -1,3 +1,3 @@
--- KEYS: logs. ARGV: bytes of a partition, entry id. Returns 0.
-for _, key in ipairs(KEYS) do refund(key, tonumber(ARGV[1]), tonumber(ARGV[2])) end
+-- KEYS: ledger. ARGV: bytes of a partition, entry id. Returns 0.
+refund(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
 return 0

@@ -1,11 +1,11 @@
 -- Takes one attempt at a verification, before the code is compared.
--- KEYS: verification; if the attempt is charged to an IP, its ledger.
--- ARGV: retention (ms), max attempts; for the ledger its retention (ms), the number of windows, the windows.
+-- KEYS: verification; if the attempt is charged, the ledger.
+-- ARGV: retention (ms), max attempts; for the ledger as for charge.lua.
 -- Returns {'limited', …} with what `charge` returns for a refusal; {'taken', entry id, attempts, encrypted details, salt,
 -- hash}; the status that forbids it; or nil.
 local retention, max_attempts, entry = tonumber(ARGV[1]), tonumber(ARGV[2]), 0
 if KEYS[2] then
-  local charged = charge({ read_log(KEYS[2], 0) }, '', numbers(5, 4 + 4 * ARGV[4]), tonumber(ARGV[3]))
+  local charged = charge(KEYS[2], 3)
   entry = charged[1]
   if entry == 0 then return { 'limited', unpack(charged) } end
 end

@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use otpd::adapters::redis::ScriptClock;
-use otpd::domain::limits::IpLimit;
-use otpd::domain::store_key::StoreKey;
-use otpd::ports::{Action, Attempter, ChargeOutcome, IpLedger, PrefixCharge, StoreError};
+use otpd::domain::limits::Action;
+use otpd::ports::{ChargeOutcome, StoreError};
 
 use super::{
-    HOUR, LEDGERS, ROOMY, admit, another_tenant, at_once, charge, client_prefix, enter, entry, is_admitted,
-    limit, profile, refund, refund_send, refused, send_from, sends, simple_recipient,
+    HOUR, IpAction, POLICIES, ROOMY, admit, another_tenant, at_once, attempt_from, attempt_limits, charge,
+    client_prefix, enter, entry, ip_action, ip_limits, is_admitted, refund, refund_send, refused, send_from,
+    sends, simple_recipient,
 };
 use crate::store::redis_only::{TIMEOUT, ask, contains, words};
 use crate::support::redis::RedisServer;
-use crate::support::store::{Bench, TakenAttempt, address, recipient, store_on};
+use crate::support::store::{Bench, address, attempt_charge, recipient, store_on};
 
-/// Bytes of an entry: an entry id, followed by a partition if it counts a send to a recipient.
+/// Bytes of an entry: an entry id, followed by a partition if the ledger has some.
 const ENTRY: usize = 6;
 const PARTITIONED_ENTRY: usize = 14;
 
@@ -28,31 +28,17 @@ fn attempts_key(email: &str, ip: &str) -> String {
     format!("otp:{{s:{}}}:simple:attempts:{}", simple_recipient(email).email, client_prefix(ip))
 }
 
-fn network_keys(profile: &IpLedger) -> Vec<String> {
-    let what = match profile.action {
+fn ip_key(own: &IpAction) -> String {
+    let what = match own.action {
         Action::Send => "sends",
         Action::Attempt => "attempts",
     };
-    let of_prefix48 = format!("otp:{{n:{}}}:{}:{what}", profile.network.prefix48, profile.tenant.name());
-    let of_prefix64 = profile.network.prefix64.map(|prefix64| format!("{of_prefix48}:{prefix64}"));
-    of_prefix64.into_iter().chain([of_prefix48]).collect()
-}
-
-/// Takes an attempt, and returns its outcome and what the IP was charged.
-async fn attempt(
-    bench: &Bench,
-    store_key: &StoreKey,
-    ip: &str,
-    text: &str,
-) -> (TakenAttempt, Option<PrefixCharge>) {
-    bench
-        .take_attempt_from(Some(&Attempter { client: client_prefix(ip), limit: &limit(text) }), store_key)
-        .await
+    format!("otp:{{n:{}}}:{}:{what}", own.network.prefix48, own.tenant.name())
 }
 
 async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
     let ttl: i64 = ask(bench.server(), &[b"PTTL", key.as_bytes()]).await;
-    let ttl = Duration::from_millis(ttl.try_into().expect("a key that goes by itself"));
+    let ttl = Duration::from_millis(ttl.try_into().expect("a key that expires"));
     assert!(ttl <= wanted && ttl + TIMEOUT > wanted, "{key}: {ttl:?} instead of {wanted:?}");
 }
 
@@ -60,7 +46,7 @@ async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
 /// whole attempt.
 async fn each_call(bench: &Bench, email: &str, ip: &str) {
     let (store_key, limits) = (address(email), sends("9/1h", "9/2h", "9/3h"));
-    let (sender, attempter) = (profile(ip, Action::Send), profile(ip, Action::Attempt));
+    let (sender, attempter) = (ip_action(ip, Action::Send), ip_action(ip, Action::Attempt));
     charge(bench, &sender, "9/1h").await;
     let [network, of_recipient] = [
         charge(bench, &attempter, "9/1h").await,
@@ -68,8 +54,11 @@ async fn each_call(bench: &Bench, email: &str, ip: &str) {
     ]
     .map(entry);
     bench.open_for(&store_key, 1, of_recipient).await;
-    let (_, charged) = attempt(bench, &store_key, ip, "9/1h").await;
-    assert!(bench.approve_for(&store_key, 1, 1, charged.as_ref()).await);
+    let (_, charged) = attempt_from(bench, &store_key, ip, "9/1h").await;
+    let limits = attempt_limits("9/1h");
+    let charge = attempt_charge(&limits, &store_key, &client_prefix(ip)).expect("the key of an address");
+    let charged = charged.map(|entry| (&charge.ledger, entry));
+    assert!(bench.approve_for(&store_key, 1, 1, charged).await);
     refund(bench, &attempter, network).await;
     bench.mark_failed_for(&store_key, 1, of_recipient).await;
     refund_send(bench, &simple_recipient(email), of_recipient).await;
@@ -79,17 +68,14 @@ async fn each_call(bench: &Bench, email: &str, ip: &str) {
 async fn a_ledgers_key_expires_once_no_window_holds_its_newest_entry() {
     let bench = Bench::redis().await;
     let (email, limits) = ("a@example.com", sends("9/1h", "9/3h", "9/2h"));
-    let keys_of = |ip| network_keys(&profile(ip, Action::Send));
     for _ in 0..3 {
         for ip in ["192.0.2.1", "2001:db8::1"] {
             send_from(&bench, ip, "9/1h 9/2h").await;
-            for key in keys_of(ip) {
-                assert_ttl(&bench, &key, HOUR * 2).await;
-            }
+            assert_ttl(&bench, &ip_key(&ip_action(ip, Action::Send)), HOUR * 2).await;
         }
         admit(&bench, &simple_recipient(email), Some(&client_prefix("192.0.2.1")), &limits).await;
         assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
-        attempt(&bench, &address(email), "192.0.2.1", "9/1h").await;
+        attempt_from(&bench, &address(email), "192.0.2.1", "9/1h").await;
         assert_ttl(&bench, &attempts_key(email, "192.0.2.1"), HOUR).await;
         bench.clock.forward(HOUR / 2);
     }
@@ -101,24 +87,24 @@ async fn a_ledgers_key_expires_once_no_window_holds_its_newest_entry() {
     admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
     // A refund does not shorten the TTL of other entries, and leaves no empty key.
-    let own = profile("192.0.2.2", Action::Send);
+    let own = ip_action("192.0.2.2", Action::Send);
     let [first, second] = [charge(&bench, &own, "9/1h").await, charge(&bench, &own, "9/1h").await].map(entry);
     refund(&bench, &own, first).await;
-    assert_ttl(&bench, &network_keys(&own)[0], HOUR + Duration::from_millis(1)).await;
+    assert_ttl(&bench, &ip_key(&own), HOUR + Duration::from_millis(1)).await;
     refund(&bench, &own, second).await;
-    let exists: u8 = ask(bench.server(), &[b"EXISTS", network_keys(&own)[0].as_bytes()]).await;
+    let exists: u8 = ask(bench.server(), &[b"EXISTS", ip_key(&own).as_bytes()]).await;
     assert_eq!(exists, 0);
 }
 
 #[tokio::test]
 async fn a_ledgers_key_forgets_entries_that_no_window_holds() {
     let bench = Bench::redis().await;
-    let own = profile("192.0.2.1", Action::Send);
+    let own = ip_action("192.0.2.1", Action::Send);
     for _ in 0..50 {
         charge(&bench, &own, "9/60s").await;
         bench.clock.forward(Duration::from_secs(10));
     }
-    let length: usize = ask(bench.server(), &[b"STRLEN", network_keys(&own)[0].as_bytes()]).await;
+    let length: usize = ask(bench.server(), &[b"STRLEN", ip_key(&own).as_bytes()]).await;
     assert_eq!(length, 6 * ENTRY);
 }
 
@@ -151,14 +137,14 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
         // The refunded entries are gone, so each ledger is charged once more to inspect what is
         // stored.
         send_from(&bench, ip, "9/1h").await;
-        charge(&bench, &profile(ip, Action::Attempt), "9/1h").await;
+        charge(&bench, &ip_action(ip, Action::Attempt), "9/1h").await;
         admit(&bench, &simple_recipient(email), Some(&client_prefix(ip)), &sends(ROOMY, ROOMY, ROOMY)).await;
-        attempt(&bench, &address(email), ip, "9/1h").await;
+        attempt_from(&bench, &address(email), ip, "9/1h").await;
     }
     let dump = bench.server().dump().await;
-    // The sends and the attempts of each network, for IPv6 twice; the recipient's sends, code, and
-    // attempts of two IPs.
-    assert_eq!(dump.len(), 2 + 4 + 4, "{dump:?}");
+    // The sends and the attempts of each network; the recipient's sends, code, and attempts of two
+    // IPs.
+    assert_eq!(dump.len(), 2 + 2 + 4, "{dump:?}");
     for (key, value, ttl) in &dump {
         assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
         for part in ["quizzical", "kestrel", "198.51", "237", "2001:", "db8", "aced", "cafe", "babe"] {
@@ -174,40 +160,51 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
 
 /// Makes each call on a ledger, and returns whether it was answered.
 async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreError>> {
-    let (store, store_key, roomy) = (&bench.store, address(email), limit(ROOMY));
-    let network_limit = IpLimit::new(roomy.clone());
-    let (attempter, limits) =
-        (Attempter { client: client_prefix(ip), limit: &roomy }, sends(ROOMY, ROOMY, ROOMY));
-    let mut answers = Vec::new();
-    for action in [Action::Send, Action::Attempt] {
-        answers.push(store.charge(&profile(ip, action), &network_limit).await.map(drop));
-        answers.push(store.refund(&profile(ip, action), 1).await);
-    }
+    let store = &bench.store;
+    let ip_limits = ip_limits(ROOMY);
+    let send_limits = sends(ROOMY, ROOMY, ROOMY);
+    let client = client_prefix(ip);
+    let mut charges: Vec<_> =
+        [Action::Send, Action::Attempt].map(|action| ip_action(ip, action).charge(&ip_limits)).into();
     for recipient in [simple_recipient(email), recipient(another_tenant(), email)] {
-        for client in [Some(&attempter.client), None] {
-            answers.push(store.charge_send(&recipient, client, &limits).await.map(drop));
+        for client in [Some(&client), None] {
+            charges.push(send_limits.send_charge(&recipient, client));
         }
-        answers.push(store.refund_send(&recipient, 1).await);
     }
-    answers.push(store.take_attempt(&store_key, &bench.rules, Some(&attempter)).await.map(drop));
+    let mut answers = Vec::new();
+    for charge in charges {
+        answers.push(store.charge(&charge).await.map(drop));
+        answers.push(store.peek(&charge).await.map(drop));
+        answers.push(store.refund(&charge.ledger, 1).await);
+    }
+    let limits = attempt_limits(ROOMY);
+    let charge = limits.ip_email_attempt_charge(&simple_recipient(email), &client);
+    answers.push(store.take_attempt(&address(email), &bench.rules, Some(&charge)).await.map(drop));
     answers
 }
 
 /// Returns all ledgers of one recipient and one network, with the bytes of their entries.
 fn ledger_keys(email: &str, ip: &str) -> Vec<(String, usize)> {
-    let of_networks = [Action::Send, Action::Attempt]
-        .into_iter()
-        .flat_map(|action| network_keys(&profile(ip, action)))
-        .map(|key| (key, ENTRY));
+    let own = [Action::Send, Action::Attempt].map(|action| ip_action(ip, action));
+    let of_network = own.iter().map(|own| {
+        let entry = if own.network.prefix64.is_some() { PARTITIONED_ENTRY } else { ENTRY };
+        (ip_key(own), entry)
+    });
     let of_recipient = [(sends_key(email), PARTITIONED_ENTRY), (attempts_key(email, ip), ENTRY)];
-    of_networks.chain(of_recipient).collect()
+    of_network.chain(of_recipient).collect()
 }
 
 #[tokio::test]
 async fn a_value_that_is_no_ledger_is_an_error_and_admits_nobody() {
     let bench = Bench::redis().await;
-    let (email, ip) = ("a@example.com", "192.0.2.1");
-    for answer in answers(&bench, email, ip).await {
+    for ip in ["192.0.2.1", "2001:db8::1"] {
+        bench.clear().await;
+        assert_foreign_values_are_refused(&bench, "a@example.com", ip).await;
+    }
+}
+
+async fn assert_foreign_values_are_refused(bench: &Bench, email: &str, ip: &str) {
+    for answer in answers(bench, email, ip).await {
         answer.expect("an answer");
     }
     let keys = ledger_keys(email, ip);
@@ -218,7 +215,7 @@ async fn a_value_that_is_no_ledger_is_an_error_and_admits_nobody() {
         for (key, _) in &keys {
             before.push(stored(key).await);
         }
-        let answers = answers(&bench, email, ip).await;
+        let answers = answers(bench, email, ip).await;
         assert!(answers.iter().all(Result::is_err), "{what}: {answers:?}");
         for ((key, _), before) in keys.iter().zip(before) {
             assert!(before.is_some() && stored(key).await == before, "{what}: {key} was changed");
@@ -241,18 +238,6 @@ async fn a_value_that_is_no_ledger_is_an_error_and_admits_nobody() {
     }
 }
 
-#[tokio::test]
-async fn an_ipv6_48_that_is_no_ledger_charges_its_64_nothing() {
-    let bench = Bench::redis().await;
-    let own = profile("2001:db8:1:1::1", Action::Send);
-    let keys = network_keys(&own);
-    ask::<()>(bench.server(), &[b"SET", keys[1].as_bytes(), b"1234567"]).await;
-    let charged = bench.store.charge(&own, &IpLimit::new(limit("9/1h"))).await;
-    assert!(charged.is_err(), "{charged:?}");
-    let exists: u8 = ask(bench.server(), &[b"EXISTS", keys[0].as_bytes()]).await;
-    assert_eq!(exists, 0);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_may_be_forgotten_while_ledgers_are_charged() {
     let bench = Bench::redis().await;
@@ -269,12 +254,12 @@ async fn scripts_may_be_forgotten_while_ledgers_are_charged() {
 #[tokio::test]
 async fn entries_outlive_the_process_that_made_them() {
     let bench = Bench::redis().await;
-    for ledger in LEDGERS {
-        assert_eq!(enter(&bench, ledger, "1/1h").await, Ok(()));
+    for policy in POLICIES {
+        assert_eq!(enter(&bench, policy, "1/1h").await, Ok(()));
     }
     let another = bench.restarted().await;
-    for ledger in LEDGERS {
-        assert_eq!(enter(&another, ledger, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(HOUR));
+    for policy in POLICIES {
+        assert_eq!(enter(&another, policy, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(HOUR));
     }
 }
 

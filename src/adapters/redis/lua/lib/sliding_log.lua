@@ -1,5 +1,5 @@
--- Sliding window logs: each a packed string of entries, oldest first. An entry is its id (six bytes: when it was made, in
--- ms, strictly rising) and its partition (`partition_bytes` bytes; none in most logs). `domain/ledger.rs` has the same rules.
+-- Sliding window logs of ledgers: each a packed string of entries, oldest first. An entry is its id (six bytes: when it was made, in
+-- ms, strictly rising) and its partition (eight bytes, or none in a ledger without partitions). `domain/ledger.rs` has the same rules.
 
 local ID_BYTES = 6
 
@@ -53,36 +53,41 @@ local function state_of(log, partition, prefix, max, span)
 end
 
 -- Returns the state of the tightest window: that with the longest wait, then with the least room, then the first. Windows
--- come as groups of four numbers: index of the log, bytes of the partition that must match, max entries, span (ms).
-local function tightest(logs, partition, windows)
+-- come as groups of three numbers: bytes of the partition that must match, max entries, span (ms).
+local function tightest(log, partition, windows)
   local best
-  for n = 1, #windows, 4 do
-    local log = logs[windows[n]]
-    local room, reset, wait = state_of(log, partition, windows[n + 1], windows[n + 2], windows[n + 3])
+  for n = 1, #windows, 3 do
+    local room, reset, wait = state_of(log, partition, windows[n], windows[n + 1], windows[n + 2])
     if not best or wait > best.wait or (wait == best.wait and room < best.room) then
-      best = { window = (n - 1) / 4, room = room, reset = reset, wait = wait }
+      best = { window = (n - 1) / 3, room = room, reset = reset, wait = wait }
     end
   end
   return best
 end
 
--- Charges all logs or none. Returns the id of the entry (0 if it was refused) and the state of the tightest window: its
--- index, room, reset, wait. Entries are kept for `retention`, which may be longer than these windows.
-local function charge(logs, partition, windows, retention)
-  local best = tightest(logs, partition, windows)
+-- Returns the windows whose count is the argument with this index; their numbers follow it.
+local function windows_from(first)
+  local windows = {}
+  for n = first + 1, first + 3 * ARGV[first] do windows[#windows + 1] = tonumber(ARGV[n]) end
+  return windows
+end
+
+-- Makes an entry in a ledger, unless a window is full. The arguments from index `first` are the partition, the retention
+-- (ms; it may be longer than these windows), the number of windows, and the windows. Returns the id of the entry (0 if it
+-- was refused) and the state of the tightest window: its index, room, reset, wait.
+local function charge(key, first)
+  local partition, retention, windows = ARGV[first], tonumber(ARGV[first + 1]), windows_from(first + 2)
+  local log = read_log(key, #partition)
+  local best = tightest(log, partition, windows)
   local id = 0
   if best.wait <= 0 then
     id = now
-    for _, log in ipairs(logs) do
-      if log.entries > 0 then id = math.max(id, id_of(log, log.entries) + 1) end
-    end
-    for _, log in ipairs(logs) do
-      local kept = string.sub(log.packed, (first_within(log, retention) - 1) * log.size + 1)
-      log.packed = kept .. struct.pack('>I6', id) .. partition
-      log.entries = #log.packed / log.size
-      write_log(log, retention)
-    end
-    best = tightest(logs, partition, windows)
+    if log.entries > 0 then id = math.max(id, id_of(log, log.entries) + 1) end
+    local kept = string.sub(log.packed, (first_within(log, retention) - 1) * log.size + 1)
+    log.packed = kept .. struct.pack('>I6', id) .. partition
+    log.entries = #log.packed / log.size
+    write_log(log, retention)
+    best = tightest(log, partition, windows)
   end
   return { id, best.window, best.room, best.reset, best.wait }
 end
@@ -95,11 +100,4 @@ local function refund(key, partition_bytes, id)
   if n == 0 or id_of(log, n) ~= id then return end
   local rest = string.sub(log.packed, 1, (n - 1) * log.size) .. string.sub(log.packed, n * log.size + 1)
   if rest == '' then redis.call('DEL', key) else redis.call('SET', key, rest, 'KEEPTTL') end
-end
-
--- Returns the arguments from `first` to `last` as numbers.
-local function numbers(first, last)
-  local found = {}
-  for n = first, last do found[#found + 1] = tonumber(ARGV[n]) end
-  return found
 end
