@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::keyed_hash::KeyedHash;
 use super::ledger::{LimitRule, PARTITION_BYTES, Partition};
-use super::ledger_key::LedgerKey;
+use super::ledger_key::{LedgerKey, email_hash_tag};
 use super::limit::{Limit, Policy};
 use super::store_key::{ClientNetwork, Recipient};
 use super::tenant::Tenant;
@@ -84,24 +84,23 @@ impl Limits {
     /// the IPv4 address, or of the IPv6 /48 with the /64 as the partition.
     #[must_use]
     pub fn ip_charge(&self, action: Action, tenant: &Tenant, network: &ClientNetwork) -> Charge<'_> {
-        let policy = match action {
-            Action::Send => Policy::IpSends,
-            Action::Attempt => Policy::IpAttempts,
+        let (policy, name) = match action {
+            Action::Send => (Policy::IpSends, "sends"),
+            Action::Attempt => (Policy::IpAttempts, "attempts"),
+        };
+        let hash_tag = format!("n:{}", network.prefix48);
+        let suffix = format!("{}:{name}", tenant.name());
+        let Some(prefix64) = network.prefix64 else {
+            return self.unpartitioned(LedgerKey::new(hash_tag, suffix), policy);
         };
         let rule = self.rule(policy, 0);
-        let retention = rule.limit.longest();
-        match network.prefix64 {
-            None => {
-                let ledger = LedgerKey::ipv4(tenant, &network.prefix48, action.name());
-                Charge { ledger, partition: Partition::default(), rules: vec![rule], retention }
-            }
-            Some(prefix64) => {
-                let ledger = LedgerKey::ipv6(tenant, &network.prefix48, action.name());
-                let of_prefix64 = LimitRule { partition_bytes: PARTITION_BYTES, ..rule };
-                let of_prefix48 = LimitRule { factor: PREFIX48_FACTOR, ..rule };
-                let partition = partition(*prefix64.as_bytes());
-                Charge { ledger, partition, rules: vec![of_prefix64, of_prefix48], retention }
-            }
+        let of_prefix64 = LimitRule { partition_bytes: PARTITION_BYTES, ..rule };
+        let of_prefix48 = LimitRule { factor: PREFIX48_FACTOR, ..rule };
+        Charge {
+            ledger: LedgerKey::partitioned(hash_tag, suffix),
+            partition: partition(*prefix64.as_bytes()),
+            rules: vec![of_prefix64, of_prefix48],
+            retention: rule.limit.longest(),
         }
     }
 
@@ -117,7 +116,7 @@ impl Limits {
         let tenant = Sha256::digest(recipient.tenant.name()).into_iter().take(TENANT_BYTES);
         let client = client.into_iter().flat_map(|client| *client.as_bytes());
         Charge {
-            ledger: LedgerKey::sends(&recipient.email),
+            ledger: LedgerKey::partitioned(email_hash_tag(&recipient.email), "sends".to_owned()),
             partition: partition(tenant.chain(client)),
             rules,
             retention: self.sends_retention,
@@ -127,18 +126,22 @@ impl Limits {
     /// Returns the charge of a client prefix for an attempt at a recipient.
     #[must_use]
     pub fn ip_email_attempt_charge(&self, recipient: &Recipient, client: &KeyedHash) -> Charge<'_> {
-        let ledger = LedgerKey::ip_email_attempts(recipient, client);
-        self.whole_ledger(ledger, Policy::IpEmailAttempts)
+        let suffix = format!("{}:attempts:{client}", recipient.tenant.name());
+        let ledger = LedgerKey::new(email_hash_tag(&recipient.email), suffix);
+        self.unpartitioned(ledger, Policy::IpEmailAttempts)
     }
 
     /// Returns the charge of an email that is handed to the relay, if such emails are limited.
     #[must_use]
     pub fn relay_email_charge(&self) -> Option<Charge<'_>> {
-        let is_limited = !self.of(Policy::RelayEmails).is_unlimited();
-        is_limited.then(|| self.whole_ledger(LedgerKey::relay_emails(), Policy::RelayEmails))
+        if self.of(Policy::RelayEmails).is_unlimited() {
+            return None;
+        }
+        let ledger = LedgerKey::new("relay".to_owned(), "emails".to_owned());
+        Some(self.unpartitioned(ledger, Policy::RelayEmails))
     }
 
-    fn whole_ledger(&self, ledger: LedgerKey, policy: Policy) -> Charge<'_> {
+    fn unpartitioned(&self, ledger: LedgerKey, policy: Policy) -> Charge<'_> {
         let rule = self.rule(policy, 0);
         let retention = rule.limit.longest();
         Charge { ledger, partition: Partition::default(), rules: vec![rule], retention }
@@ -146,15 +149,6 @@ impl Limits {
 
     fn rule(&self, policy: Policy, partition_bytes: usize) -> LimitRule<'_> {
         LimitRule { policy, limit: self.of(policy), factor: NonZeroU32::MIN, partition_bytes }
-    }
-}
-
-impl Action {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Send => "sends",
-            Self::Attempt => "attempts",
-        }
     }
 }
 
