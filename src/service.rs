@@ -4,7 +4,6 @@
 //! SMTP. Each use case that changes something runs in its own task, so that it completes even if
 //! the client disconnects.
 
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
@@ -32,6 +31,7 @@ use crate::domain::verification_id::VerificationId;
 use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
 
 mod attempt;
+mod error;
 mod ip_charge;
 mod limit_state;
 mod prove;
@@ -41,8 +41,9 @@ mod simple;
 mod verifications;
 
 pub use attempt::{Approved, CheckError};
-use limit_state::Limited;
-pub use limit_state::WithLimitState;
+use error::log;
+pub use error::{ServiceError, causes};
+pub use limit_state::{Limited, WithLimitState};
 use readiness::ReadinessCache;
 pub use send::StartError;
 pub use verifications::cancel::CancelError;
@@ -99,7 +100,11 @@ impl Dependencies {
     /// then treats it as unknown.
     fn decrypt(&self, store_key: &StoreKey, encrypted: &EncryptedDetails) -> Option<VerificationDetails> {
         let opened = encrypted.open(&store_key.associated_data(), &self.secrets.peppers);
-        opened.inspect_err(|error| log(error, "a verification is as good as forgotten")).ok()
+        opened
+            .inspect_err(|error| {
+                log(error, "a verification could not be decrypted and is treated as unknown")
+            })
+            .ok()
     }
 }
 
@@ -135,7 +140,7 @@ impl Service {
     ) -> WithLimitState<Result<(), StartError>> {
         let deps = Arc::clone(&self.deps);
         let work = async move { simple::send_otp(&deps, &address, client, &languages).await };
-        self.with_permit(&self.sends, StartError::Overloaded, StartError::Fault, work).await
+        self.with_permit(&self.sends, work).await
     }
 
     /// Takes one attempt and compares the submitted code with the live code of the address.
@@ -150,7 +155,7 @@ impl Service {
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = Arc::clone(&self.deps);
         let work = async move { simple::verify_otp(&deps, &address, &typed, client).await };
-        self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
+        self.with_permit(&self.checks, work).await
     }
 
     /// Creates a verification with its own id and sends its code.
@@ -165,8 +170,7 @@ impl Service {
     ) -> WithLimitState<Result<Snapshot, CreateError>> {
         let deps = Arc::clone(&self.deps);
         let work = async move { verifications::create::create(&deps, &profile, &creation).await };
-        let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(CreateError::Send);
-        self.with_permit(&self.sends, overloaded, fault, work).await
+        self.with_permit(&self.sends, work).await
     }
 
     /// Sends a new code for a verification. The old code stops working.
@@ -181,8 +185,7 @@ impl Service {
     ) -> WithLimitState<Result<Snapshot, ResendError>> {
         let deps = Arc::clone(&self.deps);
         let work = async move { verifications::resend::resend(&deps, &profile, &id, client).await };
-        let [overloaded, fault] = [StartError::Overloaded, StartError::Fault].map(ResendError::Send);
-        self.with_permit(&self.sends, overloaded, fault, work).await
+        self.with_permit(&self.sends, work).await
     }
 
     /// Takes one attempt and compares the submitted code with that of a verification.
@@ -198,7 +201,7 @@ impl Service {
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = Arc::clone(&self.deps);
         let work = async move { verifications::check::check(&deps, &profile, &id, &typed, client).await };
-        self.with_permit(&self.checks, CheckError::Overloaded, CheckError::Fault, work).await
+        self.with_permit(&self.checks, work).await
     }
 
     /// Returns a verification of the tenant. Reads only, so it stops if the client disconnects.
@@ -216,7 +219,7 @@ impl Service {
     pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
         let deps = Arc::clone(&self.deps);
         let work = async move { verifications::cancel::cancel(&deps, &profile, &id).await };
-        self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(CancelError::Fault))
+        self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(ServiceError::Fault.into()))
     }
 
     /// Replaces the lists of domains that codes are sent to.
@@ -244,17 +247,15 @@ impl Service {
         }
     }
 
-    /// Takes a permit and runs `work` to completion even if the client disconnects. Returns
-    /// `overloaded` if no permit is free, and `fault` if `work` panicked.
-    async fn with_permit<T: Send + 'static, E: Send + 'static>(
+    /// Takes a permit and runs `work` to completion even if the client disconnects. The error is
+    /// `Overloaded` if no permit is free, and `Fault` if `work` panicked.
+    async fn with_permit<T: Send + 'static, E: From<ServiceError> + Send + 'static>(
         &self,
-        places: &Arc<Semaphore>,
-        overloaded: E,
-        fault: E,
+        permits: &Arc<Semaphore>,
         work: impl Future<Output = WithLimitState<Result<T, E>>> + Send + 'static,
     ) -> WithLimitState<Result<T, E>> {
-        let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
-            return WithLimitState::uncharged(Err(overloaded));
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+            return WithLimitState::uncharged(Err(ServiceError::Overloaded.into()));
         };
         let work = async {
             let outcome = work.await;
@@ -262,7 +263,7 @@ impl Service {
             outcome
         };
         let outcome = self.tasks.spawn(work.in_current_span()).await;
-        outcome.unwrap_or(WithLimitState::uncharged(Err(fault)))
+        outcome.unwrap_or(WithLimitState::uncharged(Err(ServiceError::Fault.into())))
     }
 }
 
@@ -270,16 +271,4 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").finish_non_exhaustive()
     }
-}
-
-/// Logs an error with its causes, once, at the point where it is handled.
-fn log(error: &(dyn Error + 'static), what: &str) {
-    tracing::warn!(error = causes(error), "{what}");
-}
-
-/// Returns an error and all its causes in one line.
-#[must_use]
-pub fn causes(error: &(dyn Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |&error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

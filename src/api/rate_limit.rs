@@ -11,6 +11,7 @@ use poem::Response;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::ledger::LimitState;
+use crate::service::WithLimitState;
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -50,6 +51,14 @@ impl LimitReport {
             set(response.headers_mut(), &items.policies.join(", "), &items.states.join(", "));
         }
     }
+}
+
+/// Records the limit state for the response headers and returns the outcome.
+pub fn report_limits<T, E>(result: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, E> {
+    if let Some(limit_state) = result.limit_state {
+        report.show(limit_state);
+    }
+    result.outcome
 }
 
 /// Sets both headers.

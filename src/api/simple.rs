@@ -18,13 +18,13 @@ use super::client_ip::Client;
 use super::json::{self, Body, StrictJson};
 use super::languages;
 use super::message::Message;
-use super::rate_limit::LimitReport;
+use super::rate_limit::{LimitReport, report_limits};
 use super::rejection::Rejection;
 use super::spec::ApiTag;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::typed;
-use crate::service::{Service, WithLimitState};
+use crate::service::{Limited, Service};
 
 /// The two simple endpoints.
 pub struct SimpleApi;
@@ -148,7 +148,8 @@ impl SimpleApi {
         let email = non_blank(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
         let languages = languages::accepted_languages(request.headers());
-        report_limits(service.send_otp(address, client.address, languages).await, &client, &report)?;
+        let sent = service.send_otp(address, client.address, languages).await;
+        report_limits(sent, &report).inspect_err(|error| warn_of_proxy(error, &client))?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
 
@@ -172,28 +173,17 @@ impl SimpleApi {
             return Err(SimpleError::bad_request("Email and OTP are required"));
         };
         let address = parse_address(&email)?;
-        let approved =
-            report_limits(service.verify_otp(address, otp, client.address).await, &client, &report)?;
+        let checked = service.verify_otp(address, otp, client.address).await;
+        let approved = report_limits(checked, &report).inspect_err(|error| warn_of_proxy(error, &client))?;
         Ok(VerifyOtpResponse::Verified(Json(Message::new("OTP verified successfully")), approved.proof))
     }
 }
 
-/// Records the limit state for the response headers and unwraps the outcome.
-fn report_limits<T, E>(
-    result: WithLimitState<Result<T, E>>,
-    client: &Client,
-    report: &LimitReport,
-) -> Result<T, SimpleError>
-where
-    SimpleError: From<E>,
-{
-    if let Some(limit_state) = result.limit_state {
-        report.show(limit_state);
-        if result.outcome.is_err() && limit_state.policy.is_per_ip() && !limit_state.wait.is_zero() {
-            client.warn_once();
-        }
+/// Warns that the client may be a proxy, if it exceeded a limit per IP.
+fn warn_of_proxy(error: &impl Limited, client: &Client) {
+    if error.limited().is_some_and(|limit_state| limit_state.policy.is_per_ip()) {
+        client.warn_once();
     }
-    Ok(result.outcome?)
 }
 
 /// Returns a member's text if it has visible characters.

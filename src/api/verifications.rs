@@ -17,12 +17,11 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use self::bodies::{Approval, Asked, CheckBody, CreateBody, ResendBody, VerificationBody};
-use self::outcome::report_limits;
 use super::auth::{Authenticated, CheckToken, SendToken};
 use super::json::StrictJson;
 use super::problem::{Problem, ProblemCode};
 use super::public_url::PublicUrl;
-use super::rate_limit::LimitReport;
+use super::rate_limit::{LimitReport, report_limits};
 use super::rejection::MalformedReason;
 use super::spec::ApiTag;
 use super::verification_status::VerificationStatus;

@@ -7,20 +7,20 @@
 
 use thiserror::Error;
 
-use super::ip_charge::{IpCharge, IpChargeError};
-use super::{Dependencies, Limited, log};
+use super::error::{ServiceError, log};
+use super::ip_charge::IpCharge;
+use super::{Dependencies, Limited};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_BYTES, Salt};
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
-use crate::domain::proof::SigningError;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, Millis};
 use crate::domain::verification::{AttemptToken, Status};
-use crate::ports::{AttemptOutcome, HashPermit, HashWork, HasherError, Priority, StoreError};
-use crate::random::{self, SysError};
+use crate::ports::{AttemptOutcome, HashPermit, HashWork, Priority, StoreError};
+use crate::random;
 
 /// The address is confirmed.
 pub struct Approved {
@@ -47,15 +47,9 @@ pub enum CheckError {
     /// A limit is exceeded. The code was not compared.
     #[error("too many attempts")]
     Limited(LimitState),
-    /// The hash queue is full. Nothing was taken.
-    #[error("the hash queue is full")]
-    Overloaded,
-    /// The store or the hasher failed or timed out.
-    #[error("a part of the service is unavailable")]
-    Unavailable,
-    /// A fault in otpd.
-    #[error("internal fault")]
-    Fault,
+    /// The attempt was not compared, or its result is unknown.
+    #[error(transparent)]
+    Service(ServiceError),
 }
 
 /// One attempt.
@@ -93,7 +87,7 @@ pub(super) async fn attempt(
 ) -> Result<ApprovedAttempt, CheckError> {
     let outcome = check(deps, attempt, code).await;
     // 7. Refund the IP's attempt if it was right, or if it was not taken.
-    if matches!(outcome, Ok(_) | Err(CheckError::Overloaded)) {
+    if matches!(outcome, Ok(_) | Err(CheckError::Service(ServiceError::Overloaded))) {
         attempt.ip_charge.refund(deps).await;
     }
     outcome
@@ -106,7 +100,7 @@ async fn check(
     code: Code,
 ) -> Result<ApprovedAttempt, CheckError> {
     // 3. Reserve a place in the hash queue, before anything is taken.
-    let permit = deps.hasher.reserve(Priority::Check).ok_or(CheckError::Overloaded)?;
+    let permit = deps.hasher.reserve(Priority::Check).ok_or(ServiceError::Overloaded)?;
     // 4. Take an attempt.
     let attempts = take_attempt(deps, attempt).await?;
     let invalid = CheckError::Invalid { left: attempts.left };
@@ -188,6 +182,10 @@ async fn approve_once(
 }
 
 impl Limited for CheckError {
+    fn exceeded(limit_state: LimitState) -> Self {
+        Self::Limited(limit_state)
+    }
+
     fn limited(&self) -> Option<LimitState> {
         match self {
             Self::Limited(limit_state) => Some(*limit_state),
@@ -196,42 +194,8 @@ impl Limited for CheckError {
     }
 }
 
-impl From<IpChargeError> for CheckError {
-    fn from(error: IpChargeError) -> Self {
-        match error {
-            IpChargeError::Refused(limit_state) => Self::Limited(limit_state),
-            IpChargeError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for CheckError {
-    fn from(error: StoreError) -> Self {
-        log(&error, "an attempt was not checked");
-        Self::Unavailable
-    }
-}
-
-impl From<HasherError> for CheckError {
-    fn from(error: HasherError) -> Self {
-        log(&error, "an attempt was not checked");
-        match error {
-            HasherError::Late => Self::Unavailable,
-            HasherError::Failed(_) => Self::Fault,
-        }
-    }
-}
-
-impl From<SysError> for CheckError {
-    fn from(error: SysError) -> Self {
-        log(&error, "an attempt was not checked");
-        Self::Fault
-    }
-}
-
-impl From<SigningError> for CheckError {
-    fn from(error: SigningError) -> Self {
-        log(&error, "an address was confirmed but its proof could not be signed");
-        Self::Fault
+impl<E: Into<ServiceError>> From<E> for CheckError {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
     }
 }

@@ -6,14 +6,15 @@
 
 use std::net::IpAddr;
 
-use super::{Dependencies, log};
+use super::error::{ServiceError, log};
+use super::{Dependencies, Limited};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Action;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::EntryId;
-use crate::ports::{ChargeOutcome, StoreError};
+use crate::ports::ChargeOutcome;
 
 /// What was charged, if anything.
 pub(super) struct IpCharge {
@@ -28,22 +29,14 @@ struct Entry {
     limit_state: LimitState,
 }
 
-/// Why the request may not continue.
-pub(super) enum IpChargeError {
-    /// The IP has exceeded its limit.
-    Refused(LimitState),
-    /// The store failed or timed out.
-    Store(StoreError),
-}
-
 impl IpCharge {
     /// Charges the client's IP for a send or an attempt at the profile's tenant.
-    pub async fn charge(
+    pub async fn charge<E: Limited>(
         deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,
         client: Option<IpAddr>,
-    ) -> Result<Self, IpChargeError> {
+    ) -> Result<Self, E> {
         let Some(client) = client else { return Ok(Self { client_prefix: None, entry: None }) };
         let network = deps.secrets.index_key.network(client);
         let client_prefix = Some(network.prefix48);
@@ -51,11 +44,11 @@ impl IpCharge {
             return Ok(Self { client_prefix, entry: None });
         }
         let charge = profile.limits.ip_charge(action, &profile.tenant, &network);
-        match deps.store.charge(&charge).await.map_err(IpChargeError::Store)? {
+        match deps.store.charge(&charge).await.map_err(ServiceError::from)? {
             ChargeOutcome::Admitted { entry: id, limit_state } => {
                 Ok(Self { client_prefix, entry: Some(Entry { ledger: charge.ledger, id, limit_state }) })
             }
-            ChargeOutcome::Refused(limit_state) => Err(IpChargeError::Refused(limit_state)),
+            ChargeOutcome::Refused(limit_state) => Err(E::exceeded(limit_state)),
         }
     }
 

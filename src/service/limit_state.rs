@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::Dependencies;
-use super::ip_charge::{IpCharge, IpChargeError};
+use super::error::ServiceError;
+use super::ip_charge::IpCharge;
 use crate::domain::ledger::LimitState;
 use crate::domain::limits::Action;
 use crate::domain::tenant_profile::TenantProfile;
@@ -24,7 +25,10 @@ impl<T> WithLimitState<T> {
 }
 
 /// An error that may be an exceeded limit.
-pub trait Limited {
+pub trait Limited: From<ServiceError> {
+    /// Creates the error for an exceeded limit.
+    fn exceeded(limit_state: LimitState) -> Self;
+
     /// Returns the limit state of the exceeded limit, if the error is one.
     fn limited(&self) -> Option<LimitState>;
 }
@@ -46,18 +50,18 @@ impl<T, E: Limited> WithLimitState<Result<T, E>> {
 
 /// Step 2: charges the client's IP for the action at the tenant, then runs the other steps. Reports
 /// the limit state of the IP, or of a limit that was exceeded.
-pub(super) async fn with_ip_charge<T, E: Limited + From<IpChargeError>>(
+pub(super) async fn with_ip_charge<T, E: Limited>(
     deps: &Dependencies,
     profile: &TenantProfile,
     action: Action,
     client: Option<IpAddr>,
     other_steps: impl AsyncFnOnce(&IpCharge) -> Result<T, E>,
 ) -> WithLimitState<Result<T, E>> {
-    match IpCharge::charge(deps, profile, action, client).await {
+    match IpCharge::charge::<E>(deps, profile, action, client).await {
         Ok(ip_charge) => {
             let outcome = other_steps(&ip_charge).await;
             WithLimitState::after(&ip_charge, outcome)
         }
-        Err(error) => WithLimitState::refused(error.into()),
+        Err(error) => WithLimitState::refused(error),
     }
 }

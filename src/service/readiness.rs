@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::log;
+use super::error::log;
 use crate::ports::Store;
 
 /// How long a readiness result is reused.

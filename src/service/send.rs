@@ -8,11 +8,11 @@ use std::sync::PoisonError;
 
 use thiserror::Error;
 
-use super::ip_charge::{IpCharge, IpChargeError};
-use super::{Dependencies, Limited, log};
+use super::error::{ServiceError, log};
+use super::ip_charge::IpCharge;
+use super::{Dependencies, Limited};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
-use crate::domain::details::DecryptionError;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
@@ -22,11 +22,8 @@ use crate::domain::reference::Reference;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::{EntryId, Millis, millis};
-use crate::ports::{
-    ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, HasherError, Live, OpenOutcome, Priority,
-    StoreError,
-};
-use crate::random::{self, SysError, SysRng};
+use crate::ports::{ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, Live, OpenOutcome, Priority};
+use crate::random::{self, SysRng};
 
 /// Why no code was sent.
 #[derive(Debug, Error)]
@@ -37,12 +34,6 @@ pub enum StartError {
     /// A limit is exceeded. No code was generated.
     #[error("too many sends")]
     Limited(LimitState),
-    /// The hash queue is full, or the relay's daily limit is reached. Nothing was taken.
-    #[error("there is no room")]
-    Overloaded,
-    /// The store or the hasher failed or timed out. No email was sent.
-    #[error("a part of the service is unavailable")]
-    Unavailable,
     /// The relay refused the email. Its code is no longer valid.
     #[error("the relay refused the mail")]
     Refused,
@@ -50,9 +41,9 @@ pub enum StartError {
     /// email may arrive.
     #[error("the outcome of the mail is unknown")]
     OutcomeUnknown,
-    /// A fault in otpd.
-    #[error("internal fault")]
-    Fault,
+    /// No email was sent.
+    #[error(transparent)]
+    Service(ServiceError),
 }
 
 /// One code to send.
@@ -93,19 +84,19 @@ pub(super) async fn room(
     ip_charge: &IpCharge,
 ) -> Result<HashPermit, StartError> {
     let permit = take_room(deps, profile).await;
-    if let Err(StartError::Overloaded) = &permit {
+    if let Err(StartError::Service(ServiceError::Overloaded)) = &permit {
         ip_charge.refund(deps).await;
     }
     permit
 }
 
 async fn take_room(deps: &Dependencies, profile: &TenantProfile) -> Result<HashPermit, StartError> {
-    let permit = deps.hasher.reserve(Priority::Send).ok_or(StartError::Overloaded)?;
+    let permit = deps.hasher.reserve(Priority::Send).ok_or(ServiceError::Overloaded)?;
     if let Some(charge) = profile.limits.relay_email_charge()
         && !deps.store.peek(&charge).await?.wait.is_zero()
     {
         tracing::warn!("the daily limit of the relay is reached");
-        return Err(StartError::Overloaded);
+        return Err(ServiceError::Overloaded.into());
     }
     Ok(permit)
 }
@@ -187,7 +178,7 @@ pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
         OpenOutcome::Live(live) => Ok(live),
         OpenOutcome::Late => {
             tracing::warn!("it took too long to draw a code: none was opened");
-            Err(StartError::Unavailable)
+            Err(ServiceError::Unavailable.into())
         }
     }
 }
@@ -217,6 +208,10 @@ async fn undo(deps: &Dependencies, store_key: &StoreKey, ledger: &LedgerKey, sal
 }
 
 impl Limited for StartError {
+    fn exceeded(limit_state: LimitState) -> Self {
+        Self::Limited(limit_state)
+    }
+
     fn limited(&self) -> Option<LimitState> {
         match self {
             Self::Limited(limit_state) => Some(*limit_state),
@@ -225,39 +220,8 @@ impl Limited for StartError {
     }
 }
 
-impl From<IpChargeError> for StartError {
-    fn from(error: IpChargeError) -> Self {
-        match error {
-            IpChargeError::Refused(limit_state) => Self::Limited(limit_state),
-            IpChargeError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        log(&error, "no code was mailed");
-        Self::Unavailable
-    }
-}
-
-impl From<HasherError> for StartError {
-    fn from(error: HasherError) -> Self {
-        log(&error, "no code was mailed");
-        Self::Unavailable
-    }
-}
-
-impl From<SysError> for StartError {
-    fn from(error: SysError) -> Self {
-        log(&error, "no code was mailed");
-        Self::Unavailable
-    }
-}
-
-impl From<DecryptionError> for StartError {
-    fn from(error: DecryptionError) -> Self {
-        log(&error, "no code was mailed");
-        Self::Fault
+impl<E: Into<ServiceError>> From<E> for StartError {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
     }
 }

@@ -8,7 +8,7 @@ use crate::api::problem::RETRY_SECONDS;
 use crate::api::rate_limit;
 use crate::api::rejection::{MalformedReason, Rejection};
 use crate::domain::ledger::LimitState;
-use crate::service::{CheckError, StartError};
+use crate::service::{CheckError, ServiceError, StartError};
 
 /// The message for an address that otpd does not send to, whatever the reason.
 pub const NO_ADDRESS: &str = "Invalid email address";
@@ -77,9 +77,14 @@ impl SimpleError {
     fn unavailable() -> Self {
         Self::Unavailable(Json(Message::new(Rejection::Unavailable.message())), RETRY_SECONDS)
     }
+}
 
-    fn internal() -> Self {
-        Self::server_error(Rejection::Internal.message())
+impl From<ServiceError> for SimpleError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Overloaded | ServiceError::Unavailable => Self::unavailable(),
+            ServiceError::Fault => Self::server_error(Rejection::Internal.message()),
+        }
     }
 }
 
@@ -89,8 +94,7 @@ impl From<StartError> for SimpleError {
             StartError::NotAllowed => Self::bad_request(NO_ADDRESS),
             StartError::Refused | StartError::OutcomeUnknown => Self::server_error("Failed to send OTP"),
             StartError::Limited(limit_state) => Self::too_many(&limit_state),
-            StartError::Overloaded | StartError::Unavailable => Self::unavailable(),
-            StartError::Fault => Self::internal(),
+            StartError::Service(error) => error.into(),
         }
     }
 }
@@ -102,8 +106,7 @@ impl From<CheckError> for SimpleError {
                 Self::bad_request("Invalid or expired OTP")
             }
             CheckError::Limited(limit_state) => Self::too_many(&limit_state),
-            CheckError::Overloaded | CheckError::Unavailable => Self::unavailable(),
-            CheckError::Fault => Self::internal(),
+            CheckError::Service(error) => error.into(),
         }
     }
 }

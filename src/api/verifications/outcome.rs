@@ -1,10 +1,10 @@
 //! The problems of the v1 API for the outcomes of use cases.
 
-use super::{LimitReport, Problem, ProblemCode, VerificationId};
+use super::{Problem, ProblemCode, VerificationId};
 use crate::api::problem::Extensions;
 use crate::domain::verification::Status;
 use crate::service::{
-    CancelError, CheckError, CreateError, ResendError, ShowError, StartError, WithLimitState,
+    CancelError, CheckError, CreateError, ResendError, ServiceError, ShowError, StartError,
 };
 
 /// The detail if the email may still arrive.
@@ -12,17 +12,6 @@ const MAY_ARRIVE: &str = "The relay fell silent while the mail was under way: it
 /// The detail for an idempotency key whose verification is no longer stored.
 const FORGOTTEN: &str =
     "What this Idempotency-Key created has ended more than an hour ago, and is forgotten.";
-
-/// Records the limit state for the response headers and unwraps the outcome.
-pub fn report_limits<T, E>(result: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, Problem>
-where
-    Problem: From<E>,
-{
-    if let Some(limit_state) = result.limit_state {
-        report.show(limit_state);
-    }
-    Ok(result.outcome?)
-}
 
 impl Problem {
     /// Creates the problem for a verification that has ended.
@@ -37,18 +26,26 @@ impl Problem {
     }
 }
 
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        Self::new(match error {
+            ServiceError::Overloaded => ProblemCode::Overloaded,
+            ServiceError::Unavailable => ProblemCode::Unavailable,
+            ServiceError::Fault => ProblemCode::InternalError,
+        })
+    }
+}
+
 impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         match error {
             StartError::NotAllowed => Self::new(ProblemCode::EmailNotAllowed),
             StartError::Limited(limit_state) => Self::limited(&limit_state),
-            StartError::Overloaded => Self::new(ProblemCode::Overloaded),
-            StartError::Unavailable => Self::new(ProblemCode::Unavailable),
             StartError::Refused => Self::new(ProblemCode::DeliveryFailed),
             StartError::OutcomeUnknown => {
                 Self::with_detail(ProblemCode::DeliveryFailed, MAY_ARRIVE.to_owned())
             }
-            StartError::Fault => Self::new(ProblemCode::InternalError),
+            StartError::Service(error) => error.into(),
         }
     }
 }
@@ -85,9 +82,7 @@ impl From<CheckError> for Problem {
             CheckError::Unknown => Self::new(ProblemCode::VerificationNotFound),
             CheckError::Closed(status) => Self::closed(status),
             CheckError::Limited(limit_state) => Self::limited(&limit_state),
-            CheckError::Overloaded => Self::new(ProblemCode::Overloaded),
-            CheckError::Unavailable => Self::new(ProblemCode::Unavailable),
-            CheckError::Fault => Self::new(ProblemCode::InternalError),
+            CheckError::Service(error) => error.into(),
         }
     }
 }
@@ -96,8 +91,7 @@ impl From<ShowError> for Problem {
     fn from(error: ShowError) -> Self {
         match error {
             ShowError::Unknown => Self::new(ProblemCode::VerificationNotFound),
-            ShowError::Unavailable => Self::new(ProblemCode::Unavailable),
-            ShowError::Fault => Self::new(ProblemCode::InternalError),
+            ShowError::Service(error) => error.into(),
         }
     }
 }
@@ -107,8 +101,7 @@ impl From<CancelError> for Problem {
         match error {
             CancelError::Unknown => Self::new(ProblemCode::VerificationNotFound),
             CancelError::Closed(status) => Self::closed(status),
-            CancelError::Unavailable => Self::new(ProblemCode::Unavailable),
-            CancelError::Fault => Self::new(ProblemCode::InternalError),
+            CancelError::Service(error) => error.into(),
         }
     }
 }

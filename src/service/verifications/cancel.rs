@@ -5,8 +5,8 @@ use thiserror::Error;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::StoreError;
-use crate::service::{Dependencies, log};
+use crate::service::Dependencies;
+use crate::service::error::ServiceError;
 
 /// Why nothing was canceled.
 #[derive(Debug, Error)]
@@ -17,12 +17,9 @@ pub enum CancelError {
     /// It has another final status.
     #[error("the verification is over")]
     Closed(Status),
-    /// The store failed or timed out.
-    #[error("a part of the service is unavailable")]
-    Unavailable,
-    /// A fault in otpd.
-    #[error("internal fault")]
-    Fault,
+    /// Whether it is canceled is unknown.
+    #[error(transparent)]
+    Service(ServiceError),
 }
 
 pub(in crate::service) async fn cancel(
@@ -41,9 +38,8 @@ pub(in crate::service) async fn cancel(
     }
 }
 
-impl From<StoreError> for CancelError {
-    fn from(error: StoreError) -> Self {
-        log(&error, "a verification was not canceled");
-        Self::Unavailable
+impl<E: Into<ServiceError>> From<E> for CancelError {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
+use crate::service::error::ServiceError;
 use crate::service::limit_state::with_ip_charge;
 use crate::service::prove::{Proven, prove};
 use crate::service::{Dependencies, WithLimitState};
@@ -54,7 +55,7 @@ fn approve(
     approved: &ApprovedAttempt,
 ) -> Result<Approved, CheckError> {
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
-    let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(CheckError::Fault)?;
+    let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(ServiceError::Fault)?;
     let audience = &profile.tenant;
     let purpose = purpose.as_str();
     let proof = prove(deps, &Proven { audience, address, purpose, id, at: approved.at })?;

@@ -18,12 +18,11 @@ use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::StoreError;
 use crate::random::{self, SysRng};
-use crate::service::ip_charge::IpChargeError;
+use crate::service::error::{ServiceError, log};
 use crate::service::limit_state::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
-use crate::service::{Dependencies, Limited, WithLimitState, log};
+use crate::service::{Dependencies, Limited, WithLimitState};
 
 /// Delays before the retries of storing the result of an idempotency key. Their sum is below the
 /// time limit of a request.
@@ -62,7 +61,7 @@ pub struct Idempotency {
 #[derive(Debug, Error)]
 pub enum CreateError {
     /// No code was sent.
-    #[error("no code was mailed")]
+    #[error("no code was sent")]
     Send(#[source] StartError),
     /// The email of this verification may still arrive. Its code is live.
     #[error("the outcome of the mail is unknown")]
@@ -130,7 +129,7 @@ fn idempotent_request(
     deps: &Dependencies,
     profile: &TenantProfile,
     idempotency: &Idempotency,
-) -> Result<IdempotentRequest, StartError> {
+) -> Result<IdempotentRequest, ServiceError> {
     let index_key = &deps.secrets.index_key;
     let members: Vec<Option<&str>> = idempotency.members.iter().map(Option::as_deref).collect();
     let fingerprint: KeyedHash = index_key.fingerprint(&members);
@@ -146,8 +145,7 @@ async fn replay(
 ) -> Result<Snapshot, CreateError> {
     show(deps, profile, &id).await.map_err(|error| match error {
         ShowError::Unknown => CreateError::Forgotten,
-        ShowError::Unavailable => StartError::Unavailable.into(),
-        ShowError::Fault => StartError::Fault.into(),
+        ShowError::Service(error) => error.into(),
     })
 }
 
@@ -162,16 +160,15 @@ async fn create_new(
     // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, Action::Send, creation.client, async |ip_charge| {
         let permit = room(deps, profile, ip_charge).await?;
-        let id = VerificationId::new(random::bytes().map_err(StartError::from)?);
+        let id = VerificationId::new(random::bytes()?);
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
-        let reference = Reference::generate(&mut SysRng).map_err(StartError::from)?;
+        let reference = Reference::generate(&mut SysRng)?;
         let address = creation.address.clone();
         let purpose = creation.purpose.clone();
         let locale = creation.locale.clone();
         let details = VerificationDetails { address, purpose, reference, locale };
         let pepper = deps.secrets.peppers.current();
-        let encrypted = EncryptedDetails::new(&details, &store_key.associated_data(), pepper)
-            .map_err(StartError::from)?;
+        let encrypted = EncryptedDetails::new(&details, &store_key.associated_data(), pepper)?;
         let address = &details.address;
         let languages = details.locale.as_slice();
         let outgoing = OutgoingCode {
@@ -195,17 +192,15 @@ async fn create_new(
 }
 
 impl Limited for CreateError {
+    fn exceeded(limit_state: LimitState) -> Self {
+        Self::Send(StartError::exceeded(limit_state))
+    }
+
     fn limited(&self) -> Option<LimitState> {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,
         }
-    }
-}
-
-impl From<IpChargeError> for CreateError {
-    fn from(error: IpChargeError) -> Self {
-        StartError::from(error).into()
     }
 }
 
@@ -215,8 +210,8 @@ impl From<StartError> for CreateError {
     }
 }
 
-impl From<StoreError> for CreateError {
-    fn from(error: StoreError) -> Self {
-        StartError::from(error).into()
+impl<E: Into<ServiceError>> From<E> for CreateError {
+    fn from(error: E) -> Self {
+        Self::Send(error.into().into())
     }
 }

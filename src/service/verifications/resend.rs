@@ -13,8 +13,8 @@ use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{ReplaceOutcome, StoreError};
-use crate::service::ip_charge::IpChargeError;
+use crate::ports::ReplaceOutcome;
+use crate::service::error::ServiceError;
 use crate::service::limit_state::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use crate::service::{Dependencies, Limited, WithLimitState};
@@ -32,7 +32,7 @@ pub enum ResendError {
     #[error("the outcome of the mail is unknown")]
     OutcomeUnknown(VerificationId),
     /// The send failed, as any send can.
-    #[error("no code was mailed")]
+    #[error("no code was sent")]
     Send(#[source] StartError),
 }
 
@@ -79,17 +79,15 @@ async fn pending(deps: &Dependencies, store_key: &StoreKey) -> Result<Verificati
 }
 
 impl Limited for ResendError {
+    fn exceeded(limit_state: LimitState) -> Self {
+        Self::Send(StartError::exceeded(limit_state))
+    }
+
     fn limited(&self) -> Option<LimitState> {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,
         }
-    }
-}
-
-impl From<IpChargeError> for ResendError {
-    fn from(error: IpChargeError) -> Self {
-        StartError::from(error).into()
     }
 }
 
@@ -99,8 +97,8 @@ impl From<StartError> for ResendError {
     }
 }
 
-impl From<StoreError> for ResendError {
-    fn from(error: StoreError) -> Self {
-        StartError::from(error).into()
+impl<E: Into<ServiceError>> From<E> for ResendError {
+    fn from(error: E) -> Self {
+        Self::Send(error.into().into())
     }
 }

@@ -11,9 +11,10 @@ use crate::domain::time::{Millis, millis};
 use crate::domain::verification::{Status, VerificationRules, View};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::StoreError;
+use crate::service::Dependencies;
+use crate::service::error::ServiceError;
 use crate::service::prove::{Proven, prove};
 use crate::service::send::Sent;
-use crate::service::{Dependencies, log};
 
 /// A verification as its tenant sees it.
 pub struct Snapshot {
@@ -59,12 +60,9 @@ pub enum ShowError {
     /// The tenant has no verification with that id.
     #[error("there is no such verification")]
     Unknown,
-    /// The store failed or timed out.
-    #[error("a part of the service is unavailable")]
-    Unavailable,
-    /// A fault in otpd.
-    #[error("internal fault")]
-    Fault,
+    /// It could not be read, or its proof could not be signed.
+    #[error(transparent)]
+    Service(ServiceError),
 }
 
 pub(in crate::service) async fn show(
@@ -122,16 +120,8 @@ fn proof(
     }
 }
 
-impl From<StoreError> for ShowError {
-    fn from(error: StoreError) -> Self {
-        log(&error, "a verification was not shown");
-        Self::Unavailable
-    }
-}
-
-impl From<SigningError> for ShowError {
-    fn from(error: SigningError) -> Self {
-        log(&error, "a proof could not be signed");
-        Self::Fault
+impl<E: Into<ServiceError>> From<E> for ShowError {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
     }
 }

@@ -1,0 +1,73 @@
+//! What can go wrong in every use case, and how errors are logged.
+
+use std::error::Error;
+
+use crate::domain::details::DecryptionError;
+use crate::domain::proof::SigningError;
+use crate::ports::{HasherError, StoreError};
+use crate::random::SysError;
+
+/// Why a use case could not be carried out, whatever it is. The error of each use case contains it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// Too many use cases run, the hash queue is full, or the relay's daily limit is reached.
+    /// Nothing was taken, and nothing stays charged.
+    #[error("the service is overloaded")]
+    Overloaded,
+    /// The store or the hasher failed or timed out.
+    #[error("a part of the service is unavailable")]
+    Unavailable,
+    /// A fault in otpd.
+    #[error("internal fault")]
+    Fault,
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        log(&error, "a request failed");
+        Self::Unavailable
+    }
+}
+
+impl From<HasherError> for ServiceError {
+    fn from(error: HasherError) -> Self {
+        log(&error, "a request failed");
+        match error {
+            HasherError::Late => Self::Unavailable,
+            HasherError::Failed(_) => Self::Fault,
+        }
+    }
+}
+
+impl From<SysError> for ServiceError {
+    fn from(error: SysError) -> Self {
+        log(&error, "a request failed");
+        Self::Fault
+    }
+}
+
+impl From<DecryptionError> for ServiceError {
+    fn from(error: DecryptionError) -> Self {
+        log(&error, "a request failed");
+        Self::Fault
+    }
+}
+
+impl From<SigningError> for ServiceError {
+    fn from(error: SigningError) -> Self {
+        log(&error, "a request failed");
+        Self::Fault
+    }
+}
+
+/// Logs an error with its causes, once, at the point where it is handled.
+pub(super) fn log(error: &(dyn Error + 'static), what: &str) {
+    tracing::warn!(error = causes(error), "{what}");
+}
+
+/// Returns an error and all its causes in one line.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
