@@ -141,23 +141,21 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, state: ApiState) -
     };
     let routes = routes.nest("/", api);
     let table = Arc::new(table);
-    let middleware = middleware::RequestMiddleware(Arc::new(middleware::MiddlewareState {
+    let middleware_state = middleware::MiddlewareState {
         routes: Arc::clone(&table),
         origins: state.origins,
         keys: state.keys,
         proxies: state.proxies,
         load_shed: state.load_shed,
         exempt: state.exempt,
-    }));
-    routes
+    };
+    let inner = routes
         .data(state.service)
         .data(state.code_length)
         .data(state.simple)
         .data(state.public_url)
-        .with(CatchPanic::new().with_handler(rejection::Panicked))
-        .with(rejection::FrameworkErrors { routes: Arc::clone(&table) })
-        .with(final_slash::FinalSlash(table))
-        .with(middleware)
-        .map_to_response()
-        .boxed()
+        .with(CatchPanic::new().with_handler(rejection::Panicked));
+    let inner = rejection::FrameworkErrors { inner, routes: Arc::clone(&table) };
+    let inner = final_slash::FinalSlash { inner, routes: table };
+    middleware::RequestMiddleware { inner, state: middleware_state }.boxed()
 }

@@ -3,6 +3,7 @@
 //! Must not hold a rule: it chooses the dependencies and puts them together.
 
 mod mails;
+mod shutdown;
 mod tenants;
 mod throw_away;
 
@@ -165,7 +166,7 @@ impl App {
         let hasher = hasher.map_err(AssemblyError::System)?;
         let places = hasher.places();
         let threads = capacity.threads.get();
-        tracing::info!(hash.threads = threads, hash.places = places, "the hashing threads run");
+        tracing::info!(hash.threads = threads, hash.places = places, "hash threads started");
         let service = Service::new(Dependencies {
             store: wiring.store,
             idempotency: wiring.idempotency,
@@ -216,6 +217,7 @@ impl App {
         let bounds = server::Bounds {
             max_connections: server::room_for(common.http.max_connections),
             keep_alive: common.http.keep_alive,
+            stop_timeout: shutdown::CONNECTIONS_TIMEOUT,
         };
         Ok(Self { service, endpoint, keys, bounds, stopping: wiring.stopping })
     }
@@ -234,7 +236,7 @@ impl App {
             stopping.cancel();
         };
         server::serve(listeners, self.endpoint, self.bounds, stop).await;
-        self.service.drain().await;
+        self.service.drain(shutdown::USE_CASES_TIMEOUT).await;
     }
 }
 

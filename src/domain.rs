@@ -12,6 +12,7 @@ pub mod exempt;
 pub mod forwarded_header;
 pub mod host;
 pub mod idempotency;
+pub mod ip_prefix;
 pub mod key_name;
 pub mod keyed_hash;
 pub mod ledger;

@@ -5,8 +5,8 @@
 
 mod activity;
 mod body;
-mod impatient;
 mod lingering;
+mod write_timeout;
 
 use std::future::Future;
 use std::io;
@@ -31,16 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::activity::{Activity, Idle};
 use self::body::{Last, Observed, Rest};
-use self::impatient::Impatient;
 use self::lingering::Lingering;
+use self::write_timeout::WriteTimeout;
 
 /// The maximum size of a request's head, in bytes; hyper answers 431 if it is exceeded.
 const HEAD_MAX: usize = 16 * 1024;
 /// How long writing an answer may be blocked because its client does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests in progress may take once the server stops; a request takes 15 seconds at
-/// most.
-const DRAIN: Duration = Duration::from_secs(16);
 /// Open files that are not client connections.
 const OTHER_FILES: usize = 256;
 /// The number of connections if the system does not report its limit of open files.
@@ -83,6 +80,8 @@ pub struct Bounds {
     pub max_connections: usize,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// How long requests in progress may take once the server stops.
+    pub stop_timeout: Duration,
 }
 
 /// Serves until `stop` completes, then lets requests in progress finish.
@@ -112,11 +111,11 @@ pub async fn serve<E>(
         // Resolves as cancelled; the task drops its listener and its reference to the server.
         let _ = task.await;
     }
-    tracing::info!("stopping: requests under way are finished");
+    tracing::info!("stopping: finishing requests in progress");
     let Ok(server) = Arc::try_unwrap(server) else { return };
     let cut = server.cut;
-    if timeout(DRAIN, server.graceful.shutdown()).await.is_err() {
-        tracing::warn!("some connections did not end in time: they are cut");
+    if timeout(bounds.stop_timeout, server.graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections did not end in time and are closed");
         cut.cancel();
     }
 }
@@ -174,7 +173,7 @@ impl<E: Endpoint + 'static> Server<E> {
             let answer = answer(Arc::clone(&endpoint), request, (local, peer), Arc::clone(&of_requests));
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
-        let stream = Lingering::new(Impatient::new(stream, WRITE_TIMEOUT), Arc::clone(&activity));
+        let stream = Lingering::new(WriteTimeout::new(stream, WRITE_TIMEOUT), Arc::clone(&activity));
         let connection = hyper::server::conn::http1::Builder::new()
             .max_buf_size(HEAD_MAX)
             // A client may close its sending side after its request and still wait for the answer.

@@ -51,10 +51,6 @@ pub use verifications::create::{CreateError, Creation, Idempotency};
 pub use verifications::resend::ResendError;
 pub use verifications::show::{ShowError, Snapshot};
 
-/// How long use cases may still run at shutdown. The time limits of hasher, store and relay are all
-/// shorter.
-const DRAIN: Duration = Duration::from_secs(20);
-
 /// Everything that the use cases need.
 pub struct Dependencies {
     /// Stores verifications and ledgers.
@@ -100,11 +96,10 @@ impl Dependencies {
     /// then treats it as unknown.
     fn decrypt(&self, store_key: &StoreKey, encrypted: &EncryptedDetails) -> Option<VerificationDetails> {
         let opened = encrypted.open(&store_key.associated_data(), &self.secrets.peppers);
-        opened
-            .inspect_err(|error| {
-                log(error, "a verification could not be decrypted and is treated as unknown")
-            })
-            .ok()
+        if let Err(error) = &opened {
+            log(error, "a verification could not be decrypted and is treated as unknown");
+        }
+        opened.ok()
     }
 }
 
@@ -239,10 +234,10 @@ impl Service {
         self.readiness.is_ready(&*self.deps.store).await
     }
 
-    /// Waits until all running use cases have ended, for 20 seconds at most.
-    pub async fn drain(&self) {
+    /// Waits until all running use cases have ended, for `limit` at most.
+    pub async fn drain(&self, limit: Duration) {
         self.tasks.close();
-        if timeout(DRAIN, self.tasks.wait()).await.is_err() {
+        if timeout(limit, self.tasks.wait()).await.is_err() {
             tracing::error!(left = self.tasks.len(), "some requests did not end in time");
         }
     }

@@ -99,7 +99,7 @@ impl SmtpMailer {
             if left > 1 {
                 let relay = relay.host();
                 let error = error.to_string();
-                tracing::warn!(relay, error, "a relay did not take a mail: the next one is tried");
+                tracing::warn!(relay, error, "a relay did not accept an email: trying the next one");
             }
             if error.is_transient() {
                 patient.push(*relay);

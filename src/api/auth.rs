@@ -159,7 +159,7 @@ impl Bucket {
 /// An API key of a tenant, as `otpd keygen api-key` prints it: `Authorization: Bearer otpd_…`.
 #[derive(SecurityScheme)]
 #[oai(rename = "apiKey", ty = "bearer", checker = "known")]
-pub struct Authenticated(pub Arc<Caller>);
+pub(super) struct Authenticated(pub Arc<Caller>);
 
 /// Returns the caller that the outermost layer has authenticated.
 #[expect(clippy::unused_async, reason = "checkers are async")]
@@ -168,10 +168,10 @@ async fn known(request: &Request, _: Bearer) -> Option<Arc<Caller>> {
 }
 
 /// Extractor that takes a token for a send or resend, before the body is read.
-pub struct SendToken;
+pub(super) struct SendToken;
 
 /// Extractor that takes a token for any other request, before the body is read.
-pub struct CheckToken;
+pub(super) struct CheckToken;
 
 impl<'a> FromRequest<'a> for SendToken {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {

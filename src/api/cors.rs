@@ -25,19 +25,19 @@ const MAX_AGE: &str = "600";
 const NAMES_MAX: usize = 1024;
 
 /// Returns the value of `Origin` if that origin is listed.
-pub fn granted(origins: &[Origin], headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn granted(origins: &[Origin], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     origins.iter().any(|listed| listed.as_str().as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
 /// Returns whether the request is a CORS preflight.
-pub fn is_preflight(request: &Request) -> bool {
+pub(super) fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Answers the preflight of a listed origin: allows the headers that it asks for. Credentials are
 /// never allowed, so a page can only send what it knows itself.
-pub fn preflight(request: &HeaderMap) -> Response {
+pub(super) fn preflight(request: &HeaderMap) -> Response {
     let mut response = Response::builder()
         .status(StatusCode::NO_CONTENT)
         .header(ACCESS_CONTROL_ALLOW_METHODS, METHODS)
@@ -59,7 +59,7 @@ fn asked_names(request: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Sets the CORS headers for that origin, and `Vary: Origin` on every answer.
-pub fn add_headers(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+pub(super) fn add_headers(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -27,7 +27,7 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n\
     .swagger-ui .models { overflow-x: auto }</style>";
 
 /// The documents, rendered once.
-pub struct Documents {
+pub(super) struct Documents {
     ui: Bytes,
     ui_policy: String,
     json: Bytes,
@@ -37,7 +37,11 @@ pub struct Documents {
 impl Documents {
     /// Renders the documents of an API. Requests from the page go to the public URL if it is set,
     /// else to the origin that served the page.
-    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>, document: &Document, public_url: &PublicUrl) -> Self {
+    pub(super) fn of<T: OpenApi>(
+        api: &OpenApiService<T, ()>,
+        document: &Document,
+        public_url: &PublicUrl,
+    ) -> Self {
         let json = document.json();
         let in_page = if public_url.is_set() { json.clone() } else { document.relative().json() };
         // Replace the framework's document in the page with ours. Escaping `</` keeps text in it
@@ -48,7 +52,7 @@ impl Documents {
     }
 
     /// Adds the routes that serve the documents.
-    pub fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
+    pub(super) fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
         for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
             table.add(path, &[Method::GET]);
         }
@@ -61,7 +65,7 @@ impl Documents {
 }
 
 /// Returns an HTML page with its Content-Security-Policy.
-pub fn page(html: Bytes, policy: &str) -> Response {
+pub(super) fn page(html: Bytes, policy: &str) -> Response {
     Response::builder()
         .header(CONTENT_TYPE, "text/html; charset=utf-8")
         .header(CONTENT_SECURITY_POLICY, policy)
@@ -80,7 +84,7 @@ fn document(content: Bytes, content_type: &str) -> Response {
 
 /// Returns a policy that allows a page its inline scripts and styles and requests to its own
 /// origin, and nothing else.
-pub fn policy(html: &str) -> String {
+pub(super) fn policy(html: &str) -> String {
     let scripts = hashes(html, "<script", "</script>");
     let styles = hashes(html, "<style", "</style>");
     format!(

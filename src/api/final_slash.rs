@@ -8,28 +8,19 @@ use std::sync::Arc;
 
 use poem::http::header::LOCATION;
 use poem::http::{HeaderValue, Method, StatusCode, Uri};
-use poem::{Endpoint, IntoResponse as _, Middleware, Request, Response, Result};
+use poem::{Endpoint, IntoResponse as _, Request, Response, Result};
 
 use super::routes::{RouteTable, without_slash};
 
-/// Middleware that also serves each route under its path with a trailing slash.
-pub struct FinalSlash(pub Arc<RouteTable>);
-
-/// The endpoint inside [`FinalSlash`].
-pub struct Slashed<E> {
-    inner: E,
-    routes: Arc<RouteTable>,
+/// Also serves each route of an endpoint under its path with a trailing slash.
+pub(super) struct FinalSlash<E> {
+    /// The endpoint.
+    pub inner: E,
+    /// Its routes.
+    pub routes: Arc<RouteTable>,
 }
 
-impl<E: Endpoint> Middleware<E> for FinalSlash {
-    type Output = Slashed<E>;
-
-    fn transform(&self, inner: E) -> Self::Output {
-        Slashed { inner, routes: Arc::clone(&self.0) }
-    }
-}
-
-impl<E: Endpoint> Endpoint for Slashed<E> {
+impl<E: Endpoint> Endpoint for FinalSlash<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {

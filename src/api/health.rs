@@ -9,7 +9,7 @@ use super::spec::ApiTag;
 use crate::service::Service;
 
 /// The two health probes.
-pub struct HealthApi;
+pub(super) struct HealthApi;
 
 /// The health of the service.
 #[derive(Object)]

@@ -24,7 +24,7 @@ const BODY_MAX: usize = 8 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request body, and the schema that describes it in the OpenAPI document.
-pub trait Body: Sized + Send {
+pub(super) trait Body: Sized + Send {
     /// The schema in the OpenAPI document.
     type Schema: Type;
 
@@ -37,7 +37,7 @@ pub trait Body: Sized + Send {
 
 /// A JSON object that was parsed strictly.
 #[derive(Debug)]
-pub struct StrictJson<T>(pub T);
+pub(super) struct StrictJson<T>(pub T);
 
 impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
@@ -112,7 +112,7 @@ fn is_json(content_type: &str) -> bool {
 
 /// Parses one JSON object without repeating the parser's errors. Ignores a byte order mark in front
 /// of it (RFC 8259 section 8.1).
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
     // Validate UTF-8 first: the parser does not check the bytes of values that it skips.
     const MALFORMED: Rejection = Rejection::Malformed(MalformedReason::NoObject);
     let text = str::from_utf8(bytes).map_err(|_| MALFORMED)?;
@@ -122,17 +122,17 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
 }
 
 /// The members of an object. Each is taken out; any that remain are rejected.
-pub struct Members(BTreeMap<String, Value>);
+pub(super) struct Members(BTreeMap<String, Value>);
 
 impl Members {
     /// Parses an object.
-    pub fn read(bytes: &[u8]) -> Result<Self, Rejection> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Rejection> {
         parse(bytes).map(Self)
     }
 
     /// Takes an optional string. `null` counts as absent, because generated clients send it for
     /// unset members.
-    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, Rejection> {
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Rejection> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -141,12 +141,12 @@ impl Members {
     }
 
     /// Takes a required string.
-    pub fn required_text(&mut self, name: &'static str) -> Result<String, Rejection> {
+    pub(super) fn required_text(&mut self, name: &'static str) -> Result<String, Rejection> {
         self.text(name)?.ok_or(Rejection::Malformed(MalformedReason::Missing(name)))
     }
 
     /// Takes an optional string that `parse` must accept.
-    pub fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         name: &'static str,
         form: &'static str,
@@ -158,7 +158,7 @@ impl Members {
     }
 
     /// Rejects members that were not taken.
-    pub fn finish(self, known: &'static [&'static str]) -> Result<(), Rejection> {
+    pub(super) fn finish(self, known: &'static [&'static str]) -> Result<(), Rejection> {
         if self.0.is_empty() { Ok(()) } else { Err(Rejection::Malformed(MalformedReason::Unknown(known))) }
     }
 }

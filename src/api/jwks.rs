@@ -11,7 +11,7 @@ use crate::domain::proof::{Point, ProofKey, PublicKey};
 use crate::service::Service;
 
 /// The endpoint of the public proof keys.
-pub struct ProofKeysApi;
+pub(super) struct ProofKeysApi;
 
 /// A JSON Web Key Set (RFC 7517 section 5). The key that signs new proofs comes first.
 #[derive(Debug, Object)]

@@ -11,7 +11,7 @@ use crate::domain::locale::Locale;
 const MOST: usize = 16;
 
 /// Returns the languages of `Accept-Language`, the most preferred first.
-pub fn accepted_languages(headers: &HeaderMap) -> Vec<Locale> {
+pub(super) fn accepted_languages(headers: &HeaderMap) -> Vec<Locale> {
     let values = headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
     let mut ranges: Vec<_> = values.flat_map(|value| value.split(',')).filter_map(range).take(MOST).collect();
     // The sort is stable: among equal weights, the header's order decides.

@@ -18,6 +18,7 @@ use poem::Response;
 
 use super::rate_limit;
 use super::rejection::{self, ErrorFormat};
+use crate::domain::ip_prefix::IpPrefix;
 
 /// The number of requests after which full buckets are removed.
 const SWEEP_EVERY: usize = 1 << 16;
@@ -66,11 +67,7 @@ impl LoadShed {
     /// Returns the class of an IPv4 address or IPv6 /64: a hash with a secret of this process.
     #[expect(clippy::cast_possible_truncation, reason = "a class is any part of the hash")]
     fn class(&self, address: IpAddr) -> u16 {
-        let network = match address {
-            IpAddr::V4(address) => u128::from(u32::from(address)),
-            IpAddr::V6(address) => u128::from(address) >> 64 << 64,
-        };
-        self.classes.hash_one(network) as u16
+        self.classes.hash_one(IpPrefix::from(address)) as u16
     }
 }
 

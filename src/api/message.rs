@@ -3,7 +3,7 @@
 use poem_openapi::Object;
 
 /// The message of the simple endpoints if a limit is exceeded.
-pub const TOO_MANY_REQUESTS: &str = "Too many requests";
+pub(super) const TOO_MANY_REQUESTS: &str = "Too many requests";
 
 /// The response body of the simple endpoints.
 #[derive(Debug, Object)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use poem::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use poem::http::{HeaderName, HeaderValue, Method};
-use poem::{Endpoint, Middleware, Request, Response, Result};
+use poem::{Endpoint, Request, Response, Result};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
@@ -28,11 +28,8 @@ use crate::random;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Middleware that wraps all routes.
-pub struct RequestMiddleware(pub Arc<MiddlewareState>);
-
 /// The dependencies of the middleware.
-pub struct MiddlewareState {
+pub(super) struct MiddlewareState {
     /// The routes, for the template in the log.
     pub routes: Arc<RouteTable>,
     /// The origins whose pages may call from a browser.
@@ -47,21 +44,15 @@ pub struct MiddlewareState {
     pub exempt: ExemptNetworks,
 }
 
-/// The endpoint inside [`RequestMiddleware`].
-pub struct RequestMiddlewareEndpoint<E> {
-    inner: E,
-    state: Arc<MiddlewareState>,
+/// Wraps all routes.
+pub(super) struct RequestMiddleware<E> {
+    /// The routes.
+    pub inner: E,
+    /// The dependencies.
+    pub state: MiddlewareState,
 }
 
-impl<E: Endpoint> Middleware<E> for RequestMiddleware {
-    type Output = RequestMiddlewareEndpoint<E>;
-
-    fn transform(&self, inner: E) -> Self::Output {
-        RequestMiddlewareEndpoint { inner, state: Arc::clone(&self.0) }
-    }
-}
-
-impl<E: Endpoint> Endpoint for RequestMiddlewareEndpoint<E> {
+impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
@@ -80,7 +71,7 @@ impl<E: Endpoint> Endpoint for RequestMiddlewareEndpoint<E> {
     }
 }
 
-impl<E: Endpoint> RequestMiddlewareEndpoint<E> {
+impl<E: Endpoint> RequestMiddleware<E> {
     /// Serves one request within the timeout and logs it.
     async fn timed(&self, request: Request) -> Response {
         let begun = Instant::now();

@@ -14,16 +14,16 @@ use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type as _};
 use poem_openapi::{ApiResponse, Object};
 
-pub use self::catalog::ProblemCode;
+pub(super) use self::catalog::ProblemCode;
 use super::rate_limit;
 use super::verification_status::VerificationStatus;
 use crate::domain::ledger::LimitState;
 
 /// The `Retry-After` of a service that is unavailable or overloaded, in seconds.
-pub const RETRY_SECONDS: u64 = 2;
+pub(super) const RETRY_SECONDS: u64 = 2;
 
 /// The media type of a problem.
-pub const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error response of the v1 API.
 #[derive(Debug)]

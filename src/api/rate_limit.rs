@@ -18,7 +18,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Collects the limits to report in the response to one request.
 #[derive(Debug, Clone, Default)]
-pub struct LimitReport(Arc<Mutex<Items>>);
+pub(super) struct LimitReport(Arc<Mutex<Items>>);
 
 /// The items of the two header lists.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ struct Items {
 
 impl LimitReport {
     /// Adds the state of a ledger's tightest limit.
-    pub fn show(&self, limit_state: LimitState) {
+    pub(super) fn show(&self, limit_state: LimitState) {
         let name = limit_state.policy.name();
         let window = limit_state.window;
         let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
@@ -38,14 +38,14 @@ impl LimitReport {
     }
 
     /// Adds one item to each list.
-    pub fn add(&self, policy: String, state: String) {
+    pub(super) fn add(&self, policy: String, state: String) {
         let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         items.policies.push(policy);
         items.states.push(state);
     }
 
     /// Sets the headers of a response.
-    pub fn add_headers(&self, response: &mut Response) {
+    pub(super) fn add_headers(&self, response: &mut Response) {
         let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !items.policies.is_empty() {
             set(response.headers_mut(), &items.policies.join(", "), &items.states.join(", "));
@@ -54,7 +54,10 @@ impl LimitReport {
 }
 
 /// Records the limit state for the response headers and returns the outcome.
-pub fn report_limits<T, E>(result: WithLimitState<Result<T, E>>, report: &LimitReport) -> Result<T, E> {
+pub(super) fn report_limits<T, E>(
+    result: WithLimitState<Result<T, E>>,
+    report: &LimitReport,
+) -> Result<T, E> {
     if let Some(limit_state) = result.limit_state {
         report.show(limit_state);
     }
@@ -62,7 +65,7 @@ pub fn report_limits<T, E>(result: WithLimitState<Result<T, E>>, report: &LimitR
 }
 
 /// Sets both headers.
-pub fn set(headers: &mut HeaderMap, policy: &str, state: &str) {
+pub(super) fn set(headers: &mut HeaderMap, policy: &str, state: &str) {
     for (header, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
         if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(header, value);
@@ -71,6 +74,6 @@ pub fn set(headers: &mut HeaderMap, policy: &str, state: &str) {
 }
 
 /// Returns whole seconds, rounded up so that the wait is over by then.
-pub fn seconds(time: Duration) -> u64 {
+pub(super) fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

@@ -11,7 +11,7 @@ use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
 use poem::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::http::{HeaderValue, StatusCode};
 use poem::middleware::PanicHandler;
-use poem::{Endpoint, Error, IntoResponse, Middleware, Request, Response, Result};
+use poem::{Endpoint, Error, IntoResponse, Request, Response, Result};
 use poem_openapi::error::AuthorizationError;
 
 use super::message::{Message, TOO_MANY_REQUESTS};
@@ -135,7 +135,7 @@ impl Rejection {
 }
 
 /// Returns the response if a token bucket is empty.
-pub fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Response {
+pub(super) fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Response {
     let mut response = match form {
         ErrorFormat::Message => message(ProblemCode::RateLimited.status(), TOO_MANY_REQUESTS),
         ErrorFormat::Problem => Problem::rate_limited(policy, wait).into_response(),
@@ -145,7 +145,7 @@ pub fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Response {
 }
 
 /// Returns a response in the format of the simple endpoints.
-pub fn message(status: StatusCode, message: &str) -> Response {
+pub(super) fn message(status: StatusCode, message: &str) -> Response {
     let mut response = poem_openapi::payload::Json(Message::new(message)).into_response();
     response.set_status(status);
     response
@@ -179,27 +179,15 @@ impl From<Rejection> for Error {
     }
 }
 
-/// Middleware that converts every error into a response of this API.
-pub struct FrameworkErrors {
-    /// The routes, for the `Allow` header.
+/// Converts every error of an endpoint into a response of this API.
+pub(super) struct FrameworkErrors<E> {
+    /// The endpoint.
+    pub inner: E,
+    /// Its routes, for the `Allow` header.
     pub routes: Arc<RouteTable>,
 }
 
-/// The endpoint inside [`FrameworkErrors`].
-pub struct FrameworkErrorsEndpoint<E> {
-    inner: E,
-    routes: Arc<RouteTable>,
-}
-
-impl<E: Endpoint> Middleware<E> for FrameworkErrors {
-    type Output = FrameworkErrorsEndpoint<E>;
-
-    fn transform(&self, inner: E) -> Self::Output {
-        FrameworkErrorsEndpoint { inner, routes: Arc::clone(&self.routes) }
-    }
-}
-
-impl<E: Endpoint> Endpoint for FrameworkErrorsEndpoint<E> {
+impl<E: Endpoint> Endpoint for FrameworkErrors<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
@@ -210,7 +198,7 @@ impl<E: Endpoint> Endpoint for FrameworkErrorsEndpoint<E> {
                 None => return Ok(response),
             },
             Err(error) if error.is_from_response() => return Ok(error.into_response()),
-            Err(error) => refusal_of(&error),
+            Err(error) => rejection_of(&error),
         };
         let mut response = rejection.response(ErrorFormat::of(&path));
         if rejection == Rejection::MethodNotAllowed
@@ -222,7 +210,7 @@ impl<E: Endpoint> Endpoint for FrameworkErrorsEndpoint<E> {
     }
 }
 
-fn refusal_of(error: &Error) -> Rejection {
+fn rejection_of(error: &Error) -> Rejection {
     if let Some(rejection) = error.downcast_ref::<Rejection>() {
         *rejection
     } else if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
@@ -241,7 +229,7 @@ fn refusal_of(error: &Error) -> Rejection {
 
 /// Marks the response of a handler that panicked; [`FrameworkErrors`] replaces it.
 #[derive(Clone)]
-pub struct Panicked;
+pub(super) struct Panicked;
 
 impl PanicHandler for Panicked {
     type Response = Response;

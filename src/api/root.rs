@@ -10,7 +10,7 @@ use super::routes::RouteTable;
 
 /// Serves `/` itself and passes every other path on. A route would not do: the framework's
 /// catch-all also matches `/`.
-pub struct Root<E> {
+pub(super) struct Root<E> {
     root: BoxEndpoint<'static>,
     rest: E,
 }
@@ -18,13 +18,13 @@ pub struct Root<E> {
 impl<E: Endpoint> Root<E> {
     /// Creates a root that redirects to the page of `otpd dev`. The redirect is temporary, so
     /// browsers do not cache it, and relative, so it also works behind a path prefix.
-    pub fn to_dev(table: &mut RouteTable, rest: E) -> Self {
+    pub(super) fn to_dev(table: &mut RouteTable, rest: E) -> Self {
         let redirect = || StatusCode::TEMPORARY_REDIRECT.with_header(LOCATION, "dev").into_response();
         Self::new(table, move |_| redirect(), rest)
     }
 
     /// Creates a root that answers with this JSON.
-    pub fn index(table: &mut RouteTable, json: String, rest: E) -> Self {
+    pub(super) fn index(table: &mut RouteTable, json: String, rest: E) -> Self {
         let json = Bytes::from(json);
         let index = move |_| Response::builder().header(CONTENT_TYPE, "application/json").body(json.clone());
         Self::new(table, index, rest)

@@ -62,7 +62,7 @@ impl RouteTable {
 }
 
 /// Returns the path without its trailing slash, if it has exactly one and is not `/`.
-pub fn without_slash(path: &str) -> Option<&str> {
+pub(super) fn without_slash(path: &str) -> Option<&str> {
     path.strip_suffix('/').filter(|shorter| !shorter.is_empty() && !shorter.ends_with('/'))
 }
 

@@ -12,12 +12,12 @@ use super::routes::RouteTable;
 use crate::ports::Clock;
 
 /// The path of the file.
-pub const PATH: &str = "/.well-known/security.txt";
+pub(super) const PATH: &str = "/.well-known/security.txt";
 /// How long the file is valid: less than a year (RFC 9116 section 2.5.5).
 const VALIDITY: Duration = Duration::from_hours(30 * 24);
 
 /// Adds the route. `canonical` is the URL of the file, if the public URL is known.
-pub fn routes(
+pub(super) fn routes(
     routes: Route,
     table: &mut RouteTable,
     (contact, canonical): (String, Option<String>),

@@ -27,7 +27,7 @@ use crate::domain::typed;
 use crate::service::{Limited, Service};
 
 /// The two simple endpoints.
-pub struct SimpleApi;
+pub(super) struct SimpleApi;
 
 /// A request to send a code.
 #[derive(Debug, Object)]

@@ -27,7 +27,7 @@ const ID: &str = "Qk9Ua0c1c1B0eUx2d1htQQ";
 
 /// The groups of operations in the documentation.
 #[derive(Tags)]
-pub enum ApiTag {
+pub(super) enum ApiTag {
     /// Send a code to an email address and verify it. There is one code per address at a time.
     Simple,
     /// Verifications with their own ids, for programs with an API key. Errors are problems (RFC
@@ -40,11 +40,11 @@ pub enum ApiTag {
 }
 
 /// The OpenAPI document.
-pub struct Document(Value);
+pub(super) struct Document(Value);
 
 impl Document {
     /// Generates the document of an API.
-    pub fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
+    pub(super) fn of<T: OpenApi>(api: &OpenApiService<T, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&api.spec()).unwrap_or_default();
         operations(&mut document).for_each(problems::add_problems);
         operations(&mut document).for_each(add_request_id);
@@ -61,19 +61,19 @@ impl Document {
 
     /// Returns a copy whose server is relative to the URL of the document, so that it works under
     /// any path prefix.
-    pub fn relative(&self) -> Self {
+    pub(super) fn relative(&self) -> Self {
         let mut document = self.0.clone();
         merge(&mut document, json!({ "servers": [{ "url": ".", "description": "this service" }] }));
         Self(document)
     }
 
     /// Returns the document as JSON.
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         serde_json::to_string_pretty(&self.0).unwrap_or_default()
     }
 
     /// Returns the document as YAML.
-    pub fn yaml(&self) -> String {
+    pub(super) fn yaml(&self) -> String {
         self.to_yaml_string()
     }
 }
@@ -109,7 +109,7 @@ impl ToYAML for Document {
 }
 
 /// Returns the introduction of the document, with the table of problems.
-pub fn description() -> String {
+pub(super) fn description() -> String {
     let rows = ProblemCode::all().map(|code| {
         format!("| {} | `{}` | {} | {} |\n", code.status().as_u16(), code.name(), code.title(), code.advice())
     });

@@ -30,7 +30,7 @@ use crate::domain::verification_id::VerificationId;
 use crate::service::{Creation, Idempotency, Service};
 
 /// The v1 API.
-pub struct VerificationsApi;
+pub(super) struct VerificationsApi;
 
 #[derive(ApiResponse)]
 enum CreateResponse {

@@ -30,7 +30,7 @@ pub(super) struct ThrowAway {
 impl ThrowAway {
     /// Generates secrets and a tenant with one API key. Uses the proof keys of the settings if
     /// there are any.
-    pub fn make(common: &Common) -> anyhow::Result<Self> {
+    pub(super) fn make(common: &Common) -> anyhow::Result<Self> {
         let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
         let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
         let peppers = Peppers::new(Pepper::new(name.clone(), random::bytes()?), Vec::new());

@@ -13,7 +13,7 @@ use crate::config::{self, Sources};
 use crate::server;
 
 /// Serves until SIGTERM or SIGINT.
-pub fn run(sources: &Sources) -> Result<(), Failure> {
+pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let loaded = config::dev(sources).map_err(Failure::Settings)?;
     let common = announce(loaded, |common| common.log);
     block_on(async {

@@ -20,14 +20,14 @@ use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
 
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(super) struct Doctor {
     /// Also send a test email to this address; its code cannot be used
     #[arg(long, value_name = "ADDRESS", value_parser = EmailAddress::parse)]
     send_test: Option<EmailAddress>,
 }
 
 /// Runs all checks and prints the results; the exit code says whether all of them passed.
-pub fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
+pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
     let loaded = sources.and_then(|sources| config::serve(&sources).map_err(Failure::Settings))?;
     let mut lines = vec!["ok    settings".to_owned()];
     lines.extend(loaded.warnings.iter().map(|warning| format!("note  {warning}")));

@@ -6,7 +6,7 @@ use crate::api;
 
 /// Print the OpenAPI document
 #[derive(Debug, Args)]
-pub struct Openapi {
+pub(super) struct Openapi {
     /// Format of the document
     #[arg(long, value_enum, default_value_t = DocumentFormat::Json)]
     format: DocumentFormat,
@@ -20,7 +20,7 @@ enum DocumentFormat {
 
 impl Openapi {
     /// Returns the document.
-    pub fn document(&self) -> String {
+    pub(super) fn document(&self) -> String {
         match self.format {
             DocumentFormat::Json => api::spec_json(),
             DocumentFormat::Yaml => api::spec_yaml(),

@@ -13,7 +13,7 @@ use crate::config::{self, Settings, Sources};
 use crate::domain::domain_policy::DomainPolicy;
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reloads the tenants, their keys and the lists of domains.
-pub fn run(config: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
     let sources = Sources::read(config).map_err(Failure::Settings)?;
     let loaded = config::serve(&sources).map_err(Failure::Settings)?;
     let settings = announce(loaded, |settings| settings.common.log);

@@ -122,7 +122,7 @@ pub(super) struct Names {
 
 impl Names {
     /// Returns the names of these settings.
-    pub fn of<'a>(keys: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn of<'a>(keys: impl Iterator<Item = &'a str>) -> Self {
         let mut names = Self { document: BTreeMap::new(), environment: BTreeMap::new() };
         for key in keys {
             names.add(key, "", "");
@@ -142,13 +142,13 @@ impl Names {
     }
 
     /// Returns the setting that a known name means.
-    pub fn meaning(&self, spelling: Spelling, name: &str) -> Option<&Meaning> {
+    pub(super) fn meaning(&self, spelling: Spelling, name: &str) -> Option<&Meaning> {
         self.spelled(spelling).get(name)
     }
 
     /// Returns the likely correction of an unknown name: another spelling of it, the setting that
     /// other programs call so, or the most similar name, if it differs by at most [`MAX_TYPOS`].
-    pub fn meant(&self, spelling: Spelling, name: &str) -> Option<(&str, &Meaning)> {
+    pub(super) fn meant(&self, spelling: Spelling, name: &str) -> Option<(&str, &Meaning)> {
         let known = self.spelled(spelling);
         let bare = bare(name);
         let key = [&self.environment, &self.document]
@@ -176,7 +176,7 @@ impl Names {
     }
 
     /// Returns the likely correction of a tenant's unknown key.
-    pub fn meant_of_tenant<'a>(known: &[&'a str], name: &str) -> &'a str {
+    pub(super) fn meant_of_tenant<'a>(known: &[&'a str], name: &str) -> &'a str {
         let renamed = key_of(&MEANT_NAMES, &bare(name));
         let renamed = renamed.and_then(|key| known.iter().find(|known| **known == key));
         let nearest = || known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));

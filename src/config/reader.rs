@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::fault::{Fault, Faults};
 use super::source::Sources;
 use super::{Loaded, names};
+use crate::domain::time::parse_duration;
 
 /// Reads settings and collects their faults and warnings.
 pub(super) struct Reader<'a> {
@@ -23,13 +24,13 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Creates a reader. Warns of names of other programs for settings that are used, according to
     /// `is_used`.
-    pub fn new(sources: &'a Sources, is_used: impl Fn(&str) -> bool) -> Self {
+    pub(super) fn new(sources: &'a Sources, is_used: impl Fn(&str) -> bool) -> Self {
         let warnings = [sources.warnings.clone(), sources.foreign_warnings(is_used)].concat();
         Self { sources, faults: sources.faults.clone(), warnings }
     }
 
     /// Returns the settings if there are no faults.
-    pub fn finish<T>(self, settings: impl FnOnce() -> Option<T>) -> Result<Loaded<T>, Faults> {
+    pub(super) fn finish<T>(self, settings: impl FnOnce() -> Option<T>) -> Result<Loaded<T>, Faults> {
         match settings() {
             Some(settings) if self.faults.is_empty() => Ok(Loaded { settings, warnings: self.warnings }),
             _ => Err(Faults(self.faults)),
@@ -37,7 +38,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the text exactly as written, for a secret.
-    pub fn verbatim(&mut self, key: &str) -> Option<&'a str> {
+    pub(super) fn verbatim(&mut self, key: &str) -> Option<&'a str> {
         match self.sources.values.get(key).map(|value| &value.text) {
             Some(Ok(text)) => Some(text),
             Some(Err(why)) => self.refuse(key, why),
@@ -46,22 +47,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns whether an optional setting is set.
-    pub fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.sources.values.contains_key(key)
     }
 
     /// Returns the number of `[[tenants]]`.
-    pub fn tenants(&self) -> usize {
+    pub(super) fn tenants(&self) -> usize {
         self.sources.tenants
     }
 
     /// Returns the text without surrounding white space.
-    pub fn text(&mut self, key: &str) -> Option<&'a str> {
+    pub(super) fn text(&mut self, key: &str) -> Option<&'a str> {
         self.verbatim(key).map(str::trim)
     }
 
     /// Returns a text that must not be empty; `what` describes the setting for the fault.
-    pub fn required(&mut self, key: &str, what: &str) -> Option<&'a str> {
+    pub(super) fn required(&mut self, key: &str, what: &str) -> Option<&'a str> {
         match self.verbatim(key)? {
             text if text.trim().is_empty() => self.refuse(key, &format!("is missing: {what}")),
             text => Some(text),
@@ -69,13 +70,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Parses a text. If `parse` returns `None`, the fault is "must be" and `rule`.
-    pub fn parse<T>(&mut self, key: &str, rule: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    pub(super) fn parse<T>(
+        &mut self,
+        key: &str,
+        rule: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let text = self.text(key)?;
         parse(text).or_else(|| self.refuse(key, &format!("must be {rule}")))
     }
 
     /// Parses a whole number.
-    pub fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    pub(super) fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
     where
         T: FromStr + PartialOrd + Display,
     {
@@ -85,7 +91,7 @@ impl<'a> Reader<'a> {
 
     /// Parses a duration in whole seconds, minutes or hours: `300s`, `5m`, `1h`. Refuses a number
     /// without a unit and suggests the line with one.
-    pub fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let least = range.start().as_secs();
         let most = range.end().as_secs();
         let rule = format!("a time from {least}s to {most}s: a whole number with s, m or h");
@@ -95,12 +101,14 @@ impl<'a> Reader<'a> {
                 let line = self.line(key, &format!("{seconds}s"));
                 self.refuse_for(key, &format!("has no unit; it must be {rule}"), &line)
             }
-            _ => self.parse(key, &rule, |text| duration(text).filter(|duration| range.contains(duration))),
+            _ => self.parse(key, &rule, |text| {
+                parse_duration(&text.to_ascii_lowercase()).filter(|duration| range.contains(duration))
+            }),
         }
     }
 
     /// Parses one of a few words, ignoring case.
-    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let rule = format!("one of: {}", words.join(", "));
         self.parse(key, &rule, |text| {
@@ -109,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Parses `true`, `false` or a common synonym, ignoring case.
-    pub fn flag(&mut self, key: &str) -> Option<bool> {
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
         let is_on = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Some(true),
             "false" | "no" | "off" | "0" => Some(false),
@@ -121,7 +129,11 @@ impl<'a> Reader<'a> {
     /// Parses a comma-separated list. `parse` returns what is wrong with an entry. The fault names
     /// the first wrong entry only by its position, because a secret may have been set in the wrong
     /// place. An empty text is an empty list, and a trailing comma is allowed.
-    pub fn list_of<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+    pub(super) fn list_of<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
         let parsed = entries(self.text(key)?)
             .zip(1..)
             .map(|(entry, number)| parse(entry).map_err(|reason| format!("entry {number}: {reason}")));
@@ -132,29 +144,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the path of a file or folder; it may be empty (see [`named`]).
-    pub fn path(&mut self, key: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
 
     /// Records a fault of the setting.
-    pub fn refuse<T>(&mut self, key: &str, what: &str) -> Option<T> {
+    pub(super) fn refuse<T>(&mut self, key: &str, what: &str) -> Option<T> {
         self.faults.push(self.sources.fault(key, what));
         None
     }
 
     /// Records a fault of the setting that a line for another setting fixes.
-    pub fn refuse_for<T>(&mut self, key: &str, what: &str, line: &str) -> Option<T> {
+    pub(super) fn refuse_for<T>(&mut self, key: &str, what: &str, line: &str) -> Option<T> {
         self.faults.push(Fault { line: line.to_owned(), ..self.sources.fault(key, what) });
         None
     }
 
     /// Returns a line that sets the setting to this value.
-    pub fn line(&self, key: &str, value: &str) -> String {
+    pub(super) fn line(&self, key: &str, value: &str) -> String {
         self.sources.line_with(key, value)
     }
 
     /// Records a warning about the setting.
-    pub fn warn(&mut self, key: &str, what: &str) {
+    pub(super) fn warn(&mut self, key: &str, what: &str) {
         self.warnings.push(format!("{} {what}", names::usual_name(key)));
     }
 }
@@ -168,38 +180,4 @@ pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
 /// Returns the path unless it is empty.
 pub(super) fn named(path: PathBuf) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let seconds_each = match text.chars().last()?.to_ascii_lowercase() {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        _ => return None,
-    };
-    let number: u64 = text.get(..text.len() - 1)?.parse().ok()?;
-    number.checked_mul(seconds_each).map(Duration::from_secs)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn durations_take_seconds_minutes_and_hours() {
-        let seconds = |text| duration(text).map(|d| d.as_secs());
-        assert_eq!([seconds("90s"), seconds("5m"), seconds("1h")], [Some(90), Some(300), Some(3600)]);
-        for text in ["", "s", "5", "5d", "5 m", "-5s", "1.5h", "5é", "18446744073709551615h"] {
-            assert_eq!(seconds(text), None, "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_a_duration_or_none(text in ".{0,12}") {
-            duration(&text);
-        }
-    }
 }

@@ -43,7 +43,7 @@ pub(super) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 impl SettingValue {
     /// Records a fault if two names of one setting have different values in one layer.
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         if self.is_path != other.is_path || self.text != other.text {
             self.text = Err(format!("{} is set as well: keep one of the two", other.name));
             self.rival = Some(other.name.clone());
@@ -51,7 +51,7 @@ impl SettingValue {
     }
 
     /// Replaces the path of a file by its content.
-    pub fn follow(&mut self, read_file: ReadFile<'_>) {
+    pub(super) fn follow(&mut self, read_file: ReadFile<'_>) {
         if let (true, Ok(path)) = (self.is_path, &self.text) {
             self.text = content(path, read_file);
         }
@@ -60,7 +60,7 @@ impl SettingValue {
 
 impl Layer {
     /// Returns how the layer spells names.
-    pub fn spelling(&self) -> Spelling {
+    pub(super) fn spelling(&self) -> Spelling {
         match self {
             Self::Defaults | Self::Config(_) => Spelling::Document,
             Self::DotEnv | Self::Environment => Spelling::Environment,
@@ -68,7 +68,7 @@ impl Layer {
     }
 
     /// Returns a line for this layer that sets the setting `name` to `value`.
-    pub fn line(&self, name: &str, value: &str) -> String {
+    pub(super) fn line(&self, name: &str, value: &str) -> String {
         let is_bare = value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok();
         let quote = if is_bare { "" } else { "\"" };
         match (self.spelling(), name.split_once('.')) {

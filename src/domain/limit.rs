@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::time::millis;
+use super::time::{millis, parse_duration, parse_whole};
 use super::verification::MAX_LIFETIME;
 
 /// The longest time from the entry of a send until its code is live (step 4 to step 6 of a send).
@@ -166,29 +166,14 @@ impl FromStr for Window {
 
     fn from_str(text: &str) -> Result<Self, InvalidLimit> {
         let (most, span) = text.split_once('/').ok_or(InvalidLimit)?;
-        let most = whole(most).filter(|most| *most <= u64::from(MAX_ENTRIES));
+        let most = parse_whole(most).filter(|most| *most <= u64::from(MAX_ENTRIES));
         let most = most.and_then(|most| NonZeroU32::new(u32::try_from(most).ok()?)).ok_or(InvalidLimit)?;
-        let span = span_of(span).ok_or(InvalidLimit)?;
+        let span = if span == "day" { Some(DAY) } else { parse_duration(span) }.ok_or(InvalidLimit)?;
         if span.is_zero() || span > MAX_WINDOW {
             return Err(InvalidLimit);
         }
         Ok(Self { most, span })
     }
-}
-
-fn span_of(text: &str) -> Option<Duration> {
-    if text == "day" {
-        return Some(DAY);
-    }
-    let (number, seconds) = [("s", 1), ("m", 60), ("h", 3600)]
-        .into_iter()
-        .find_map(|(unit, seconds)| text.strip_suffix(unit).map(|number| (number, seconds)))?;
-    whole(number)?.checked_mul(seconds).map(Duration::from_secs)
-}
-
-/// Parses decimal digits only. `parse` alone would accept a sign.
-fn whole(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 impl fmt::Display for Limit {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::code_hash::AssociatedData;
 use super::email_address::EmailAddress;
+use super::ip_prefix::IpPrefix;
 use super::keyed_hash::{IndexKey, KeyedHash};
 use super::tenant::Tenant;
 use super::verification_id::VerificationId;
@@ -47,7 +48,7 @@ pub struct Recipient {
 pub struct ClientNetwork {
     /// Stands for the IPv4 address or the IPv6 /48 (RFC 6177: the assignment of one end site).
     pub prefix48: KeyedHash,
-    /// Stands for the IPv6 /64 (RFC 4291 section 2.5.4: one subnet).
+    /// Stands for the IPv6 /64.
     pub prefix64: Option<KeyedHash>,
 }
 
@@ -74,18 +75,19 @@ impl IndexKey {
         StoreKey::Id(self.keyed_hash(b"verification", format!("{}\0{id}", tenant.name())))
     }
 
-    /// Returns the network of an IP address. Treats an IPv4-mapped IPv6 address (RFC 4291 section
-    /// 2.5.5.2) as the IPv4 address.
+    /// Returns the network of an IP address.
     #[must_use]
     pub fn network(&self, address: IpAddr) -> ClientNetwork {
-        match address.to_canonical() {
-            IpAddr::V4(address) => {
-                ClientNetwork { prefix48: self.keyed_hash(b"ipv4", address.octets()), prefix64: None }
+        match IpPrefix::from(address) {
+            IpPrefix::V4(address) => {
+                ClientNetwork { prefix48: self.keyed_hash(b"ipv4", address), prefix64: None }
             }
-            IpAddr::V6(address) => {
-                let [prefix48 @ .., high, low, _, _, _, _, _, _, _, _] = address.octets();
-                let prefix64 = self.keyed_hash(b"ipv6/64", [prefix48.as_slice(), &[high, low]].concat());
-                ClientNetwork { prefix48: self.keyed_hash(b"ipv6/48", prefix48), prefix64: Some(prefix64) }
+            IpPrefix::V6(prefix64) => {
+                let [prefix48 @ .., _, _] = prefix64;
+                ClientNetwork {
+                    prefix48: self.keyed_hash(b"ipv6/48", prefix48),
+                    prefix64: Some(self.keyed_hash(b"ipv6/64", prefix64)),
+                }
             }
         }
     }

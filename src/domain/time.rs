@@ -9,8 +9,46 @@ pub type Millis = u64;
 /// identifies the entry within one log.
 pub type EntryId = Millis;
 
+/// Parses a duration in whole seconds, minutes or hours: `300s`, `5m`, `1h`.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, seconds) = [("s", 1), ("m", 60), ("h", 3600)]
+        .into_iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit).map(|number| (number, seconds)))?;
+    parse_whole(number)?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// Parses decimal digits only. `parse` alone would accept a sign.
+#[must_use]
+pub fn parse_whole(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 /// Returns a duration in whole milliseconds.
 #[must_use]
 pub fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_take_seconds_minutes_and_hours() {
+        let seconds = |text| parse_duration(text).map(|duration| duration.as_secs());
+        assert_eq!([seconds("90s"), seconds("5m"), seconds("1h")], [Some(90), Some(300), Some(3600)]);
+        for text in ["", "s", "5", "5d", "5 m", "-5s", "+5s", "1.5h", "5é", "5H", "18446744073709551615h"] {
+            assert_eq!(seconds(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_none(text in ".{0,12}") {
+            let _ = parse_duration(&text);
+        }
+    }
 }

@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The connections without a request, ordered by when they may be closed for another client.
 #[derive(Default)]
-pub struct Idle {
+pub(super) struct Idle {
     entries: Mutex<IdleEntries>,
     /// Notified when a connection is added.
     added: Notify,
@@ -41,7 +41,7 @@ struct IdleEntries {
 type IdleEntry = (Instant, u64);
 
 /// What one connection is doing.
-pub struct Activity {
+pub(super) struct Activity {
     state: watch::Sender<ConnectionState>,
     /// Whether bytes of the request body may still arrive after the answer.
     is_body_unread: AtomicBool,
@@ -66,7 +66,7 @@ enum ConnectionState {
 }
 
 /// A guard for a request in progress; the request ends when it is dropped.
-pub struct UnderWay(Arc<Activity>);
+pub(super) struct UnderWay(Arc<Activity>);
 
 impl Idle {
     fn entries(&self) -> MutexGuard<'_, IdleEntries> {
@@ -91,7 +91,7 @@ impl Idle {
 
     /// Closes the connection that has been idle for longest, waiting until one has been idle for
     /// [`GRACE`].
-    pub async fn close_oldest(&self) {
+    pub(super) async fn close_oldest(&self) {
         while !self.try_close_oldest(Instant::now()) {
             let next = self.entries().closers.first_key_value().map(|((at, _), _)| *at);
             let closable = async {
@@ -121,7 +121,7 @@ impl Idle {
 
 impl Activity {
     /// Starts tracking a new connection, which `closer` closes.
-    pub fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
+    pub(super) fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
         let first = ConnectionState::Idle(idle.add(&closer, GRACE), Instant::now() + HEAD_TIMEOUT);
         let state = watch::Sender::new(first);
         Arc::new(Self { state, is_body_unread: AtomicBool::new(false), idle, keep_alive, closer })
@@ -129,7 +129,7 @@ impl Activity {
 
     /// Records that bytes arrived. Returns whether the connection may continue: not if it is being
     /// closed.
-    pub fn heard(&self) -> bool {
+    pub(super) fn heard(&self) -> bool {
         let mut may_go_on = true;
         self.state.send_if_modified(|state| {
             let ConnectionState::Idle(entry, _) = *state else { return false };
@@ -142,7 +142,7 @@ impl Activity {
 
     /// Records that a request's head is complete. The answer is complete when the guard is dropped,
     /// and the connection is idle again once that answer is written.
-    pub fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
+    pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
         self.is_body_unread.store(has_body, Ordering::Relaxed);
         self.state.send_modify(|state| {
             self.leave(*state);
@@ -152,7 +152,7 @@ impl Activity {
     }
 
     /// Records that all output has been written.
-    pub fn note_written(&self) {
+    pub(super) fn note_written(&self) {
         self.state.send_if_modified(|state| {
             if *state != ConnectionState::Writing {
                 return false;
@@ -164,18 +164,18 @@ impl Activity {
     }
 
     /// Records that the body was read to its end.
-    pub fn note_body_read(&self) {
+    pub(super) fn note_body_read(&self) {
         self.is_body_unread.store(false, Ordering::Relaxed);
     }
 
     /// Returns whether bytes of the body may still arrive.
-    pub fn is_body_unread(&self) -> bool {
+    pub(super) fn is_body_unread(&self) -> bool {
         self.is_body_unread.load(Ordering::Relaxed)
     }
 
     /// Records that no further request is answered. Returns whether the client may still be sending
     /// one.
-    pub fn begin_lingering(&self) -> bool {
+    pub(super) fn begin_lingering(&self) -> bool {
         let mut is_writing = self.is_body_unread();
         self.state.send_modify(|state| {
             // The head was rejected or is incomplete.
@@ -187,7 +187,7 @@ impl Activity {
     }
 
     /// Completes once the connection has been idle, or its head has been arriving, for too long.
-    pub async fn expired(&self) {
+    pub(super) async fn expired(&self) {
         let mut state = self.state.subscribe();
         loop {
             state.mark_unchanged();

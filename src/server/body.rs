@@ -12,7 +12,7 @@ use super::activity::{Activity, UnderWay};
 
 /// A request body that reports when it was read to its end. When dropped, it leaves what was not
 /// read in a [`Rest`].
-pub struct Observed {
+pub(super) struct Observed {
     body: Option<Incoming>,
     activity: Arc<Activity>,
     rest: Rest,
@@ -20,10 +20,10 @@ pub struct Observed {
 
 /// The unread rest of a body.
 #[derive(Clone, Default)]
-pub struct Rest(Arc<Mutex<Option<Incoming>>>);
+pub(super) struct Rest(Arc<Mutex<Option<Incoming>>>);
 
 /// A response body that ends the request when it is dropped.
-pub struct Last<B> {
+pub(super) struct Last<B> {
     body: B,
     /// Dropped with the body: when all of it was taken to be written, or when the connection is
     /// gone.
@@ -31,7 +31,7 @@ pub struct Last<B> {
 }
 
 impl Observed {
-    pub fn new(body: Incoming, activity: Arc<Activity>, rest: Rest) -> Self {
+    pub(super) fn new(body: Incoming, activity: Arc<Activity>, rest: Rest) -> Self {
         Self { body: Some(body), activity, rest }
     }
 }
@@ -44,7 +44,7 @@ impl Drop for Observed {
 
 impl Rest {
     /// Reads the rest and discards it. Returns `false` if there was none or reading failed.
-    pub async fn skip(&self) -> bool {
+    pub(super) async fn skip(&self) -> bool {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut body) = body else { return false };
         while let Some(frame) = body.frame().await {
@@ -57,7 +57,7 @@ impl Rest {
 }
 
 impl<B> Last<B> {
-    pub fn new(body: B, under_way: UnderWay) -> Self {
+    pub(super) fn new(body: B, under_way: UnderWay) -> Self {
         Self { body, _under_way: under_way }
     }
 }

@@ -26,7 +26,7 @@ const LINGER_MAX: usize = 16 << 20;
 const CHUNK: usize = 8 * 1024;
 
 /// A stream that reports to an [`Activity`] and lingers when it is shut down.
-pub struct Lingering<S> {
+pub(super) struct Lingering<S> {
     stream: S,
     activity: Arc<Activity>,
     closing: Closing,
@@ -47,7 +47,7 @@ struct Discarding {
 
 impl<S> Lingering<S> {
     /// Wraps a stream.
-    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity, closing: Closing::NotYet }
     }
 }

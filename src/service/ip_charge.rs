@@ -31,7 +31,7 @@ struct Entry {
 
 impl IpCharge {
     /// Charges the client's IP for a send or an attempt at the profile's tenant.
-    pub async fn charge<E: Limited>(
+    pub(super) async fn charge<E: Limited>(
         deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,
@@ -53,23 +53,23 @@ impl IpCharge {
     }
 
     /// Returns the client prefix that the request came from: the IPv4 address or the IPv6 /48.
-    pub fn client_prefix(&self) -> Option<KeyedHash> {
+    pub(super) fn client_prefix(&self) -> Option<KeyedHash> {
         self.client_prefix
     }
 
     /// Returns the limit state of the IP, if it was charged.
-    pub fn limit_state(&self) -> Option<LimitState> {
+    pub(super) fn limit_state(&self) -> Option<LimitState> {
         self.entry.as_ref().map(|entry| entry.limit_state)
     }
 
     /// Returns the limit state with the longer wait: the IP's, or that of a limit that was exceeded
     /// later. A request that waits this long passes both limits.
-    pub fn or_longer_wait(&self, refusing: LimitState) -> LimitState {
+    pub(super) fn or_longer_wait(&self, refusing: LimitState) -> LimitState {
         self.limit_state().filter(|charged| charged.wait >= refusing.wait).unwrap_or(refusing)
     }
 
     /// Refunds the charge. If that fails, the charge stays.
-    pub async fn refund(&self, deps: &Dependencies) {
+    pub(super) async fn refund(&self, deps: &Dependencies) {
         if let Some(entry) = &self.entry
             && let Err(error) = deps.store.refund(&entry.ledger, entry.id).await
         {

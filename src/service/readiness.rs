@@ -17,7 +17,7 @@ pub(super) struct ReadinessCache(Mutex<Option<(Instant, bool)>>);
 
 impl ReadinessCache {
     /// Returns whether the store is ready. Concurrent callers share one question.
-    pub async fn is_ready(&self, store: &dyn Store) -> bool {
+    pub(super) async fn is_ready(&self, store: &dyn Store) -> bool {
         let mut last = self.0.lock().await;
         if let Some((asked, is_ready)) = *last
             && asked.elapsed() < READINESS_TTL

@@ -35,11 +35,11 @@ pub enum StartError {
     #[error("too many sends")]
     Limited(LimitState),
     /// The relay refused the email. Its code is no longer valid.
-    #[error("the relay refused the mail")]
+    #[error("the relay refused the email")]
     Refused,
     /// The connection timed out or was lost during the transfer. The code stays live, because the
     /// email may arrive.
-    #[error("the outcome of the mail is unknown")]
+    #[error("it is unknown whether the email was sent")]
     OutcomeUnknown,
     /// No email was sent.
     #[error(transparent)]
@@ -130,16 +130,16 @@ pub(super) async fn send<E: From<StartError>>(
     };
     match deliver(deps, profile, &mail).await {
         Delivery::Accepted => {
-            tracing::info!(tenant.name = profile.tenant.name(), "a code was mailed");
+            tracing::info!(tenant.name = profile.tenant.name(), "a code was sent");
             Ok(Sent { live, resend_at: entry + millis(limit_state.wait) })
         }
         Delivery::Refused(error) => {
-            log(&error, "the mail was refused; its code is dead");
+            log(&error, "the relay refused an email; its code is no longer valid");
             undo(deps, store_key, &charge.ledger, hash.salt(), entry).await;
             Err(StartError::Refused.into())
         }
         Delivery::Unknown(error) => {
-            log(&error, "the outcome of the mail is unknown; its code stays live");
+            log(&error, "it is unknown whether the relay accepted an email; its code stays valid");
             Err(StartError::OutcomeUnknown.into())
         }
     }
@@ -177,7 +177,7 @@ pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
     match opened {
         OpenOutcome::Live(live) => Ok(live),
         OpenOutcome::Late => {
-            tracing::warn!("it took too long to draw a code: none was opened");
+            tracing::warn!("generating a code took too long: no verification was opened");
             Err(ServiceError::Unavailable.into())
         }
     }
@@ -203,7 +203,7 @@ async fn undo(deps: &Dependencies, store_key: &StoreKey, ledger: &LedgerKey, sal
         Err(error) => Err(error),
     };
     if let Err(error) = undone {
-        log(&error, "a refused mail was not undone");
+        log(&error, "the verification of a refused email could not be closed");
     }
 }
 

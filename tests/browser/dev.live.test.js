@@ -2,21 +2,11 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { codeIn, eventually, open, sendByScript, startBrowser, startLine, startOtpd, unexpected } from "./support.js";
+import { codeIn, eventually, open, sendByScript, startBoth, startLine, startOtpd, unexpected } from "./support.js";
 
-let otpd, browser;
-
-before(async () => {
-  otpd = await startOtpd();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await otpd?.stop();
-});
+const { otpd, browser } = await startBoth();
 
 const listed = (page) => page.locator("#mails button span").allTextContents();
 

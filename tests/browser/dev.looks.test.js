@@ -3,24 +3,14 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { NARROW, assertFits, codeIn, open, screenshot, startBrowser, startOtpd, unexpected } from "./support.js";
+import { NARROW, assertFits, codeIn, open, screenshot, startBoth, unexpected } from "./support.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const WIDE = { viewport: { width: 1280, height: 900 } };
 
-let otpd, browser;
-
-before(async () => {
-  otpd = await startOtpd({ OTP_LIMITS__EMAIL_SENDS: "1/1h" });
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await otpd?.stop();
-});
+const { otpd, browser } = await startBoth({ OTP_LIMITS__EMAIL_SENDS: "1/1h" });
 
 /**
  * Asserts that axe-core finds no violation. Includes its best practices and the target size of WCAG

@@ -2,23 +2,13 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { promisify } from "node:util";
 
-import { codeIn, eventually, open, startBrowser, startOtpd, unexpected } from "./support.js";
+import { codeIn, eventually, open, startBoth, startOtpd, unexpected } from "./support.js";
 
-let otpd, browser;
-
-before(async () => {
-  // No wait between two sends to an address, because each command is run again.
-  otpd = await startOtpd({ OTP_LIMITS__EMAIL_SENDS: "1000/1h" });
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await otpd?.stop();
-});
+// No wait between two sends to an address, because each command is run again.
+const { otpd, browser } = await startBoth({ OTP_LIMITS__EMAIL_SENDS: "1000/1h" });
 
 const outcome = (page, text) => page.locator("#outcome", { hasText: text }).waitFor();
 const failure = (page, text) => page.locator("#failure", { hasText: text }).waitFor();

@@ -1,21 +1,11 @@
 // Swagger UI at /docs: everything on it works, and it loads from this origin only.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { NARROW, assertFits, open, screenshot, startBrowser, startOtpd, startPrefixed, startServe } from "./support.js";
+import { NARROW, assertFits, open, screenshot, startBoth, startOtpd, startPrefixed, startServe } from "./support.js";
 
-let otpd, browser;
-
-before(async () => {
-  otpd = await startOtpd();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await otpd?.stop();
-});
+const { otpd, browser } = await startBoth();
 
 /** Unfolds an operation and makes its body editable. */
 async function tryOut(page, operationId, tag = "Simple") {

@@ -1,23 +1,13 @@
 // The HTML part of an email in each language, as an email program shows it.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { assertFits, screenshot, startBrowser, startOtpd } from "./support.js";
+import { assertFits, screenshot, startBoth } from "./support.js";
 
 const LANGUAGES = ["ar", "de", "en", "es", "fr", "ja", "pt"];
 
-let otpd, browser;
-
-before(async () => {
-  otpd = await startOtpd();
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await otpd?.stop();
-});
+const { otpd, browser } = await startBoth();
 
 /**
  * Returns the newest email to an address, requested in that language over the endpoint that

@@ -9,6 +9,7 @@ import { createServer as createHttpServer, request as requestHttp } from "node:h
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { after } from "node:test";
 
 import { chromium } from "playwright-core";
 import { SMTPServer } from "smtp-server";
@@ -44,6 +45,15 @@ export async function startOtpd(settings = {}, ...options) {
   };
   const { child } = otpd;
   return { ...(await ready(otpd, origin, stop)), stop, child, code: (address) => latestCode(origin(), address) };
+}
+
+/** Starts `otpd dev` with these settings, and a browser. Both are stopped after the tests of the file. */
+export async function startBoth(settings) {
+  const otpd = await startOtpd(settings);
+  after(otpd.stop);
+  const browser = await startBrowser();
+  after(() => browser.close());
+  return { otpd, browser };
 }
 
 /** Starts a forwarder to a service. It can be cut, and led to another service. */

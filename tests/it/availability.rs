@@ -129,7 +129,7 @@ async fn a_burst_that_fits_into_the_least_queue_meets_no_other_bound() {
 async fn at_the_defaults_the_queue_has_room_for_320_at_least() {
     let app = TestApp::defaults().set("OTP_LOG__LEVEL", "info").spawn().await;
     let log = app.log();
-    let line = log.lines().find(|line| line.contains("the hashing threads run")).expect("a line in the log");
+    let line = log.lines().find(|line| line.contains("hash threads started")).expect("a line in the log");
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     let (places, threads) = (line["hash.places"].as_u64(), line["hash.threads"].as_u64());
     assert!(places.expect("a number") >= 320 + threads.expect("a number"), "{line}");

@@ -1,7 +1,6 @@
 //! HTTP connections: idle ones, requests that are rejected while the client still writes, and
 //! connections that make room for another client.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,17 +9,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::app::{Process, TestApp, light_hash};
+use crate::support::app::{Process, TestApp};
 
 const GET: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MIB: usize = 1 << 20;
-
-async fn dev_with(settings: &[(&str, &str)]) -> Process {
-    let more = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let settings: BTreeMap<_, _> = light_hash().into_iter().chain(more).collect();
-    Process::start("dev", &settings).await
-}
 
 /// Reads one answer with a body of known length and leaves the connection open.
 async fn answer(stream: &mut TcpStream) -> String {
@@ -188,7 +181,7 @@ async fn an_empty_line_behind_a_request_begins_no_head() {
 
 #[tokio::test]
 async fn an_answer_that_is_still_being_read_is_not_cut_for_being_idle() {
-    let dev = dev_with(&[("OTP_HTTP__KEEP_ALIVE", "1s"), ("OTP_HTTP__MAX_CONNECTIONS", "1")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__KEEP_ALIVE", "1s"), ("OTP_HTTP__MAX_CONNECTIONS", "1")]).await;
     let mut slow = dev.connect().await;
     // More than the system's buffers hold.
     let requests = "GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(8);
@@ -213,7 +206,7 @@ async fn an_answer_that_is_still_being_read_is_not_cut_for_being_idle() {
 
 #[tokio::test]
 async fn with_more_clients_than_connections_each_is_answered() {
-    let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "8")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "8")]).await;
     let request = GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..24 {
@@ -244,7 +237,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_the_time_of_the_setting() {
-    let dev = dev_with(&[("OTP_HTTP__KEEP_ALIVE", "2s")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__KEEP_ALIVE", "2s")]).await;
     let mut stream = dev.connect().await;
     for _ in 0..2 {
         ask(&mut stream, GET).await;
@@ -259,7 +252,7 @@ async fn an_idle_connection_is_closed_after_the_time_of_the_setting() {
 
 #[tokio::test]
 async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
-    let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "4")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "4")]).await;
     // The first connection is the one on which the test checked that the service is ready.
     let mut idle = Vec::new();
     for _ in 0..4 {
@@ -279,7 +272,7 @@ async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
 
 #[tokio::test]
 async fn a_request_under_way_is_never_closed_for_another_client() {
-    let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "2")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "2")]).await;
     let mut under_way = Vec::new();
     for start in [
         "GET /livez HTTP/1.1\r\n",
@@ -307,7 +300,7 @@ async fn a_request_under_way_is_never_closed_for_another_client() {
 
 #[tokio::test]
 async fn connections_that_linger_make_room_as_idle_ones_do() {
-    let dev = dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "2")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "2")]).await;
     let mut lingering = Vec::new();
     for _ in 0..2 {
         let mut stream = dev.connect().await;

@@ -6,6 +6,7 @@
     clippy::panic,
     reason = "a test that cannot go on has failed"
 )]
+#![expect(unreachable_pub, reason = "nothing is exported; `pub` is what other files may use")]
 
 mod attacks;
 mod availability;

@@ -1,18 +1,10 @@
 //! Paths: a final slash, the root, a public URL with a prefix, and documentation that is not
 //! served.
 
-use std::collections::BTreeMap;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::{Answer, Process, TestApp, light_hash};
-
-async fn dev_with(settings: &[(&str, &str)]) -> Process {
-    let more = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let settings: BTreeMap<_, _> = light_hash().into_iter().chain(more).collect();
-    Process::start("dev", &settings).await
-}
+use crate::support::app::{Answer, Process, TestApp};
 
 fn redirect(answer: &Answer) -> (u16, Option<&str>) {
     (answer.status, answer.header("location"))
@@ -140,9 +132,9 @@ async fn documentation_that_is_off_is_not_found_and_nowhere_named() {
         assert_eq!(app.get(path).await.message(), (404, "Not found".to_owned()), "{path}");
     }
     assert_eq!(app.get("/").await.json(), json!({ "service": "otpd" }));
-    let dev = dev_with(&[("OTP_HTTP__DOCS", "off")]).await;
+    let dev = Process::dev_with(&[("OTP_HTTP__DOCS", "off")]).await;
     assert!(!dev.get("/dev").await.body.contains("/docs"));
-    assert!(dev_with(&[]).await.get("/dev").await.body.contains("\"/docs\""));
+    assert!(Process::dev_with(&[]).await.get("/dev").await.body.contains("\"/docs\""));
 }
 
 #[tokio::test]

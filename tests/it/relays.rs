@@ -520,7 +520,7 @@ async fn a_send_whose_caller_has_gone_is_finished_at_shutdown() {
     app.process.terminate();
     assert!(app.process.ended().await.success());
     // The end of the log: it is read completely.
-    app.process.logged("a code was mailed").await;
+    app.process.logged("a code was sent").await;
 }
 
 fn mailed(app: &TestApp) -> BTreeSet<String> {

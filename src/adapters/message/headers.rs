@@ -13,14 +13,14 @@ use crate::domain::sender::Sender;
 /// The `From` header. Quotes every ASCII name, which is always correct; lettre leaves a dot
 /// unquoted, which RFC 5322 (section 4.1) forbids to generate. lettre encodes all other names.
 #[derive(Clone)]
-pub struct From(HeaderValue);
+pub(super) struct From(HeaderValue);
 
 impl From {
     /// Creates the header for emails of this sender.
     ///
     /// # Errors
     /// [`MessageError`], but never for an address that was parsed.
-    pub fn new(sender: &Sender) -> Result<Self, MessageError> {
+    pub(super) fn new(sender: &Sender) -> Result<Self, MessageError> {
         let mailbox = Mailbox::new(Some(sender.brand.clone()), mailbox(&sender.address)?);
         if !sender.brand.is_ascii() {
             return Ok(Self(header::From::from(Mailboxes::from(mailbox)).display()));
@@ -49,7 +49,7 @@ impl Header for From {
 ///
 /// # Errors
 /// [`MessageError`], but never for an address that was parsed.
-pub fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
+pub(super) fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
     address
         .as_str()
         .parse()
@@ -58,7 +58,7 @@ pub fn mailbox(address: &EmailAddress) -> Result<Address, MessageError> {
 
 /// `Auto-Submitted: auto-generated` (RFC 3834 section 5), which prevents out-of-office replies.
 #[derive(Clone)]
-pub struct AutoSubmitted;
+pub(super) struct AutoSubmitted;
 
 impl Header for AutoSubmitted {
     fn name() -> HeaderName {
@@ -77,7 +77,7 @@ impl Header for AutoSubmitted {
 /// `X-Entity-Ref-ID`, with a different value for each email. Without it, Gmail groups emails of one
 /// sender and subject into a thread, which hides the newest one.
 #[derive(Clone)]
-pub struct EntityRefId(pub String);
+pub(super) struct EntityRefId(pub String);
 
 impl Header for EntityRefId {
     fn name() -> HeaderName {
@@ -95,7 +95,7 @@ impl Header for EntityRefId {
 
 /// Language of the email (RFC 3282).
 #[derive(Clone)]
-pub struct ContentLanguage(pub String);
+pub(super) struct ContentLanguage(pub String);
 
 impl Header for ContentLanguage {
     fn name() -> HeaderName {

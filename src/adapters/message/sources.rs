@@ -25,9 +25,9 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("pt", include_str!("words/pt.toml")),
 ];
 /// The layout of the text part.
-pub const TEXT_LAYOUT: &str = "layout.txt";
+pub(super) const TEXT_LAYOUT: &str = "layout.txt";
 /// The layout of the HTML part, which escapes all values.
-pub const HTML_LAYOUT: &str = "layout.html";
+pub(super) const HTML_LAYOUT: &str = "layout.html";
 /// The built-in layouts.
 const LAYOUTS: [(&str, &str); 2] =
     [(TEXT_LAYOUT, include_str!("layout.txt")), (HTML_LAYOUT, include_str!("layout.html"))];
@@ -36,11 +36,11 @@ const LAYOUTS: [(&str, &str); 2] =
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// Names of the texts of a translation.
-pub const WORDS: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
+pub(super) const WORDS: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
 
 /// Writing direction of a language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(super) enum Direction {
     /// Left to right.
     Ltr,
     /// Right to left.
@@ -49,7 +49,7 @@ pub enum Direction {
 
 /// The content of a translation.
 #[derive(Debug, Clone, Default)]
-pub struct Words {
+pub(super) struct Words {
     /// Writing direction.
     pub direction: Option<Direction>,
     /// Texts, by the names in [`WORDS`].
@@ -58,7 +58,7 @@ pub struct Words {
 
 /// Translations and layouts as read.
 #[derive(Debug, Clone, Default)]
-pub struct TemplateSources {
+pub(super) struct TemplateSources {
     /// Translations by language.
     pub words: BTreeMap<String, Words>,
     /// Layouts by file name.
@@ -96,7 +96,7 @@ impl Words {
 
 impl TemplateSources {
     /// Returns the built-in sources.
-    pub fn built_in() -> Result<Self, TemplateError> {
+    pub(super) fn built_in() -> Result<Self, TemplateError> {
         let mut sources = Self::default();
         for (tag, text) in BUILT_IN {
             let place = || format!("{tag}.toml");
@@ -108,7 +108,7 @@ impl TemplateSources {
     }
 
     /// Reads a folder. Returns the sources for all tenants, and for each tenant its own.
-    pub fn of_folder(folder: &Path) -> Result<(Self, BTreeMap<String, Self>), TemplateError> {
+    pub(super) fn of_folder(folder: &Path) -> Result<(Self, BTreeMap<String, Self>), TemplateError> {
         let mut own = Self::default();
         let mut tenants = BTreeMap::new();
         for path in entries(folder)? {
@@ -145,7 +145,7 @@ impl TemplateSources {
     }
 
     /// Returns these sources, with those in `own` replacing them.
-    pub fn overridden_by(mut self, own: &Self) -> Self {
+    pub(super) fn overridden_by(mut self, own: &Self) -> Self {
         for (tag, words) in &own.words {
             let usual = self.words.remove(tag).unwrap_or_default();
             self.words.insert(tag.clone(), usual.overridden_by(words.clone()));

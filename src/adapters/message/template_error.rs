@@ -14,7 +14,7 @@ pub struct TemplateError {
 
 /// What is wrong with a template.
 #[derive(Debug, Error)]
-pub enum TemplateFault {
+pub(super) enum TemplateFault {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
@@ -40,7 +40,7 @@ pub enum TemplateFault {
 
 impl TemplateFault {
     /// Returns the kind of the fault, without any text of the email.
-    pub fn kind(&self) -> String {
+    pub(super) fn kind(&self) -> String {
         match self {
             Self::Template(error) => {
                 let kind = error.kind();

@@ -21,7 +21,7 @@ type Languages = BTreeMap<String, Direction>;
 
 /// All compiled templates.
 #[derive(Debug)]
-pub struct Templates {
+pub(super) struct Templates {
     environment: Environment<'static>,
     all: Languages,
     tenants: BTreeMap<String, Languages>,
@@ -29,7 +29,7 @@ pub struct Templates {
 
 /// The templates for one email.
 #[derive(Debug, Clone, Copy)]
-pub struct Language<'a> {
+pub(super) struct Language<'a> {
     environment: &'a Environment<'static>,
     scope: &'a str,
     /// Language tag.
@@ -40,7 +40,7 @@ pub struct Language<'a> {
 
 impl Templates {
     /// Reads and compiles all templates.
-    pub fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
+    pub(super) fn load(folder: Option<&Path>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
@@ -92,7 +92,7 @@ impl Templates {
 
     /// Returns the first available language for the tenant, in the order of `accepted`. A tag also
     /// matches more general ones.
-    pub fn choose<'a, 'b>(
+    pub(super) fn choose<'a, 'b>(
         &'a self,
         tenant: &Tenant,
         accepted: impl IntoIterator<Item = &'b Locale>,
@@ -104,7 +104,7 @@ impl Templates {
     }
 
     /// Iterates over every language of every scope.
-    pub fn each(&self) -> impl Iterator<Item = Language<'_>> {
+    pub(super) fn each(&self) -> impl Iterator<Item = Language<'_>> {
         let tenants = self.tenants.iter().map(|(tenant, languages)| (tenant.as_str(), languages));
         // The templates for all tenants come first, so that no tenant is blamed for their faults.
         iter::once(("", &self.all)).chain(tenants).flat_map(move |(scope, languages)| {
@@ -118,7 +118,7 @@ impl Templates {
     }
 
     /// Returns the names of the tenants that have a folder.
-    pub fn tenants(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &str> {
         self.tenants.keys().map(String::as_str)
     }
 
@@ -130,17 +130,17 @@ impl Templates {
 
 impl Language<'_> {
     /// Renders one of [`WORDS`].
-    pub fn word(&self, word: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
+    pub(super) fn word(&self, word: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
         self.environment.get_template(&word_of(self.scope, self.tag, word))?.render(context)
     }
 
     /// Renders one of the layouts.
-    pub fn layout(&self, name: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
+    pub(super) fn layout(&self, name: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
         self.environment.get_template(&layout(self.scope, name))?.render(context)
     }
 
     /// Creates the error of a fault in this language.
-    pub fn fault(&self, fault: TemplateFault) -> TemplateError {
+    pub(super) fn fault(&self, fault: TemplateFault) -> TemplateError {
         TemplateError { place: format!("{}{}.toml", prefix(self.scope), self.tag), fault }
     }
 }

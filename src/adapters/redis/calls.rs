@@ -26,13 +26,13 @@ pub(super) struct ChargeArguments<'a> {
 }
 
 impl<'a> ChargeArguments<'a> {
-    pub fn of(charge: &'a Charge<'_>, windows: &'a Windows) -> Self {
+    pub(super) fn of(charge: &'a Charge<'_>, windows: &'a Windows) -> Self {
         let partition = charge.partition.0.get(..charge.ledger.partition_bytes()).unwrap_or_default();
         let retention = millis(charge.retention);
         Self { partition, retention, windows: windows.count(), numbers: &windows.numbers }
     }
 
-    pub fn each(&self) -> [&dyn Argument; 4] {
+    pub(super) fn each(&self) -> [&dyn Argument; 4] {
         [&self.partition, &self.retention, &self.windows, &self.numbers]
     }
 }

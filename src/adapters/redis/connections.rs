@@ -36,7 +36,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Stops the use of this connection if it caused the error: if it timed out or broke, or if
     /// Redis refused its login or its writes.
-    pub fn judge(&self, error: &RedisError) {
+    pub(super) fn judge(&self, error: &RedisError) {
         let of_the_call = |code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code);
         if !error.code().is_some_and(of_the_call) {
             self.discarded.store(true, Ordering::Relaxed);
@@ -55,7 +55,7 @@ struct Manager(Client);
 
 impl Connections {
     /// Creates the pool. The first call connects, so that Redis may start later than otpd.
-    pub async fn new(url: &SecretString) -> Result<Self, InvalidAddress> {
+    pub(super) async fn new(url: &SecretString) -> Result<Self, InvalidAddress> {
         let refused = |_| InvalidAddress("not a redis://, rediss:// or unix:// URL");
         let info = url.expose_secret().into_connection_info().map_err(refused)?;
         // With RESP3 the client notices at once that the server closed the connection, not at the
@@ -78,7 +78,7 @@ impl Connections {
 
     /// Returns a connection and puts it back into the pool at once, because many calls can share
     /// it. The pool drops unusable connections when they are put back.
-    pub async fn get(&self) -> Result<Shared, StoreError> {
+    pub(super) async fn get(&self) -> Result<Shared, StoreError> {
         loop {
             let shared = self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)?;
             if !shared.is_discarded() {

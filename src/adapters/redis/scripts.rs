@@ -90,7 +90,7 @@ impl Fence {
 }
 
 impl Scripts {
-    pub fn with(clock: &ScriptClock, fence: Fence) -> Self {
+    pub(super) fn with(clock: &ScriptClock, fence: Fence) -> Self {
         let prologue = format!("{}{}", clock.prologue(), fence.prologue());
         let sliding_log = include_str!("lua/lib/sliding_log.lua");
         let verification = include_str!("lua/lib/verification.lua");

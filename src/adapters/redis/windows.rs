@@ -20,7 +20,7 @@ pub(super) struct Windows {
 
 impl Windows {
     /// Returns the windows of all rules.
-    pub fn of(rules: &[LimitRule<'_>]) -> Self {
+    pub(super) fn of(rules: &[LimitRule<'_>]) -> Self {
         let mut windows = Self { numbers: Vec::new(), of: Vec::new() };
         for rule in rules {
             for window in rule.windows() {
@@ -32,12 +32,12 @@ impl Windows {
         windows
     }
 
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.of.len() as u64
     }
 
     /// Parses the reply of `charge`.
-    pub fn charged(&self, parts: &[Value]) -> Result<ChargeOutcome, StoreError> {
+    pub(super) fn charged(&self, parts: &[Value]) -> Result<ChargeOutcome, StoreError> {
         let limit_state = self.limit_state(parts)?;
         Ok(match parts.first().map(number).transpose()? {
             None | Some(0) => ChargeOutcome::Refused(limit_state),
@@ -46,7 +46,7 @@ impl Windows {
     }
 
     /// Parses the limit state in the reply of `charge` or `peek`.
-    pub fn limit_state(&self, parts: &[Value]) -> Result<LimitState, StoreError> {
+    pub(super) fn limit_state(&self, parts: &[Value]) -> Result<LimitState, StoreError> {
         let [_, window, room, reset, wait] = parts else { return Err(unexpected()) };
         let (policy, window) =
             usize::try_from(number(window)?).ok().and_then(|at| self.of.get(at)).ok_or_else(unexpected)?;

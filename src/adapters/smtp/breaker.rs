@@ -15,7 +15,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The circuit breaker of one relay.
 #[derive(Debug, Default)]
-pub struct Breaker(Mutex<BreakerState>);
+pub(super) struct Breaker(Mutex<BreakerState>);
 
 #[derive(Debug, Default)]
 struct BreakerState {
@@ -28,7 +28,7 @@ struct BreakerState {
 impl Breaker {
     /// Returns whether an attempt may be made. While the breaker is open, allows one in each
     /// [`OPEN_TIMEOUT`] (half-open).
-    pub fn admits(&self, now: Instant) -> bool {
+    pub(super) fn admits(&self, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.open_until {
             Some(until) if now < until => false,
@@ -41,14 +41,14 @@ impl Breaker {
     }
 
     /// Records a reply and closes the breaker.
-    pub fn succeeded(&self, now: Instant) {
+    pub(super) fn succeeded(&self, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = BreakerState { last_success: Some(now), ..BreakerState::default() };
     }
 
     /// Records that an attempt that began at `begun` got no reply. Returns whether this opens the
     /// breaker.
-    pub fn failed(&self, begun: Instant, now: Instant) -> bool {
+    pub(super) fn failed(&self, begun: Instant, now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last_success.is_some_and(|last_success| begun < last_success) {
             // The relay has replied to another attempt in the meantime.

@@ -23,7 +23,7 @@ const MIN_CONNECT_TIME: Duration = Duration::from_secs(3);
 const POOL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// One relay and the connections to it.
-pub struct Pool {
+pub(super) struct Pool {
     relay: Relay,
     /// Name for EHLO.
     hello: String,
@@ -46,7 +46,7 @@ struct Connection {
 
 impl Pool {
     /// Creates a pool of at most `connections` connections. Does not connect yet.
-    pub fn new(relay: Relay, hello: String, connections: usize) -> Self {
+    pub(super) fn new(relay: Relay, hello: String, connections: usize) -> Self {
         Self {
             relay,
             hello,
@@ -59,18 +59,22 @@ impl Pool {
     }
 
     /// Returns the relay's name.
-    pub fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         &self.relay.host
     }
 
     /// Connects and logs in.
-    pub async fn connect(&self, by: Instant) -> Result<Session, SendError> {
+    pub(super) async fn connect(&self, by: Instant) -> Result<Session, SendError> {
         self.relay.connect(&self.hello, by).await
     }
 
     /// Sends an email. Errors on reused connections lead to another attempt, an error on a new
     /// connection is final.
-    pub async fn attempt(&self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), HandoverError> {
+    pub(super) async fn attempt(
+        &self,
+        mail: &Envelope<'_>,
+        deadlines: Deadlines,
+    ) -> Result<(), HandoverError> {
         let _permit = timeout_at(deadlines.begin, self.connections.acquire()).await.map_err(|_| {
             HandoverError::Refused(SendError { stage: Stage::Connect, cause: Cause::NoneFree })
         })?;
@@ -154,7 +158,7 @@ impl Pool {
                 if is_fair && self.breaker.failed(begun, Instant::now()) {
                     let relay = self.host();
                     let error = error.to_string();
-                    tracing::error!(relay, error, "a relay is down: it is left alone for a while");
+                    tracing::error!(relay, error, "a relay is down: it is not used for a while");
                 }
             }
             _ => self.breaker.succeeded(Instant::now()),

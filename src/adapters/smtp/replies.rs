@@ -25,7 +25,7 @@ const TEXT_MAX: usize = 500;
 
 /// A connection whose replies are filtered; written data passes unchanged.
 #[derive(Debug)]
-pub struct Replies<S> {
+pub(super) struct Replies<S> {
     stream: S,
     peer: SocketAddr,
     /// Unfiltered data, up to and beyond the next end of a line.
@@ -38,13 +38,13 @@ pub struct Replies<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
     /// Wraps a connection.
-    pub fn new(stream: S, peer: SocketAddr) -> Self {
+    pub(super) fn new(stream: S, peer: SocketAddr) -> Self {
         Self { stream, peer, raw: VecDeque::new(), line: VecDeque::new(), bytes: 0, lines: 0 }
     }
 
     /// Adds a greeting for lettre, which waits for one, after the relay's own was read.
     #[must_use]
-    pub fn greeted(self) -> Self {
+    pub(super) fn greeted(self) -> Self {
         Self { line: b"220 \r\n".iter().copied().collect(), ..self }
     }
 
@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Replies<S> {
     ///
     /// # Errors
     /// The relay has sent more than was read.
-    pub fn into_inner(self) -> io::Result<S> {
+    pub(super) fn into_inner(self) -> io::Result<S> {
         if self.has_unread() { Err(out_of_turn()) } else { Ok(self.stream) }
     }
 

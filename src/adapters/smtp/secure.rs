@@ -102,7 +102,7 @@ impl Security {
 }
 
 /// Connects to the first reachable address of the relay.
-pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), SendError> {
+pub(super) async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), SendError> {
     let mut last = SendError { stage: Stage::Resolve, cause: Cause::NoSuchHost };
     let Ok(addresses) = lookup_host((host, port)).await else { return Err(last) };
     for address in addresses {
@@ -119,7 +119,7 @@ pub async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Sen
 }
 
 /// Waits for the relay's greeting.
-pub async fn greeting<S>(replies: &mut Replies<S>) -> Result<(), SendError>
+pub(super) async fn greeting<S>(replies: &mut Replies<S>) -> Result<(), SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -127,7 +127,7 @@ where
 }
 
 /// Sends EHLO and returns the extensions that the relay offers.
-pub async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, SendError>
+pub(super) async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, SendError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -136,7 +136,10 @@ where
 
 /// Sends STARTTLS and returns the connection, ready for TLS. Fails if the relay sent data after its
 /// reply (RFC 3207 section 4.2).
-pub async fn start_tls(mut replies: Replies<TcpStream>, offers: &[String]) -> Result<TcpStream, SendError> {
+pub(super) async fn start_tls(
+    mut replies: Replies<TcpStream>,
+    offers: &[String],
+) -> Result<TcpStream, SendError> {
     if !offers.iter().any(|offer| offer.split(' ').next() == Some("STARTTLS")) {
         return Err(SendError { stage: Stage::StartTls, cause: Cause::NoStartTls });
     }

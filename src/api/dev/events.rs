@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const AHEAD: usize = 16 * 1024;
 
 /// Opens event streams.
-pub struct Events {
+pub(super) struct Events {
     mailbox: Arc<dyn Mailbox>,
     stopping: CancellationToken,
     places: Arc<Semaphore>,
@@ -47,12 +47,12 @@ struct Numbered {
 
 impl Events {
     /// Creates streams of what that mailbox captures, which end when `stopping` is cancelled.
-    pub fn new(mailbox: Arc<dyn Mailbox>, stopping: CancellationToken) -> Self {
+    pub(super) fn new(mailbox: Arc<dyn Mailbox>, stopping: CancellationToken) -> Self {
         Self { mailbox, stopping, places: Arc::new(Semaphore::new(STREAMS)) }
     }
 
     /// Opens a stream.
-    pub fn open(&self, request: &Request) -> Response {
+    pub(super) fn open(&self, request: &Request) -> Response {
         if !origin::is_own_page(request) {
             return elsewhere(request);
         }

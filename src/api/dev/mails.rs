@@ -26,7 +26,7 @@ struct Filter {
 
 /// A captured email on the wire.
 #[derive(Serialize)]
-pub struct Mail {
+pub(super) struct Mail {
     to: String,
     from: String,
     subject: String,
@@ -39,7 +39,7 @@ pub struct Mail {
 }
 
 /// Returns the emails as JSON, newest first. With `to` in the query, only those to that address.
-pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
+pub(super) fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
     if origin::own_host(request).is_none() {
         return elsewhere(request);
     }
@@ -55,7 +55,7 @@ pub fn list(request: &Request, mailbox: &dyn Mailbox) -> Response {
 }
 
 /// Returns the HTML of the email with the number in the path.
-pub fn html(request: &Request, mailbox: &dyn Mailbox) -> Response {
+pub(super) fn html(request: &Request, mailbox: &dyn Mailbox) -> Response {
     let number = request.path_params::<u64>().ok().filter(|_| origin::own_host(request).is_some());
     let mail = mailbox.captured(None).into_iter().find(|mail| Some(mail.number) == number);
     mail.map_or_else(|| elsewhere(request), |mail| docs::page(mail.html.into(), POLICY))

@@ -7,7 +7,7 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Returns the requested host if it names this machine. A page elsewhere whose name resolves to
 /// this machine must not read codes (DNS rebinding).
-pub fn own_host(request: &Request) -> Option<&str> {
+pub(super) fn own_host(request: &Request) -> Option<&str> {
     let host = request.header(HOST)?;
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
@@ -17,7 +17,7 @@ pub fn own_host(request: &Request) -> Option<&str> {
 
 /// Like [`own_host`], but `None` if the request comes from a page of another origin, even one that
 /// may call the API.
-pub fn host_for_own_page(request: &Request) -> Option<&str> {
+pub(super) fn host_for_own_page(request: &Request) -> Option<&str> {
     let host = own_host(request)?;
     let mut origins = request.headers().get_all(ORIGIN).iter();
     let own = format!("http://{host}");
@@ -26,7 +26,7 @@ pub fn host_for_own_page(request: &Request) -> Option<&str> {
 
 /// Returns whether the request comes from this page, or from a program such as curl. A page of
 /// another site must not change state or hold connections here.
-pub fn is_own_page(request: &Request) -> bool {
+pub(super) fn is_own_page(request: &Request) -> bool {
     let mut sites = request.headers().get_all(SEC_FETCH_SITE).iter();
     host_for_own_page(request).is_some() && sites.all(|site| site == "same-origin")
 }

@@ -11,7 +11,7 @@ use crate::domain::ledger::LimitState;
 use crate::service::{CheckError, ServiceError, StartError};
 
 /// The message for an address that otpd does not send to, whatever the reason.
-pub const NO_ADDRESS: &str = "Invalid email address";
+pub(super) const NO_ADDRESS: &str = "Invalid email address";
 
 /// The error responses of the simple endpoints. Some are produced before an operation is reached;
 /// they are listed here for the OpenAPI document.

@@ -21,7 +21,7 @@ const IP_FORM: &str = "an IPv4 or IPv6 address";
 /// A verification of an email address.
 #[derive(Object)]
 #[oai(rename = "Verification")]
-pub struct VerificationBody {
+pub(super) struct VerificationBody {
     /// A unique identifier with 128 random bits.
     id: String,
     /// The status of the verification.
@@ -49,7 +49,7 @@ pub struct VerificationBody {
 
 /// A verification that has just been approved.
 #[derive(Object)]
-pub struct Approval {
+pub(super) struct Approval {
     /// The id of the verification.
     pub id: String,
     /// Always `approved`.
@@ -63,7 +63,7 @@ pub struct Approval {
 /// A request to create a verification.
 #[derive(Debug, Object)]
 #[oai(rename = "CreateVerificationRequest")]
-pub struct CreateSchema {
+pub(super) struct CreateSchema {
     /// The email address to verify, at most 254 bytes, with a fully qualified domain.
     email: String,
     /// The purpose of the verification, 1 to 64 characters of `a-z 0-9 _ . -`. If the tenant
@@ -83,7 +83,7 @@ pub struct CreateSchema {
 /// A request to check a code.
 #[derive(Debug, Object)]
 #[oai(rename = "CheckVerificationRequest")]
-pub struct CheckSchema {
+pub(super) struct CheckSchema {
     /// The code as the user typed it. Digits of any script are accepted; whitespace, dashes and
     /// invisible characters are ignored.
     code: String,
@@ -94,39 +94,39 @@ pub struct CheckSchema {
 /// A request to resend a code. All members are optional.
 #[derive(Debug, Object)]
 #[oai(rename = "ResendVerificationRequest")]
-pub struct ResendSchema {
+pub(super) struct ResendSchema {
     /// The IPv4 or IPv6 address of the user's device, as when creating a verification.
     end_user_ip: Option<String>,
 }
 
 /// A parsed request to create a verification.
-pub struct CreateBody {
+pub(super) struct CreateBody {
     email: String,
     asked: Asked,
     members: Vec<Option<String>>,
 }
 
 /// The optional members of a request to create a verification.
-pub struct Asked {
+pub(super) struct Asked {
     pub purpose: Option<Purpose>,
     pub locale: Option<Locale>,
     pub end_user_ip: Option<IpAddr>,
 }
 
 /// A parsed request to check a code.
-pub struct CheckBody {
+pub(super) struct CheckBody {
     pub code: String,
     pub end_user_ip: Option<IpAddr>,
 }
 
 /// A parsed request to resend a code.
-pub struct ResendBody {
+pub(super) struct ResendBody {
     pub end_user_ip: Option<IpAddr>,
 }
 
 impl CreateBody {
     /// Returns the members for the idempotency fingerprint, the address, and the optional members.
-    pub fn parse(self) -> Result<(Vec<Option<String>>, EmailAddress, Asked), Problem> {
+    pub(super) fn parse(self) -> Result<(Vec<Option<String>>, EmailAddress, Asked), Problem> {
         let address =
             EmailAddress::parse(&self.email).map_err(|_| Problem::new(ProblemCode::InvalidEmail))?;
         Ok((self.members, address, self.asked))

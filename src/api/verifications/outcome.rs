@@ -8,10 +8,10 @@ use crate::service::{
 };
 
 /// The detail if the email may still arrive.
-const MAY_ARRIVE: &str = "The relay fell silent while the mail was under way: it may still arrive.";
+const MAY_ARRIVE: &str = "The mail relay did not confirm the email, which may still arrive.";
 /// The detail for an idempotency key whose verification is no longer stored.
 const FORGOTTEN: &str =
-    "What this Idempotency-Key created has ended more than an hour ago, and is forgotten.";
+    "The verification that this Idempotency-Key created ended more than an hour ago and is no longer stored.";
 
 impl Problem {
     /// Creates the problem for a verification that has ended.

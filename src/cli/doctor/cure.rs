@@ -7,7 +7,7 @@ use crate::adapters::smtp::{Cause, CertificateFault, Offer, Reply, SendError, St
 use crate::config::smtp::{Auth, RelaySettings, TlsMode};
 
 /// Returns what usually helps.
-pub fn cure(error: &SendError, relay: &RelaySettings, provider: Option<&Provider>) -> String {
+pub(super) fn cure(error: &SendError, relay: &RelaySettings, provider: Option<&Provider>) -> String {
     let theirs = provider.and_then(|provider| in_their_terms(error, provider));
     let general = match error.cause() {
         Cause::Certificate(error) => about_the_certificate(error),

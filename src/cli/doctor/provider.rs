@@ -5,7 +5,7 @@
 
 /// A provider.
 #[derive(Debug)]
-pub struct Provider {
+pub(super) struct Provider {
     /// Its name.
     pub name: &'static str,
     /// Host names of its relays; `*` matches any text.
@@ -161,7 +161,7 @@ const PROVIDERS: [Provider; 10] = [
 ];
 
 /// Returns the provider of a relay, if it is a known one.
-pub fn of(host: &str) -> Option<&'static Provider> {
+pub(super) fn of(host: &str) -> Option<&'static Provider> {
     let host = host.to_ascii_lowercase();
     let is_theirs = |known: &str| match known.split_once('*') {
         None => host == known,

@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::ports::{Store as _, StoreError};
 
 /// Checks the configured Redis. The line says what was found, or what failed and how to fix it.
-pub async fn check(settings: &Settings) -> Result<String, String> {
+pub(super) async fn check(settings: &Settings) -> Result<String, String> {
     let store = app::store(settings).await.map_err(|error| format!("redis: {error}"))?;
     store.ready().await.map_err(|error| report(&error))?;
     let weaknesses = store.weaknesses().await.map_err(|error| report(&error))?;

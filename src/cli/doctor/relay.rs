@@ -20,14 +20,14 @@ use crate::random::SysRng;
 use crate::service::causes;
 
 /// The result of a check: a line to print.
-pub type Finding = Result<String, String>;
+pub(super) type Finding = Result<String, String>;
 
 /// Names of the relays in the output.
 const NAMES: [&str; 2] = ["relay", "fallback relay"];
 
 /// Checks the translations and layouts of emails and each relay. If there is an address and all
 /// checks passed, sends a test email to it.
-pub async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings, send_test: Option<&EmailAddress>) -> Vec<Finding> {
     let composer = app::composer(&settings.common);
     let words = match &composer {
         Ok(_) => Ok("translations and layouts of emails".to_owned()),

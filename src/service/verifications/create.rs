@@ -64,17 +64,17 @@ pub enum CreateError {
     #[error("no code was sent")]
     Send(#[source] StartError),
     /// The email of this verification may still arrive. Its code is live.
-    #[error("the outcome of the mail is unknown")]
+    #[error("it is unknown whether the email was sent")]
     OutcomeUnknown(VerificationId),
     /// Another request with that idempotency key is in progress.
-    #[error("a request under that idempotency key is under way")]
+    #[error("a request with that idempotency key is in progress")]
     InProgress,
     /// That idempotency key belongs to another body.
     #[error("that idempotency key belongs to another body")]
     Mismatch,
     /// The verification that was created under that idempotency key is closed, and its retention is
     /// over.
-    #[error("what was created under that idempotency key is forgotten")]
+    #[error("the verification of that idempotency key is no longer stored")]
     Forgotten,
 }
 
@@ -113,7 +113,7 @@ pub(in crate::service) async fn create(
 async fn complete(deps: &Dependencies, request: &IdempotentRequest, id: &VerificationId) {
     let mut pauses = RETRY_DELAYS.into_iter();
     while let Err(error) = deps.idempotency.complete(request, id).await {
-        log(&error, "what came of an idempotency key was not remembered");
+        log(&error, "the result of an idempotency key was not stored");
         let Some(pause) = pauses.next() else { return };
         sleep(pause).await;
     }
@@ -121,7 +121,7 @@ async fn complete(deps: &Dependencies, request: &IdempotentRequest, id: &Verific
 
 async fn abandon(deps: &Dependencies, request: &IdempotentRequest) {
     if let Err(error) = deps.idempotency.abandon(request).await {
-        log(&error, "an idempotency key stays claimed until its time is up");
+        log(&error, "an idempotency key stays in progress until it expires");
     }
 }
 

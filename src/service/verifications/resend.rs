@@ -29,7 +29,7 @@ pub enum ResendError {
     #[error("the verification is over")]
     Closed(Status),
     /// The email may still arrive. Its code is live.
-    #[error("the outcome of the mail is unknown")]
+    #[error("it is unknown whether the email was sent")]
     OutcomeUnknown(VerificationId),
     /// The send failed, as any send can.
     #[error("no code was sent")]

@@ -274,11 +274,16 @@ pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) ->
 impl Process {
     /// Starts `otpd dev` with hashes that take microseconds.
     pub async fn dev() -> Self {
-        let queue = [("OTP_HASH__QUEUE".to_owned(), "2000".to_owned())];
-        Self::start("dev", &light_hash().into_iter().chain(queue).collect()).await
+        Self::dev_with(&[("OTP_HASH__QUEUE", "2000")]).await
     }
 
-    /// Starts the same with the limits of `otpd serve`, but without load shedding, and with a
+    /// Starts `otpd dev` with these settings.
+    pub async fn dev_with(settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::start("dev", &light_hash().into_iter().chain(settings).collect()).await
+    }
+
+    /// Starts `otpd dev` with the limits of `otpd serve`, but without load shedding, and with a
     /// trusted proxy on this machine.
     pub async fn dev_limited() -> Self {
         let more = [

@@ -1,32 +1,20 @@
 //! Measures what a verification costs in Redis: the round trips of each call, and the bytes that
 //! each open verification takes.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::expect_used,
-    reason = "a bench that cannot go on stops; what it finds it prints"
-)]
-
 use std::sync::Arc;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
-#[path = "../tests/it/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod support;
-
-use support::app::TestApp;
-use support::redis::RedisServer;
+use crate::support::app::TestApp;
+use crate::support::redis::RedisServer;
 
 /// Number of verifications: large enough that the server's fixed memory does not matter.
 const MANY: usize = 20_000;
 const AT_ONCE: usize = 32;
 
-#[tokio::main(flavor = "multi_thread")]
-async fn main() {
+/// Runs the benchmark.
+pub async fn run() {
     round_trips().await;
     octets_of_one().await;
     println!("bytes by used_memory, each of {MANY} fresh people with one send and an open verification:");
@@ -76,7 +64,7 @@ async fn round_trips() {
     asked(&app.redis).await;
 
     println!("round trips to Redis before the answer:");
-    let told = async |name: &str, status: u16, answer: support::app::Answer| {
+    let told = async |name: &str, status: u16, answer: crate::support::app::Answer| {
         assert_eq!(answer.status, status, "{answer:?}");
         println!("  {name:40} {}", asked(&app.redis).await);
     };

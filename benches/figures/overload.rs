@@ -1,25 +1,13 @@
 //! Measures bursts at the default limits: 100, 300 and 1,000 sends, and as many checks, at once,
 //! each over its own connection. Prints the statuses, the latencies and the peak memory.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::expect_used,
-    reason = "a bench that cannot go on stops; what it finds it prints"
-)]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-#[path = "../tests/it/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod support;
-
-use support::app::TestApp;
+use crate::support::app::TestApp;
 
 /// Numbers of concurrent calls.
 const BURSTS: [usize; 3] = [100, 300, 1000];
@@ -31,8 +19,8 @@ enum Call {
     Checks,
 }
 
-#[tokio::main(flavor = "multi_thread")]
-async fn main() {
+/// Runs the benchmark.
+pub async fn run() {
     for call in [Call::Sends, Call::Checks] {
         for calls in BURSTS {
             burst(call, calls).await;

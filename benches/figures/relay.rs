@@ -3,14 +3,6 @@
 //!
 //! Prints sends per second, and their ratio to the ideal for this number of callers and this delay.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a bench that cannot go on stops; what it finds it prints"
-)]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,12 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-#[path = "../tests/it/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod support;
-
-use support::app::TestApp;
-use support::smtp::Fault;
+use crate::support::app::TestApp;
+use crate::support::smtp::Fault;
 
 /// Number of concurrent callers.
 const CALLERS: u32 = 64;
@@ -32,8 +20,8 @@ const SENDS: u32 = 100;
 /// Time that the relay takes for each message.
 const DELAY: Duration = Duration::from_millis(100);
 
-#[tokio::main]
-async fn main() {
+/// Runs the benchmark.
+pub async fn run() {
     for tls in [false, true] {
         let builder = TestApp::builder().set("OTP_HASH__QUEUE", "200").set("OTP_LOG__LEVEL", "info");
         let app = Arc::new(if tls { builder.tls() } else { builder }.spawn().await);

@@ -4,21 +4,9 @@
 //! Prints the median of each, and its ratio to that of a wrong code. The calls are interleaved, so
 //! that other load on the machine affects all four alike.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::expect_used,
-    reason = "a bench that cannot go on stops; what it finds it prints"
-)]
-
 use std::time::{Duration, Instant};
 
-#[path = "../tests/it/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
-mod support;
-
-use support::app::TestApp;
+use crate::support::app::TestApp;
 
 /// Calls of each kind.
 const CALLS: usize = 1000;
@@ -28,8 +16,8 @@ const GUESSES: usize = 5;
 /// they are equal.
 const GUESS: &str = "000000";
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+/// Runs the benchmark.
+pub async fn run() {
     let app = TestApp::builder()
         .set("OTP_HASH__MEMORY_KIB", "7168")
         .set("OTP_HASH__PASSES", "5")

@@ -10,15 +10,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A stream whose output must be written within a timeout, counted from when writing first blocked.
-pub struct Impatient<S> {
+pub(super) struct WriteTimeout<S> {
     stream: S,
     timeout: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Impatient<S> {
+impl<S> WriteTimeout<S> {
     /// Wraps `stream` with a write timeout.
-    pub fn new(stream: S, timeout: Duration) -> Self {
+    pub(super) fn new(stream: S, timeout: Duration) -> Self {
         Self { stream, timeout, stuck: None }
     }
 
@@ -34,7 +34,7 @@ impl<S> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -44,7 +44,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.bounded(cx, outcome)
@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_does_not_read_is_given_up() {
         let (ours, _theirs) = duplex(8);
-        let mut ours = Impatient::new(ours, TIMEOUT);
+        let mut ours = WriteTimeout::new(ours, TIMEOUT);
         let error = timeout(LONG, ours.write_all(&[0; 64])).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -99,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_drips_is_given_up() {
         let (ours, mut theirs) = duplex(8);
-        let mut ours = Impatient::new(ours, TIMEOUT);
+        let mut ours = WriteTimeout::new(ours, TIMEOUT);
         let dripping = tokio::spawn(async move {
             // Reads one byte now and then, for as long as the other side writes.
             while theirs.read_u8().await.is_ok() {
@@ -115,7 +115,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_reads_may_take_as_many_answers_as_it_likes() {
         let (ours, mut theirs) = duplex(8);
-        let mut ours = Impatient::new(ours, LONG);
+        let mut ours = WriteTimeout::new(ours, LONG);
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
             theirs.read_to_end(&mut all).await.map(|_| all.len())
