@@ -16,10 +16,10 @@ const AT_ONCE: usize = 32;
 /// Runs the benchmark.
 pub async fn run() {
     round_trips().await;
-    octets_of_one().await;
-    println!("bytes by used_memory, each of {MANY} fresh people with one send and an open verification:");
+    bytes_of_one().await;
+    println!("bytes by used_memory, each of {MANY} recipients with one send and an open verification:");
     for (name, simple, limit) in [("simple", true, 450), ("v1", false, 550)] {
-        let each = octets_of_many(simple).await;
+        let each = bytes_of_many(simple).await;
         println!("  {name:8} {each:5}  (target {limit})");
     }
 }
@@ -64,37 +64,42 @@ async fn round_trips() {
     asked(&app.redis).await;
 
     println!("round trips to Redis before the answer:");
-    let told = async |name: &str, status: u16, answer: crate::support::app::Answer| {
+    let round_trips_of = async |name: &str, status: u16, answer: crate::support::app::Answer| {
         assert_eq!(answer.status, status, "{answer:?}");
         println!("  {name:40} {}", asked(&app.redis).await);
     };
-    told("POST /send-otp", 200, app.send_otp("a@example.com").await).await;
-    told("POST /verify-otp, wrong", 400, app.verify_otp("a@example.com", "000000").await).await;
+    round_trips_of("POST /send-otp", 200, app.send_otp("a@example.com").await).await;
+    round_trips_of("POST /verify-otp, wrong", 400, app.verify_otp("a@example.com", "000000").await).await;
     let code = app.smtp.last_code_to("a@example.com");
-    told("POST /verify-otp, right", 200, app.verify_otp("a@example.com", &code).await).await;
-    told("create", 201, caller.create(&email("b")).await).await;
-    told("create, end_user_ip", 201, caller.create(&with_ip("c")).await).await;
-    told("create, end_user_ip, Idempotency-Key", 201, caller.create_under("k", &with_ip("d")).await).await;
-    told("the same again", 201, caller.create_under("k", &with_ip("d")).await).await;
+    round_trips_of("POST /verify-otp, right", 200, app.verify_otp("a@example.com", &code).await).await;
+    round_trips_of("create", 201, caller.create(&email("b")).await).await;
+    round_trips_of("create, end_user_ip", 201, caller.create(&with_ip("c")).await).await;
+    round_trips_of(
+        "create, end_user_ip, Idempotency-Key",
+        201,
+        caller.create_under("k", &with_ip("d")).await,
+    )
+    .await;
+    round_trips_of("the same again", 201, caller.create_under("k", &with_ip("d")).await).await;
     let id = caller.start("e@example.com").await;
     asked(&app.redis).await;
-    told("show", 200, caller.show(&id).await).await;
-    told("check, wrong", 422, caller.check(&id, "000000").await).await;
+    round_trips_of("show", 200, caller.show(&id).await).await;
+    round_trips_of("check, wrong", 422, caller.check(&id, "000000").await).await;
     let path = format!("/v1/verifications/{id}/check");
     let with_ip = |code: &str| json!({ "code": code, "end_user_ip": "192.0.2.1" }).to_string();
-    told("check, wrong, end_user_ip", 422, caller.post(&path, &with_ip("000000")).await).await;
-    told("resend", 200, caller.resend(&id).await).await;
+    round_trips_of("check, wrong, end_user_ip", 422, caller.post(&path, &with_ip("000000")).await).await;
+    round_trips_of("resend", 200, caller.resend(&id).await).await;
     let code = app.smtp.last_code_to("e@example.com");
-    told("check, right, end_user_ip", 200, caller.post(&path, &with_ip(&code)).await).await;
+    round_trips_of("check, right, end_user_ip", 200, caller.post(&path, &with_ip(&code)).await).await;
     let id = caller.start("f@example.com").await;
     let code = app.smtp.last_code_to("f@example.com");
     asked(&app.redis).await;
-    told("check, right", 200, caller.check(&id, &code).await).await;
-    told("check, over", 410, caller.check(&id, &code).await).await;
-    told("cancel, over", 410, caller.cancel(&id).await).await;
+    round_trips_of("check, right", 200, caller.check(&id, &code).await).await;
+    round_trips_of("check, over", 410, caller.check(&id, &code).await).await;
+    round_trips_of("cancel, over", 410, caller.cancel(&id).await).await;
 }
 
-async fn octets_of_one() {
+async fn bytes_of_one() {
     let app = app().await;
     let body = json!({ "email": "recipient@example.com", "purpose": "login" });
     app.caller(1).create_under("k", &body).await;
@@ -109,7 +114,7 @@ async fn octets_of_one() {
         let what = match name.as_bytes() {
             [b'o', b't', b'p', b':', b'{', b'v', ..] => "the verification",
             [b'o', b't', b'p', b':', b'{', b'i', ..] => "its idempotency key",
-            [b'o', b't', b'p', b':', b'{', b's', ..] => "its person's sends",
+            [b'o', b't', b'p', b':', b'{', b's', ..] => "the sends to its recipient",
             _ => panic!("{name}"),
         };
         println!("  {what:24} {bytes:5}  (value {})", value.len());
@@ -123,7 +128,7 @@ async fn used_memory(server: &RedisServer) -> usize {
     line.trim().parse().expect("a number")
 }
 
-async fn octets_of_many(simple: bool) -> usize {
+async fn bytes_of_many(simple: bool) -> usize {
     let app = app().await;
     app.caller(1).start("warm@example.com").await;
     app.code_for("warm@example.com").await;

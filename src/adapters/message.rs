@@ -22,7 +22,7 @@ use minijinja::{Value, context};
 use thiserror::Error;
 
 use self::headers::{AutoSubmitted, ContentLanguage, EntityRefId, From, mailbox};
-use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, WORDS};
+use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, TEXT_NAMES};
 pub use self::template_error::TemplateError;
 use self::template_error::TemplateFault;
 use self::templates::{Language, Templates};
@@ -196,12 +196,12 @@ fn render(language: Language<'_>, about: &TemplateContext<'_>) -> Result<Content
         minutes => minutes,
         seconds => seconds,
     };
-    let words = WORDS.into_iter().map(|word| Ok((word, language.word(word, &facts)?)));
-    let words: BTreeMap<&str, String> = words.collect::<Result<_, minijinja::Error>>()?;
-    let subject = words.get("subject").cloned();
-    let words = Value::from(words);
+    let texts = TEXT_NAMES.into_iter().map(|name| Ok((name, language.text(name, &facts)?)));
+    let texts: BTreeMap<&str, String> = texts.collect::<Result<_, minijinja::Error>>()?;
+    let subject = texts.get("subject").cloned();
+    let texts = Value::from(texts);
     let tag = language.tag;
-    let given = context! { ..words, ..facts };
+    let given = context! { ..texts, ..facts };
     let all = context! { locale => tag, direction => language.direction.to_string(), ..given };
     Ok(Content {
         subject: subject.unwrap_or_default(),

@@ -16,13 +16,13 @@ use crate::domain::tenant::Tenant;
 
 /// The built-in translations.
 const BUILT_IN: [(&str, &str); 7] = [
-    ("ar", include_str!("words/ar.toml")),
-    ("de", include_str!("words/de.toml")),
-    ("en", include_str!("words/en.toml")),
-    ("es", include_str!("words/es.toml")),
-    ("fr", include_str!("words/fr.toml")),
-    ("ja", include_str!("words/ja.toml")),
-    ("pt", include_str!("words/pt.toml")),
+    ("ar", include_str!("translations/ar.toml")),
+    ("de", include_str!("translations/de.toml")),
+    ("en", include_str!("translations/en.toml")),
+    ("es", include_str!("translations/es.toml")),
+    ("fr", include_str!("translations/fr.toml")),
+    ("ja", include_str!("translations/ja.toml")),
+    ("pt", include_str!("translations/pt.toml")),
 ];
 /// The layout of the text part.
 pub(super) const TEXT_LAYOUT: &str = "layout.txt";
@@ -36,7 +36,7 @@ const LAYOUTS: [(&str, &str); 2] =
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// Names of the texts of a translation.
-pub(super) const WORDS: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
+pub(super) const TEXT_NAMES: [&str; 6] = ["subject", "lead", "validity", "place", "secrecy", "stranger"];
 
 /// Writing direction of a language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +49,10 @@ pub(super) enum Direction {
 
 /// The content of a translation.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Words {
+pub(super) struct Translation {
     /// Writing direction.
     pub direction: Option<Direction>,
-    /// Texts, by the names in [`WORDS`].
+    /// Texts, by the names in [`TEXT_NAMES`].
     pub texts: BTreeMap<&'static str, String>,
 }
 
@@ -60,32 +60,32 @@ pub(super) struct Words {
 #[derive(Debug, Clone, Default)]
 pub(super) struct TemplateSources {
     /// Translations by language.
-    pub words: BTreeMap<String, Words>,
+    pub translations: BTreeMap<String, Translation>,
     /// Layouts by file name.
     pub layouts: BTreeMap<String, String>,
 }
 
-impl Words {
+impl Translation {
     fn parse(text: &str) -> Result<Self, TemplateFault> {
         let said: BTreeMap<String, String> =
-            toml::from_str(text).map_err(|error| TemplateFault::Words(error.message().to_owned()))?;
-        let mut words = Self::default();
+            toml::from_str(text).map_err(|error| TemplateFault::Translation(error.message().to_owned()))?;
+        let mut translation = Self::default();
         for (name, text) in said {
-            match (WORDS.into_iter().find(|word| *word == name), text.as_str()) {
-                (Some(word), _) => drop(words.texts.insert(word, text)),
-                (None, "ltr") if name == "direction" => words.direction = Some(Direction::Ltr),
-                (None, "rtl") if name == "direction" => words.direction = Some(Direction::Rtl),
+            match (TEXT_NAMES.into_iter().find(|known| *known == name), text.as_str()) {
+                (Some(name), _) => drop(translation.texts.insert(name, text)),
+                (None, "ltr") if name == "direction" => translation.direction = Some(Direction::Ltr),
+                (None, "rtl") if name == "direction" => translation.direction = Some(Direction::Rtl),
                 (None, _) if name == "direction" => {
-                    return Err(TemplateFault::Words("direction must be ltr or rtl".to_owned()));
+                    return Err(TemplateFault::Translation("direction must be ltr or rtl".to_owned()));
                 }
                 (None, _) => {
-                    let known = WORDS.join(", ");
+                    let known = TEXT_NAMES.join(", ");
                     let what = format!("{name} is neither one of {known}, nor direction with ltr or rtl");
-                    return Err(TemplateFault::Words(what));
+                    return Err(TemplateFault::Translation(what));
                 }
             }
         }
-        Ok(words)
+        Ok(translation)
     }
 
     fn overridden_by(mut self, own: Self) -> Self {
@@ -100,8 +100,9 @@ impl TemplateSources {
         let mut sources = Self::default();
         for (tag, text) in BUILT_IN {
             let place = || format!("{tag}.toml");
-            let words = Words::parse(text).map_err(|fault| TemplateError { place: place(), fault })?;
-            sources.words.insert(tag.to_owned(), words);
+            let translation =
+                Translation::parse(text).map_err(|fault| TemplateError { place: place(), fault })?;
+            sources.translations.insert(tag.to_owned(), translation);
         }
         let layouts = LAYOUTS.map(|(name, text)| (name.to_owned(), text.to_owned()));
         Ok(Self { layouts: layouts.into(), ..sources })
@@ -137,8 +138,8 @@ impl TemplateSources {
         }
         let tag = name.strip_suffix(".toml").and_then(Locale::parse);
         let tag = tag.ok_or_else(|| fault(path, TemplateFault::Unknown))?;
-        let words = Words::parse(&text()?).map_err(|what| fault(path, what))?;
-        match self.words.insert(tag.as_str().to_owned(), words) {
+        let translation = Translation::parse(&text()?).map_err(|what| fault(path, what))?;
+        match self.translations.insert(tag.as_str().to_owned(), translation) {
             None => Ok(()),
             Some(_) => Err(fault(path, TemplateFault::Twice)),
         }
@@ -146,9 +147,9 @@ impl TemplateSources {
 
     /// Returns these sources, with those in `own` replacing them.
     pub(super) fn overridden_by(mut self, own: &Self) -> Self {
-        for (tag, words) in &own.words {
-            let usual = self.words.remove(tag).unwrap_or_default();
-            self.words.insert(tag.clone(), usual.overridden_by(words.clone()));
+        for (tag, translation) in &own.translations {
+            let default = self.translations.remove(tag).unwrap_or_default();
+            self.translations.insert(tag.clone(), default.overridden_by(translation.clone()));
         }
         self.layouts.extend(own.layouts.clone());
         self

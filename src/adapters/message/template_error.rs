@@ -26,7 +26,7 @@ pub(super) enum TemplateFault {
     Twice,
     /// The translation cannot be parsed.
     #[error("cannot be read: {0}")]
-    Words(String),
+    Translation(String),
     /// A text is missing and cannot be inherited.
     #[error("has no {0}, and there is no translation of that language to fall back on")]
     Missing(&'static str),

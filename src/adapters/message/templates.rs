@@ -8,7 +8,7 @@ use std::{fmt, iter};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
 
-use super::sources::{Direction, HTML_LAYOUT, TemplateSources, WORDS};
+use super::sources::{Direction, HTML_LAYOUT, TEXT_NAMES, TemplateSources};
 use super::template_error::{TemplateError, TemplateFault};
 use crate::domain::locale::Locale;
 use crate::domain::tenant::Tenant;
@@ -77,15 +77,15 @@ impl Templates {
             compile(layout(scope, name), source)?;
         }
         let mut languages = Languages::new();
-        for (tag, words) in &sources.words {
-            for word in WORDS {
-                let source = words.texts.get(word).ok_or_else(|| {
+        for (tag, translation) in &sources.translations {
+            for name in TEXT_NAMES {
+                let source = translation.texts.get(name).ok_or_else(|| {
                     let place = format!("{}{tag}.toml", prefix(scope));
-                    TemplateError { place, fault: TemplateFault::Missing(word) }
+                    TemplateError { place, fault: TemplateFault::Missing(name) }
                 })?;
-                compile(word_of(scope, tag, word), source)?;
+                compile(text_path(scope, tag, name), source)?;
             }
-            languages.insert(tag.clone(), words.direction.unwrap_or(Direction::Ltr));
+            languages.insert(tag.clone(), translation.direction.unwrap_or(Direction::Ltr));
         }
         Ok(languages)
     }
@@ -129,9 +129,9 @@ impl Templates {
 }
 
 impl Language<'_> {
-    /// Renders one of [`WORDS`].
-    pub(super) fn word(&self, word: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
-        self.environment.get_template(&word_of(self.scope, self.tag, word))?.render(context)
+    /// Renders one of [`TEXT_NAMES`].
+    pub(super) fn text(&self, name: &str, context: &minijinja::Value) -> Result<String, minijinja::Error> {
+        self.environment.get_template(&text_path(self.scope, self.tag, name))?.render(context)
     }
 
     /// Renders one of the layouts.
@@ -153,8 +153,8 @@ fn layout(scope: &str, name: &str) -> String {
     format!("{}{name}", prefix(scope))
 }
 
-fn word_of(scope: &str, tag: &str, word: &str) -> String {
-    format!("{}{tag}.toml {word}", prefix(scope))
+fn text_path(scope: &str, tag: &str, name: &str) -> String {
+    format!("{}{tag}.toml {name}", prefix(scope))
 }
 
 impl fmt::Display for Direction {

@@ -11,14 +11,14 @@ use crate::domain::verification_id::VerificationId;
 use crate::ports::{IdempotencyStore, StoreError};
 
 /// Returns the arguments of every script: fingerprint and token.
-fn words(request: &IdempotentRequest) -> [&[u8]; 2] {
+fn arguments(request: &IdempotentRequest) -> [&[u8]; 2] {
     [request.fingerprint.as_bytes(), &request.token]
 }
 
 #[async_trait]
 impl IdempotencyStore for RedisStore {
     async fn begin(&self, request: &IdempotentRequest) -> Result<BeginOutcome, StoreError> {
-        let [fingerprint, token] = words(request);
+        let [fingerprint, token] = arguments(request);
         let keys = [key::idempotency(&request.key)];
         let life = millis(IN_PROGRESS_TIMEOUT);
         match self.call(&self.scripts.begin, &keys, &[&fingerprint, &token, &life]).await? {
@@ -40,7 +40,7 @@ impl IdempotencyStore for RedisStore {
     }
 
     async fn complete(&self, request: &IdempotentRequest, id: &VerificationId) -> Result<(), StoreError> {
-        let [fingerprint, token] = words(request);
+        let [fingerprint, token] = arguments(request);
         let keys = [key::idempotency(&request.key)];
         let id = id.as_bytes().as_slice();
         let kept = millis(RETENTION);
@@ -48,7 +48,7 @@ impl IdempotencyStore for RedisStore {
     }
 
     async fn abandon(&self, request: &IdempotentRequest) -> Result<(), StoreError> {
-        let [fingerprint, token] = words(request);
+        let [fingerprint, token] = arguments(request);
         let keys = [key::idempotency(&request.key)];
         self.call(&self.scripts.abandon, &keys, &[&fingerprint, &token]).await.map(|_| ())
     }
