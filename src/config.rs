@@ -233,6 +233,7 @@ mod tests {
     use super::smtp::TlsMode;
     use super::*;
     use crate::domain::code_hash::{HashCost, HashQueue};
+    use crate::domain::limit::{Limit, Policy};
 
     const SECRET: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
@@ -604,6 +605,23 @@ mod tests {
         assert_eq!(settings.common.http.listen.to_string(), "0.0.0.0:5000");
         assert_eq!(settings.smtp.relay.server, "smtp.example.com");
         assert_eq!(settings.common.http.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn the_emails_that_the_relay_takes_a_day_are_a_limit_of_24_hours() {
+        let limit = |text: &str| {
+            let loaded = with(&[("OTP_LIMITS__RELAY_EMAILS_PER_DAY", text)]).ok()?;
+            Some(loaded.settings.common.limits.of(Policy::RelayEmails).clone())
+        };
+        assert_eq!(limit("500"), Some("500/24h".parse().unwrap()));
+        assert_eq!(limit("100000"), Some("100000/24h".parse().unwrap()));
+        assert_eq!(
+            [limit("unlimited"), limit("Unlimited")],
+            [Some(Limit::UNLIMITED), Some(Limit::UNLIMITED)]
+        );
+        for text in ["100001", "5/1h", "-1", "many"] {
+            assert_eq!(limit(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -21,21 +21,24 @@ mod support;
 
 use std::env;
 
-#[tokio::main]
-async fn main() {
+/// The benchmarks by name.
+const BENCHMARKS: [(&str, fn()); 4] = [
+    ("overload", overload::run),
+    ("redis_cost", redis_cost::run),
+    ("refusals", refusals::run),
+    ("relay", relay::run),
+];
+
+fn main() {
     // Cargo adds options of its own.
     let named: Vec<_> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let is_named = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
-    if is_named("overload") {
-        overload::run().await;
+    for name in &named {
+        let is_known = BENCHMARKS.iter().any(|(known, _)| known == name);
+        assert!(is_known, "{name} is none of {:?}", BENCHMARKS.map(|(name, _)| name));
     }
-    if is_named("redis_cost") {
-        redis_cost::run().await;
-    }
-    if is_named("refusals") {
-        refusals::run().await;
-    }
-    if is_named("relay") {
-        relay::run().await;
+    for (name, run) in BENCHMARKS {
+        if named.is_empty() || named.iter().any(|named| named == name) {
+            run();
+        }
     }
 }

@@ -20,6 +20,7 @@ enum Call {
 }
 
 /// Runs the benchmark.
+#[tokio::main(flavor = "multi_thread")]
 pub async fn run() {
     for call in [Call::Sends, Call::Checks] {
         for calls in BURSTS {

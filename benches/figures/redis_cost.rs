@@ -14,6 +14,7 @@ const MANY: usize = 20_000;
 const AT_ONCE: usize = 32;
 
 /// Runs the benchmark.
+#[tokio::main(flavor = "multi_thread")]
 pub async fn run() {
     round_trips().await;
     bytes_of_one().await;

@@ -17,6 +17,7 @@ const GUESSES: usize = 5;
 const GUESS: &str = "000000";
 
 /// Runs the benchmark.
+#[tokio::main(flavor = "current_thread")]
 pub async fn run() {
     let app = TestApp::builder()
         .set("OTP_HASH__MEMORY_KIB", "7168")

@@ -21,6 +21,7 @@ const SENDS: u32 = 100;
 const DELAY: Duration = Duration::from_millis(100);
 
 /// Runs the benchmark.
+#[tokio::main(flavor = "multi_thread")]
 pub async fn run() {
     for tls in [false, true] {
         let builder = TestApp::builder().set("OTP_HASH__QUEUE", "200").set("OTP_LOG__LEVEL", "info");

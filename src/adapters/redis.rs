@@ -5,12 +5,12 @@
 
 mod answer;
 mod calls;
+mod charge;
 mod connections;
 mod idempotency;
 mod key;
 mod kind;
 mod scripts;
-mod windows;
 
 use std::fmt;
 
@@ -19,11 +19,10 @@ use redis::Value;
 use secrecy::SecretString;
 
 use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
-use self::calls::ChargeArguments;
+use self::charge::ChargeArguments;
 use self::connections::Connections;
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
-use self::windows::Windows;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::ledger::LimitState;
@@ -62,17 +61,17 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError> {
-        let windows = Windows::of(&charge.rules);
-        match self.call_with(&self.scripts.charge, charge, &windows).await? {
-            Value::Array(parts) => windows.charged(&parts),
+        let args = ChargeArguments::of(charge)?;
+        match self.call_with(&self.scripts.charge, &charge.ledger, &args).await? {
+            Value::Array(parts) => args.charged(&parts),
             _ => Err(unexpected()),
         }
     }
 
     async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError> {
-        let windows = Windows::of(&charge.rules);
-        match self.call_with(&self.scripts.peek, charge, &windows).await? {
-            Value::Array(parts) => windows.limit_state(&parts),
+        let args = ChargeArguments::of(charge)?;
+        match self.call_with(&self.scripts.peek, &charge.ledger, &args).await? {
+            Value::Array(parts) => args.limit_state(&parts),
             _ => Err(unexpected()),
         }
     }
@@ -121,20 +120,17 @@ impl Store for RedisStore {
         let most = u64::from(rules.attempts);
         let mut keys = vec![key::verification(store_key)];
         let mut args: Vec<&dyn Argument> = vec![&retention, &most];
-        let windows = Windows::of(charge.map_or(&[], |charge| &charge.rules));
-        let charge_args = charge.map(|charge| ChargeArguments::of(charge, &windows));
-        if let (Some(charge), Some(charge_args)) = (charge, &charge_args) {
+        let charge_args = charge.map(ChargeArguments::of).transpose()?;
+        if let Some(charge) = charge {
             keys.push(key::ledger(&charge.ledger));
-            args.extend(charge_args.each());
         }
+        args.extend(charge_args.iter().flat_map(ChargeArguments::in_order));
         match self.call(&self.scripts.take_attempt, &keys, &args).await? {
             Value::Nil => Ok(AttemptOutcome::Unknown),
             Value::Array(parts) => match parts.as_slice() {
                 [Value::BulkString(what), refused @ ..] if what == b"limited" => {
-                    match windows.charged(refused)? {
-                        ChargeOutcome::Refused(limit_state) => Ok(AttemptOutcome::Limited(limit_state)),
-                        ChargeOutcome::Admitted { .. } => Err(unexpected()),
-                    }
+                    let args = charge_args.as_ref().ok_or_else(unexpected)?;
+                    args.limit_state(refused).map(AttemptOutcome::Limited)
                 }
                 [Value::BulkString(what), entry, attempts, about, stored @ ..] if what == b"taken" => {
                     let entry = moment(entry)?;

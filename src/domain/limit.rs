@@ -25,12 +25,12 @@ pub const DAY: Duration =
 /// The longest window that can be set.
 const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
 /// The most entries of a window that can be set. A ledger is read as a whole, so its size must be
-/// bounded.
+/// bounded: to five times as many, for an IPv6 /48.
 const MAX_ENTRIES: u32 = 100_000;
 /// The most windows of one limit.
 const MAX_WINDOWS: usize = 4;
 
-/// The limits, as `RateLimit` policies. Clients see their names.
+/// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
     /// Sends of an IP at a tenant.
@@ -91,7 +91,8 @@ impl Policy {
         matches!(self, Self::IpSends | Self::IpAttempts)
     }
 
-    /// Returns the policy name that clients see. It is also the name of the setting.
+    /// Returns the name of the policy and of its setting. Clients see it in `RateLimit`, except for
+    /// `RelayEmails`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -46,8 +46,17 @@ pub struct Charge<'a> {
     /// The rules, in the order in which clients see them. One of them must count all entries, so
     /// that the size of the ledger is bounded.
     pub rules: Vec<LimitRule<'a>>,
-    /// How long entries are stored: at least as long as one of the rules counts them.
+    /// How long entries are stored: at least as long as any of the rules counts them.
     pub retention: Duration,
+}
+
+impl Charge<'_> {
+    /// Returns whether a rule has no window. Such a charge must fail, because a policy that must
+    /// have a limit has none.
+    #[must_use]
+    pub fn has_rule_without_window(&self) -> bool {
+        self.rules.iter().any(|rule| rule.limit.is_unlimited())
+    }
 }
 
 impl FromIterator<(Policy, Limit)> for Limits {

@@ -1,4 +1,4 @@
-//! Tenants: the applications that share one otpd, and what each of them may do.
+//! Tenants: the applications that share one otpd.
 //!
 //! Tenants are isolated: the name of the tenant is part of the name of each of its verifications,
 //! ledgers and idempotency keys. Must not know which API key belongs to which tenant (see

@@ -21,8 +21,8 @@ use crate::domain::verification::{AttemptToken, Status, VerificationRules, View}
 /// The store retries no call, because a call that timed out may have taken effect.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Makes an entry in a ledger, unless a window of one of the rules is full. Rules without any
-    /// window are an error.
+    /// Makes an entry in a ledger, unless a window of one of the rules is full. A rule without a
+    /// window is an error.
     async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError>;
 
     /// Returns the limit state that a charge would meet. Charges nothing.

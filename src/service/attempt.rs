@@ -47,7 +47,7 @@ pub enum CheckError {
     /// A limit is exceeded. The code was not compared.
     #[error("too many attempts")]
     Limited(LimitState),
-    /// The attempt was not compared, or its result is unknown.
+    /// The attempt was not compared, its result is unknown, or the proof could not be signed.
     #[error(transparent)]
     Service(ServiceError),
 }

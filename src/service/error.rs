@@ -14,7 +14,7 @@ pub enum ServiceError {
     /// Nothing was taken, and nothing stays charged.
     #[error("the service is overloaded")]
     Overloaded,
-    /// The store or the hasher failed or timed out.
+    /// The store, the hasher or the random number generator failed or timed out.
     #[error("a part of the service is unavailable")]
     Unavailable,
     /// A fault in otpd.
@@ -24,38 +24,35 @@ pub enum ServiceError {
 
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
-        log(&error, "a request failed");
+        log(&error, "the store failed");
         Self::Unavailable
     }
 }
 
 impl From<HasherError> for ServiceError {
     fn from(error: HasherError) -> Self {
-        log(&error, "a request failed");
-        match error {
-            HasherError::Late => Self::Unavailable,
-            HasherError::Failed(_) => Self::Fault,
-        }
+        log(&error, "the hasher failed");
+        Self::Unavailable
     }
 }
 
 impl From<SysError> for ServiceError {
     fn from(error: SysError) -> Self {
-        log(&error, "a request failed");
-        Self::Fault
+        log(&error, "the system's random number generator failed");
+        Self::Unavailable
     }
 }
 
 impl From<DecryptionError> for ServiceError {
     fn from(error: DecryptionError) -> Self {
-        log(&error, "a request failed");
+        log(&error, "the details of a verification could not be encrypted");
         Self::Fault
     }
 }
 
 impl From<SigningError> for ServiceError {
     fn from(error: SigningError) -> Self {
-        log(&error, "a request failed");
+        log(&error, "a proof could not be signed");
         Self::Fault
     }
 }

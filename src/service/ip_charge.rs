@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::error::{ServiceError, log};
-use super::{Dependencies, Limited};
+use super::{Dependencies, Limited, WithLimitState};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
@@ -29,9 +29,26 @@ struct Entry {
     limit_state: LimitState,
 }
 
+/// Step 2: charges the client's IP for the action at the tenant, then runs the other steps. Reports
+/// the limit state of the limit that was exceeded, else that of the IP.
+pub(super) async fn with_ip_charge<T, E: Limited>(
+    deps: &Dependencies,
+    profile: &TenantProfile,
+    action: Action,
+    client: Option<IpAddr>,
+    other_steps: impl AsyncFnOnce(&IpCharge) -> Result<T, E>,
+) -> WithLimitState<Result<T, E>> {
+    let (outcome, charged) = match IpCharge::charge(deps, profile, action, client).await {
+        Ok(ip_charge) => (other_steps(&ip_charge).await, ip_charge.limit_state()),
+        Err(error) => (Err(error), None),
+    };
+    let limit_state = outcome.as_ref().err().and_then(Limited::limited).or(charged);
+    WithLimitState { outcome, limit_state }
+}
+
 impl IpCharge {
     /// Charges the client's IP for a send or an attempt at the profile's tenant.
-    pub(super) async fn charge<E: Limited>(
+    async fn charge<E: Limited>(
         deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,
@@ -58,7 +75,7 @@ impl IpCharge {
     }
 
     /// Returns the limit state of the IP, if it was charged.
-    pub(super) fn limit_state(&self) -> Option<LimitState> {
+    fn limit_state(&self) -> Option<LimitState> {
         self.entry.as_ref().map(|entry| entry.limit_state)
     }
 

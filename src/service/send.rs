@@ -41,7 +41,7 @@ pub enum StartError {
     /// email may arrive.
     #[error("it is unknown whether the email was sent")]
     OutcomeUnknown,
-    /// No email was sent.
+    /// The send was not completed.
     #[error(transparent)]
     Service(ServiceError),
 }
@@ -78,21 +78,17 @@ pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Resu
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
 ///    charged. If either is full, refund step 2.
-pub(super) async fn room(
-    deps: &Dependencies,
-    profile: &TenantProfile,
-    ip_charge: &IpCharge,
-) -> Result<HashPermit, StartError> {
-    let permit = take_room(deps, profile).await;
+pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
+    let permit = take_room(deps).await;
     if let Err(StartError::Service(ServiceError::Overloaded)) = &permit {
         ip_charge.refund(deps).await;
     }
     permit
 }
 
-async fn take_room(deps: &Dependencies, profile: &TenantProfile) -> Result<HashPermit, StartError> {
+async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
     let permit = deps.hasher.reserve(Priority::Send).ok_or(ServiceError::Overloaded)?;
-    if let Some(charge) = profile.limits.relay_email_charge()
+    if let Some(charge) = deps.simple.limits.relay_email_charge()
         && !deps.store.peek(&charge).await?.wait.is_zero()
     {
         tracing::warn!("the daily limit of the relay is reached");
@@ -128,7 +124,7 @@ pub(super) async fn send<E: From<StartError>>(
         tenant: profile.tenant.clone(),
         languages: languages.to_vec(),
     };
-    match deliver(deps, profile, &mail).await {
+    match deliver(deps, &mail).await {
         Delivery::Accepted => {
             tracing::info!(tenant.name = profile.tenant.name(), "a code was sent");
             Ok(Sent { live, resend_at: entry + millis(limit_state.wait) })
@@ -183,9 +179,9 @@ pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
     }
 }
 
-async fn deliver(deps: &Dependencies, profile: &TenantProfile, mail: &CodeMail) -> Delivery {
+async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
     let delivery = deps.mailer.deliver(mail).await;
-    if let Some(charge) = profile.limits.relay_email_charge()
+    if let Some(charge) = deps.simple.limits.relay_email_charge()
         && !matches!(delivery, Delivery::Refused(_))
         && let Err(error) = deps.store.charge(&charge).await
     {

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use super::attempt::{Approved, Attempt, CheckError, attempt};
-use super::ip_charge::IpCharge;
-use super::limit_state::with_ip_charge;
+use super::ip_charge::{IpCharge, with_ip_charge};
 use super::prove::{Proven, prove};
 use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use super::{Dependencies, WithLimitState};
@@ -31,7 +30,7 @@ pub(super) async fn send_otp(
     }
     // 2. Charge the IP's sends.
     with_ip_charge(deps, &deps.simple, Action::Send, Some(client), async |ip_charge| {
-        let permit = room(deps, &deps.simple, ip_charge).await?;
+        let permit = room(deps, ip_charge).await?;
         let index_key = &deps.secrets.index_key;
         let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
         let store_key = index_key.email_key(recipient, address);

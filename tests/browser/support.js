@@ -47,7 +47,7 @@ export async function startOtpd(settings = {}, ...options) {
   return { ...(await ready(otpd, origin, stop)), stop, child, code: (address) => latestCode(origin(), address) };
 }
 
-/** Starts `otpd dev` with these settings, and a browser. Both are stopped after the tests of the file. */
+/** Starts `otpd dev` with these settings, and a browser, which the end of the file's tests stops. */
 export async function startBoth(settings) {
   const otpd = await startOtpd(settings);
   after(otpd.stop);

@@ -133,10 +133,12 @@ fn no_text_refers_to_an_id_that_stands_nowhere() {
 
 #[test]
 fn comments_wrap_at_100_columns() {
-    for (path, text) in sources() {
-        for (line, number) in text.lines().zip(1..) {
-            let is_comment = line.trim_start().starts_with("//");
-            assert!(!is_comment || line.chars().count() <= 100, "{}:{number}", path.display());
+    for (extension, mark) in [("rs", "//"), ("lua", "--"), ("js", "//")] {
+        for (path, text) in files(extension) {
+            for (line, number) in text.lines().zip(1..) {
+                let is_comment = line.trim_start().starts_with(mark);
+                assert!(!is_comment || line.chars().count() <= 100, "{}:{number}", path.display());
+            }
         }
     }
 }
@@ -205,6 +207,11 @@ fn every_file_that_the_documents_name_is_there() {
 
 /// Returns every Rust file of the package with its text.
 fn sources() -> Vec<(PathBuf, String)> {
+    files("rs")
+}
+
+/// Returns every file with this extension in `src` and `tests/it`, with its text.
+fn files(of: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src"), root.join("tests/it")];
     let mut found = Vec::new();
@@ -213,7 +220,7 @@ fn sources() -> Vec<(PathBuf, String)> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == of) {
                 let text = fs::read_to_string(&path).expect("text");
                 found.push((path, text));
             }

@@ -187,6 +187,24 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
 }
 
 #[tokio::test]
+async fn the_relays_day_is_that_of_the_start_for_every_tenant() {
+    let limited = |most: &str| format!("[limits]\nrelay_emails_per_day = \"{most}\"\n{}", two_tenants(""));
+    let app = TestApp::limited().config(&limited("2")).spawn().await;
+    app.reload(&limited("unlimited"));
+    app.logged("were read again").await;
+    assert_eq!(app.send_otp("a@example.com").await.status, 200);
+    assert_eq!(
+        app.caller(3).create(&json!({"email": "b@example.com", "purpose": "login"})).await.status,
+        201
+    );
+    assert_eq!(
+        app.caller(3).create(&json!({"email": "c@example.com", "purpose": "login"})).await.status,
+        503
+    );
+    assert_eq!(app.send_otp("d@example.com").await.status, 503);
+}
+
+#[tokio::test]
 async fn a_reload_gets_around_no_floor() {
     let strict = |more: &str, own: &str| format!("{more}\n{}", two_tenants(own));
     let app = TestApp::limited().config(&strict("", "")).spawn().await;

@@ -33,7 +33,9 @@ impl MemoryState {
     pub(super) fn peek(&self, charge: &Charge<'_>, now: Millis) -> Result<LimitState, StoreError> {
         let empty = SlidingLog::default();
         let log = self.ledgers.get(&charge.ledger).map_or(&empty, |retained| &retained.log);
-        log.limit_state(&charge.rules, charge.partition, now)
+        let limit_state = log.limit_state(&charge.rules, charge.partition, now);
+        limit_state
+            .filter(|_| !charge.has_rule_without_window())
             .ok_or_else(|| StoreError::new("a limit has no window"))
     }
 

@@ -1,41 +1,20 @@
-//! Calls of the scripts: their keys and arguments. Must not interpret more of an answer than
-//! [`Windows`] does.
+//! Calls of the scripts: their keys and arguments. Must not interpret an answer.
 
 use redis::{Script, Value};
 
 use super::RedisStore;
+use super::charge::ChargeArguments;
 use super::connections::{CONNECTIONS, is_login_rejected};
 use super::key;
 use super::scripts::Argument;
-use super::windows::Windows;
 use crate::domain::code_hash::CodeHash;
 use crate::domain::details::EncryptedDetails;
+use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limit::MAX_OPEN_DELAY;
-use crate::domain::limits::Charge;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, millis};
 use crate::domain::verification::{MAX_LIFETIME, VerificationRules};
 use crate::ports::StoreError;
-
-/// The arguments of a charge: partition, retention, number of windows, windows.
-pub(super) struct ChargeArguments<'a> {
-    partition: &'a [u8],
-    retention: u64,
-    windows: u64,
-    numbers: &'a [u64],
-}
-
-impl<'a> ChargeArguments<'a> {
-    pub(super) fn of(charge: &'a Charge<'_>, windows: &'a Windows) -> Self {
-        let partition = charge.partition.0.get(..charge.ledger.partition_bytes()).unwrap_or_default();
-        let retention = millis(charge.retention);
-        Self { partition, retention, windows: windows.count(), numbers: &windows.numbers }
-    }
-
-    pub(super) fn each(&self) -> [&dyn Argument; 4] {
-        [&self.partition, &self.retention, &self.windows, &self.numbers]
-    }
-}
 
 impl RedisStore {
     /// Calls a script on keys that share a hash tag.
@@ -60,11 +39,10 @@ impl RedisStore {
     pub(super) async fn call_with(
         &self,
         script: &Script,
-        charge: &Charge<'_>,
-        windows: &Windows,
+        ledger: &LedgerKey,
+        args: &ChargeArguments<'_>,
     ) -> Result<Value, StoreError> {
-        let args = ChargeArguments::of(charge, windows);
-        self.call(script, &[key::ledger(&charge.ledger)], &args.each()).await
+        self.call(script, &[key::ledger(ledger)], &args.in_order()).await
     }
 
     pub(super) async fn ask(

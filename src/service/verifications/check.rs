@@ -11,7 +11,7 @@ use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
 use crate::service::error::ServiceError;
-use crate::service::limit_state::with_ip_charge;
+use crate::service::ip_charge::with_ip_charge;
 use crate::service::prove::{Proven, prove};
 use crate::service::{Dependencies, WithLimitState};
 

@@ -20,7 +20,7 @@ use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
 use crate::random::{self, SysRng};
 use crate::service::error::{ServiceError, log};
-use crate::service::limit_state::with_ip_charge;
+use crate::service::ip_charge::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use crate::service::{Dependencies, Limited, WithLimitState};
 
@@ -159,7 +159,7 @@ async fn create_new(
     }
     // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, Action::Send, creation.client, async |ip_charge| {
-        let permit = room(deps, profile, ip_charge).await?;
+        let permit = room(deps, ip_charge).await?;
         let id = VerificationId::new(random::bytes()?);
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
         let reference = Reference::generate(&mut SysRng)?;
@@ -212,6 +212,6 @@ impl From<StartError> for CreateError {
 
 impl<E: Into<ServiceError>> From<E> for CreateError {
     fn from(error: E) -> Self {
-        Self::Send(error.into().into())
+        Self::Send(StartError::Service(error.into()))
     }
 }

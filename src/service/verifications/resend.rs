@@ -15,7 +15,7 @@ use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::ReplaceOutcome;
 use crate::service::error::ServiceError;
-use crate::service::limit_state::with_ip_charge;
+use crate::service::ip_charge::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use crate::service::{Dependencies, Limited, WithLimitState};
 
@@ -31,7 +31,7 @@ pub enum ResendError {
     /// The email may still arrive. Its code is live.
     #[error("it is unknown whether the email was sent")]
     OutcomeUnknown(VerificationId),
-    /// The send failed, as any send can.
+    /// No code was sent, for a reason that every send shares.
     #[error("no code was sent")]
     Send(#[source] StartError),
 }
@@ -47,7 +47,7 @@ pub(in crate::service) async fn resend(
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
         let details = pending(deps, &store_key).await?;
         admit_address(deps, &details.address)?;
-        let permit = room(deps, profile, ip_charge).await?;
+        let permit = room(deps, ip_charge).await?;
         let address = &details.address;
         let reference = Some(details.reference);
         let languages = details.locale.as_slice();
@@ -99,6 +99,6 @@ impl From<StartError> for ResendError {
 
 impl<E: Into<ServiceError>> From<E> for ResendError {
     fn from(error: E) -> Self {
-        Self::Send(error.into().into())
+        Self::Send(StartError::Service(error.into()))
     }
 }

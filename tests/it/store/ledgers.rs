@@ -25,17 +25,6 @@ fn another_tenant() -> Tenant {
     Tenant::parse("another").expect("a name")
 }
 
-/// Every policy, in the order of the table in ARCHITECTURE.md.
-const POLICIES: [Policy; 7] = [
-    Policy::IpSends,
-    Policy::IpAttempts,
-    Policy::EmailSends,
-    Policy::IpEmailSends,
-    Policy::IpEmailAttempts,
-    Policy::EmailSendsTotal,
-    Policy::RelayEmails,
-];
-
 on_both_stores! {
     a_peek_is_the_limit_state_of_the_next_send_and_charges_nothing,
     entries_are_stored_for_as_long_as_they_matter_to_any_tenant,
@@ -67,7 +56,7 @@ on_both_stores! {
     a_repeated_approval_refunds_nothing,
     of_two_hundred_calls_at_once_as_many_as_fit_are_admitted,
     a_thousand_entries_are_counted_as_exactly_as_one,
-    rules_without_a_window_admit_nobody,
+    a_rule_without_a_window_admits_nobody,
 }
 
 /// What an IP does at a tenant.
@@ -207,7 +196,7 @@ fn is_admitted(charged: ChargeOutcome) -> bool {
 }
 
 async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench) {
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         let wait = async || enter(bench, policy, "3/60s").await.err().map(|limit_state| limit_state.wait);
         let step = Duration::from_secs(10);
         for _ in 0..3 {
@@ -237,7 +226,7 @@ async fn a_window_admits_what_fits_and_to_the_millisecond_no_more(bench: &Bench)
 }
 
 async fn of_several_windows_the_one_with_the_longest_wait_is_named(bench: &Bench) {
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         for span in [60, 60, 480] {
             assert_eq!(enter(bench, policy, "1/60s 3/10m").await, Ok(()), "{policy:?}");
             let limit_state = enter(bench, policy, "1/60s 3/10m").await.expect_err("it is full");
@@ -254,7 +243,7 @@ async fn of_several_windows_the_one_with_the_longest_wait_is_named(bench: &Bench
 }
 
 async fn a_days_window_is_half_an_hour_and_ten_seconds_longer(bench: &Bench) {
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         let day = Duration::from_secs(24 * 3600 + 30 * 60 + 10);
         assert_eq!(enter(bench, policy, "1/day").await, Ok(()));
         assert_eq!(enter(bench, policy, "1/day").await.map_err(|limit_state| limit_state.wait), Err(day));
@@ -266,7 +255,7 @@ async fn a_days_window_is_half_an_hour_and_ten_seconds_longer(bench: &Bench) {
 }
 
 async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench) {
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         assert_eq!(enter(bench, policy, "2/60s").await, Ok(()));
         bench.clock.step(-30_000);
         assert_eq!(enter(bench, policy, "2/60s").await, Ok(()), "{policy:?}: there is room");
@@ -782,7 +771,7 @@ async fn a_repeated_approval_refunds_nothing(bench: &Bench) {
 }
 
 async fn of_two_hundred_calls_at_once_as_many_as_fit_are_admitted(bench: &Bench) {
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         let calls = at_once((0..200).map(|_| {
             let bench = bench.clone();
             async move { enter(&bench, policy, "7/1h").await.is_ok() }
@@ -817,21 +806,23 @@ async fn a_thousand_entries_are_counted_as_exactly_as_one(bench: &Bench) {
     assert_eq!(refused(send().await).wait, TICK * 10, "each leaves when its own time comes");
 }
 
-async fn rules_without_a_window_admit_nobody(bench: &Bench) {
-    let limits = limits(&[]);
+async fn a_rule_without_a_window_admits_nobody(bench: &Bench) {
+    let none = limits(&[]);
     let recipient = simple_recipient("a@example.com");
     let charges = [
-        ip_action("192.0.2.1", Action::Send).charge(&limits),
-        ip_action("2001:db8::1", Action::Attempt).charge(&limits),
-        limits.send_charge(&recipient, Some(&client_prefix("192.0.2.1"))),
+        ip_action("192.0.2.1", Action::Send).charge(&none),
+        ip_action("2001:db8::1", Action::Attempt).charge(&none),
+        none.send_charge(&recipient, Some(&client_prefix("192.0.2.1"))),
     ];
+    let incomplete = limits(&[(Policy::EmailSends, ROOMY), (Policy::IpEmailSends, ROOMY)]);
+    let charges = charges.into_iter().chain([incomplete.send_charge(&recipient, None)]);
     for charge in charges {
         assert!(bench.store.charge(&charge).await.is_err(), "{charge:?}");
         assert!(bench.store.peek(&charge).await.is_err(), "{charge:?}");
     }
     let store_key = address("a@example.com");
     bench.open(&store_key, 1).await;
-    let charge = limits.ip_email_attempt_charge(&recipient, &client_prefix("192.0.2.1"));
+    let charge = none.ip_email_attempt_charge(&recipient, &client_prefix("192.0.2.1"));
     assert!(bench.store.take_attempt(&store_key, &bench.rules, Some(&charge)).await.is_err());
     assert_eq!(attempts_left(bench, &store_key).await, 5);
 }
@@ -839,7 +830,7 @@ async fn rules_without_a_window_admit_nobody(bench: &Bench) {
 #[tokio::test]
 async fn sweeping_the_memory_forgets_no_entry_that_counts() {
     let bench = Bench::memory();
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         assert_eq!(enter(&bench, policy, "1/1h").await, Ok(()));
     }
     bench.clock.forward(HOUR.saturating_sub(TICK));
@@ -847,7 +838,7 @@ async fn sweeping_the_memory_forgets_no_entry_that_counts() {
         let ip = format!("10.0.{}.{}", number / 256, number % 256);
         assert!(is_admitted(send_from(&bench, &ip, "1/60s").await));
     }
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         assert_eq!(enter(&bench, policy, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(TICK));
     }
 }

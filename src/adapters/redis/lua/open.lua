@@ -1,6 +1,7 @@
 -- Opens a verification, or replaces the code of the pending one.
--- KEYS: verification. ARGV: retention (ms), max attempts, lifetime (ms), max lifetime (ms), salt, hash, entry id,
--- max delay after the entry (ms), encrypted details. Returns the live code, or 'late'.
+-- KEYS: verification. ARGV: retention (ms), max attempts, lifetime (ms), max lifetime (ms), salt,
+-- hash, entry id, max delay after the entry (ms), encrypted details. Returns the live code, or
+-- 'late'.
 local retention, life, entry = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[7])
 if now > entry + tonumber(ARGV[8]) then return 'late' end
 local v = load(retention)

@@ -1,5 +1,6 @@
 -- Replaces the code of a pending verification.
--- KEYS: verification. ARGV: as for open.lua. Returns the live code, 'late', the status that forbids it, or nil.
+-- KEYS: verification. ARGV: as for open.lua. Returns the live code, 'late', the status that forbids
+-- it, or nil.
 local retention = tonumber(ARGV[1])
 if now > tonumber(ARGV[7]) + tonumber(ARGV[8]) then return 'late' end
 local v = load(retention)

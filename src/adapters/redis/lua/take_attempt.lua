@@ -1,8 +1,8 @@
 -- Takes one attempt at a verification, before the code is compared.
 -- KEYS: verification; if the attempt is charged, the ledger.
 -- ARGV: retention (ms), max attempts; for the ledger as for charge.lua.
--- Returns {'limited', …} with what `charge` returns for a refusal; {'taken', entry id, attempts, encrypted details, salt,
--- hash}; the status that forbids it; or nil.
+-- Returns {'limited', …} with what `charge` returns for a refusal; {'taken', entry id, attempts,
+-- encrypted details, salt, hash}; the status that forbids it; or nil.
 local retention, max_attempts, entry = tonumber(ARGV[1]), tonumber(ARGV[2]), 0
 if KEYS[2] then
   local charged = charge(KEYS[2], 3)

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use otpd::adapters::redis::ScriptClock;
+use otpd::domain::limit::Policy;
 use otpd::domain::limits::Action;
 use otpd::ports::{ChargeOutcome, StoreError};
 
 use super::{
-    HOUR, IpAction, POLICIES, ROOMY, admit, another_tenant, at_once, attempt_from, attempt_limits, charge,
+    HOUR, IpAction, ROOMY, TICK, admit, another_tenant, at_once, attempt_from, attempt_limits, charge,
     client_prefix, enter, entry, ip_action, ip_limits, is_admitted, refund, refund_send, refused, send_from,
     sends, simple_recipient,
 };
@@ -106,6 +107,43 @@ async fn a_ledgers_key_forgets_entries_that_no_window_holds() {
     }
     let length: usize = ask(bench.server(), &[b"STRLEN", ip_key(&own).as_bytes()]).await;
     assert_eq!(length, 6 * ENTRY);
+}
+
+#[tokio::test]
+async fn a_long_ledger_is_appended_to_and_shortened_once_half_of_it_is_old() {
+    let bench = Bench::redis().await;
+    let own = ip_action("192.0.2.1", Action::Send);
+    let key = ip_key(&own);
+    let bytes = async || -> usize { ask(bench.server(), &[b"STRLEN", key.as_bytes()]).await };
+    let remaining = async || match charge(&bench, &own, "1000/1h").await {
+        ChargeOutcome::Admitted { limit_state, .. } => limit_state.remaining,
+        ChargeOutcome::Refused(limit_state) => panic!("refused: {limit_state:?}"),
+    };
+    let first = async || {
+        for number in 1..=300 {
+            assert_eq!(remaining().await, 1000 - number);
+            bench.clock.forward(TICK);
+        }
+    };
+    let seen = bench.server().monitored(first()).await;
+    let written: Vec<_> = seen
+        .iter()
+        .map(|line| words(line)[0])
+        .filter(|command| ["SET", "APPEND"].contains(command))
+        .collect();
+    assert_eq!(written.len(), 300);
+    assert!(written.is_sorted_by_key(|command| *command == "APPEND"), "{written:?}");
+    assert!(written.contains(&"APPEND"), "{written:?}");
+    // A hundred of them are old, and do not count.
+    bench.clock.forward(HOUR.saturating_sub(TICK * 201));
+    assert_eq!(remaining().await, 1000 - 200 - 1);
+    assert_eq!(bytes().await, 301 * ENTRY);
+    assert_ttl(&bench, &key, HOUR).await;
+    // More than half of them are old, and go.
+    bench.clock.forward(TICK * 100);
+    assert_eq!(remaining().await, 1000 - 101 - 1);
+    assert_eq!(bytes().await, 102 * ENTRY);
+    assert_ttl(&bench, &key, HOUR).await;
 }
 
 #[tokio::test]
@@ -254,11 +292,11 @@ async fn scripts_may_be_forgotten_while_ledgers_are_charged() {
 #[tokio::test]
 async fn entries_outlive_the_process_that_made_them() {
     let bench = Bench::redis().await;
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         assert_eq!(enter(&bench, policy, "1/1h").await, Ok(()));
     }
     let another = bench.restarted().await;
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         assert_eq!(enter(&another, policy, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(HOUR));
     }
 }

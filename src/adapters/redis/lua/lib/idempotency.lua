@@ -1,5 +1,5 @@
--- An idempotency key at KEYS[1], packed: its state, until when it counts (ms), the fingerprint of the body, then the token
--- of the request in progress, or the id that a finished one has led to.
+-- An idempotency key at KEYS[1], packed: its state, until when it counts (ms), the fingerprint of
+-- the body, then the token of the request in progress, or the id that a finished one has led to.
 
 local IN_PROGRESS, DONE = 0, 1
 local FORMAT = '>BI6c16c16'

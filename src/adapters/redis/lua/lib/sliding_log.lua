@@ -1,5 +1,6 @@
--- Sliding window logs of ledgers: each a packed string of entries, oldest first. An entry is its id (six bytes: when it was made, in
--- ms, strictly rising) and its partition (eight bytes, or none in a ledger without partitions). `domain/ledger.rs` has the same rules.
+-- Sliding window logs of ledgers: each a packed string of entries, oldest first. An entry is its id
+-- (six bytes: when it was made, in ms, strictly rising) and its partition (eight bytes, or none in
+-- a ledger without partitions). `domain/ledger.rs` has the same rules.
 
 local ID_BYTES = 6
 
@@ -15,7 +16,8 @@ local function id_of(log, n)
   return (struct.unpack('>I6', log.packed, (n - 1) * log.size + 1))
 end
 
--- Returns the index of the first entry that is younger than `span`. Ids rise, so a binary search finds it.
+-- Returns the index of the first entry that is younger than `span`. Ids rise, so a binary search
+-- finds it.
 local function first_within(log, span)
   local low, high = 1, log.entries + 1
   while low < high do
@@ -25,26 +27,27 @@ local function first_within(log, span)
   return low
 end
 
--- Writes the log. It expires once its newest entry is older than `retention`.
-local function write_log(log, retention)
-  redis.call('SET', log.key, log.packed, 'PX', string.format('%.0f', id_of(log, log.entries) + retention - now))
+-- Returns the indexes of the entries from `first` on whose partition begins with these bytes.
+local function matching(log, first, bytes)
+  local found, from = {}, (first - 1) * log.size + 1
+  while true do
+    local at = string.find(log.packed, bytes, from, true)
+    if not at then return found end
+    local n = math.floor((at - 1) / log.size) + 1
+    if at == (n - 1) * log.size + ID_BYTES + 1 then found[#found + 1] = n end
+    from = at + 1
+  end
 end
 
--- Returns the state of one window for an entry of this partition: the entries that it has room for, the time until its
--- oldest entry leaves it, and the time until it admits one more (ms). Only entries count whose partition begins with the
--- same `prefix` bytes.
+-- Returns the state of one window for an entry of this partition: the entries that it has room for,
+-- the time until its oldest entry leaves it, and the time until it admits one more (ms). Only
+-- entries count whose partition begins with the same `prefix` bytes.
 local function state_of(log, partition, prefix, max, span)
   local first = first_within(log, span)
   local counted, oldest, in_the_way = log.entries + 1 - first, first, log.entries + 1 - max
   if prefix > 0 then
-    counted, oldest, in_the_way = 0, nil, nil
-    for n = log.entries, first, -1 do
-      local from = (n - 1) * log.size + ID_BYTES
-      if string.sub(log.packed, from + 1, from + prefix) == string.sub(partition, 1, prefix) then
-        counted, oldest = counted + 1, n
-        if counted == max then in_the_way = n end
-      end
-    end
+    local found = matching(log, first, string.sub(partition, 1, prefix))
+    counted, oldest, in_the_way = #found, found[1], found[#found + 1 - max]
   end
   local function until_left(n) return id_of(log, n) + span - now end
   local reset = counted > 0 and until_left(oldest) or 0
@@ -52,8 +55,9 @@ local function state_of(log, partition, prefix, max, span)
   return math.max(0, max - counted), reset, wait
 end
 
--- Returns the state of the tightest window: that with the longest wait, then with the least room, then the first. Windows
--- come as groups of three numbers: bytes of the partition that must match, max entries, span (ms).
+-- Returns the state of the tightest window: that with the longest wait, then with the least room,
+-- then the first. Windows come as groups of three numbers: bytes of the partition that must match,
+-- max entries, span (ms).
 local function tightest(log, partition, windows)
   local best
   for n = 1, #windows, 3 do
@@ -72,9 +76,29 @@ local function windows_from(first)
   return windows
 end
 
--- Makes an entry in a ledger, unless a window is full. The arguments from index `first` are the partition, the retention
--- (ms; it may be longer than these windows), the number of windows, and the windows. Returns the id of the entry (0 if it
--- was refused) and the state of the tightest window: its index, room, reset, wait.
+-- Adds an entry and removes those that are older than `retention`. The key expires once the newest
+-- entry is. A long log is appended to, and shortened when half of it is old: a `SET` of the whole
+-- would go to the append-only file and the replicas with each entry.
+local LONG = 1024
+local function add(log, id, partition, retention)
+  local entry = struct.pack('>I6', id) .. partition
+  local old = first_within(log, retention) - 1
+  local ttl = string.format('%.0f', id + retention - now)
+  if #log.packed > LONG and 2 * old < log.entries then
+    redis.call('APPEND', log.key, entry)
+    redis.call('PEXPIRE', log.key, ttl)
+  else
+    log.packed = string.sub(log.packed, old * log.size + 1)
+    redis.call('SET', log.key, log.packed .. entry, 'PX', ttl)
+  end
+  log.packed = log.packed .. entry
+  log.entries = #log.packed / log.size
+end
+
+-- Makes an entry in a ledger, unless a window is full. The arguments from index `first` are the
+-- partition, the retention (ms; it may be longer than these windows), the number of windows, and
+-- the windows. Returns the id of the entry (0 if it was refused) and the state of the tightest
+-- window: its index, room, reset, wait.
 local function charge(key, first)
   local partition, retention, windows = ARGV[first], tonumber(ARGV[first + 1]), windows_from(first + 2)
   local log = read_log(key, #partition)
@@ -83,10 +107,7 @@ local function charge(key, first)
   if best.wait <= 0 then
     id = now
     if log.entries > 0 then id = math.max(id, id_of(log, log.entries) + 1) end
-    local kept = string.sub(log.packed, (first_within(log, retention) - 1) * log.size + 1)
-    log.packed = kept .. struct.pack('>I6', id) .. partition
-    log.entries = #log.packed / log.size
-    write_log(log, retention)
+    add(log, id, partition, retention)
     best = tightest(log, partition, windows)
   end
   return { id, best.window, best.room, best.reset, best.wait }

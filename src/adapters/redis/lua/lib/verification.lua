@@ -1,16 +1,17 @@
--- The record of one verification at KEYS[1], and its rules. `domain/verification.rs` has the same rules.
--- The prologue before this defines `now` (ms) and `fence`.
+-- The record of one verification at KEYS[1], and its rules. `domain/verification.rs` has the same
+-- rules. The prologue before this defines `now` (ms) and `fence`.
 --
--- A record is packed: state, attempts, id of the entry that paid for it, opened at, expires at (ms), the fence that was up
--- when it was opened, the salt of its code, the length of its encrypted details and the details, then a tail. The tail is
--- the hash and the pepper's name while it is open, the attempt's nonce and the time once it is approved, and empty once it
--- is failed or canceled.
+-- A record is packed: state, attempts, id of the entry that paid for it, opened at, expires at
+-- (ms), the fence that was up when it was opened, the salt of its code, the length of its encrypted
+-- details and the details, then a tail. The tail is the hash and the pepper's name while it is
+-- open, the attempt's nonce and the time once it is approved, and empty once it is failed or
+-- canceled.
 
 local OPEN, APPROVED, FAILED, CANCELED = 0, 1, 2, 3
 local FORMAT, APPROVAL = '>BBI6I6I6c4c16I2c0', '>c16I6'
 
--- Returns the record, or nil if there is none or its retention is over. Any other value is an error, because read as a
--- record it could show a code as live that no attempt can approve.
+-- Returns the record, or nil if there is none or its retention is over. Any other value is an
+-- error, because read as a record it could show a code as live that no attempt can approve.
 local function load(retention)
   local packed = redis.call('GET', KEYS[1])
   if not packed then return nil end
