@@ -166,7 +166,7 @@ impl App {
         let hasher = hasher.map_err(AssemblyError::System)?;
         let places = hasher.places();
         let threads = capacity.threads.get();
-        tracing::info!(hash.threads = threads, hash.places = places, "hash threads started");
+        tracing::info!(hash.threads = threads, hash.queue = places, "hash threads started");
         let service = Service::new(Dependencies {
             store: wiring.store,
             idempotency: wiring.idempotency,

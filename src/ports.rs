@@ -63,7 +63,7 @@ pub enum Delivery {
 
 /// Why an email was not handed over, or may not have been.
 #[derive(Debug, ThisError)]
-#[error("the relay did not accept the email")]
+#[error("the relay did not confirm the email")]
 pub struct MailError(#[source] Box<dyn Error + Send + Sync>);
 
 impl MailError {

@@ -11,10 +11,10 @@ use crate::support::app::TestApp;
 /// Calls of each kind.
 const CALLS: usize = 1000;
 /// Attempts that one code allows.
-const GUESSES: usize = 5;
+const ATTEMPTS: usize = 5;
 /// A code that the service may generate. The bench reads each live code from its email and stops if
 /// they are equal.
-const GUESS: &str = "000000";
+const CODE: &str = "000000";
 
 /// Runs the benchmark.
 #[tokio::main(flavor = "current_thread")]
@@ -30,21 +30,21 @@ pub async fn run() {
     assert_eq!(app.verify_otp(used, &code).await.status, 200);
     let exhausted = "exhausted@example.com";
     app.code_for(exhausted).await;
-    for _ in 0..GUESSES {
-        app.verify_otp(exhausted, GUESS).await;
+    for _ in 0..ATTEMPTS {
+        app.verify_otp(exhausted, CODE).await;
     }
 
     let names = ["wrong", "unknown", "used", "exhausted"];
     let mut times = [const { Vec::new() }; 4];
     for round in 0..CALLS {
-        let live = format!("live{}@example.com", round / GUESSES);
-        if round % GUESSES == 0 {
-            assert_ne!(app.code_for(&live).await, GUESS, "one code in a million: run it again");
+        let live = format!("live{}@example.com", round / ATTEMPTS);
+        if round % ATTEMPTS == 0 {
+            assert_ne!(app.code_for(&live).await, CODE, "one code in a million: run it again");
         }
         let unknown = format!("unknown{round}@example.com");
         for (times, email) in times.iter_mut().zip([live.as_str(), &unknown, used, exhausted]) {
             let begun = Instant::now();
-            let answer = app.verify_otp(email, GUESS).await;
+            let answer = app.verify_otp(email, CODE).await;
             times.push(begun.elapsed());
             assert_eq!(answer.status, 400);
         }

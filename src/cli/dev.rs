@@ -22,7 +22,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
         let port = port(listeners.first().context("no listener")?)?;
         tracing::info!(address = %SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "listening");
         print(format!(
-            "otpd dev: mails are captured, nothing is kept.\n\
+            "otpd dev: emails are captured, nothing is stored.\n\
              \x20 try it        http://localhost:{port}/dev\n\
              {}\
              \x20 API key       {}\n\

@@ -103,7 +103,7 @@ fn risk(common: &Common) -> String {
     let spray = |networks: u64| format!("{:.1e} by {networks}", risk.hits_of_a_spray(networks));
     format!(
         "risk  attempts at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
-         risk  hits to be expected in a day of guessing at any addresses: {} networks{others}",
+         risk  expected right attempts in a day of attempts at any addresses: {} networks{others}",
         risk.attempts_per_day,
         risk.chance_per_day(),
         1.0 - (1.0 - risk.chance_per_day()).powi(365),

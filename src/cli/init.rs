@@ -59,7 +59,7 @@ const ENTRIES: [InitEntry; 10] = [
     InitEntry {
         key: "smtp.sender",
         name: "EMAIL_SENDER",
-        comment: "The address that mails come from, such as you@example.com.",
+        comment: "The sender address of emails, such as you@example.com.",
         value: InitValue::ToFillIn,
     },
     InitEntry {
@@ -71,7 +71,7 @@ const ENTRIES: [InitEntry; 10] = [
     InitEntry {
         key: "smtp.server",
         name: "SMTP_SERVER",
-        comment: "The relay that takes our mails, such as smtp.gmail.com.",
+        comment: "The mail relay, such as smtp.gmail.com.",
         value: InitValue::ToFillIn,
     },
     InitEntry {
@@ -107,7 +107,7 @@ const ENTRIES: [InitEntry; 10] = [
     InitEntry {
         key: "secrets.index_key",
         name: "OTP_SECRETS__INDEX_KEY",
-        comment: "Hides addresses from Redis. Keep it: changing it forgets every verification.",
+        comment: "Hides addresses from Redis. Keep it: changing it invalidates every verification.",
         value: InitValue::Secret,
     },
     InitEntry {

@@ -77,7 +77,7 @@ fn read_again(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys
     // The sends of all tenants share one log per person, and the simple endpoints continue with the
     // retention from the start.
     if settings.common.limits.sends_retention() > retention {
-        return Err("a limit has a longer window than any before: that takes a restart".to_owned());
+        return Err("a limit on sends to an email address (email_sends, ip_email_sends or email_sends_total) has a longer window than any before: that takes a restart".to_owned());
     }
     settings.common.keep_sends_for(retention);
     // Refuses whatever a start would refuse. Templates are checked but not reloaded.

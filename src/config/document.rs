@@ -70,7 +70,9 @@ fn list(items: Vec<Value>) -> Result<String, String> {
             _ => None,
         })
         .collect();
-    texts.map(|texts| texts.join(",")).ok_or_else(|| "must be a list of texts".to_owned())
+    texts
+        .map(|texts| texts.join(","))
+        .ok_or_else(|| "must be a text, a number, true, false or a list of texts".to_owned())
 }
 
 #[cfg(test)]

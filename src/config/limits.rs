@@ -106,8 +106,8 @@ fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) ->
     let alternative = "or set OTP_DANGEROUS__WEAK_LIMITS=true";
     if !risk.is_safe() {
         let what = format!(
-            "lets an address be guessed at {} times a day, a chance of {:.1e} where 1.0e-4 is the most: lower it or \
-             OTP_LIMITS__ATTEMPTS, raise OTP_CODES__DIGITS, {alternative}",
+            "allows {} attempts at an address a day, which succeed with a chance of {:.1e}; at most 1.0e-4 is safe: lower \
+             it or OTP_LIMITS__ATTEMPTS, raise OTP_CODES__DIGITS, {alternative}",
             risk.attempts_per_day,
             risk.chance_per_day(),
         );

@@ -136,7 +136,7 @@ fn relay(
 ) -> Option<RelaySettings> {
     let own = |name: &str| format!("{section}.{name}");
     let form = "a host name or an IP address, without a scheme or a port";
-    let is_named = reader.required(&own("server"), "the relay that takes our mails").is_some();
+    let is_named = reader.required(&own("server"), "the mail relay").is_some();
     let server = if is_named { reader.parse(&own("server"), form, Host::parse_absolute) } else { None };
     let port = reader.number(&own("port"), 1..=u16::MAX);
     let trust_anchors = reader
@@ -170,7 +170,7 @@ fn relay(
 }
 
 fn sender(reader: &mut Reader<'_>) -> Option<EmailAddress> {
-    let text = reader.required("smtp.sender", "the address that mails come from")?;
+    let text = reader.required("smtp.sender", "the sender address of emails")?;
     parse_sender(reader, "smtp.sender", "mail.brand", text.trim())
 }
 
@@ -190,7 +190,7 @@ pub(super) fn parse_sender(
             let what = "has a name before the address; the name is a separate setting";
             reader.refuse_for(key, what, &format!("{address}\n    {name}"))
         }
-        Err(why) => reader.refuse(key, &format!("must be the bare address that mails come from: {why}")),
+        Err(why) => reader.refuse(key, &format!("must be the bare sender address of emails: {why}")),
     }
 }
 

@@ -63,7 +63,7 @@ impl Sources {
             let (pairs, tenants) =
                 document::flatten_with(&text, "tenants").map_err(|why| not_toml(&layer, why))?;
             sources.add(&names, &layer, pairs, read_file);
-            sources.add_tenants(&layer, tenants);
+            sources.add_tenants(&names, &layer, tenants);
         }
         let pairs = sources.dotenv_layer(&texts.dotenv.unwrap_or_default());
         sources.add_variables(&names, &Layer::DotEnv, pairs, read_file);
@@ -168,7 +168,7 @@ impl Sources {
     }
 
     /// Adds the settings of each `[[tenants]]`.
-    fn add_tenants(&mut self, layer: &Layer, tenants: Vec<Vec<Pair>>) {
+    fn add_tenants(&mut self, names: &Names, layer: &Layer, tenants: Vec<Vec<Pair>>) {
         self.tenants = tenants.len();
         for (number, pairs) in (1..).zip(tenants) {
             for (key, text) in pairs {
@@ -183,6 +183,12 @@ impl Sources {
                         text,
                     };
                     self.values.insert(name, value);
+                } else if names.meaning(Spelling::Document, &key).is_some() {
+                    let (section, _) = key.split_once('.').unwrap_or_default();
+                    let what =
+                        format!("is a setting of all tenants together (in {layer}): set it in [{section}]");
+                    let line = self.line(layer, &key, &key, false);
+                    self.faults.push(Fault { name, what, line });
                 } else {
                     let near = Names::meant_of_tenant(&names::TENANT_KEYS, &key);
                     let what = format!("is not a setting of a tenant (in {layer}); did you mean {near}?");

@@ -377,6 +377,14 @@ mod tests {
             "{said}"
         );
         assert!(said.ends_with("purposes = \"login,signup\"  # in [[tenants]] number 1"), "{said}");
+        let said = refused(&[], &one("limits = { attempts = 3 }"));
+        assert!(said.contains("tenants.1.limits.attempts: is a setting of all tenants together"), "{said}");
+        assert!(said.ends_with("attempts = 5  # in [limits]"), "{said}");
+        let said = refused(&[], &one("[tenants.limits]\nip_sends = \"many\""));
+        assert!(
+            said.ends_with("ip_sends = \"30/1h 100/24h\"  # in [tenants.limits] of [[tenants]] number 1"),
+            "{said}"
+        );
         for (lines, name) in [
             ("brand = \"a\\nb\"", "tenants.1.brand"),
             ("sender = \"nobody\"", "tenants.1.sender"),

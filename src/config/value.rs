@@ -74,7 +74,11 @@ impl Layer {
         match (self.spelling(), name.split_once('.')) {
             (Spelling::Document, Some(("tenants", of_one))) => {
                 let (number, key) = of_one.split_once('.').unwrap_or(("", of_one));
-                format!("{key} = {quote}{value}{quote}  # in [[tenants]] number {number}")
+                let (table, key) = match key.split_once('.') {
+                    Some((section, key)) => (format!("[tenants.{section}] of "), key),
+                    None => (String::new(), key),
+                };
+                format!("{key} = {quote}{value}{quote}  # in {table}[[tenants]] number {number}")
             }
             (Spelling::Document, Some((section, key))) => {
                 format!("{key} = {quote}{value}{quote}  # in [{section}]")

@@ -51,6 +51,13 @@ pub struct Charge<'a> {
 }
 
 impl Charge<'_> {
+    /// Returns the charge with room for any number of entries, for what has happened already.
+    #[must_use]
+    pub fn of_what_happened(mut self) -> Self {
+        self.rules.iter_mut().for_each(|rule| rule.factor = NonZeroU32::MAX);
+        self
+    }
+
     /// Returns whether a rule has no window. Such a charge must fail, because a policy that must
     /// have a limit has none.
     #[must_use]

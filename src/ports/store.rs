@@ -179,9 +179,9 @@ pub enum AttemptOutcome {
     Unknown,
 }
 
-/// The store did not answer, or gave an unexpected answer. The call may have taken effect.
+/// The store did not answer, refused, or gave an unexpected answer. The call may have taken effect.
 #[derive(Debug, ThisError)]
-#[error("the store did not answer")]
+#[error("a call of the store failed")]
 pub struct StoreError(#[source] Box<dyn Error + Send + Sync>);
 
 impl StoreError {

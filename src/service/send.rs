@@ -183,7 +183,7 @@ async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
     let delivery = deps.mailer.deliver(mail).await;
     if let Some(charge) = deps.simple.limits.relay_email_charge()
         && !matches!(delivery, Delivery::Refused(_))
-        && let Err(error) = deps.store.charge(&charge).await
+        && let Err(error) = deps.store.charge(&charge.of_what_happened()).await
     {
         log(&error, "an email was not counted towards the daily limit of the relay");
     }

@@ -88,7 +88,7 @@ test("a keyboard is enough to confirm an address with v1, after a wrong code and
   await page.keyboard.type(first === "000000" ? "000001" : "000000");
   await page.keyboard.press("Enter");
   await failure(page, "attempts left: 4");
-  await page.locator("#about", { hasText: "Guesses left: 4." }).waitFor();
+  await page.locator("#about", { hasText: "Attempts left: 4." }).waitFor();
 
   const resend = page.getByRole("button", { name: "Resend" });
   await page.keyboard.press("Shift+Tab");

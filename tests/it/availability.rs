@@ -131,7 +131,7 @@ async fn at_the_defaults_the_queue_has_room_for_320_at_least() {
     let log = app.log();
     let line = log.lines().find(|line| line.contains("hash threads started")).expect("a line in the log");
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-    let (places, threads) = (line["hash.places"].as_u64(), line["hash.threads"].as_u64());
+    let (places, threads) = (line["hash.queue"].as_u64(), line["hash.threads"].as_u64());
     assert!(places.expect("a number") >= 320 + threads.expect("a number"), "{line}");
 }
 

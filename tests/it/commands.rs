@@ -323,7 +323,9 @@ async fn doctor_checks_the_whole_way_of_a_mail_and_sends_one_on_demand() {
     let (code, said) = doctor(&[], &["--send-test", "me@example.com"]);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains("FAIL  test mail: the relay did not accept the email: RCPT TO: refused with reply 550"),
+        said.contains(
+            "FAIL  test mail: the relay did not confirm the email: RCPT TO: refused with reply 550"
+        ),
         "{said}"
     );
     assert_eq!(doctor(&[], &["--send-test", "nobody"]).0, Some(2));

@@ -160,6 +160,20 @@ async fn beyond_the_relays_day_nothing_is_sent_and_nothing_charged() {
 }
 
 #[tokio::test]
+async fn emails_beyond_the_relays_day_that_were_under_way_are_counted() {
+    let app = Arc::new(TestApp::limited().set("OTP_LIMITS__RELAY_EMAILS_PER_DAY", "2").spawn().await);
+    app.smtp.set(Fault::Slow(Duration::from_millis(500)));
+    let mut sends = JoinSet::new();
+    for number in 0..5 {
+        let app = Arc::clone(&app);
+        sends.spawn(async move { app.send_from(CLIENT, &format!("{number}@example.com")).await.status });
+    }
+    assert_eq!(sends.join_all().await, [200; 5], "none of them was counted yet");
+    assert_eq!(logs(&app, "otp:{relay}:emails").await, [5 * 6]);
+    assert_eq!(app.send_from(CLIENT, "beyond@example.com").await.status, 503);
+}
+
+#[tokio::test]
 async fn a_charge_that_timed_out_is_not_repeated() {
     let app = TestApp::limited().spawn().await;
     // Opens every connection and loads every script, so that all requests made during the pause

@@ -217,7 +217,7 @@ async fn a_reload_gets_around_no_floor() {
         eventually("the reload is refused", async || refused()).await;
     }
     app.reload(&strict("", "limits = { email_sends = \"1/30s 90/day\" }"));
-    app.logged("lets an address be guessed at").await;
+    app.logged("attempts at an address a day").await;
     assert_eq!(app.caller(3).start(EMAIL).await.len(), 22);
 }
 

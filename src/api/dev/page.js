@@ -18,7 +18,7 @@ function showVerification() {
   if (!isOpen && document.activeElement === byId("resend")) byId("code").focus();
   byId("resend").hidden = !isOpen;
   byId("about").textContent = isOpen
-    ? `The mail must show the reference ${verification.reference}. Guesses left: ${verification.attempts_remaining}.`
+    ? `The mail must show the reference ${verification.reference}. Attempts left: ${verification.attempts_remaining}.`
     : "As in the mail; spaces and dashes do no harm.";
 }
 

@@ -37,16 +37,18 @@ fn report(error: &StoreError) -> String {
     }
 }
 
+/// The advice if a command is not allowed, by itself or in a script.
+const PERMISSIONS: &str = "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, SCRIPT LOAD, INFO, GET, SET, \
+                           APPEND, PEXPIRE, DEL and TIME on the keys otp:*";
+
 fn advice(error: &RedisError) -> &'static str {
     match (error.code(), error.kind()) {
         (Some("NOAUTH" | "WRONGPASS"), _) | (_, ErrorKind::AuthenticationFailed) => {
             "set REDIS_PASSWORD, and REDIS_USERNAME for a user of an ACL, or put both into REDIS_URL \
              (rediss://user:password@host:port/db)"
         }
-        (Some("NOPERM"), _) => {
-            "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, SCRIPT LOAD, INFO, GET, SET, DEL and TIME \
-             on the keys otp:*"
-        }
+        (Some("NOPERM"), _) => PERMISSIONS,
+        _ if error.to_string().contains("can't run this command") => PERMISSIONS,
         (Some("READONLY"), _) => {
             "it is a replica: set REDIS_HOST and REDIS_PORT, or REDIS_URL, to the primary"
         }
@@ -57,7 +59,7 @@ fn advice(error: &RedisError) -> &'static str {
              REDIS_TLS=true (or rediss:// in REDIS_URL), and if not, do not"
         }
         _ => {
-            "check that it is a Redis of version 6 or later, and that REDIS_DB (or the number in REDIS_URL) is a database of it"
+            "check that it is a Redis of version 7 or later, and that REDIS_DB (or the number in REDIS_URL) is a database of it"
         }
     }
 }

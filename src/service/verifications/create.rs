@@ -121,7 +121,7 @@ async fn complete(deps: &Dependencies, request: &IdempotentRequest, id: &Verific
 
 async fn abandon(deps: &Dependencies, request: &IdempotentRequest) {
     if let Err(error) = deps.idempotency.abandon(request).await {
-        log(&error, "an idempotency key stays in progress until it expires");
+        log(&error, "an idempotency key may stay in progress until it expires");
     }
 }
 
