@@ -720,7 +720,10 @@ mod tests {
     fn limits_that_let_an_address_be_guessed_are_refused() {
         let sends = |text| ("OTP_LIMITS__EMAIL_SENDS", text);
         let said = refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 21/day")]);
-        assert!(said.contains("105 attempts at an address a day, which succeed with a chance of 1.1e-4"), "{said}");
+        assert!(
+            said.contains("105 attempts at an address a day, which succeed with a chance of 1.1e-4"),
+            "{said}"
+        );
         settings(&[sends("1/60s 20/day")]);
         settings(&[sends("1/60s 21/day"), ("OTP_CODES__DIGITS", "7")]);
         refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 11/day"), ("OTP_LIMITS__ATTEMPTS", "10")]);
