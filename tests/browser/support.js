@@ -145,7 +145,7 @@ export async function startServe() {
 
 /** Starts a process of the binary on a free port. */
 function start(arguments_, folder, settings) {
-  const env = { OTP_HTTP__LISTEN: "127.0.0.1:0", ...settings };
+  const env = { OTP_HTTP__LISTEN: "127.0.0.1:0", OTP_ADMIN__LISTEN: "off", ...settings };
   const child = spawn(binary, arguments_, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (said += text));
@@ -249,10 +249,14 @@ export async function open(browser, url, options = {}) {
     });
   });
   const page = await context.newPage();
+  // Resolves once the page's stream of emails is open; never for a page without one.
+  const streaming = new Promise((resume) => {
+    page.on("response", (response) => new URL(response.url()).pathname.endsWith("/dev/events") && resume());
+  });
   const answer = await page.goto(url);
   assert.equal(answer.status(), 200);
   assert.match(answer.headers()["content-security-policy"], /^default-src 'none';/);
-  return { page, faults };
+  return { page, faults, streaming };
 }
 
 /** Returns the errors, except those that the browser logs for 4xx answers. */
