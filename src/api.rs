@@ -3,6 +3,7 @@
 //! Parses a request, calls a use case, and translates its outcome into a response. Must not name an
 //! adapter, and must not decide anything that a use case decides.
 
+mod admin;
 mod auth;
 mod client_ip;
 mod cors;
@@ -49,6 +50,7 @@ use crate::domain::origin::Origin;
 use crate::domain::simple_access::SimpleAccess;
 use crate::ports::Clock;
 use crate::service::Service;
+pub use admin::admin_endpoint;
 
 /// The dependencies of the HTTP layer.
 pub struct ApiState {

@@ -10,6 +10,7 @@ mod throw_away;
 use std::future::Future;
 use std::slice;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use poem::endpoint::BoxEndpoint;
@@ -31,6 +32,7 @@ use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::metrics::{Gauge, metrics};
 use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
 use crate::service::{Dependencies, Secrets, Service};
 use crate::{api, server};
@@ -214,8 +216,10 @@ impl App {
             clock: Arc::new(SystemClock),
             dev: wiring.dev,
         });
+        let max_connections = server::room_for(common.http.max_connections);
+        metrics().max_connections.set(i64::try_from(max_connections).unwrap_or(i64::MAX));
         let bounds = server::Bounds {
-            max_connections: server::room_for(common.http.max_connections),
+            max_connections,
             keep_alive: common.http.keep_alive,
             stop_timeout: shutdown::CONNECTIONS_TIMEOUT,
         };
@@ -228,16 +232,41 @@ impl App {
         Replaceable { keys: self.keys.clone(), service: self.service.clone() }
     }
 
-    /// Serves until `stop` completes, then finishes the requests in progress.
-    pub async fn run(self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` completes, then finishes the requests in progress. Metrics are served at
+    /// `admin` until the end.
+    pub async fn run(
+        self,
+        listeners: Vec<TcpListener>,
+        admin: Option<TcpListener>,
+        stop: impl Future<Output = ()>,
+    ) {
         let stopping = self.stopping;
         let stop = async {
             stop.await;
+            tracing::info!("stopping: finishing requests in progress");
             stopping.cancel();
         };
-        server::serve(listeners, self.endpoint, self.bounds, stop).await;
+        let ended = CancellationToken::new();
+        let admin = tokio::spawn(serve_admin(admin, ended.clone()));
+        let connections = metrics().connections.clone();
+        server::serve(listeners, self.endpoint, self.bounds, connections, stop).await;
         self.service.drain(shutdown::USE_CASES_TIMEOUT).await;
+        ended.cancel();
+        // Fails only if the task panicked, which is logged.
+        let _ = admin.await;
     }
+}
+
+/// Serves metrics until `ended`.
+async fn serve_admin(listener: Option<TcpListener>, ended: CancellationToken) {
+    let Some(listener) = listener else { return };
+    let bounds = server::Bounds {
+        max_connections: ADMIN_CONNECTIONS,
+        keep_alive: ADMIN_KEEP_ALIVE,
+        stop_timeout: shutdown::ADMIN_TIMEOUT,
+    };
+    let stop = ended.cancelled_owned();
+    server::serve(vec![listener], api::admin_endpoint(), bounds, Gauge::default(), stop).await;
 }
 
 impl Replaceable {
@@ -252,6 +281,12 @@ impl Replaceable {
 fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
     if all.is_empty() { vec![first] } else { all }
 }
+
+/// The most connections to the admin listener.
+const ADMIN_CONNECTIONS: usize = 16;
+/// How long a connection to the admin listener may be idle: longer than the interval of most
+/// scrapes.
+const ADMIN_KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The name of the tenant of `otpd dev`, and of its keys.
 const DEV: &str = "dev";

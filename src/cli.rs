@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::app::AssemblyError;
+use crate::config::admin::AdminListener;
 use crate::config::{self, Faults, Sources};
 use crate::server;
 
@@ -167,25 +168,38 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     outcome
 }
 
-/// Listens on the address of `http.listen`.
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    server::listen(address).await.map_err(|error| cannot_listen(address, error))
+/// Listens on the address of this setting.
+async fn listen(setting: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    server::listen(address).await.map_err(|error| cannot_listen(setting, address, error))
 }
 
 /// Returns the error of a failed listen. It is the setting's fault only if this machine does not
 /// have the address, not if the address is in use or needs a privilege.
-fn cannot_listen(address: SocketAddr, error: io::Error) -> Failure {
+fn cannot_listen(setting: &str, address: SocketAddr, error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::AddrNotAvailable {
         let what = format!(
-            "OTP_HTTP__LISTEN: this machine has no address {}\n    OTP_HTTP__LISTEN=127.0.0.1:{}",
+            "{setting}: this machine has no address {}\n    {setting}=127.0.0.1:{}",
             address.ip(),
             address.port()
         );
         return Failure::Unusable(vec![anyhow::Error::msg(what)]);
     }
     let other = if address.port() == 5050 { 5051 } else { 5050 };
-    let what = format!("cannot listen on {address}; OTP_HTTP__LISTEN=127.0.0.1:{other} sets another address");
+    let what = format!("cannot listen on {address}; {setting}=127.0.0.1:{other} sets another address");
     Failure::Other(anyhow::Error::from(error).context(what))
+}
+
+/// The names of the settings of the two listeners.
+const HTTP_LISTEN: &str = "OTP_HTTP__LISTEN";
+const ADMIN_LISTEN: &str = "OTP_ADMIN__LISTEN";
+
+/// Listens for scrapes of the metrics, if they are served.
+async fn listen_admin(admin: AdminListener) -> Result<Option<TcpListener>, Failure> {
+    let AdminListener::On(address) = admin else { return Ok(None) };
+    let listener = listen(ADMIN_LISTEN, address).await?;
+    let address = listener.local_addr().context("the admin listener has no address")?;
+    tracing::info!(%address, "serving metrics");
+    Ok(Some(listener))
 }
 
 /// Completes at the first SIGTERM or SIGINT.

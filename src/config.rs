@@ -5,6 +5,7 @@
 //! show a secret in a fault, a warning or a `Debug`, and must not know what the settings are used
 //! for.
 
+pub mod admin;
 mod assigned;
 pub mod codes;
 mod dangerous;
@@ -64,6 +65,8 @@ pub struct Settings {
 pub struct Common {
     /// The listener, and which origins may call it from a browser.
     pub http: http::Http,
+    /// Where metrics are served.
+    pub admin: admin::AdminListener,
     /// Who may call the two simple endpoints.
     pub simple: SimpleAccess,
     /// The name of the service in emails.
@@ -154,6 +157,7 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
 
 fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let http = http::read(reader);
+    let admin = admin::read(reader, dangerous);
     let simple = http::read_simple(reader);
     let brand = mail::read_brand(reader, "mail.brand");
     let locale = mail::read_locale(reader, "mail.locale");
@@ -183,6 +187,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let log = log::read(reader);
     let mut common = Common {
         http: http?,
+        admin: admin?,
         simple: simple?,
         brand: brand?,
         locale: locale?,

@@ -33,6 +33,7 @@ use self::activity::{Activity, Idle};
 use self::body::{Last, Observed, Rest};
 use self::lingering::Lingering;
 use self::write_timeout::WriteTimeout;
+use crate::metrics::Gauge;
 
 /// The maximum size of a request's head, in bytes; hyper answers 431 if it is exceeded.
 const HEAD_MAX: usize = 16 * 1024;
@@ -84,11 +85,29 @@ pub struct Bounds {
     pub stop_timeout: Duration,
 }
 
-/// Serves until `stop` completes, then lets requests in progress finish.
+/// An open connection, for the metric.
+struct Open(Gauge);
+
+impl Open {
+    fn new(connections: Gauge) -> Self {
+        connections.inc();
+        Self(connections)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Serves until `stop` completes, then lets requests in progress finish. `connections` is the
+/// number of open connections.
 pub async fn serve<E>(
     listeners: Vec<TcpListener>,
     endpoint: E,
     bounds: Bounds,
+    connections: Gauge,
     stop: impl Future<Output = ()>,
 ) where
     E: Endpoint + 'static,
@@ -97,6 +116,7 @@ pub async fn serve<E>(
         endpoint: Arc::new(endpoint),
         connections: Arc::new(Semaphore::new(bounds.max_connections)),
         keep_alive: bounds.keep_alive,
+        open: connections,
         idle: Arc::default(),
         graceful: GracefulShutdown::new(),
         cut: CancellationToken::new(),
@@ -111,7 +131,6 @@ pub async fn serve<E>(
         // Resolves as cancelled; the task drops its listener and its reference to the server.
         let _ = task.await;
     }
-    tracing::info!("stopping: finishing requests in progress");
     let Ok(server) = Arc::try_unwrap(server) else { return };
     let cut = server.cut;
     if timeout(bounds.stop_timeout, server.graceful.shutdown()).await.is_err() {
@@ -124,6 +143,7 @@ struct Server<E> {
     endpoint: Arc<E>,
     connections: Arc<Semaphore>,
     keep_alive: Duration,
+    open: Gauge,
     idle: Arc<Idle>,
     graceful: GracefulShutdown,
     /// Ends the connections that did not end in time.
@@ -180,6 +200,7 @@ impl<E: Endpoint + 'static> Server<E> {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
+        let open = Open::new(self.open.clone());
         tokio::spawn(async move {
             tokio::select! {
                 biased;
@@ -188,6 +209,7 @@ impl<E: Endpoint + 'static> Server<E> {
                 _ = connection => {}
                 () = activity.expired() => {}
             }
+            drop(open);
             drop(permit);
         });
     }

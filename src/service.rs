@@ -21,10 +21,12 @@ use crate::domain::domain_policy::DomainPolicy;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::keyed_hash::IndexKey;
+use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
 use crate::domain::store_key::StoreKey;
+use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::VerificationRules;
 use crate::domain::verification_id::VerificationId;
@@ -43,7 +45,8 @@ mod verifications;
 pub use attempt::{Approved, CheckError};
 use error::log;
 pub use error::{ServiceError, causes};
-pub use limit_state::{Limited, WithLimitState};
+use ip_charge::count;
+pub use limit_state::{UseCaseError, WithLimitState};
 use readiness::ReadinessCache;
 pub use send::StartError;
 pub use verifications::cancel::CancelError;
@@ -134,8 +137,9 @@ impl Service {
         languages: Vec<Locale>,
     ) -> WithLimitState<Result<(), StartError>> {
         let deps = Arc::clone(&self.deps);
+        let tenant = self.deps.simple.tenant.clone();
         let work = async move { simple::send_otp(&deps, &address, client, &languages).await };
-        self.with_permit(&self.sends, work).await
+        self.with_permit(Action::Send, tenant, work).await
     }
 
     /// Takes one attempt and compares the submitted code with the live code of the address.
@@ -149,8 +153,9 @@ impl Service {
         client: IpAddr,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = Arc::clone(&self.deps);
+        let tenant = self.deps.simple.tenant.clone();
         let work = async move { simple::verify_otp(&deps, &address, &typed, client).await };
-        self.with_permit(&self.checks, work).await
+        self.with_permit(Action::Attempt, tenant, work).await
     }
 
     /// Creates a verification with its own id and sends its code.
@@ -164,8 +169,9 @@ impl Service {
         creation: Creation,
     ) -> WithLimitState<Result<Snapshot, CreateError>> {
         let deps = Arc::clone(&self.deps);
+        let tenant = profile.tenant.clone();
         let work = async move { verifications::create::create(&deps, &profile, &creation).await };
-        self.with_permit(&self.sends, work).await
+        self.with_permit(Action::Send, tenant, work).await
     }
 
     /// Sends a new code for a verification. The old code stops working.
@@ -179,8 +185,9 @@ impl Service {
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Snapshot, ResendError>> {
         let deps = Arc::clone(&self.deps);
+        let tenant = profile.tenant.clone();
         let work = async move { verifications::resend::resend(&deps, &profile, &id, client).await };
-        self.with_permit(&self.sends, work).await
+        self.with_permit(Action::Send, tenant, work).await
     }
 
     /// Takes one attempt and compares the submitted code with that of a verification.
@@ -195,8 +202,9 @@ impl Service {
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = Arc::clone(&self.deps);
+        let tenant = profile.tenant.clone();
         let work = async move { verifications::check::check(&deps, &profile, &id, &typed, client).await };
-        self.with_permit(&self.checks, work).await
+        self.with_permit(Action::Attempt, tenant, work).await
     }
 
     /// Returns a verification of the tenant. Reads only, so it stops if the client disconnects.
@@ -244,13 +252,20 @@ impl Service {
 
     /// Takes a permit and runs `work` to completion even if the client disconnects. The error is
     /// `Overloaded` if no permit is free, and `Fault` if `work` panicked.
-    async fn with_permit<T: Send + 'static, E: From<ServiceError> + Send + 'static>(
+    async fn with_permit<T: Send + 'static, E: UseCaseError + Send + 'static>(
         &self,
-        permits: &Arc<Semaphore>,
+        action: Action,
+        tenant: Tenant,
         work: impl Future<Output = WithLimitState<Result<T, E>>> + Send + 'static,
     ) -> WithLimitState<Result<T, E>> {
+        let permits = match action {
+            Action::Send => &self.sends,
+            Action::Attempt => &self.checks,
+        };
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            return WithLimitState::uncharged(Err(ServiceError::Overloaded.into()));
+            let overloaded = Err(ServiceError::Overloaded.into());
+            count(action, &tenant, &overloaded);
+            return WithLimitState::uncharged(overloaded);
         };
         let work = async {
             let outcome = work.await;

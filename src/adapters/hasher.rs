@@ -21,6 +21,7 @@ use crate::domain::code::Code;
 use crate::domain::code_hash::{AssociatedData, DIGEST_BYTES, Digest, HashCost, HashQueue, SALT_BYTES, Salt};
 use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{PEPPER_BYTES, Pepper};
+use crate::metrics::metrics;
 use crate::ports::{HashPermit, HashWork, Hasher, HasherError, Priority};
 
 /// Amount of work in a queue of measured length, as the time that a client can wait.
@@ -105,6 +106,7 @@ impl HashThreads {
             HashQueue::Measured => length_for(&times_of(&measured)),
         };
         let places = capacity.threads.get() + length;
+        metrics().hash_queue_max.set(i64::try_from(places).unwrap_or(i64::MAX));
         Ok(Self { places, free: Arc::new(Semaphore::new(places)), queue })
     }
 
@@ -150,10 +152,13 @@ fn length_for(times: &[Duration]) -> usize {
 fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
     while let Some(job) = queue.next() {
         let Job { work, deadline, reply, guard } = job;
+        let begun = Instant::now();
+        metrics().hash_queue.dec();
+        metrics().hash_waited((begun + QUEUE_TIMEOUT).saturating_duration_since(deadline));
         if reply.is_closed() {
             continue;
         }
-        let outcome = if Instant::now() >= deadline {
+        let outcome = if begun >= deadline {
             Err(HasherError::Late)
         } else {
             let HashWork { code, salt, associated_data, pepper } = &work;
@@ -166,6 +171,7 @@ fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
                 Err(_) => Err(HasherError::Failed("the derivation panicked".into())),
             }
         };
+        metrics().hashed(begun.elapsed());
         // Dropped before the reply, so that the permit is free once the caller has its answer.
         drop(guard);
         // Fails only if the caller has gone.
@@ -184,6 +190,7 @@ impl Queue {
             Priority::Check => waiting.checks.push_back(job),
             Priority::Send => waiting.sends.push_back(job),
         }
+        metrics().hash_queue.inc();
         self.more.notify_one();
     }
 
@@ -214,7 +221,10 @@ impl Queue {
 #[async_trait]
 impl Hasher for HashThreads {
     fn reserve(&self, priority: Priority) -> Option<HashPermit> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
+            metrics().hash_queue_rejected.inc();
+            return None;
+        };
         Some(HashPermit { priority, guard: Box::new(permit) })
     }
 

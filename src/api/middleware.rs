@@ -22,6 +22,7 @@ use super::rejection::{ErrorFormat, Rejection};
 use super::routes::{PROBES, RouteTable};
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
+use crate::metrics::metrics;
 use crate::random;
 
 /// The timeout of a whole request; a send waits for the relay for up to ten seconds.
@@ -79,10 +80,12 @@ impl<E: Endpoint> RequestMiddleware<E> {
         let route = self.state.routes.template(request.uri().path()).unwrap_or("other").to_owned();
         let form = ErrorFormat::of(request.uri().path());
         let caller = self.state.keys.caller(request.headers());
+        let _active = Active::begin();
         let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
             .await
             .unwrap_or_else(|_| Rejection::Unavailable.response(form));
         let caller = caller.as_deref();
+        metrics().request(method, &route, response.status().as_u16(), begun.elapsed());
         tracing::info!(
             http.method = method,
             http.route = route,
@@ -120,6 +123,7 @@ impl<E: Endpoint> RequestMiddleware<E> {
             && let Err(wait) = load_shed.check(client.address)
         {
             client.warn_once();
+            metrics().rate_limited("ip_requests");
             return load_shed.refuse(wait, ErrorFormat::of(request.uri().path()));
         }
         if let Some(caller) = caller {
@@ -131,6 +135,22 @@ impl<E: Endpoint> RequestMiddleware<E> {
         let mut response = self.inner.get_response(request).await;
         report.add_headers(&mut response);
         response
+    }
+}
+
+/// A request in progress, for the metric. Also ends if the client disconnects.
+struct Active;
+
+impl Active {
+    fn begin() -> Self {
+        metrics().active_requests.inc();
+        Self
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        metrics().active_requests.dec();
     }
 }
 

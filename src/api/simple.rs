@@ -24,7 +24,7 @@ use super::spec::ApiTag;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::typed;
-use crate::service::{Limited, Service};
+use crate::service::{Service, UseCaseError};
 
 /// The two simple endpoints.
 pub(super) struct SimpleApi;
@@ -180,7 +180,7 @@ impl SimpleApi {
 }
 
 /// Warns that the client may be a proxy, if it exceeded a limit per IP.
-fn warn_of_proxy(error: &impl Limited, client: &Client) {
+fn warn_of_proxy(error: &impl UseCaseError, client: &Client) {
     if error.limited().is_some_and(|limit_state| limit_state.policy.is_per_ip()) {
         client.warn_once();
     }

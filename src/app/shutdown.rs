@@ -1,4 +1,4 @@
-//! How long a shutdown may take: 36 seconds in all.
+//! How long a shutdown may take: 37 seconds in all.
 
 use std::time::Duration;
 
@@ -7,3 +7,5 @@ pub(super) const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(16);
 /// How long the use cases whose clients have disconnected may run after that. The timeouts of
 /// hasher, store and relay are all shorter.
 pub(super) const USE_CASES_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a scrape of the metrics may take after that.
+pub(super) const ADMIN_TIMEOUT: Duration = Duration::from_secs(1);

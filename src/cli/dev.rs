@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use super::{Failure, announce, block_on, cannot_listen, listen, print, stop_signal};
+use super::{
+    Failure, HTTP_LISTEN, announce, block_on, cannot_listen, listen, listen_admin, print, stop_signal,
+};
 use crate::app::App;
 use crate::config::http::Docs;
 use crate::config::{self, Sources};
@@ -19,6 +21,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     block_on(async {
         let (app, key) = App::development(&common)?;
         let listeners = loopback(common.http.listen.port()).await?;
+        let admin = listen_admin(common.admin).await?;
         let port = port(listeners.first().context("no listener")?)?;
         tracing::info!(address = %SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "listening");
         print(format!(
@@ -36,7 +39,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
             },
             *key
         ))?;
-        app.run(listeners, stop_signal()).await;
+        app.run(listeners, admin, stop_signal()).await;
         Ok(())
     })
 }
@@ -44,11 +47,13 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
 /// Listens on both loopback addresses with the same port, because `localhost` may resolve to
 /// either.
 async fn loopback(requested: u16) -> Result<Vec<TcpListener>, Failure> {
-    let v4 = listen((Ipv4Addr::LOCALHOST, requested).into()).await?;
+    let v4 = listen(HTTP_LISTEN, (Ipv4Addr::LOCALHOST, requested).into()).await?;
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port(&v4)?));
     match server::listen(address).await {
         Ok(v6) => Ok(vec![v4, v6]),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(cannot_listen(address, error)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(cannot_listen(HTTP_LISTEN, address, error))
+        }
         // A machine without IPv6 uses IPv4 alone.
         Err(_) => Ok(vec![v4]),
     }

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, announce, block_on, listen, stop_signal};
+use super::{Failure, HTTP_LISTEN, announce, block_on, listen, listen_admin, stop_signal};
 use crate::api::TenantKeys;
 use crate::app::{self, App, Replaceable};
 use crate::config::{self, Settings, Sources};
 use crate::domain::domain_policy::DomainPolicy;
+use crate::metrics::metrics;
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reloads the tenants, their keys and the lists of domains.
 pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
@@ -22,12 +23,13 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
         let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         let address = settings.common.http.listen;
         let app = App::production(&settings).await?;
-        let listener = listen(address).await?;
+        let listener = listen(HTTP_LISTEN, address).await?;
+        let admin = listen_admin(settings.common.admin).await?;
         let address = listener.local_addr().context("the listener has no address")?;
         tracing::info!(%address, "listening");
         let replaceable = app.replaceable();
         tokio::select! {
-            () = app.run(vec![listener], stop_signal()) => {}
+            () = app.run(vec![listener], admin, stop_signal()) => {}
             () = reload(hangup, config, &settings, &replaceable) => {}
         }
         Ok(())
@@ -46,12 +48,14 @@ async fn reload(mut hangup: Signal, config: Option<&Path>, first: &Settings, rep
         match reading.await.unwrap_or_else(|error| Err(error.to_string())) {
             Ok((tenants, recipients)) => {
                 replaceable.replace(&tenants, recipients);
+                metrics().reload(true);
                 tracing::info!(
                     tenants = tenants.len(),
                     "the tenants, their keys and the lists of domains were read again"
                 );
             }
             Err(why) => {
+                metrics().reload(false);
                 tracing::error!(why, "the tenants, their keys and the lists of domains stay as they were");
             }
         }

@@ -12,6 +12,7 @@ pub(super) struct Dangerous {
     pub plaintext_smtp: bool,
     pub weak_limits: bool,
     pub weak_hash: bool,
+    pub public_admin: bool,
 }
 
 /// Reads the section `dangerous`.
@@ -39,6 +40,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Dangerous {
         weak_hash: is_on(
             "dangerous.weak_hash",
             "codes can be recovered sooner from a stolen store and its pepper",
+        ),
+        public_admin: is_on(
+            "dangerous.public_admin",
+            "everybody who can reach OTP_ADMIN__LISTEN sees the metrics",
         ),
     }
 }

@@ -137,7 +137,7 @@ fn public_url(text: &str) -> Result<String, String> {
 
 /// Parses an IP address and a port. `localhost` means 127.0.0.1; without an address it means all
 /// IPv4 addresses of this machine.
-fn listen(text: &str) -> Option<SocketAddr> {
+pub(super) fn listen(text: &str) -> Option<SocketAddr> {
     let (host, port) = text.rsplit_once(':')?;
     let address = match host {
         "" => Ipv4Addr::UNSPECIFIED,

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::error::{ServiceError, log};
 use super::ip_charge::IpCharge;
-use super::{Dependencies, Limited};
+use super::{Dependencies, UseCaseError};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, SALT_BYTES, Salt};
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
@@ -181,7 +181,7 @@ async fn approve_once(
     }
 }
 
-impl Limited for CheckError {
+impl UseCaseError for CheckError {
     fn exceeded(limit_state: LimitState) -> Self {
         Self::Limited(limit_state)
     }
@@ -190,6 +190,16 @@ impl Limited for CheckError {
         match self {
             Self::Limited(limit_state) => Some(*limit_state),
             _ => None,
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "wrong",
+            Self::Unknown => "not_found",
+            Self::Closed(_) => "closed",
+            Self::Limited(_) => "rate_limited",
+            Self::Service(error) => error.outcome(),
         }
     }
 }

@@ -22,6 +22,17 @@ pub enum ServiceError {
     Fault,
 }
 
+impl ServiceError {
+    /// Returns the name of the outcome, for metrics.
+    pub(super) fn outcome(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::Fault => "error",
+        }
+    }
+}
+
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         log(&error, "the store failed");

@@ -7,13 +7,15 @@
 use std::net::IpAddr;
 
 use super::error::{ServiceError, log};
-use super::{Dependencies, Limited, WithLimitState};
+use super::{Dependencies, UseCaseError, WithLimitState};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Action;
+use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::EntryId;
+use crate::metrics::metrics;
 use crate::ports::ChargeOutcome;
 
 /// What was charged, if anything.
@@ -29,26 +31,47 @@ struct Entry {
     limit_state: LimitState,
 }
 
-/// Step 2: charges the client's IP for the action at the tenant, then runs the other steps. Reports
-/// the limit state of the limit that was exceeded, else that of the IP.
-pub(super) async fn with_ip_charge<T, E: Limited>(
+/// Step 2: if step 1 succeeded, charges the client's IP for the action at the tenant, then runs the
+/// other steps. Reports the limit state of the limit that was exceeded, else that of the IP, and
+/// counts the outcome.
+pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
     deps: &Dependencies,
     profile: &TenantProfile,
     action: Action,
     client: Option<IpAddr>,
-    other_steps: impl AsyncFnOnce(&IpCharge) -> Result<T, E>,
+    step_1: Result<S, E>,
+    other_steps: impl AsyncFnOnce(&IpCharge, S) -> Result<T, E>,
 ) -> WithLimitState<Result<T, E>> {
-    let (outcome, charged) = match IpCharge::charge(deps, profile, action, client).await {
-        Ok(ip_charge) => (other_steps(&ip_charge).await, ip_charge.limit_state()),
-        Err(error) => (Err(error), None),
+    let ip_charge = match &step_1 {
+        Ok(_) => IpCharge::charge(deps, profile, action, client).await,
+        Err(_) => Ok(IpCharge { client_prefix: None, entry: None }),
     };
-    let limit_state = outcome.as_ref().err().and_then(Limited::limited).or(charged);
+    let charged = ip_charge.as_ref().ok().and_then(IpCharge::limit_state);
+    let outcome = match (step_1, ip_charge) {
+        (Ok(of_step_1), Ok(ip_charge)) => other_steps(&ip_charge, of_step_1).await,
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    };
+    count(action, &profile.tenant, &outcome);
+    let limit_state = outcome.as_ref().err().and_then(UseCaseError::limited).or(charged);
     WithLimitState { outcome, limit_state }
+}
+
+/// Counts the outcome of a send or an attempt.
+pub(super) fn count<T, E: UseCaseError>(action: Action, tenant: &Tenant, outcome: &Result<T, E>) {
+    match (action, outcome) {
+        (Action::Send, Ok(_)) => metrics().send(tenant, "sent"),
+        (Action::Send, Err(error)) => metrics().send(tenant, error.outcome()),
+        (Action::Attempt, Ok(_)) => metrics().attempt(tenant, "approved"),
+        (Action::Attempt, Err(error)) => metrics().attempt(tenant, error.outcome()),
+    }
+    if let Some(limit_state) = outcome.as_ref().err().and_then(UseCaseError::limited) {
+        metrics().rate_limited(limit_state.policy.name());
+    }
 }
 
 impl IpCharge {
     /// Charges the client's IP for a send or an attempt at the profile's tenant.
-    async fn charge<E: Limited>(
+    async fn charge<E: UseCaseError>(
         deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,

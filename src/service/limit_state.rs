@@ -18,11 +18,14 @@ impl<T> WithLimitState<T> {
     }
 }
 
-/// An error that may be an exceeded limit.
-pub trait Limited: From<ServiceError> {
+/// The error of a use case that is charged.
+pub trait UseCaseError: From<ServiceError> {
     /// Creates the error for an exceeded limit.
     fn exceeded(limit_state: LimitState) -> Self;
 
     /// Returns the limit state of the exceeded limit, if the error is one.
     fn limited(&self) -> Option<LimitState>;
+
+    /// Returns the name of the outcome, for metrics.
+    fn outcome(&self) -> &'static str;
 }

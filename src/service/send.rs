@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::error::{ServiceError, log};
 use super::ip_charge::IpCharge;
-use super::{Dependencies, Limited};
+use super::{Dependencies, UseCaseError};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
@@ -203,7 +203,7 @@ async fn undo(deps: &Dependencies, store_key: &StoreKey, ledger: &LedgerKey, sal
     }
 }
 
-impl Limited for StartError {
+impl UseCaseError for StartError {
     fn exceeded(limit_state: LimitState) -> Self {
         Self::Limited(limit_state)
     }
@@ -212,6 +212,16 @@ impl Limited for StartError {
         match self {
             Self::Limited(limit_state) => Some(*limit_state),
             _ => None,
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotAllowed => "not_allowed",
+            Self::Limited(_) => "rate_limited",
+            Self::Refused => "refused",
+            Self::OutcomeUnknown => "unknown",
+            Self::Service(error) => error.outcome(),
         }
     }
 }

@@ -25,11 +25,9 @@ pub(super) async fn send_otp(
     client: IpAddr,
     languages: &[Locale],
 ) -> WithLimitState<Result<(), StartError>> {
-    if let Err(error) = admit_address(deps, address) {
-        return WithLimitState::uncharged(Err(error));
-    }
+    let step_1 = admit_address(deps, address);
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, &deps.simple, Action::Send, Some(client), async |ip_charge| {
+    with_ip_charge(deps, &deps.simple, Action::Send, Some(client), step_1, async |ip_charge, ()| {
         let permit = room(deps, ip_charge).await?;
         let index_key = &deps.secrets.index_key;
         let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
@@ -58,11 +56,9 @@ pub(super) async fn verify_otp(
     client: IpAddr,
 ) -> WithLimitState<Result<Approved, CheckError>> {
     // 1. Reject what cannot be a code. Nothing is charged.
-    let Some(code) = Code::parse(typed) else {
-        return WithLimitState::uncharged(Err(CheckError::Invalid { left: 0 }));
-    };
+    let step_1 = Code::parse(typed).ok_or(CheckError::Invalid { left: 0 });
     // 2. Charge the IP's attempts.
-    with_ip_charge(deps, &deps.simple, Action::Attempt, Some(client), async |ip_charge| {
+    with_ip_charge(deps, &deps.simple, Action::Attempt, Some(client), step_1, async |ip_charge, code| {
         check_address(deps, ip_charge, address, code).await
     })
     .await

@@ -8,21 +8,34 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer of `src/` and the other layers that it may name.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("random", &[]),
     ("domain", &[]),
+    ("metrics", &["domain"]),
     ("ports", &["domain"]),
-    ("service", &["random", "domain", "ports"]),
-    ("adapters", &["random", "domain", "ports"]),
+    ("service", &["random", "domain", "metrics", "ports"]),
+    ("adapters", &["random", "domain", "metrics", "ports"]),
     ("config", &["domain"]),
-    ("api", &["random", "domain", "ports", "service"]),
-    ("server", &[]),
+    ("api", &["random", "domain", "metrics", "ports", "service"]),
+    ("server", &["metrics"]),
     ("telemetry", &["config"]),
-    ("app", &["random", "domain", "ports", "service", "adapters", "config", "api", "server"]),
+    ("app", &["random", "domain", "metrics", "ports", "service", "adapters", "config", "api", "server"]),
     // `api` for the OpenAPI document, `adapters` for what `doctor` checks.
     (
         "cli",
-        &["random", "domain", "ports", "service", "adapters", "config", "api", "server", "telemetry", "app"],
+        &[
+            "random",
+            "domain",
+            "metrics",
+            "ports",
+            "service",
+            "adapters",
+            "config",
+            "api",
+            "server",
+            "telemetry",
+            "app",
+        ],
     ),
 ];
 

@@ -22,6 +22,7 @@ mod ledger_model;
 mod limits;
 mod limits_of_a_request;
 mod mails;
+mod metrics;
 mod openapi;
 mod parallel;
 mod paths;

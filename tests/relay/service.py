@@ -60,6 +60,7 @@ class Otpd:
         (self._folder / "config.toml").write_text(config)
         settings = {
             "OTP_HTTP__LISTEN": "127.0.0.1:0",
+            "OTP_ADMIN__LISTEN": "off",
             "OTP_LOG__FORMAT": "json",
             "OTP_LOG__LEVEL": "trace",
             "EMAIL_SENDER": USER,

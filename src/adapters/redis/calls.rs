@@ -1,12 +1,15 @@
 //! Calls of the scripts: their keys and arguments. Must not interpret an answer.
 
-use redis::{Script, Value};
+use std::error::Error as _;
+
+use redis::{RedisError, Script, Value};
+use tokio::time::Instant;
 
 use super::RedisStore;
 use super::charge::ChargeArguments;
 use super::connections::{CONNECTIONS, is_login_rejected};
 use super::key;
-use super::scripts::Argument;
+use super::scripts::{Argument, NamedScript};
 use crate::domain::code_hash::CodeHash;
 use crate::domain::details::EncryptedDetails;
 use crate::domain::ledger_key::LedgerKey;
@@ -14,11 +17,24 @@ use crate::domain::limit::MAX_OPEN_DELAY;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, millis};
 use crate::domain::verification::{MAX_LIFETIME, VerificationRules};
+use crate::metrics::metrics;
 use crate::ports::StoreError;
 
 impl RedisStore {
     /// Calls a script on keys that share a hash tag.
     pub(super) async fn call(
+        &self,
+        script: &NamedScript,
+        keys: &[String],
+        args: &[&dyn Argument],
+    ) -> Result<Value, StoreError> {
+        let begun = Instant::now();
+        let answer = self.call_until_authenticated(&script.script, keys, args).await;
+        metrics().redis_call(script.name, begun.elapsed(), answer.as_ref().err().map(kind));
+        answer
+    }
+
+    async fn call_until_authenticated(
         &self,
         script: &Script,
         keys: &[String],
@@ -38,7 +54,7 @@ impl RedisStore {
     /// Calls a script on the ledger of a charge.
     pub(super) async fn call_with(
         &self,
-        script: &Script,
+        script: &NamedScript,
         ledger: &LedgerKey,
         args: &ChargeArguments<'_>,
     ) -> Result<Value, StoreError> {
@@ -47,7 +63,7 @@ impl RedisStore {
 
     pub(super) async fn ask(
         &self,
-        script: &Script,
+        script: &NamedScript,
         store_key: &StoreKey,
         rules: &VerificationRules,
     ) -> Result<Value, StoreError> {
@@ -58,7 +74,7 @@ impl RedisStore {
 
     pub(super) async fn write(
         &self,
-        script: &Script,
+        script: &NamedScript,
         store_key: &StoreKey,
         hash: &CodeHash,
         rules: &VerificationRules,
@@ -76,5 +92,15 @@ impl RedisStore {
         let args: [&dyn Argument; 9] =
             [&retention, &attempts, &life, &longest, &salt, &hash, &entry, &slowest, &about];
         self.call(script, &[key::verification(store_key)], &args).await
+    }
+}
+
+/// Returns the kind of an error, for metrics.
+fn kind(error: &StoreError) -> &'static str {
+    match error.source().and_then(|cause| cause.downcast_ref::<RedisError>()) {
+        Some(error) if error.is_timeout() => "timeout",
+        Some(error) if error.code().is_some() => "reply",
+        // The pool had no connection, or the connection broke.
+        _ => "connection",
     }
 }

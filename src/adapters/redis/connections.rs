@@ -11,6 +11,7 @@ use redis::{Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::InvalidAddress;
+use crate::metrics::metrics;
 use crate::ports::StoreError;
 
 /// The number of connections. Each is shared by any number of concurrent calls.
@@ -99,6 +100,7 @@ impl ManageConnection for Manager {
             .set_max_delay(Duration::from_millis(200))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        metrics().redis_connects.inc();
         let manager = ConnectionManager::new_lazy_with_config(self.0.clone(), config)?;
         Ok(Shared { manager, discarded: Arc::default() })
     }

@@ -36,21 +36,27 @@ pub enum Fence {
     Up,
 }
 
+/// A script with the name of its call, for metrics.
+pub(super) struct NamedScript {
+    pub(super) name: &'static str,
+    pub(super) script: Script,
+}
+
 pub(super) struct Scripts {
-    pub charge: Script,
-    pub refund: Script,
-    pub peek: Script,
-    pub open: Script,
-    pub replace_code: Script,
-    pub take_attempt: Script,
-    pub approve: Script,
-    pub mark_failed: Script,
-    pub find: Script,
-    pub cancel: Script,
-    pub begin: Script,
-    pub complete: Script,
-    pub abandon: Script,
-    pub ready: Script,
+    pub charge: NamedScript,
+    pub refund: NamedScript,
+    pub peek: NamedScript,
+    pub open: NamedScript,
+    pub replace_code: NamedScript,
+    pub take_attempt: NamedScript,
+    pub approve: NamedScript,
+    pub mark_failed: NamedScript,
+    pub find: NamedScript,
+    pub cancel: NamedScript,
+    pub begin: NamedScript,
+    pub complete: NamedScript,
+    pub abandon: NamedScript,
+    pub ready: NamedScript,
 }
 
 /// An argument of a script.
@@ -96,28 +102,29 @@ impl Scripts {
         let verification = include_str!("lua/lib/verification.lua");
         let library = format!("{prologue}{sliding_log}{verification}");
         let idempotency_library = format!("{}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
-        let script = |body| Script::new(&format!("{library}{body}"));
-        let idempotency = |body| Script::new(&format!("{idempotency_library}{body}"));
+        let named = |name, text: &str| NamedScript { name, script: Script::new(text) };
+        let script = |name, body| named(name, &format!("{library}{body}"));
+        let idempotency = |name, body| named(name, &format!("{idempotency_library}{body}"));
         // These free memory, or write no more than is stored already, so they must run when memory
         // is full.
-        let script_without_memory = |body| Script::new(&format!("{ALLOW_OOM}{library}{body}"));
+        let script_without_memory = |name, body| named(name, &format!("{ALLOW_OOM}{library}{body}"));
         let idempotency_without_memory =
-            |body| Script::new(&format!("{ALLOW_OOM}{idempotency_library}{body}"));
+            |name, body| named(name, &format!("{ALLOW_OOM}{idempotency_library}{body}"));
         Self {
-            charge: script(include_str!("lua/charge.lua")),
-            refund: script_without_memory(include_str!("lua/refund.lua")),
-            peek: script(include_str!("lua/peek.lua")),
-            open: script(include_str!("lua/open.lua")),
-            replace_code: script(include_str!("lua/replace_code.lua")),
-            take_attempt: script(include_str!("lua/take_attempt.lua")),
-            approve: script_without_memory(include_str!("lua/approve.lua")),
-            mark_failed: script_without_memory(include_str!("lua/mark_failed.lua")),
-            find: script(include_str!("lua/find.lua")),
-            cancel: script_without_memory(include_str!("lua/cancel.lua")),
-            begin: idempotency(include_str!("lua/begin.lua")),
-            complete: idempotency_without_memory(include_str!("lua/complete.lua")),
-            abandon: idempotency_without_memory(include_str!("lua/abandon.lua")),
-            ready: script(include_str!("lua/ready.lua")),
+            charge: script("charge", include_str!("lua/charge.lua")),
+            refund: script_without_memory("refund", include_str!("lua/refund.lua")),
+            peek: script("peek", include_str!("lua/peek.lua")),
+            open: script("open", include_str!("lua/open.lua")),
+            replace_code: script("replace_code", include_str!("lua/replace_code.lua")),
+            take_attempt: script("take_attempt", include_str!("lua/take_attempt.lua")),
+            approve: script_without_memory("approve", include_str!("lua/approve.lua")),
+            mark_failed: script_without_memory("mark_failed", include_str!("lua/mark_failed.lua")),
+            find: script("find", include_str!("lua/find.lua")),
+            cancel: script_without_memory("cancel", include_str!("lua/cancel.lua")),
+            begin: idempotency("begin", include_str!("lua/begin.lua")),
+            complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")),
+            abandon: idempotency_without_memory("abandon", include_str!("lua/abandon.lua")),
+            ready: script("ready", include_str!("lua/ready.lua")),
         }
     }
 }

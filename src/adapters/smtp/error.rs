@@ -38,6 +38,25 @@ pub enum Stage {
     Message,
 }
 
+impl Stage {
+    /// Returns the name of the stage, for metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Greeting => "greeting",
+            Self::Hello => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Login => "auth",
+            Self::Sender => "mail",
+            Self::Recipient => "rcpt",
+            Self::Data => "data",
+            Self::Message => "message",
+        }
+    }
+}
+
 /// Why a session failed, without the text of a reply.
 #[derive(Debug, Error)]
 #[error("{stage}: {cause}")]

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::breaker::Breaker;
 use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
 use super::error::{Cause, SendError, Stage};
+use crate::metrics::metrics;
 
 /// Maximum idle time of a connection. Relays close idle connections after one or a few minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +48,7 @@ struct Connection {
 impl Pool {
     /// Creates a pool of at most `connections` connections. Does not connect yet.
     pub(super) fn new(relay: Relay, hello: String, connections: usize) -> Self {
+        metrics().relay_breaker(&relay.host, false);
         Self {
             relay,
             hello,
@@ -71,6 +73,22 @@ impl Pool {
     /// Sends an email. Errors on reused connections lead to another attempt, an error on a new
     /// connection is final.
     pub(super) async fn attempt(
+        &self,
+        mail: &Envelope<'_>,
+        deadlines: Deadlines,
+    ) -> Result<(), HandoverError> {
+        let begun = Instant::now();
+        let outcome = self.send_with_a_permit(mail, deadlines).await;
+        let (name, stage) = match &outcome {
+            Ok(()) => ("accepted", Stage::Message),
+            Err(HandoverError::Refused(error)) => ("refused", error.stage()),
+            Err(HandoverError::Unknown(error)) => ("unknown", error.stage()),
+        };
+        metrics().relay_attempt(self.host(), name, stage.name(), begun.elapsed());
+        outcome
+    }
+
+    async fn send_with_a_permit(
         &self,
         mail: &Envelope<'_>,
         deadlines: Deadlines,
@@ -157,11 +175,15 @@ impl Pool {
                 let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;
                 if is_fair && self.breaker.failed(begun, Instant::now()) {
                     let relay = self.host();
+                    metrics().relay_breaker(relay, true);
                     let error = error.to_string();
                     tracing::error!(relay, error, "a relay is down: it is not used for a while");
                 }
             }
-            _ => self.breaker.succeeded(Instant::now()),
+            _ => {
+                self.breaker.succeeded(Instant::now());
+                metrics().relay_breaker(self.host(), false);
+            }
         }
         Ok(Connection { session: connected?, _open: Arc::clone(&self.open) })
     }

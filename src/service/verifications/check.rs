@@ -25,11 +25,12 @@ pub(in crate::service) async fn check(
 ) -> WithLimitState<Result<Approved, CheckError>> {
     let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
     // 1. Reject what cannot be a code, with the response of a wrong code. Nothing is charged.
-    let Some(code) = Code::parse(typed) else {
-        return WithLimitState::uncharged(Err(no_code(deps, &store_key).await));
+    let step_1 = match Code::parse(typed) {
+        Some(code) => Ok(code),
+        None => Err(no_code(deps, &store_key).await),
     };
     // 2. Charge the IP's attempts.
-    with_ip_charge(deps, profile, Action::Attempt, client, async |ip_charge| {
+    with_ip_charge(deps, profile, Action::Attempt, client, step_1, async |ip_charge, code| {
         let submitted = Attempt { ip_charge, store_key: &store_key, charge: None };
         let approved = attempt(deps, &submitted, code).await?;
         approve(deps, profile, id, &approved)

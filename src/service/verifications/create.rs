@@ -22,7 +22,7 @@ use crate::random::{self, SysRng};
 use crate::service::error::{ServiceError, log};
 use crate::service::ip_charge::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
-use crate::service::{Dependencies, Limited, WithLimitState};
+use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
 /// Delays before the retries of storing the result of an idempotency key. Their sum is below the
 /// time limit of a request.
@@ -154,11 +154,9 @@ async fn create_new(
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
-    if let Err(error) = admit_address(deps, &creation.address) {
-        return WithLimitState::uncharged(Err(error.into()));
-    }
+    let step_1 = admit_address(deps, &creation.address).map_err(CreateError::from);
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, profile, Action::Send, creation.client, async |ip_charge| {
+    with_ip_charge(deps, profile, Action::Send, creation.client, step_1, async |ip_charge, ()| {
         let permit = room(deps, ip_charge).await?;
         let id = VerificationId::new(random::bytes()?);
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
@@ -191,7 +189,7 @@ async fn create_new(
     .await
 }
 
-impl Limited for CreateError {
+impl UseCaseError for CreateError {
     fn exceeded(limit_state: LimitState) -> Self {
         Self::Send(StartError::exceeded(limit_state))
     }
@@ -200,6 +198,14 @@ impl Limited for CreateError {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Send(error) => error.outcome(),
+            Self::OutcomeUnknown(_) => StartError::OutcomeUnknown.outcome(),
+            Self::InProgress | Self::Mismatch | Self::Forgotten => "not_repeated",
         }
     }
 }

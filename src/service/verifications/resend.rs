@@ -17,7 +17,7 @@ use crate::ports::ReplaceOutcome;
 use crate::service::error::ServiceError;
 use crate::service::ip_charge::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
-use crate::service::{Dependencies, Limited, WithLimitState};
+use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
 /// Why no code was sent.
 #[derive(Debug, Error)]
@@ -43,7 +43,7 @@ pub(in crate::service) async fn resend(
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Snapshot, ResendError>> {
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, profile, Action::Send, client, async |ip_charge| {
+    with_ip_charge(deps, profile, Action::Send, client, Ok(()), async |ip_charge, ()| {
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
         let details = pending(deps, &store_key).await?;
         admit_address(deps, &details.address)?;
@@ -78,7 +78,7 @@ async fn pending(deps: &Dependencies, store_key: &StoreKey) -> Result<Verificati
     deps.decrypt(store_key, &view.encrypted).ok_or(ResendError::Unknown)
 }
 
-impl Limited for ResendError {
+impl UseCaseError for ResendError {
     fn exceeded(limit_state: LimitState) -> Self {
         Self::Send(StartError::exceeded(limit_state))
     }
@@ -87,6 +87,15 @@ impl Limited for ResendError {
         match self {
             Self::Send(error) => error.limited(),
             _ => None,
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unknown => "not_found",
+            Self::Closed(_) => "closed",
+            Self::OutcomeUnknown(_) => StartError::OutcomeUnknown.outcome(),
+            Self::Send(error) => error.outcome(),
         }
     }
 }

@@ -227,6 +227,12 @@ impl TestApp {
         Process::start("serve", &settings).await
     }
 
+    /// Sends a code for this client and returns it from the email.
+    pub async fn smtp_code_from(&self, client: &str, email: &str) -> String {
+        assert_eq!(self.process.send_from(client, email).await.status, 200);
+        self.smtp.last_code_to(email)
+    }
+
     /// Sends a code and returns it from the email.
     pub async fn code_for(&self, email: &str) -> String {
         let sent = self.process.send_otp(email).await;
@@ -298,7 +304,9 @@ impl Process {
     /// Starts the binary with this subcommand and waits until it listens.
     pub async fn start(subcommand: &str, settings: &BTreeMap<String, String>) -> Self {
         let mut settings = settings.clone();
-        settings.entry("OTP_HTTP__LISTEN".to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
+        for listener in ["OTP_HTTP__LISTEN", "OTP_ADMIN__LISTEN"] {
+            settings.entry(listener.to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
+        }
         settings.entry("OTP_LOG__LEVEL".to_owned()).or_insert_with(|| "trace".to_owned());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut child = command(folder.path(), &settings)
@@ -342,6 +350,21 @@ impl Process {
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.build().expect("an HTTP client");
         Self { child: Mutex::new(child), address, log, printed, client }
+    }
+
+    /// Returns the address of the admin listener.
+    pub fn admin_address(&self) -> SocketAddr {
+        let log = self.log();
+        let found = log.lines().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "serving metrics").then(|| line["address"].as_str()?.parse().ok())?
+        });
+        found.expect("an admin listener")
+    }
+
+    /// Requests a path of the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        self.answer(self.client.get(format!("http://{}{path}", self.admin_address()))).await
     }
 
     /// Returns the address that it listens on.
