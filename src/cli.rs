@@ -22,6 +22,7 @@ use crate::server;
 mod dev;
 mod doctor;
 pub mod init;
+mod inspect;
 pub mod keygen;
 mod openapi;
 mod serve;
@@ -54,6 +55,10 @@ enum Command {
     Init(init::Init),
     /// Check the settings, Redis and the SMTP relays, and suggest how to fix problems
     Doctor(doctor::Doctor),
+    /// Show what counts against an email address, and the state of its verification, never a code
+    Inspect(inspect::Person),
+    /// Empty the limits of an email address, and with --ip those of an IP address
+    Unblock(inspect::Person),
     /// Generate a secret or an API key and print it
     #[command(subcommand)]
     Keygen(keygen::Keygen),
@@ -78,14 +83,16 @@ impl Cli {
         let sources = || Sources::read(self.config.as_deref()).map_err(Failure::Settings);
         let outcome = match self.command.unwrap_or(Command::Serve) {
             Command::Dev { production_limits: true } => {
-                done(sources().and_then(|sources| dev::run(&sources)))
+                done(sources().and_then(|sources| dev::run(&sources.for_dev())))
             }
             Command::Dev { production_limits: false } => {
-                done(sources().and_then(|sources| dev::run(&sources.with_limits_of_dev())))
+                done(sources().and_then(|sources| dev::run(&sources.for_dev().with_limits_of_dev())))
             }
             Command::Serve => done(serve::run(self.config.as_deref())),
             Command::Init(init) => done(init.run().and_then(print).map_err(Failure::Other)),
             Command::Doctor(doctor) => doctor::run(&doctor, sources()),
+            Command::Inspect(person) => done(inspect::inspect(&person, sources())),
+            Command::Unblock(person) => done(inspect::unblock(&person, sources())),
             Command::Keygen(keygen) => {
                 done(keygen.run().and_then(|secret| print(&*secret)).map_err(Failure::Other))
             }

@@ -3,6 +3,7 @@
 //! The scripts hold the rules. `domain::verification` and `domain::ledger` implement the same rules
 //! in Rust, and one model tests both. Must not decide anything itself.
 
+mod admin;
 mod answer;
 mod calls;
 mod charge;

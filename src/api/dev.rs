@@ -87,8 +87,8 @@ fn forget(request: &Request, reset: &(dyn Fn() + Send + Sync)) -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// Answers a request that may not use the page. A request under another name of this machine is
-/// told the right one; a page of another origin is told nothing.
+/// Answers a request that may not use the page. A request under another name of this machine
+/// gets the right one; a page of another origin gets nothing.
 fn elsewhere(request: &Request) -> Response {
     if origin::own_host(request).is_some() {
         return Rejection::NotFound.response(ErrorFormat::Message);

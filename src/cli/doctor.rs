@@ -7,14 +7,15 @@ mod provider;
 mod redis;
 mod relay;
 
-use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::{io, iter};
 
 use clap::Args;
 
 use super::{BAD_SETTINGS, Failure, block_on, print};
 use crate::app;
+use crate::config::admin::AdminListener;
 use crate::config::{self, Common, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
@@ -127,14 +128,22 @@ fn exempt(common: &Common) -> Option<String> {
     })
 }
 
-/// Fails if this machine does not have the address to listen on. Does not try the port, because
+/// Fails if this machine does not have an address to listen on. Does not try the port, because
 /// otpd may be running.
 fn check_address(common: &Common) -> Vec<Result<String, String>> {
-    let address = common.http.listen.ip();
-    let error = TcpListener::bind((address, 0)).err();
-    let error = error.filter(|error| error.kind() == io::ErrorKind::AddrNotAvailable);
-    let complaint = |_| Err(format!("OTP_HTTP__LISTEN: this machine has no address {address}"));
-    error.map(complaint).into_iter().collect()
+    let admin = match common.admin {
+        AdminListener::On(address) => Some(("OTP_ADMIN__LISTEN", address)),
+        AdminListener::Off => None,
+    };
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+    let listeners = iter::once(("OTP_HTTP__LISTEN", common.http.listen)).chain(admin);
+    let complaint = |(setting, address): (&str, SocketAddr)| {
+        let error = TcpListener::bind((address.ip(), 0)).err();
+        error
+            .filter(is_missing)
+            .map(|_| Err(format!("{setting}: this machine has no address {}", address.ip())))
+    };
+    listeners.filter_map(complaint).collect()
 }
 
 /// Reports how many domains otpd sends emails to.

@@ -66,11 +66,12 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
 ];
 
-/// Defaults of `otpd dev`. It has no admin listener, because several may run on one machine. Limits
-/// are such that nobody runs into them while trying it: one second between two emails, and a
-/// thousand times the default of everything else.
-pub(super) const DEV_DEFAULTS: [(&str, &str); 10] = [
-    ("admin.listen", "off"),
+/// Default of the admin listener under `otpd dev`, of which several may run on one machine.
+pub(super) const DEV_ADMIN: (&str, &str) = ("admin.listen", "off");
+
+/// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second
+/// between two emails, and a thousand times the default of everything else.
+pub(super) const DEV_DEFAULTS: [(&str, &str); 9] = [
     ("limits.ip_sends", "30000/1h 100000/24h"),
     ("limits.ip_attempts", "20000/1h 100000/24h"),
     ("limits.email_sends", "1/1s 5000/1h 10000/day"),

@@ -88,12 +88,23 @@ impl Sources {
         foreign.map(warning).collect()
     }
 
-    /// Replaces the defaults of settings that are not set by those of `otpd dev`.
+    /// Replaces the defaults of settings that are not set by those of `otpd dev`, except those of
+    /// limits.
     #[must_use]
-    pub fn with_limits_of_dev(mut self) -> Self {
-        for (key, text) in names::DEV_DEFAULTS {
-            if let Some(value) = self.values.get_mut(key).filter(|value| value.layer == Layer::Defaults) {
-                value.text = Ok(Zeroizing::new(text.to_owned()));
+    pub fn for_dev(self) -> Self {
+        self.with_defaults(&[names::DEV_ADMIN])
+    }
+
+    /// Replaces the defaults of limits that are not set by those of `otpd dev`.
+    #[must_use]
+    pub fn with_limits_of_dev(self) -> Self {
+        self.with_defaults(&names::DEV_DEFAULTS)
+    }
+
+    fn with_defaults(mut self, defaults: &[(&str, &str)]) -> Self {
+        for (key, text) in defaults {
+            if let Some(value) = self.values.get_mut(*key).filter(|value| value.layer == Layer::Defaults) {
+                value.text = Ok(Zeroizing::new((*text).to_owned()));
             }
         }
         self

@@ -3,11 +3,16 @@
 use super::keyed_hash::KeyedHash;
 use super::ledger::PARTITION_BYTES;
 
+/// The suffix of the ledger of sends to an email address.
+pub(super) const SENDS: &str = "sends";
+/// What stands between tenant and client prefix in the suffix of a ledger of attempts.
+pub(super) const ATTEMPTS: &str = ":attempts:";
+
 /// The name of a ledger: a hash tag, and a suffix that is unique under it.
 ///
 /// What one call changes has one hash tag, so that a store can keep it in one place. A verification
 /// of an address has the hash tag of the ledgers of that address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerKey {
     hash_tag: String,
     suffix: String,
@@ -23,6 +28,23 @@ impl LedgerKey {
     /// Names a ledger whose entries have a partition.
     pub(super) fn partitioned(hash_tag: String, suffix: String) -> Self {
         Self { hash_tag, suffix, is_partitioned: true }
+    }
+
+    /// Names the ledger of an email address that has this suffix, or returns `None` if it is that
+    /// of something else.
+    #[must_use]
+    pub fn of_email(email: &KeyedHash, suffix: &str) -> Option<Self> {
+        let hash_tag = email_hash_tag(email);
+        if suffix == SENDS {
+            return Some(Self::partitioned(hash_tag, suffix.to_owned()));
+        }
+        suffix.contains(ATTEMPTS).then(|| Self::new(hash_tag, suffix.to_owned()))
+    }
+
+    /// Returns whether it counts the attempts of a client prefix at an email address.
+    #[must_use]
+    pub fn counts_attempts(&self) -> bool {
+        self.suffix.contains(ATTEMPTS)
     }
 
     /// Returns the hash tag.

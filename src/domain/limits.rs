@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::keyed_hash::KeyedHash;
 use super::ledger::{LimitRule, PARTITION_BYTES, Partition};
-use super::ledger_key::{LedgerKey, email_hash_tag};
+use super::ledger_key::{ATTEMPTS, LedgerKey, SENDS, email_hash_tag};
 use super::limit::{Limit, Policy};
 use super::store_key::{ClientNetwork, Recipient};
 use super::tenant::Tenant;
@@ -132,7 +132,7 @@ impl Limits {
         let tenant = Sha256::digest(recipient.tenant.name()).into_iter().take(TENANT_BYTES);
         let client = client.into_iter().flat_map(|client| *client.as_bytes());
         Charge {
-            ledger: LedgerKey::partitioned(email_hash_tag(&recipient.email), "sends".to_owned()),
+            ledger: LedgerKey::partitioned(email_hash_tag(&recipient.email), SENDS.to_owned()),
             partition: partition(tenant.chain(client)),
             rules,
             retention: self.sends_retention,
@@ -142,7 +142,7 @@ impl Limits {
     /// Returns the charge of a client prefix for an attempt at a recipient.
     #[must_use]
     pub fn ip_email_attempt_charge(&self, recipient: &Recipient, client: &KeyedHash) -> Charge<'_> {
-        let suffix = format!("{}:attempts:{client}", recipient.tenant.name());
+        let suffix = format!("{}{ATTEMPTS}{client}", recipient.tenant.name());
         let ledger = LedgerKey::new(email_hash_tag(&recipient.email), suffix);
         self.unpartitioned(ledger, Policy::IpEmailAttempts)
     }

@@ -17,6 +17,7 @@ mod doctor;
 mod documents;
 mod faults;
 mod idempotency;
+mod inspect;
 mod layering;
 mod ledger_model;
 mod limits;

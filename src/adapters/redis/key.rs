@@ -18,6 +18,11 @@ pub(super) fn verification(store_key: &StoreKey) -> String {
     }
 }
 
+/// Returns what the keys of all ledgers of an email address begin with.
+pub(super) fn email_prefix(email: &KeyedHash) -> String {
+    format!("otp:{{{}}}:", email_hash_tag(email))
+}
+
 /// Returns the key of a ledger.
 pub(super) fn ledger(ledger: &LedgerKey) -> String {
     format!("otp:{{{}}}:{}", ledger.hash_tag(), ledger.suffix())

@@ -81,8 +81,8 @@ function showCall(asked, answer, text) {
   if (text) lines.push("", JSON.stringify(JSON.parse(text), null, 2));
   const status = make("b", { className: answer.ok ? "good" : "bad" }, String(answer.status));
   const summary = make("summary", {}, `POST ${asked.path} `, status, " ", timeOf(new Date()));
-  const told = make("div", { className: "call" }, command, copy, make("pre", { className: "answer" }, lines.join("\n")));
-  calls.prepend(make("li", {}, make("details", { open: true }, summary, told)));
+  const call = make("div", { className: "call" }, command, copy, make("pre", { className: "answer" }, lines.join("\n")));
+  calls.prepend(make("li", {}, make("details", { open: true }, summary, call)));
   while (calls.children.length > CALLS) calls.lastChild.remove();
 }
 

@@ -1,0 +1,44 @@
+//! What an operator does with ledgers: finds those of an email address, and empties them.
+
+use async_trait::async_trait;
+
+use super::{RedisStore, key};
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::ledger_key::LedgerKey;
+use crate::ports::{LedgerAdmin, StoreError};
+
+/// How many keys Redis looks at in one step of a scan.
+const SCAN_COUNT: u32 = 1000;
+
+#[async_trait]
+impl LedgerAdmin for RedisStore {
+    async fn ledgers_of(&self, email: &KeyedHash) -> Result<Vec<LedgerKey>, StoreError> {
+        let prefix = key::email_prefix(email);
+        let mut found = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut connection = self.connections.get().await?;
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(SCAN_COUNT);
+            let (next, keys): (u64, Vec<String>) =
+                scan.query_async(&mut connection.manager).await.map_err(StoreError::new)?;
+            let suffixes = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+            found.extend(suffixes.filter_map(|suffix| LedgerKey::of_email(email, suffix)));
+            if next == 0 {
+                // A scan may return a key twice.
+                found.sort();
+                found.dedup();
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+
+    async fn empty(&self, ledger: &LedgerKey) -> Result<bool, StoreError> {
+        let mut connection = self.connections.get().await?;
+        let mut del = redis::cmd("DEL");
+        del.arg(key::ledger(ledger));
+        let removed: u64 = del.query_async(&mut connection.manager).await.map_err(StoreError::new)?;
+        Ok(removed > 0)
+    }
+}
