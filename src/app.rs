@@ -197,6 +197,8 @@ impl App {
             limits::LoadShedding::Off => None,
             limits::LoadShedding::On { per_second, burst } => Some(api::LoadShed::new(per_second, burst)),
         };
+        metrics().tenant(Tenant::Simple.name());
+        create_series(&wiring.tenants);
         let keys = api::Keys::new(&wiring.tenants);
         let endpoint = api::endpoint(api::ApiState {
             service: service.clone(),
@@ -257,6 +259,13 @@ impl App {
     }
 }
 
+/// Creates the metrics of these tenants.
+fn create_series(tenants: &[api::TenantKeys]) {
+    for tenant in tenants {
+        metrics().tenant(tenant.profile.tenant.name());
+    }
+}
+
 /// Serves metrics until `ended`.
 async fn serve_admin(listener: Option<TcpListener>, ended: CancellationToken) {
     let Some(listener) = listener else { return };
@@ -272,6 +281,7 @@ async fn serve_admin(listener: Option<TcpListener>, ended: CancellationToken) {
 impl Replaceable {
     /// Replaces the tenants and the domain policy.
     pub fn replace(&self, tenants: &[api::TenantKeys], recipients: DomainPolicy) {
+        create_series(tenants);
         self.keys.replace(tenants);
         self.service.replace_domain_policy(recipients);
     }

@@ -191,7 +191,11 @@ fn cannot_listen(setting: &str, address: SocketAddr, error: io::Error) -> Failur
         );
         return Failure::Unusable(vec![anyhow::Error::msg(what)]);
     }
-    let other = if address.port() == 5050 { 5051 } else { 5050 };
+    let other = match address.port() {
+        port if setting == ADMIN_LISTEN => port.checked_add(1).unwrap_or(5001),
+        5050 => 5051,
+        _ => 5050,
+    };
     let what = format!("cannot listen on {address}; {setting}=127.0.0.1:{other} sets another address");
     Failure::Other(anyhow::Error::from(error).context(what))
 }

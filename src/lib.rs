@@ -4,7 +4,7 @@
 //!
 //! - [`random`]: the only source of randomness.
 //! - [`domain`]: values, rules and arithmetic.
-//! - [`metrics`] (uses domain only): what the process counts and measures.
+//! - [`metrics`]: what the process counts and measures.
 //! - [`ports`]: the traits of what the service depends on.
 //! - [`service`]: the use cases.
 //! - [`adapters`] (uses ports, domain and random only): Redis, memory, SMTP, the hashing threads.

@@ -1,9 +1,9 @@
 //! What the process counts and measures, for Prometheus.
 //!
 //! There is one set of metrics for the process, as there is one log. Names and units follow
-//! Prometheus, and those of HTTP the semantic conventions of OpenTelemetry. Each label has a fixed
-//! set of values, except for tenants and relays, which are settings. Must not take a label from a
-//! request: a metric must not name a person, and the number of series must be bounded.
+//! Prometheus; those of HTTP are names of OpenTelemetry's semantic conventions. Each label has a
+//! fixed set of values, except for tenants and relays, which are settings. Must not take a label
+//! from a request: a metric must not name a person, and the number of series must be bounded.
 
 #[cfg(target_os = "linux")]
 mod process;
@@ -12,15 +12,13 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, prometheus_text};
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-
-use crate::domain::tenant::Tenant;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -59,7 +57,7 @@ pub struct Metrics {
     hash_time: Histogram,
     redis_calls: Histograms<RedisLabels>,
     redis_errors: Family<RedisErrorLabels, Counter>,
-    /// Connections to Redis that were opened.
+    /// Connections to Redis that were set up.
     pub redis_connects: Counter,
     relay_attempts: Family<RelayAttemptLabels, Counter>,
     relay_time: Histograms<RelayLabels>,
@@ -77,7 +75,7 @@ struct RequestLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
-    tenant: TenantLabel,
+    tenant: String,
     outcome: &'static str,
 }
 
@@ -112,16 +110,6 @@ struct RelayLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReloadLabels {
     outcome: &'static str,
-}
-
-/// The name of a tenant.
-#[derive(Clone, Debug, Hash, PartialEq, Eq)]
-struct TenantLabel(Tenant);
-
-impl EncodeLabelValue for TenantLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        self.0.name().encode(encoder)
-    }
 }
 
 /// Returns the metrics of the process.
@@ -203,10 +191,10 @@ impl Metrics {
             "Calls of Redis that failed, by call and kind of error",
             self.redis_errors.clone(),
         );
-        registry.register("otpd_redis_connects", "Connections opened to Redis", self.redis_connects.clone());
+        registry.register("otpd_redis_connects", "Connections to Redis that were set up: two at the start, one more for each that broke or timed out", self.redis_connects.clone());
         registry.register(
             "otpd_relay_attempts",
-            "Emails that were offered to a relay, by outcome and the stage that decided it",
+            "Emails for a relay, by outcome and the stage that decided it",
             self.relay_attempts.clone(),
         );
         registry.register(
@@ -277,14 +265,24 @@ impl Metrics {
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
+    /// Creates the series of a tenant, so that its first events are an increase.
+    pub fn tenant(&self, tenant: &str) {
+        for outcome in ["sent", "refused", "unknown", "overloaded", "unavailable", "error"] {
+            self.sends.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc_by(0);
+        }
+        for outcome in ["approved", "wrong"] {
+            self.attempts.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc_by(0);
+        }
+    }
+
     /// Records the outcome of a request for a code.
-    pub fn send(&self, tenant: &Tenant, outcome: &'static str) {
-        self.sends.get_or_create(&OutcomeLabels { tenant: TenantLabel(tenant.clone()), outcome }).inc();
+    pub fn send(&self, tenant: &str, outcome: &'static str) {
+        self.sends.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc();
     }
 
     /// Records the outcome of an attempt.
-    pub fn attempt(&self, tenant: &Tenant, outcome: &'static str) {
-        self.attempts.get_or_create(&OutcomeLabels { tenant: TenantLabel(tenant.clone()), outcome }).inc();
+    pub fn attempt(&self, tenant: &str, outcome: &'static str) {
+        self.attempts.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc();
     }
 
     /// Records that a request exceeded a limit of this policy.
@@ -310,10 +308,14 @@ impl Metrics {
         }
     }
 
-    /// Records that an email was offered to a relay, with the stage that decided the outcome.
-    pub fn relay_attempt(&self, relay: &str, outcome: &'static str, stage: &'static str, took: Duration) {
+    /// Records an email for a relay, with the stage that decided the outcome.
+    pub fn relay_attempt(&self, relay: &str, outcome: &'static str, stage: &'static str) {
         let labels = RelayAttemptLabels { relay: relay.to_owned(), outcome, stage };
         self.relay_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Records how long a relay took for an email that was offered to it.
+    pub fn relay_took(&self, relay: &str, took: Duration) {
         self.relay_time.get_or_create(&RelayLabels { relay: relay.to_owned() }).observe(took.as_secs_f64());
     }
 

@@ -274,7 +274,11 @@ impl Service {
             outcome
         };
         let outcome = self.tasks.spawn(work.in_current_span()).await;
-        outcome.unwrap_or(WithLimitState::uncharged(Err(ServiceError::Fault.into())))
+        outcome.unwrap_or_else(|_| {
+            let fault = Err(ServiceError::Fault.into());
+            count(action, &tenant, &fault);
+            WithLimitState::uncharged(fault)
+        })
     }
 }
 

@@ -166,12 +166,13 @@ fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
             // inconsistent. A panic must not end the thread, because other jobs wait for it.
             let digest =
                 AssertUnwindSafe(|| cost.digest(code, salt, associated_data, pepper, &mut work_memory));
-            match catch_unwind(digest) {
+            let digest = catch_unwind(digest);
+            metrics().hashed(begun.elapsed());
+            match digest {
                 Ok(digest) => digest.map_err(|error| HasherError::Failed(error.into())),
                 Err(_) => Err(HasherError::Failed("the derivation panicked".into())),
             }
         };
-        metrics().hashed(begun.elapsed());
         // Dropped before the reply, so that the permit is free once the caller has its answer.
         drop(guard);
         // Fails only if the caller has gone.

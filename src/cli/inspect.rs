@@ -80,7 +80,7 @@ fn failed(error: StoreError) -> Failure {
 }
 
 fn describe(inspection: &Inspection, attempts: u8) -> String {
-    let mut text = format!("email     {}  (its name in logs and in Redis)\n", inspection.email);
+    let mut text = format!("email     {}  (its name in Redis)\n", inspection.email);
     let verification =
         inspection.verification.as_ref().map_or("none".to_owned(), |view| state(view, attempts));
     // Writing to a string does not fail.

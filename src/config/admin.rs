@@ -30,8 +30,8 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Admi
     })?;
     match listener {
         AdminListener::On(address) if !dangerous.public_admin && !is_private(address.ip()) => {
-            let what = "must be an address of this machine or of a private network, because everybody who can reach it sees \
-                        the metrics; or set OTP_DANGEROUS__PUBLIC_ADMIN=true";
+            let what = "must be a loopback, private or link-local address, because everybody who can reach it sees the \
+                        metrics; or set OTP_DANGEROUS__PUBLIC_ADMIN=true";
             reader.refuse(KEY, what)
         }
         listener => Some(listener),

@@ -1,6 +1,7 @@
 //! Figures of the process, read from `/proc` when the metrics are read.
 
 use std::fmt;
+use std::time::Duration;
 
 use procfs::WithCurrentSystemInfo as _;
 use procfs::process::{LimitValue, Process};
@@ -61,14 +62,14 @@ impl Figures {
     fn read() -> procfs::ProcResult<Self> {
         let process = Process::myself()?;
         let stat = process.stat()?;
-        let ticks = u32::try_from(procfs::ticks_per_second()).unwrap_or(u32::MAX);
-        let seconds = |of: u64| u32::try_from(of).map_or(f64::from(u32::MAX), f64::from) / f64::from(ticks);
-        let booted = u32::try_from(procfs::boot_time_secs()?).unwrap_or(u32::MAX);
+        let per_second = procfs::ticks_per_second().max(1);
+        let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / per_second);
+        let booted = Duration::from_secs(procfs::boot_time_secs()?);
         Ok(Self {
-            cpu_seconds: seconds(stat.utime + stat.stime),
+            cpu_seconds: time(stat.utime + stat.stime).as_secs_f64(),
             resident_bytes: stat.rss_bytes().get(),
             virtual_bytes: stat.vsize,
-            started_at: f64::from(booted) + seconds(stat.starttime),
+            started_at: (booted + time(stat.starttime)).as_secs_f64(),
             open_files: process.fd_count()?.try_into().unwrap_or(u64::MAX),
             max_files: match process.limits()?.max_open_files.soft_limit {
                 LimitValue::Unlimited => u64::MAX,

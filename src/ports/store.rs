@@ -113,7 +113,7 @@ pub trait Store: Send + Sync {
     async fn ready(&self) -> Result<(), StoreError>;
 }
 
-/// What an operator does with ledgers. The service does not use it.
+/// What an operator does with ledgers. No request leads to it.
 #[async_trait]
 pub trait LedgerAdmin: Send + Sync {
     /// Returns the ledgers of an email address at all tenants. Reads all keys of the store.

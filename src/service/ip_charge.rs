@@ -59,10 +59,10 @@ pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
 /// Counts the outcome of a send or an attempt.
 pub(super) fn count<T, E: UseCaseError>(action: Action, tenant: &Tenant, outcome: &Result<T, E>) {
     match (action, outcome) {
-        (Action::Send, Ok(_)) => metrics().send(tenant, "sent"),
-        (Action::Send, Err(error)) => metrics().send(tenant, error.outcome()),
-        (Action::Attempt, Ok(_)) => metrics().attempt(tenant, "approved"),
-        (Action::Attempt, Err(error)) => metrics().attempt(tenant, error.outcome()),
+        (Action::Send, Ok(_)) => metrics().send(tenant.name(), "sent"),
+        (Action::Send, Err(error)) => metrics().send(tenant.name(), error.outcome()),
+        (Action::Attempt, Ok(_)) => metrics().attempt(tenant.name(), "approved"),
+        (Action::Attempt, Err(error)) => metrics().attempt(tenant.name(), error.outcome()),
     }
     if let Some(limit_state) = outcome.as_ref().err().and_then(UseCaseError::limited) {
         metrics().rate_limited(limit_state.policy.name());

@@ -16,12 +16,14 @@ use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limit::Policy;
 use crate::domain::limits::Charge;
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::{EntryId, Millis, millis};
+use crate::metrics::metrics;
 use crate::ports::{ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, Live, OpenOutcome, Priority};
 use crate::random::{self, SysRng};
 
@@ -91,6 +93,7 @@ async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
     if let Some(charge) = deps.simple.limits.relay_email_charge()
         && !deps.store.peek(&charge).await?.wait.is_zero()
     {
+        metrics().rate_limited(Policy::RelayEmails.name());
         tracing::warn!("the daily limit of the relay is reached");
         return Err(ServiceError::Overloaded.into());
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: [(&str, &[&str]); 12] = [
     ("random", &[]),
     ("domain", &[]),
-    ("metrics", &["domain"]),
+    ("metrics", &[]),
     ("ports", &["domain"]),
     ("service", &["random", "domain", "metrics", "ports"]),
     ("adapters", &["random", "domain", "metrics", "ports"]),

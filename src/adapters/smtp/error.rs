@@ -200,6 +200,11 @@ impl SendError {
         matches!(self.cause, Cause::Reply(reply) if reply.is_transient())
     }
 
+    /// Returns whether otpd itself did not try the relay.
+    pub(super) fn is_our_own(&self) -> bool {
+        matches!(self.cause, Cause::BreakerOpen | Cause::NoneFree)
+    }
+
     /// Returns whether the relay has closed the connection or is about to (421).
     pub(super) fn is_hang_up(&self) -> bool {
         match &self.cause {

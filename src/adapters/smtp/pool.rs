@@ -81,10 +81,15 @@ impl Pool {
         let outcome = self.send_with_a_permit(mail, deadlines).await;
         let (name, stage) = match &outcome {
             Ok(()) => ("accepted", Stage::Message),
+            Err(HandoverError::Refused(error)) if error.is_our_own() => ("not_tried", error.stage()),
+            Err(HandoverError::Refused(error)) if error.is_transient() => ("deferred", error.stage()),
             Err(HandoverError::Refused(error)) => ("refused", error.stage()),
             Err(HandoverError::Unknown(error)) => ("unknown", error.stage()),
         };
-        metrics().relay_attempt(self.host(), name, stage.name(), begun.elapsed());
+        metrics().relay_attempt(self.host(), name, stage.name());
+        if name != "not_tried" {
+            metrics().relay_took(self.host(), begun.elapsed());
+        }
         outcome
     }
 

@@ -20,7 +20,7 @@ use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
 use crate::random::{self, SysRng};
 use crate::service::error::{ServiceError, log};
-use crate::service::ip_charge::with_ip_charge;
+use crate::service::ip_charge::{count, with_ip_charge};
 use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
 use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
@@ -86,7 +86,7 @@ pub(in crate::service) async fn create(
     let Some(idempotency) = &creation.idempotency else { return create_new(deps, profile, creation).await };
     let request = match idempotent_request(deps, profile, idempotency) {
         Ok(request) => request,
-        Err(error) => return WithLimitState::uncharged(Err(error.into())),
+        Err(error) => return failed(profile, error),
     };
     match deps.idempotency.begin(&request).await {
         Ok(BeginOutcome::Begun) => {}
@@ -97,7 +97,7 @@ pub(in crate::service) async fn create(
             // The key may be taken all the same. The caller should not have to wait until it
             // expires.
             abandon(deps, &request).await;
-            return WithLimitState::uncharged(Err(error.into()));
+            return failed(profile, ServiceError::from(error));
         }
     }
     let created = create_new(deps, profile, creation).await;
@@ -106,6 +106,13 @@ pub(in crate::service) async fn create(
         Err(_) => abandon(deps, &request).await,
     }
     created
+}
+
+/// Counts and returns a failure before anything was charged.
+fn failed(profile: &TenantProfile, error: ServiceError) -> WithLimitState<Result<Snapshot, CreateError>> {
+    let outcome = Err(error.into());
+    count(Action::Send, &profile.tenant, &outcome);
+    WithLimitState::uncharged(outcome)
 }
 
 /// Stores the result and retries for a while. The retries are safe because of the token, and a
