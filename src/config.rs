@@ -210,8 +210,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
 }
 
 impl Common {
-    /// Sets one retention for sends, because the sends of all tenants share one log per person: the
-    /// longest that any tenant needs.
+    /// Sets one retention for sends, because the sends of all tenants share one ledger per email
+    /// address: the longest that any tenant needs.
     fn keep_sends_for_all(&mut self) {
         let all = self
             .tenants
@@ -222,7 +222,7 @@ impl Common {
         self.keep_sends_for(longest);
     }
 
-    /// Sets how long sends to a person are retained, for every tenant.
+    /// Sets how long sends to an email address are stored, for every tenant.
     pub fn keep_sends_for(&mut self, retention: Duration) {
         self.limits.set_sends_retention(retention);
         for tenant in &mut self.tenants {

@@ -43,7 +43,7 @@ pub struct MemoryStore {
 struct MemoryState {
     verifications: HashMap<StoreKey, Verification>,
     ledgers: HashMap<LedgerKey, Retained>,
-    held: HashMap<KeyedHash, idempotency::Held>,
+    idempotency: HashMap<KeyedHash, idempotency::Record>,
     additions: usize,
 }
 
@@ -82,7 +82,7 @@ impl MemoryState {
         if self.additions.is_multiple_of(SWEEP_EVERY) {
             self.verifications.retain(|store_key, verification| !is_forgotten(store_key, verification, now));
             self.ledgers.retain(|_, retained| !retained.log.is_forgotten(retained.retention, now));
-            self.held.retain(|_, held| !held.is_over(now));
+            self.idempotency.retain(|_, record| !record.is_over(now));
         }
     }
 }

@@ -176,19 +176,19 @@ pub(super) struct CheckToken;
 
 impl<'a> FromRequest<'a> for SendToken {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        admit(request, |caller| &caller.sends).map(|()| Self)
+        take_token(request, |caller| &caller.sends).map(|()| Self)
     }
 }
 
 impl<'a> FromRequest<'a> for CheckToken {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        admit(request, |caller| &caller.checks).map(|()| Self)
+        take_token(request, |caller| &caller.checks).map(|()| Self)
     }
 }
 
 /// Takes a token from a bucket of the authenticated key. Without a key, lets the request through if
 /// the simple endpoints are open; v1 is protected by its security scheme.
-fn admit(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poem::Result<()> {
+fn take_token(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poem::Result<()> {
     let is_open = request.data::<SimpleAccess>() == Some(&SimpleAccess::Open);
     match (request.data::<Arc<Caller>>(), request.data::<LimitReport>()) {
         (Some(caller), Some(report)) => bucket(caller).take(report).map_err(|wait| {

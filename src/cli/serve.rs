@@ -78,8 +78,8 @@ fn read_again(config: Option<&Path>, first: &Settings) -> Result<(Vec<TenantKeys
         let which = "OTP_CODES__…, OTP_LIMITS__ATTEMPTS or OTP_DANGEROUS__WEAK_LIMITS";
         return Err(format!("{which} has changed, which limits depend on: that takes a restart"));
     }
-    // The sends of all tenants share one log per person, and the simple endpoints continue with the
-    // retention from the start.
+    // The sends of all tenants share one ledger per email address, and the simple endpoints
+    // continue with the retention from the start.
     if settings.common.limits.sends_retention() > retention {
         return Err("a limit on sends to an email address (email_sends, ip_email_sends or email_sends_total) has a longer window than any before: that takes a restart".to_owned());
     }

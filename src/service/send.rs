@@ -73,22 +73,25 @@ pub(super) struct Sent {
 }
 
 /// 1. Check that the lists of domains allow the address.
-pub(super) fn admit_address(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
+pub(super) fn check_domain_policy(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
     let recipients = deps.recipients.read().unwrap_or_else(PoisonError::into_inner);
     if recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
 ///    charged. If either is full, refund step 2.
-pub(super) async fn room(deps: &Dependencies, ip_charge: &IpCharge) -> Result<HashPermit, StartError> {
-    let permit = take_room(deps).await;
+pub(super) async fn reserve_capacity(
+    deps: &Dependencies,
+    ip_charge: &IpCharge,
+) -> Result<HashPermit, StartError> {
+    let permit = take_capacity(deps).await;
     if let Err(StartError::Service(ServiceError::Overloaded)) = &permit {
         ip_charge.refund(deps).await;
     }
     permit
 }
 
-async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
+async fn take_capacity(deps: &Dependencies) -> Result<HashPermit, StartError> {
     let permit = deps.hasher.reserve(Priority::Send).ok_or(ServiceError::Overloaded)?;
     if let Some(charge) = deps.simple.limits.relay_email_charge()
         && !deps.store.peek(&charge).await?.wait.is_zero()
@@ -100,12 +103,12 @@ async fn take_room(deps: &Dependencies) -> Result<HashPermit, StartError> {
     Ok(permit)
 }
 
-/// Runs steps 4 to 7. `keep` is step 6: it makes the new code the live one.
+/// Runs steps 4 to 7. `store_code` is step 6: it makes the new code the live one.
 pub(super) async fn send<E: From<StartError>>(
     deps: &Dependencies,
     permit: HashPermit,
     outgoing: &OutgoingCode<'_>,
-    keep: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
+    store_code: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
 ) -> Result<Sent, E> {
     let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
     // 4. Charge the recipient's sends, the client prefix's share of them, and the sends of all
@@ -116,7 +119,7 @@ pub(super) async fn send<E: From<StartError>>(
     // 5. Generate the code and hash it.
     let (code, hash) = generate(deps, permit, store_key).await?;
     // 6. Open the verification, or replace its code.
-    let live = keep(&hash, entry).await?;
+    let live = store_code(&hash, entry).await?;
     // 7. Hand the email over.
     let mail = CodeMail {
         to: (*address).clone(),

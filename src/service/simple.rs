@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::attempt::{Approved, Attempt, CheckError, attempt};
 use super::ip_charge::{IpCharge, with_ip_charge};
 use super::prove::{Proven, prove};
-use super::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use super::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
 use super::{Dependencies, WithLimitState};
 use crate::domain::code::Code;
 use crate::domain::details::EncryptedDetails;
@@ -25,10 +25,10 @@ pub(super) async fn send_otp(
     client: IpAddr,
     languages: &[Locale],
 ) -> WithLimitState<Result<(), StartError>> {
-    let step_1 = admit_address(deps, address);
+    let step_1 = check_domain_policy(deps, address);
     // 2. Charge the IP's sends.
     with_ip_charge(deps, &deps.simple, Action::Send, Some(client), step_1, async |ip_charge, ()| {
-        let permit = room(deps, ip_charge).await?;
+        let permit = reserve_capacity(deps, ip_charge).await?;
         let index_key = &deps.secrets.index_key;
         let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
         let store_key = index_key.email_key(recipient, address);

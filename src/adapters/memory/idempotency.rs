@@ -11,19 +11,19 @@ use crate::domain::time::{Millis, millis};
 use crate::domain::verification_id::VerificationId;
 use crate::ports::{IdempotencyStore, StoreError};
 
-/// A key that is not free.
-pub(super) struct Held {
+/// The record of an idempotency key.
+pub(super) struct Record {
     fingerprint: KeyedHash,
     until: Millis,
-    by: Holder,
+    owner: Owner,
 }
 
-enum Holder {
-    Claimant([u8; REQUEST_TOKEN_BYTES]),
-    Settled(VerificationId),
+enum Owner {
+    InProgress([u8; REQUEST_TOKEN_BYTES]),
+    Done(VerificationId),
 }
 
-impl Held {
+impl Record {
     pub(super) fn is_over(&self, now: Millis) -> bool {
         now >= self.until
     }
@@ -31,14 +31,14 @@ impl Held {
 
 impl MemoryState {
     /// Returns the record of a key, until it expires.
-    fn holder(&self, key: &KeyedHash, now: Millis) -> Option<&Held> {
-        self.held.get(key).filter(|held| !held.is_over(now))
+    fn record(&self, key: &KeyedHash, now: Millis) -> Option<&Record> {
+        self.idempotency.get(key).filter(|record| !record.is_over(now))
     }
 
     fn is_own(&self, request: &IdempotentRequest, now: Millis) -> bool {
-        self.holder(&request.key, now).is_some_and(|held| {
-            let is_claimant = matches!(held.by, Holder::Claimant(token) if token == request.token);
-            is_claimant && held.fingerprint == request.fingerprint
+        self.record(&request.key, now).is_some_and(|record| {
+            let is_in_progress = matches!(record.owner, Owner::InProgress(token) if token == request.token);
+            is_in_progress && record.fingerprint == request.fingerprint
         })
     }
 }
@@ -47,15 +47,18 @@ impl MemoryState {
 impl IdempotencyStore for MemoryStore {
     async fn begin(&self, request: &IdempotentRequest) -> Result<BeginOutcome, StoreError> {
         let (mut state, now) = self.lock();
-        Ok(match state.holder(&request.key, now) {
-            Some(held) if held.fingerprint != request.fingerprint => BeginOutcome::Mismatch,
-            Some(Held { by: Holder::Claimant(_), .. }) => BeginOutcome::InProgress,
-            Some(Held { by: Holder::Settled(id), .. }) => BeginOutcome::Done(*id),
+        Ok(match state.record(&request.key, now) {
+            Some(record) if record.fingerprint != request.fingerprint => BeginOutcome::Mismatch,
+            Some(Record { owner: Owner::InProgress(_), .. }) => BeginOutcome::InProgress,
+            Some(Record { owner: Owner::Done(id), .. }) => BeginOutcome::Done(*id),
             None => {
                 let until = now + millis(IN_PROGRESS_TIMEOUT);
-                let held =
-                    Held { fingerprint: request.fingerprint, until, by: Holder::Claimant(request.token) };
-                state.held.insert(request.key, held);
+                let record = Record {
+                    fingerprint: request.fingerprint,
+                    until,
+                    owner: Owner::InProgress(request.token),
+                };
+                state.idempotency.insert(request.key, record);
                 state.sweep_now_and_then(now);
                 BeginOutcome::Begun
             }
@@ -66,8 +69,8 @@ impl IdempotencyStore for MemoryStore {
         let (mut state, now) = self.lock();
         if state.is_own(request, now) {
             let until = now + millis(RETENTION);
-            let held = Held { fingerprint: request.fingerprint, until, by: Holder::Settled(*id) };
-            state.held.insert(request.key, held);
+            let record = Record { fingerprint: request.fingerprint, until, owner: Owner::Done(*id) };
+            state.idempotency.insert(request.key, record);
         }
         Ok(())
     }
@@ -75,7 +78,7 @@ impl IdempotencyStore for MemoryStore {
     async fn abandon(&self, request: &IdempotentRequest) -> Result<(), StoreError> {
         let (mut state, now) = self.lock();
         if state.is_own(request, now) {
-            state.held.remove(&request.key);
+            state.idempotency.remove(&request.key);
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::domain::verification_id::VerificationId;
 use crate::random::{self, SysRng};
 use crate::service::error::{ServiceError, log};
 use crate::service::ip_charge::{count, with_ip_charge};
-use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use crate::service::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
 use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
 /// Delays before the retries of storing the result of an idempotency key. Their sum is below the
@@ -161,10 +161,10 @@ async fn create_new(
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
-    let step_1 = admit_address(deps, &creation.address).map_err(CreateError::from);
+    let step_1 = check_domain_policy(deps, &creation.address).map_err(CreateError::from);
     // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, Action::Send, creation.client, step_1, async |ip_charge, ()| {
-        let permit = room(deps, ip_charge).await?;
+        let permit = reserve_capacity(deps, ip_charge).await?;
         let id = VerificationId::new(random::bytes()?);
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
         let reference = Reference::generate(&mut SysRng)?;

@@ -16,7 +16,7 @@ use crate::domain::verification_id::VerificationId;
 use crate::ports::ReplaceOutcome;
 use crate::service::error::ServiceError;
 use crate::service::ip_charge::with_ip_charge;
-use crate::service::send::{OutgoingCode, StartError, admit_address, live, room, send};
+use crate::service::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
 use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
 /// Why no code was sent.
@@ -46,8 +46,8 @@ pub(in crate::service) async fn resend(
     with_ip_charge(deps, profile, Action::Send, client, Ok(()), async |ip_charge, ()| {
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
         let details = pending(deps, &store_key).await?;
-        admit_address(deps, &details.address)?;
-        let permit = room(deps, ip_charge).await?;
+        check_domain_policy(deps, &details.address)?;
+        let permit = reserve_capacity(deps, ip_charge).await?;
         let address = &details.address;
         let reference = Some(details.reference);
         let languages = details.locale.as_slice();
