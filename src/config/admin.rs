@@ -1,6 +1,6 @@
 //! Settings of the admin listener, which serves metrics.
 //!
-//! Must not let the whole world reach it by mistake.
+//! Must not let the internet reach it by mistake.
 
 use std::net::{IpAddr, SocketAddr};
 

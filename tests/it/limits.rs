@@ -15,7 +15,7 @@ const EMAIL: &str = "a@example.com";
 
 /// Returns the policy that an answer names, how much it has left, and the wait if it is a 429.
 fn limit_state_of(answer: &Answer) -> (String, u32, Option<u64>) {
-    let state = answer.header("ratelimit").unwrap_or_else(|| panic!("not metered: {answer:?}"));
+    let state = answer.header("ratelimit").unwrap_or_else(|| panic!("no limit is reported: {answer:?}"));
     let name = state.split('"').nth(1).expect("a quoted name").to_owned();
     let room = state.split_once(";r=").and_then(|(_, rest)| rest.split_once(';')).expect("the room").0;
     let policy = answer.header("ratelimit-policy").expect("a policy");

@@ -32,18 +32,18 @@ use otpd::service::{
 use crate::support::store::{Bench, RULES, index_key, tenant};
 
 /// The use cases, their clock, and the sent emails.
-struct World {
+struct Fixture {
     service: Service,
     bench: Bench,
     mailbox: Arc<MemoryMailbox>,
     profile: Arc<TenantProfile>,
 }
 
-fn world() -> World {
-    world_of(&limits(), ExemptNetworks::default())
+fn fixture() -> Fixture {
+    fixture_of(&limits(), ExemptNetworks::default())
 }
 
-fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
+fn fixture_of(limits: &Limits, exempt: ExemptNetworks) -> Fixture {
     let bench = Bench::memory();
     let mailbox = Arc::new(MemoryMailbox::new(
         Composer::load(None, &SampleValues::default()).expect("whole templates"),
@@ -77,7 +77,7 @@ fn world_of(limits: &Limits, exempt: ExemptNetworks) -> World {
         issuer: "otpd".to_owned(),
         recipients: RwLock::default(),
     });
-    World { service, bench, mailbox, profile: Arc::new(profile(tenant("shop"))) }
+    Fixture { service, bench, mailbox, profile: Arc::new(profile(tenant("shop"))) }
 }
 
 fn address() -> EmailAddress {
@@ -89,7 +89,7 @@ fn limits() -> Limits {
     Policy::ALL.map(limit).into_iter().collect()
 }
 
-impl World {
+impl Fixture {
     async fn create(&self) -> Result<otpd::service::Snapshot, CreateError> {
         self.create_for(None).await
     }
@@ -110,22 +110,22 @@ impl World {
 
 #[tokio::test]
 async fn the_proof_of_an_approval_is_shown_for_300_seconds_and_no_longer() {
-    let world = world();
-    let id = world.create().await.expect("created").id;
-    world.bench.clock.forward(Duration::from_secs(200));
-    let checked = world.service.check(world.profile.clone(), id, world.code(), None).await;
+    let fixture = fixture();
+    let id = fixture.create().await.expect("created").id;
+    fixture.bench.clock.forward(Duration::from_secs(200));
+    let checked = fixture.service.check(fixture.profile.clone(), id, fixture.code(), None).await;
     let proof = checked.outcome.unwrap_or_else(|error| panic!("{error}")).proof;
     assert!(proof.is_some());
     let shown =
-        async || world.service.show(&world.profile, &id).await.unwrap_or_else(|error| panic!("{error}"));
+        async || fixture.service.show(&fixture.profile, &id).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(shown().await.proof, proof);
-    world.bench.clock.forward(Duration::from_millis(299_999));
+    fixture.bench.clock.forward(Duration::from_millis(299_999));
     assert_eq!(
         (shown().await.status, shown().await.proof),
         (Status::Approved, proof),
         "the same to the byte"
     );
-    world.bench.clock.forward(Duration::from_millis(1));
+    fixture.bench.clock.forward(Duration::from_millis(1));
     assert_eq!((shown().await.status, shown().await.proof), (Status::Approved, None));
 }
 
@@ -144,19 +144,19 @@ fn usual_limits() -> Limits {
 #[tokio::test]
 async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more() {
     let exempt = ExemptNetworks::new(vec!["10.0.0.0/8".parse().expect("a network")]);
-    let world = world_of(&usual_limits(), exempt);
+    let fixture = fixture_of(&usual_limits(), exempt);
     // Sends of one IP, which is limited to its share of the email address.
     let mut sent_by_one = 0;
     let mut compared = 0;
     for minute in 0_u32..24 * 60 {
         // Every IP of the network sends, and one of them more often than the others.
         let client = Ipv4Addr::from(0x0a00_0000 + if minute % 2 == 0 { 0 } else { minute });
-        if let Ok(created) = world.create_for(Some(client.into())).await {
+        if let Ok(created) = fixture.create_for(Some(client.into())).await {
             sent_by_one += u32::from(minute % 2 == 0);
-            let wrong = if world.code() == "000000" { "000001" } else { "000000" };
+            let wrong = if fixture.code() == "000000" { "000001" } else { "000000" };
             for _ in 0..6 {
-                let check = world.service.check(
-                    world.profile.clone(),
+                let check = fixture.service.check(
+                    fixture.profile.clone(),
                     created.id,
                     wrong.to_owned(),
                     Some(client.into()),
@@ -168,7 +168,7 @@ async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more()
                 }
             }
         }
-        world.bench.clock.forward(Duration::from_mins(1));
+        fixture.bench.clock.forward(Duration::from_mins(1));
     }
     assert_eq!(compared, 50);
     assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one IP");
@@ -176,36 +176,38 @@ async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more()
 
 #[tokio::test]
 async fn an_expired_one_is_shown_for_an_hour_and_then_unknown() {
-    let world = world();
-    let id = world.create().await.expect("created").id;
-    let code = world.code();
-    world.bench.clock.forward(RULES.life);
-    let check = || world.service.check(world.profile.clone(), id, code.clone(), None);
-    let resend = || world.service.resend(world.profile.clone(), id, None);
+    let fixture = fixture();
+    let id = fixture.create().await.expect("created").id;
+    let code = fixture.code();
+    fixture.bench.clock.forward(RULES.life);
+    let check = || fixture.service.check(fixture.profile.clone(), id, code.clone(), None);
+    let resend = || fixture.service.resend(fixture.profile.clone(), id, None);
     for _ in 0..2 {
         assert!(matches!(check().await.outcome, Err(CheckError::Closed(Status::Expired))));
         assert!(matches!(resend().await.outcome, Err(ResendError::Closed(Status::Expired))));
-        let shown = world.service.show(&world.profile, &id).await.unwrap_or_else(|error| panic!("{error}"));
+        let shown =
+            fixture.service.show(&fixture.profile, &id).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((shown.status, shown.attempts_remaining, shown.resend_at), (Status::Expired, 0, None));
-        world.bench.clock.forward(Duration::from_mins(59));
+        fixture.bench.clock.forward(Duration::from_mins(59));
     }
-    world.bench.clock.forward(Duration::from_mins(1));
+    fixture.bench.clock.forward(Duration::from_mins(1));
     assert!(matches!(check().await.outcome, Err(CheckError::Unknown)));
-    assert!(matches!(world.service.show(&world.profile, &id).await, Err(ShowError::Unknown)));
+    assert!(matches!(fixture.service.show(&fixture.profile, &id).await, Err(ShowError::Unknown)));
 }
 
 #[tokio::test]
 async fn a_resend_restarts_the_life_and_the_old_code_stays_dead() {
-    let world = world();
-    let created = world.create().await.expect("created");
-    let first = world.code();
-    world.bench.clock.forward(Duration::from_secs(200));
-    let resent = world.service.resend(world.profile.clone(), created.id, None).await.outcome;
+    let fixture = fixture();
+    let created = fixture.create().await.expect("created");
+    let first = fixture.code();
+    fixture.bench.clock.forward(Duration::from_secs(200));
+    let resent = fixture.service.resend(fixture.profile.clone(), created.id, None).await.outcome;
     let resent = resent.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(resent.expires_at, created.expires_at + 200_000);
-    world.bench.clock.forward(Duration::from_secs(200));
-    let second = world.code();
-    let check = |code: &str| world.service.check(world.profile.clone(), created.id, code.to_owned(), None);
+    fixture.bench.clock.forward(Duration::from_secs(200));
+    let second = fixture.code();
+    let check =
+        |code: &str| fixture.service.check(fixture.profile.clone(), created.id, code.to_owned(), None);
     if first != second {
         assert!(matches!(check(&first).await.outcome, Err(CheckError::Invalid { left: 4 })));
     }

@@ -67,29 +67,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_rests_after_failures_in_a_row_and_is_tried_by_one_at_a_time() {
+    fn failures_in_a_row_open_the_breaker_and_one_attempt_at_a_time_tries_again() {
         let breaker = Breaker::default();
         let start = Instant::now();
         for _ in 1..MAX_FAILURES {
             assert!(breaker.admits(start) && !breaker.failed(start, start));
         }
-        assert!(breaker.failed(start, start), "the last failure begins the rest");
+        assert!(breaker.failed(start, start), "the last failure opens it");
         assert!(!breaker.admits(start + OPEN_TIMEOUT - Duration::from_millis(1)));
         let later = start + OPEN_TIMEOUT;
-        assert_eq!([breaker.admits(later), breaker.admits(later)], [true, false], "one attempt alone");
-        assert!(!breaker.failed(later, later), "it rests already");
+        assert_eq!([breaker.admits(later), breaker.admits(later)], [true, false], "one trial alone");
+        assert!(!breaker.failed(later, later), "it is open already");
         assert!(!breaker.admits(later + OPEN_TIMEOUT / 2));
         assert!(breaker.admits(later + OPEN_TIMEOUT));
         breaker.succeeded(later);
         assert_eq!([breaker.admits(later), breaker.admits(later)], [true, true]);
         for _ in 0..MAX_FAILURES {
-            assert!(!breaker.failed(start, later), "who began before knows nothing");
+            assert!(!breaker.failed(start, later), "an attempt that began before the success says nothing");
         }
         assert!(breaker.admits(later));
     }
 
     #[test]
-    fn a_success_between_failures_keeps_it_awake() {
+    fn a_success_between_failures_keeps_it_closed() {
         let breaker = Breaker::default();
         let now = Instant::now();
         for _ in 0..3 * MAX_FAILURES {
