@@ -259,7 +259,7 @@ async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
         let mut stream = dev.connect().await;
         ask(&mut stream, GET).await;
         idle.push(stream);
-        // A connection becomes idle a moment after its client has the answer, and nothing shows when.
+        // A connection becomes idle a moment after its client has the answer; nothing shows when.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // The connection that was used last is closed last.
