@@ -2,6 +2,7 @@
 //!
 //! Must not hold a rule: it chooses the dependencies and puts them together.
 
+mod admin;
 mod mails;
 mod shutdown;
 mod tenants;
@@ -10,7 +11,6 @@ mod throw_away;
 use std::future::Future;
 use std::slice;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use poem::endpoint::BoxEndpoint;
@@ -32,7 +32,7 @@ use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
-use crate::metrics::{Gauge, metrics};
+use crate::metrics::metrics;
 use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
 use crate::service::{Dependencies, Secrets, Service};
 use crate::{api, server};
@@ -249,33 +249,19 @@ impl App {
             stopping.cancel();
         };
         let ended = CancellationToken::new();
-        let admin = tokio::spawn(serve_admin(admin, ended.clone()));
+        let serving_admin = tokio::spawn(admin::serve(admin, ended.clone()));
         let connections = metrics().connections.clone();
         server::serve(listeners, self.endpoint, self.bounds, connections, stop).await;
         self.service.drain(shutdown::USE_CASES_TIMEOUT).await;
         ended.cancel();
         // Fails only if the task panicked, which is logged.
-        let _ = admin.await;
+        let _ = serving_admin.await;
     }
 }
 
 /// Creates the metrics of these tenants.
 fn create_series(tenants: &[api::TenantKeys]) {
-    for tenant in tenants {
-        metrics().tenant(tenant.profile.tenant.name());
-    }
-}
-
-/// Serves metrics until `ended`.
-async fn serve_admin(listener: Option<TcpListener>, ended: CancellationToken) {
-    let Some(listener) = listener else { return };
-    let bounds = server::Bounds {
-        max_connections: ADMIN_CONNECTIONS,
-        keep_alive: ADMIN_KEEP_ALIVE,
-        stop_timeout: shutdown::ADMIN_TIMEOUT,
-    };
-    let stop = ended.cancelled_owned();
-    server::serve(vec![listener], api::admin_endpoint(), bounds, Gauge::default(), stop).await;
+    tenants.iter().for_each(|tenant| metrics().tenant(tenant.profile.tenant.name()));
 }
 
 impl Replaceable {
@@ -291,12 +277,6 @@ impl Replaceable {
 fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
     if all.is_empty() { vec![first] } else { all }
 }
-
-/// The most connections to the admin listener.
-const ADMIN_CONNECTIONS: usize = 16;
-/// How long a connection to the admin listener may be idle: longer than the interval of most
-/// scrapes.
-const ADMIN_KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The name of the tenant of `otpd dev`, and of its keys.
 const DEV: &str = "dev";

@@ -28,6 +28,7 @@ pub mod smtp;
 mod source;
 pub mod tenants;
 mod texts;
+mod unknown;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -5,20 +5,26 @@
 //! fixed set of values, except for tenants and relays, which are settings. Must not take a label
 //! from a request: a metric must not name a person, and the number of series must be bounded.
 
+mod labels;
 #[cfg(target_os = "linux")]
 mod process;
+mod register;
 
 use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
+
+use self::labels::{
+    OutcomeLabels, PolicyLabels, RedisErrorLabels, RedisLabels, RelayAttemptLabels, RelayLabels,
+    ReloadLabels, RequestLabels,
+};
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -65,53 +71,6 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-#[expect(clippy::struct_field_names, reason = "they are OpenTelemetry's names")]
-struct RequestLabels {
-    http_request_method: &'static str,
-    http_route: String,
-    http_response_status_code: u16,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabels {
-    tenant: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PolicyLabels {
-    policy: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RedisLabels {
-    call: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RedisErrorLabels {
-    call: &'static str,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RelayAttemptLabels {
-    relay: String,
-    outcome: &'static str,
-    stage: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RelayLabels {
-    relay: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReloadLabels {
-    outcome: &'static str,
-}
-
 /// Returns the metrics of the process.
 #[must_use]
 pub fn metrics() -> &'static Metrics {
@@ -149,101 +108,6 @@ impl Metrics {
             metrics.reloads.get_or_create(&ReloadLabels { outcome }).inc_by(0);
         }
         metrics
-    }
-
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "http_server_active_requests",
-            "Requests in progress",
-            self.active_requests.clone(),
-        );
-        registry.register("otpd_http_connections", "Open connections of clients", self.connections.clone());
-        registry.register(
-            "otpd_http_connections_max",
-            "The most connections of clients that may be open",
-            self.max_connections.clone(),
-        );
-        registry.register("otpd_sends", "Requests for a code, by tenant and outcome", self.sends.clone());
-        registry.register("otpd_attempts", "Submitted codes, by tenant and outcome", self.attempts.clone());
-        registry.register(
-            "otpd_rate_limited",
-            "Requests that exceeded a limit, by policy",
-            self.rate_limited.clone(),
-        );
-        registry.register(
-            "otpd_hash_queue_length",
-            "Jobs that wait for a hash thread",
-            self.hash_queue.clone(),
-        );
-        registry.register(
-            "otpd_hash_queue_max",
-            "The most jobs that may wait for a hash thread or run",
-            self.hash_queue_max.clone(),
-        );
-        registry.register(
-            "otpd_hash_queue_rejected",
-            "Requests that found no place in the hash queue",
-            self.hash_queue_rejected.clone(),
-        );
-        registry.register(
-            "otpd_redis_errors",
-            "Calls of Redis that failed, by call and kind of error",
-            self.redis_errors.clone(),
-        );
-        registry.register("otpd_redis_connects", "Connections to Redis that were set up: two at the start, one more for each that broke or timed out", self.redis_connects.clone());
-        registry.register(
-            "otpd_relay_attempts",
-            "Emails for a relay, by outcome and the stage that decided it",
-            self.relay_attempts.clone(),
-        );
-        registry.register(
-            "otpd_relay_breaker_open",
-            "Whether a relay is not used because it could not be reached: 1 if so",
-            self.relay_breaker.clone(),
-        );
-        registry.register(
-            "otpd_settings_reloads",
-            "Reloads of the settings, by outcome",
-            self.reloads.clone(),
-        );
-        registry.register(
-            "otpd_build",
-            "The version of otpd",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
-        registry.register_with_unit(
-            "http_server_request_duration",
-            "Duration of requests",
-            Unit::Seconds,
-            self.requests.clone(),
-        );
-        registry.register_with_unit(
-            "otpd_hash_queue_wait",
-            "Time from a job until a hash thread begins it",
-            Unit::Seconds,
-            self.hash_wait.clone(),
-        );
-        registry.register_with_unit(
-            "otpd_hash_duration",
-            "Duration of one hash",
-            Unit::Seconds,
-            self.hash_time.clone(),
-        );
-        registry.register_with_unit(
-            "otpd_redis_call_duration",
-            "Duration of calls of Redis",
-            Unit::Seconds,
-            self.redis_calls.clone(),
-        );
-        registry.register_with_unit(
-            "otpd_relay_attempt_duration",
-            "Duration of handing an email to a relay",
-            Unit::Seconds,
-            self.relay_time.clone(),
-        );
-        #[cfg(target_os = "linux")]
-        registry.register_collector(Box::new(process::ProcessCollector));
     }
 
     /// Returns all metrics in Prometheus' text format.
@@ -319,9 +183,10 @@ impl Metrics {
         self.relay_time.get_or_create(&RelayLabels { relay: relay.to_owned() }).observe(took.as_secs_f64());
     }
 
-    /// Records whether the circuit breaker of a relay is open.
-    pub fn relay_breaker(&self, relay: &str, is_open: bool) {
-        self.relay_breaker.get_or_create(&RelayLabels { relay: relay.to_owned() }).set(is_open.into());
+    /// Returns the gauge of a relay's circuit breaker: 1 while it is open.
+    #[must_use]
+    pub fn relay_breaker(&self, relay: &str) -> Gauge {
+        self.relay_breaker.get_or_create_owned(&RelayLabels { relay: relay.to_owned() })
     }
 
     /// Records a reload of the settings, and whether it was applied.

@@ -14,9 +14,7 @@ use async_trait::async_trait;
 use thiserror::Error as ThisError;
 
 pub use self::idempotency::IdempotencyStore;
-pub use self::store::{
-    AttemptOutcome, ChargeOutcome, LedgerAdmin, Live, OpenOutcome, ReplaceOutcome, Store, StoreError,
-};
+pub use self::store::{AttemptOutcome, ChargeOutcome, Live, OpenOutcome, ReplaceOutcome, Store, StoreError};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{AssociatedData, Digest, Salt};
 use crate::domain::email_address::EmailAddress;

@@ -36,7 +36,6 @@ mod attempt;
 mod error;
 mod ip_charge;
 mod limit_state;
-pub mod operator;
 mod prove;
 mod readiness;
 mod send;

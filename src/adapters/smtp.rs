@@ -12,6 +12,7 @@ mod pool;
 mod replies;
 mod reply;
 mod secure;
+mod stage;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,10 +22,11 @@ use tokio::time::{Instant, sleep};
 
 use self::connection::{Deadlines, Envelope, HandoverError};
 pub use self::connection::{Login, Relay, Tls};
-pub use self::error::{Cause, CertificateFault, Offer, SendError, Stage};
+pub use self::error::{Cause, CertificateFault, Offer, SendError};
 use self::pool::Pool;
 pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};
+pub use self::stage::Stage;
 use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;

@@ -1,6 +1,7 @@
 //! `otpd inspect` and `otpd unblock`: one person's trouble with limits.
 //!
 //! They go by the settings of `serve` and over Redis; nothing of it is served over the network.
+//! Must not show a code, and must not change a verification.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -9,15 +10,18 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Failure, announce, block_on, print};
+use crate::adapters::redis::RedisStore;
 use crate::app;
 use crate::config::{self, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
-use crate::domain::limits::Limits;
+use crate::domain::ledger_key::LedgerKey;
+use crate::domain::limit::Policy;
+use crate::domain::limits::{Charge, Limits, PREFIX48_FACTOR};
+use crate::domain::store_key::{ClientNetwork, Recipient};
 use crate::domain::tenant::Tenant;
 use crate::domain::verification::{Status, View};
-use crate::ports::StoreError;
-use crate::service::operator::{self, Inspection, Subject};
+use crate::ports::{Store as _, StoreError};
 
 #[derive(Debug, Args)]
 pub(super) struct Person {
@@ -29,31 +33,57 @@ pub(super) struct Person {
     ip: Option<IpAddr>,
 }
 
+/// The person as the store knows them, with the limits of each tenant.
+struct Subject<'a> {
+    recipient: Recipient,
+    network: Option<ClientNetwork>,
+    tenants: Vec<(Tenant, &'a Limits)>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(person: &Person, settings: &'a Settings) -> Self {
+        let index_key = &settings.secrets.index_key;
+        let named = settings.common.tenants.iter().map(|tenant| (tenant.name.clone(), &tenant.limits));
+        Self {
+            recipient: index_key.recipient(Tenant::Simple, &person.address),
+            network: person.ip.map(|ip| index_key.network(ip)),
+            tenants: std::iter::once((Tenant::Simple, &settings.common.limits)).chain(named).collect(),
+        }
+    }
+
+    /// Returns the charges of the IP address at a tenant, if it is known.
+    fn ip_charges(&self, tenant: &Tenant, limits: &'a Limits) -> Vec<Charge<'a>> {
+        self.network.map(|network| limits.ip_charges(tenant, &network)).unwrap_or_default()
+    }
+
+    /// Returns the charges of a send by the person at a tenant, and those of the IP address.
+    fn charges(&self, tenant: &Tenant, limits: &'a Limits) -> Vec<Charge<'a>> {
+        let recipient = Recipient { tenant: tenant.clone(), ..self.recipient.clone() };
+        let client = self.network.map(|network| network.prefix48);
+        let mut charges = self.ip_charges(tenant, limits);
+        charges.insert(0, limits.send_charge(&recipient, client.as_ref()));
+        charges
+    }
+}
+
 /// Prints what is stored about the person: limits, and the state of a verification, never its code.
 pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let settings = read(sources)?;
-    let inspection = block_on(async {
+    let text = block_on(async {
         let store = app::store(&settings).await.map_err(anyhow::Error::from)?;
-        let index_key = &settings.secrets.index_key;
-        let rules = &settings.common.codes.rules;
-        let tenants = tenants(&settings);
-        operator::inspect(&store, index_key, rules, &tenants, &subject(person)).await.map_err(failed)
+        described(&store, &settings, person).await.map_err(failed)
     })?;
-    print(describe(&inspection, settings.common.codes.rules.attempts)).map_err(Failure::Other)
+    print(text).map_err(Failure::Other)
 }
 
-/// Empties the ledgers of the person, and logs that.
+/// Empties the ledgers of the person, and logs each.
 pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let settings = read(sources)?;
-    let (email, emptied) = block_on(async {
+    let emptied = block_on(async {
         let store = app::store(&settings).await.map_err(anyhow::Error::from)?;
-        let index_key = &settings.secrets.index_key;
-        operator::unblock(&store, index_key, &tenants(&settings), &subject(person)).await.map_err(failed)
+        empty(&store, &Subject::of(person, &settings)).await.map_err(failed)
     })?;
-    let ledgers: Vec<_> =
-        emptied.iter().map(|ledger| format!("{{{}}}:{}", ledger.hash_tag(), ledger.suffix())).collect();
-    tracing::warn!(email.hash = %email, ledgers = ledgers.join(" "), "limits were emptied by hand");
-    let what = match ledgers.len() {
+    let what = match emptied {
         0 => "nothing was counted, so nothing was emptied".to_owned(),
         1 => "1 ledger was emptied: the person can try again".to_owned(),
         several => format!("{several} ledgers were emptied: the person can try again"),
@@ -61,40 +91,63 @@ pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Res
     print(what).map_err(Failure::Other)
 }
 
+/// Empties the ledgers of the email address and of the IP address. Returns how many had entries.
+async fn empty(store: &RedisStore, subject: &Subject<'_>) -> Result<usize, StoreError> {
+    let mut ledgers = store.ledgers_of(&subject.recipient.email).await?;
+    for (tenant, limits) in &subject.tenants {
+        ledgers.extend(subject.ip_charges(tenant, limits).into_iter().map(|charge| charge.ledger));
+    }
+    let mut emptied = 0;
+    for ledger in ledgers {
+        if store.empty(&ledger).await? {
+            emptied += 1;
+            let email = &subject.recipient.email;
+            tracing::warn!(email.hash = %email, ledger = %ledger, "a limit was emptied by hand");
+        }
+    }
+    Ok(emptied)
+}
+
 fn read(sources: Result<Sources, Failure>) -> Result<Settings, Failure> {
     let loaded = config::serve(&sources?).map_err(Failure::Settings)?;
     Ok(announce(loaded, |settings| settings.common.log))
-}
-
-fn subject(person: &Person) -> Subject<'_> {
-    Subject { address: &person.address, client: person.ip }
-}
-
-fn tenants(settings: &Settings) -> Vec<(Tenant, &Limits)> {
-    let named = settings.common.tenants.iter().map(|tenant| (tenant.name.clone(), &tenant.limits));
-    std::iter::once((Tenant::Simple, &settings.common.limits)).chain(named).collect()
 }
 
 fn failed(error: StoreError) -> Failure {
     Failure::Other(anyhow::Error::from(error).context("Redis could not be asked; otpd doctor says more"))
 }
 
-fn describe(inspection: &Inspection, attempts: u8) -> String {
-    let mut text = format!("email     {}  (its name in Redis)\n", inspection.email);
-    let verification =
-        inspection.verification.as_ref().map_or("none".to_owned(), |view| state(view, attempts));
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "simple    verification: {verification}");
-    for (tenant, limit_state) in &inspection.limits {
-        let _ = writeln!(text, "limit     {}", room(tenant, limit_state));
+async fn described(store: &RedisStore, settings: &Settings, person: &Person) -> Result<String, StoreError> {
+    let subject = Subject::of(person, settings);
+    let rules = &settings.common.codes.rules;
+    let email = subject.recipient.email;
+    let store_key = settings.secrets.index_key.email_key(subject.recipient.clone(), &person.address);
+    let verification = store.find(&store_key, rules).await?;
+    let verification = verification.map_or("none".to_owned(), |view| state(&view, rules.attempts));
+    let mut text = format!("email   {email}  (its name in Redis)\nsimple  verification: {verification}\n");
+    for (tenant, limits) in &subject.tenants {
+        for charge in subject.charges(tenant, limits) {
+            for rule in charge.rules.iter().filter(|rule| is_shown(rule.policy, tenant)) {
+                let one = Charge { rules: vec![*rule], ..charge.clone() };
+                let whose = if rule.factor == PREFIX48_FACTOR { "; of the whole /48" } else { "" };
+                add_line(&mut text, tenant, &store.peek(&one).await?, whose);
+            }
+        }
     }
-    let _ = writeln!(
-        text,
-        "clients   (IPv4 addresses and IPv6 /48s) that have submitted codes for this address on the simple \
-         endpoints: {}",
-        inspection.attempting_prefixes
-    );
-    text
+    let own = subject.network.map(|network| network.prefix48);
+    let limits = &settings.common.limits;
+    for ledger in store.ledgers_of(&email).await?.into_iter().filter(LedgerKey::counts_attempts) {
+        let is_own =
+            own.is_some_and(|own| ledger == limits.ip_email_attempt_charge(&subject.recipient, &own).ledger);
+        let whose = if is_own { "; by this IP address" } else { "; by another client" };
+        add_line(&mut text, &Tenant::Simple, &store.peek(&limits.attempts_of(ledger)).await?, whose);
+    }
+    Ok(text)
+}
+
+/// Returns whether a policy is shown with this tenant. The sends of all tenants are shown once.
+fn is_shown(policy: Policy, tenant: &Tenant) -> bool {
+    policy != Policy::EmailSendsTotal || *tenant == Tenant::Simple
 }
 
 fn state(view: &View, attempts: u8) -> String {
@@ -110,21 +163,22 @@ fn state(view: &View, attempts: u8) -> String {
     format!("{status}, {} of {attempts} attempts taken, expires in {}", view.attempts, seconds(left))
 }
 
-fn room(tenant: &Tenant, limit_state: &LimitState) -> String {
-    let policy = limit_state.policy.name();
+fn add_line(text: &mut String, tenant: &Tenant, limit_state: &LimitState, whose: &str) {
     let window = limit_state.window;
-    let when = if limit_state.wait.is_zero() {
-        "now".to_owned()
-    } else {
-        format!("in {}", seconds(limit_state.wait))
+    let when = match limit_state.wait {
+        Duration::ZERO => "now".to_owned(),
+        wait => format!("in {}", seconds(wait)),
     };
-    format!(
-        "{:<12} {policy:<18} {} of {} left in {}; the next one {when}",
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "limit   {:<12} {:<18} {} of {} left in {}; the next one {when}{whose}",
         tenant.name(),
+        limit_state.policy.name(),
         limit_state.remaining,
         window.most,
         seconds(window.span)
-    )
+    );
 }
 
 /// Returns a time in whole seconds, rounded up.

@@ -194,18 +194,8 @@ impl Sources {
                         text,
                     };
                     self.values.insert(name, value);
-                } else if names.meaning(Spelling::Document, &key).is_some() {
-                    let (section, _) = key.split_once('.').unwrap_or_default();
-                    let what =
-                        format!("is a setting of all tenants together (in {layer}): set it in [{section}]");
-                    let line = self.line(layer, &key, &key, false);
-                    self.faults.push(Fault { name, what, line });
                 } else {
-                    let near = Names::meant_of_tenant(&names::TENANT_KEYS, &key);
-                    let what = format!("is not a setting of a tenant (in {layer}); did you mean {near}?");
-                    let nearest = format!("tenants.{number}.{near}");
-                    let line = self.line(layer, &nearest, &nearest, false);
-                    self.faults.push(Fault { name, what, line });
+                    self.faults.push(self.unknown_of_tenant(names, layer, number, &key));
                 }
             }
         }
@@ -256,24 +246,8 @@ impl Sources {
         last.into_iter().map(|(name, value)| (name, Ok(value))).collect()
     }
 
-    fn unknown(&self, names: &Names, layer: &Layer, name: String) -> Fault {
-        let is_tenants = ["tenant", "tenants"].contains(&name.as_str()) || name.starts_with("tenants.");
-        if layer.spelling() == Spelling::Document && is_tenants {
-            let what = format!("is not a table of otpd (in {layer}): put each tenant below [[tenants]]");
-            return Fault { line: "[[tenants]]".to_owned(), name, what };
-        }
-        let what = format!("is not a setting of otpd (in {layer})");
-        match names.meant(layer.spelling(), &name) {
-            Some((meant, meaning)) => {
-                let line = self.line(layer, meant, &meaning.key, meaning.is_path);
-                Fault { name, what: format!("{what}; did you mean {meant}?"), line }
-            }
-            None => Fault { line: format!("# {name}"), name, what: format!("{what}: remove it") },
-        }
-    }
-
     /// Returns a line for `layer` that sets the setting to an example value.
-    fn line(&self, layer: &Layer, name: &str, key: &str, is_path: bool) -> String {
+    pub(super) fn line(&self, layer: &Layer, name: &str, key: &str, is_path: bool) -> String {
         let example = if is_path { "/run/secrets/a-file" } else { self.example(key) };
         layer.line(name, example)
     }

@@ -1,5 +1,7 @@
 //! Names of ledgers in a store. Must not contain an address.
 
+use std::fmt;
+
 use super::keyed_hash::KeyedHash;
 use super::ledger::PARTITION_BYTES;
 
@@ -47,22 +49,16 @@ impl LedgerKey {
         self.suffix.contains(ATTEMPTS)
     }
 
-    /// Returns the hash tag.
-    #[must_use]
-    pub fn hash_tag(&self) -> &str {
-        &self.hash_tag
-    }
-
-    /// Returns the suffix.
-    #[must_use]
-    pub fn suffix(&self) -> &str {
-        &self.suffix
-    }
-
     /// Returns how many bytes of the partition are stored with an entry: all or none.
     #[must_use]
     pub fn partition_bytes(&self) -> usize {
         if self.is_partitioned { PARTITION_BYTES } else { 0 }
+    }
+}
+
+impl fmt::Display for LedgerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{}}}:{}", self.hash_tag, self.suffix)
     }
 }
 

@@ -120,6 +120,12 @@ impl Limits {
         }
     }
 
+    /// Returns the charges of an IP for a send and for an attempt at the tenant.
+    #[must_use]
+    pub fn ip_charges(&self, tenant: &Tenant, network: &ClientNetwork) -> Vec<Charge<'_>> {
+        [Action::Send, Action::Attempt].map(|action| self.ip_charge(action, tenant, network)).into()
+    }
+
     /// Returns the charge of a send to the recipient: the tenant's sends to the email address, the
     /// client prefix's share of them if the client is known, and the sends of all tenants.
     #[must_use]
@@ -143,7 +149,12 @@ impl Limits {
     #[must_use]
     pub fn ip_email_attempt_charge(&self, recipient: &Recipient, client: &KeyedHash) -> Charge<'_> {
         let suffix = format!("{}{ATTEMPTS}{client}", recipient.tenant.name());
-        let ledger = LedgerKey::new(email_hash_tag(&recipient.email), suffix);
+        self.attempts_of(LedgerKey::new(email_hash_tag(&recipient.email), suffix))
+    }
+
+    /// Returns the charge of an attempt in a ledger that counts attempts at an email address.
+    #[must_use]
+    pub fn attempts_of(&self, ledger: LedgerKey) -> Charge<'_> {
         self.unpartitioned(ledger, Policy::IpEmailAttempts)
     }
 

@@ -8,7 +8,6 @@ use thiserror::Error as ThisError;
 
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
-use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
@@ -111,16 +110,6 @@ pub trait Store: Send + Sync {
 
     /// Checks that the store answers now and does not lose what is written to it.
     async fn ready(&self) -> Result<(), StoreError>;
-}
-
-/// What an operator does with ledgers. No request leads to it.
-#[async_trait]
-pub trait LedgerAdmin: Send + Sync {
-    /// Returns the ledgers of an email address at all tenants. Reads all keys of the store.
-    async fn ledgers_of(&self, email: &KeyedHash) -> Result<Vec<LedgerKey>, StoreError>;
-
-    /// Removes all entries of a ledger. Returns whether there were any.
-    async fn empty(&self, ledger: &LedgerKey) -> Result<bool, StoreError>;
 }
 
 /// The outcome of a charge.

@@ -253,7 +253,6 @@ async fn an_idle_connection_is_closed_after_the_time_of_the_setting() {
 #[tokio::test]
 async fn at_the_connection_limit_the_one_idle_for_longest_is_closed() {
     let dev = Process::dev_with(&[("OTP_HTTP__MAX_CONNECTIONS", "4")]).await;
-    // The first connection is the one on which the test checked that the service is ready.
     let mut idle = Vec::new();
     for _ in 0..4 {
         let mut stream = dev.connect().await;

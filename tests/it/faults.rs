@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::app::{Answer, TestApp, new_pepper, one_pepper, rotated_peppers};
+use crate::support::app::{Answer, TestApp, eventually, new_pepper, one_pepper, rotated_peppers};
 use crate::support::smtp::Fault;
 
 const NOT_SENT: (u16, &str) = (500, "Failed to send OTP");
@@ -34,15 +34,6 @@ async fn until(status: u16, within: Duration, call: impl AsyncFn() -> Answer) ->
         }
         assert!(begun.elapsed() < within, "still {answer:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Waits until a condition holds.
-async fn soon(condition: impl AsyncFn() -> bool) {
-    let begun = Instant::now();
-    while !condition().await {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it never came");
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -90,10 +81,11 @@ async fn a_redis_that_is_killed_in_mid_flow_lets_nothing_pass_until_it_is_back()
             in_between
         });
     }
-    soon(async || app.log().matches(r#""http.status":400"#).count() > 50).await;
+    eventually("attempts are answered", async || app.log().matches(r#""http.status":400"#).count() > 50)
+        .await;
     app.redis.stop();
     away.store(true, SeqCst);
-    soon(async || app.log().matches(r#""http.status":503"#).count() > 50).await;
+    eventually("attempts are refused", async || app.log().matches(r#""http.status":503"#).count() > 50).await;
     away.store(false, SeqCst);
     app.redis.start_again().await;
     until(400, Duration::from_secs(2), async || app.verify_otp(EMAIL, "000000").await).await;
@@ -214,9 +206,12 @@ async fn a_right_attempt_outlives_a_store_that_did_not_answer() {
     let code = app.code_for(EMAIL).await;
     let unspent = verification(&app).await;
     let (answer, ()) = tokio::join!(app.verify_otp(EMAIL, &code), async {
-        soon(async || verification(&app).await != unspent).await;
+        eventually("an attempt is taken", async || verification(&app).await != unspent).await;
         app.redis.pause();
-        soon(async || app.log().contains("the approval of a right attempt is retried")).await;
+        eventually("the approval is retried", async || {
+            app.log().contains("the approval of a right attempt is retried")
+        })
+        .await;
         app.redis.resume();
     });
     assert_eq!(answer.message(), (200, "OTP verified successfully".to_owned()), "{}", app.log());

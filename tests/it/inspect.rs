@@ -43,10 +43,10 @@ async fn one_persons_trouble_is_seen_and_ended() {
     assert!(limit(&seen, "simple", "ip_email_attempts", "").starts_with("8 of 10 left"), "{seen}");
     assert!(limit(&seen, "simple", "ip_attempts", "").starts_with("18 of 20 left"), "{seen}");
     assert!(limit(&seen, "default", "email_sends", "").starts_with("1 of 1 left"), "another tenant: {seen}");
-    assert!(seen.contains("for this address on the simple endpoints: 1\n"), "{seen}");
+    assert!(seen.contains("; by this IP address"), "{seen}");
     // The name in the keys of Redis, and nothing of the person.
     let hash =
-        seen.lines().find_map(|line| line.strip_prefix("email     ")?.split(' ').next()).expect("a hash");
+        seen.lines().find_map(|line| line.strip_prefix("email   ")?.split(' ').next()).expect("a hash");
     let keys: Vec<_> = app.redis.dump().await.into_iter().map(|(key, ..)| key).collect();
     let named = |key: &Vec<u8>| String::from_utf8_lossy(key).contains(hash);
     assert_eq!(keys.iter().filter(|key| named(key)).count(), 3, "sends, attempts and the verification");
@@ -56,13 +56,13 @@ async fn one_persons_trouble_is_seen_and_ended() {
     // Without the IP address its own limits stay as they are.
     let (said, logged) = operator(&app, &["unblock", EMAIL]);
     assert_eq!(said.trim(), "2 ledgers were emptied: the person can try again");
-    assert!(logged.contains("limits were emptied by hand") && logged.contains(hash), "{logged}");
+    assert!(logged.matches("a limit was emptied by hand").count() == 2 && logged.contains(hash), "{logged}");
     for part in ["quizzical", "kestrel"] {
         assert!(!said.contains(part) && !logged.contains(part), "{part}: {said}{logged}");
     }
     let freed = operator(&app, &["inspect", EMAIL, "--ip", CLIENT]).0;
     assert_eq!(limit(&freed, "simple", "email_sends", "1m;"), "1 of 1 left in 1m; the next one now");
-    assert!(limit(&freed, "simple", "ip_email_attempts", "").starts_with("10 of 10 left"), "{freed}");
+    assert!(!freed.contains("ip_email_attempts"), "{freed}");
     assert!(limit(&freed, "simple", "ip_attempts", "").starts_with("18 of 20 left"), "{freed}");
     assert!(freed.contains("verification: pending, 2 of 5 attempts taken"), "nothing else: {freed}");
     let (said, _) = operator(&app, &["unblock", EMAIL, "--ip", CLIENT]);

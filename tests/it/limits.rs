@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::app::{Answer, Builder, Process, TestApp};
+use crate::support::app::{Answer, Builder, Process, TestApp, within};
 use crate::support::smtp::Fault;
 
 const CLIENT: &str = "192.0.2.1";
@@ -186,11 +186,8 @@ async fn a_charge_that_timed_out_is_not_repeated() {
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 503);
     assert_eq!(app.verify_from(CLIENT, EMAIL, "000000").await.status, 503);
     app.redis.resume();
-    let begun = Instant::now();
-    while app.get("/readyz").await.status != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "it recovers");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let is_ready = async || app.get("/readyz").await.status == 200;
+    within(Duration::from_secs(5), "otpd recovers", is_ready).await;
     // Redis found the requests waiting when it resumed; each was sent once.
     for end in [":simple:sends", ":simple:attempts"] {
         assert_eq!(logs(&app, end).await, [5 * 6], "{end}");

@@ -172,7 +172,8 @@ async fn no_label_names_a_person_or_a_request() {
 
 #[tokio::test]
 async fn a_scraper_that_hangs_costs_no_request() {
-    let app = TestApp::spawn().await;
+    // If the two listeners shared their connections, four would be taken at once.
+    let app = TestApp::builder().set("OTP_HTTP__MAX_CONNECTIONS", "4").spawn().await;
     let mut hanging = Vec::new();
     for _ in 0..100 {
         let mut stream = tokio::net::TcpStream::connect(app.admin_address()).await.expect("a connection");

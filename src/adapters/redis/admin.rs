@@ -1,18 +1,20 @@
 //! What an operator does with ledgers: finds those of an email address, and empties them.
 
-use async_trait::async_trait;
-
 use super::{RedisStore, key};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger_key::LedgerKey;
-use crate::ports::{LedgerAdmin, StoreError};
+use crate::ports::StoreError;
 
 /// How many keys Redis looks at in one step of a scan.
 const SCAN_COUNT: u32 = 1000;
 
-#[async_trait]
-impl LedgerAdmin for RedisStore {
-    async fn ledgers_of(&self, email: &KeyedHash) -> Result<Vec<LedgerKey>, StoreError> {
+impl RedisStore {
+    /// Returns the ledgers of an email address at all tenants. Reads the names of all keys of
+    /// Redis, because nothing lists those of one address.
+    ///
+    /// # Errors
+    /// Returns the error if Redis does not answer.
+    pub async fn ledgers_of(&self, email: &KeyedHash) -> Result<Vec<LedgerKey>, StoreError> {
         let prefix = key::email_prefix(email);
         let mut found = Vec::new();
         let mut cursor = 0_u64;
@@ -34,7 +36,11 @@ impl LedgerAdmin for RedisStore {
         }
     }
 
-    async fn empty(&self, ledger: &LedgerKey) -> Result<bool, StoreError> {
+    /// Removes all entries of a ledger. Returns whether there were any.
+    ///
+    /// # Errors
+    /// Returns the error if Redis does not answer.
+    pub async fn empty(&self, ledger: &LedgerKey) -> Result<bool, StoreError> {
         let mut connection = self.connections.get().await?;
         let mut del = redis::cmd("DEL");
         del.arg(key::ledger(ledger));

@@ -25,7 +25,7 @@ pub(super) fn email_prefix(email: &KeyedHash) -> String {
 
 /// Returns the key of a ledger.
 pub(super) fn ledger(ledger: &LedgerKey) -> String {
-    format!("otp:{{{}}}:{}", ledger.hash_tag(), ledger.suffix())
+    format!("otp:{ledger}")
 }
 
 /// Returns the key of an idempotency key.

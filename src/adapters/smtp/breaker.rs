@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::metrics::Gauge;
+
 /// Number of consecutive attempts without a reply that opens the breaker.
 const MAX_FAILURES: u32 = 5;
 /// Time between two trial connections while the breaker is open.
@@ -15,7 +17,11 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The circuit breaker of one relay.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<BreakerState>);
+pub(super) struct Breaker {
+    state: Mutex<BreakerState>,
+    /// 1 while it is open. Set under the lock, so that it agrees with the state.
+    open: Gauge,
+}
 
 #[derive(Debug, Default)]
 struct BreakerState {
@@ -26,10 +32,16 @@ struct BreakerState {
 }
 
 impl Breaker {
+    /// Creates a closed breaker. `open` shows its state.
+    pub(super) fn new(open: Gauge) -> Self {
+        open.set(0);
+        Self { state: Mutex::default(), open }
+    }
+
     /// Returns whether an attempt may be made. While the breaker is open, allows one in each
     /// [`OPEN_TIMEOUT`] (half-open).
     pub(super) fn admits(&self, now: Instant) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.open_until {
             Some(until) if now < until => false,
             Some(_) => {
@@ -42,14 +54,15 @@ impl Breaker {
 
     /// Records a reply and closes the breaker.
     pub(super) fn succeeded(&self, now: Instant) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = BreakerState { last_success: Some(now), ..BreakerState::default() };
+        self.open.set(0);
     }
 
     /// Records that an attempt that began at `begun` got no reply. Returns whether this opens the
     /// breaker.
     pub(super) fn failed(&self, begun: Instant, now: Instant) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last_success.is_some_and(|last_success| begun < last_success) {
             // The relay has replied to another attempt in the meantime.
             return false;
@@ -58,6 +71,7 @@ impl Breaker {
         if state.failures < MAX_FAILURES {
             return false;
         }
+        self.open.set(1);
         state.open_until.replace(now + OPEN_TIMEOUT).is_none()
     }
 }

@@ -16,10 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::error::{Cause, Offer, SendError, Stage};
+use super::error::{Cause, Offer, SendError};
 use super::replies::Replies;
 use super::reply::Reply;
 use super::secure::{self, Security, reach};
+use super::stage::Stage;
 
 /// Address and configuration of a relay.
 #[derive(Debug)]

@@ -10,52 +10,7 @@ use rustls::CertificateError;
 use thiserror::Error;
 
 use super::reply::Reply;
-
-/// Stage of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// DNS lookup of the relay's name.
-    Resolve,
-    /// TCP connection.
-    Connect,
-    /// TLS handshake, either from the first byte or after STARTTLS.
-    Tls,
-    /// The relay's greeting.
-    Greeting,
-    /// EHLO.
-    Hello,
-    /// STARTTLS, up to the reply that allows TLS.
-    StartTls,
-    /// AUTH.
-    Login,
-    /// MAIL FROM.
-    Sender,
-    /// RCPT TO.
-    Recipient,
-    /// DATA, up to the 354 reply.
-    Data,
-    /// Transmission of the message, up to its final reply.
-    Message,
-}
-
-impl Stage {
-    /// Returns the name of the stage, for metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Greeting => "greeting",
-            Self::Hello => "ehlo",
-            Self::StartTls => "starttls",
-            Self::Login => "auth",
-            Self::Sender => "mail",
-            Self::Recipient => "rcpt",
-            Self::Data => "data",
-            Self::Message => "message",
-        }
-    }
-}
+use super::stage::Stage;
 
 /// Why a session failed, without the text of a reply.
 #[derive(Debug, Error)]
@@ -289,24 +244,6 @@ impl fmt::Display for CertificateFault {
             Self::OtherName => "the relay's certificate is for another name",
             Self::UnknownIssuer => "the relay's certificate is from an unknown issuer",
             Self::Other(why) => return write!(f, "the relay's certificate cannot be used: {why}"),
-        })
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Resolve => "resolving the name",
-            Self::Connect => "connecting",
-            Self::Tls => "TLS handshake",
-            Self::Greeting => "greeting",
-            Self::Hello => "EHLO",
-            Self::StartTls => "STARTTLS",
-            Self::Login => "AUTH",
-            Self::Sender => "MAIL FROM",
-            Self::Recipient => "RCPT TO",
-            Self::Data => "DATA",
-            Self::Message => "the message",
         })
     }
 }

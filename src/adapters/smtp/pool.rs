@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Breaker;
 use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
-use super::error::{Cause, SendError, Stage};
+use super::error::{Cause, SendError};
+use super::stage::Stage;
 use crate::metrics::metrics;
 
 /// Maximum idle time of a connection. Relays close idle connections after one or a few minutes.
@@ -48,7 +49,7 @@ struct Connection {
 impl Pool {
     /// Creates a pool of at most `connections` connections. Does not connect yet.
     pub(super) fn new(relay: Relay, hello: String, connections: usize) -> Self {
-        metrics().relay_breaker(&relay.host, false);
+        let breaker = Breaker::new(metrics().relay_breaker(&relay.host));
         Self {
             relay,
             hello,
@@ -56,7 +57,7 @@ impl Pool {
             idle: Mutex::default(),
             ended: Notify::new(),
             open: Arc::default(),
-            breaker: Breaker::default(),
+            breaker,
         }
     }
 
@@ -180,15 +181,11 @@ impl Pool {
                 let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;
                 if is_fair && self.breaker.failed(begun, Instant::now()) {
                     let relay = self.host();
-                    metrics().relay_breaker(relay, true);
                     let error = error.to_string();
                     tracing::error!(relay, error, "a relay is down: it is not used for a while");
                 }
             }
-            _ => {
-                self.breaker.succeeded(Instant::now());
-                metrics().relay_breaker(self.host(), false);
-            }
+            _ => self.breaker.succeeded(Instant::now()),
         }
         Ok(Connection { session: connected?, _open: Arc::clone(&self.open) })
     }

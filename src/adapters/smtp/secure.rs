@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::{Cause, SendError, Stage};
+use super::error::{Cause, SendError};
 use super::replies::Replies;
 use super::reply::Reply;
+use super::stage::Stage;
 
 /// Time limit for connecting to one address of the relay, so that an unreachable one leaves time
 /// for the next.

@@ -545,9 +545,14 @@ impl Drop for Process {
 
 /// Waits until a condition holds; it must hold soon.
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    within(TIMEOUT, what, condition).await;
+}
+
+/// Waits until a condition holds; it must hold within this time.
+pub async fn within(limit: Duration, what: &str, condition: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !condition().await {
-        assert!(begun.elapsed() < TIMEOUT, "waited in vain: {what}");
+        assert!(begun.elapsed() < limit, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
