@@ -198,7 +198,7 @@ impl App {
             limits::LoadShedding::On { per_second, burst } => Some(api::LoadShed::new(per_second, burst)),
         };
         metrics().tenant(Tenant::Simple.name());
-        create_series(&wiring.tenants);
+        tenants::create_series(&wiring.tenants);
         let keys = api::Keys::new(&wiring.tenants);
         let endpoint = api::endpoint(api::ApiState {
             service: service.clone(),
@@ -259,15 +259,10 @@ impl App {
     }
 }
 
-/// Creates the metrics of these tenants.
-fn create_series(tenants: &[api::TenantKeys]) {
-    tenants.iter().for_each(|tenant| metrics().tenant(tenant.profile.tenant.name()));
-}
-
 impl Replaceable {
     /// Replaces the tenants and the domain policy.
     pub fn replace(&self, tenants: &[api::TenantKeys], recipients: DomainPolicy) {
-        create_series(tenants);
+        tenants::create_series(tenants);
         self.keys.replace(tenants);
         self.service.replace_domain_policy(recipients);
     }

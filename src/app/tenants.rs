@@ -7,6 +7,7 @@ use crate::config::{Common, Settings, tenants};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::sender::Sender;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::metrics::metrics;
 
 /// Returns the tenants of the settings. A tenant that names no sender gets `usual_sender`.
 #[must_use]
@@ -40,4 +41,11 @@ pub fn sender(settings: &Settings) -> Sender {
     let address = settings.smtp.sender.clone();
     let brand = settings.common.brand.name(&address).to_owned();
     Sender { brand, address, locale: settings.common.locale.clone() }
+}
+
+/// Creates the metrics of these tenants.
+pub(super) fn create_series(tenants: &[api::TenantKeys]) {
+    for tenant in tenants {
+        metrics().tenant(tenant.profile.tenant.name());
+    }
 }
