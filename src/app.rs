@@ -4,13 +4,14 @@
 
 mod admin;
 mod mails;
+mod replacement;
 mod shutdown;
 mod tenants;
 mod throw_away;
 
 use std::future::Future;
 use std::slice;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use poem::endpoint::BoxEndpoint;
@@ -39,6 +40,7 @@ use crate::{api, server};
 
 use self::mails::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
+pub use self::replacement::{Replaceable, Replacement};
 use self::tenants::tenant_keys;
 pub use self::tenants::{sender, tenants};
 use self::throw_away::ThrowAway;
@@ -60,12 +62,6 @@ pub enum AssemblyError {
     Settings(Vec<anyhow::Error>),
     /// The system did not provide what every deployment needs, such as threads.
     System(anyhow::Error),
-}
-
-/// The parts of a running service that can be replaced.
-pub struct Replaceable {
-    keys: api::Keys,
-    service: Service,
 }
 
 /// The dependencies in which `otpd serve` and `otpd dev` differ.
@@ -90,24 +86,23 @@ impl App {
         let store = store(settings).await.map_err(anyhow::Error::from);
         let store =
             Arc::new(store.map_err(|error| AssemblyError::Settings(vec![cured(&error, "redis.url")]))?);
-        // Report everything that is unusable at once, not only the first error.
-        let unusable = |first| AssemblyError::Settings(all_or(first, unusable(settings)));
-        let composer = composer(&settings.common).map_err(unusable)?;
+        let Replacement { tenants, service } =
+            Replacement::build(settings).map_err(AssemblyError::Settings)?;
         let secrets = Secrets {
-            peppers: settings.secrets.peppers.clone(),
+            peppers: service.peppers,
             index_key: settings.secrets.index_key.clone(),
-            proof_keys: proof_keys(&settings.common),
+            proof_keys: service.proof_keys,
         };
         Self::assemble(
             &settings.common,
             Wiring {
                 idempotency: Arc::clone(&store) as _,
                 store,
-                mailer: Arc::new(mailer(settings, composer).map_err(unusable)?),
-                recipients: recipients(&settings.common).map_err(unusable)?,
+                mailer: service.mailer,
+                recipients: service.recipients,
                 secrets,
-                sender: sender(settings),
-                tenants: tenants(&settings.common, &settings.smtp.sender),
+                sender: service.simple.sender,
+                tenants,
                 dev: None,
                 stopping: CancellationToken::new(),
             },
@@ -187,7 +182,7 @@ impl App {
             // Some requests hash while others wait for the store or the relay.
             at_once: 2 * places,
             issuer: common.issuer.clone(),
-            recipients: RwLock::new(wiring.recipients),
+            recipients: wiring.recipients,
         });
         let proxies = api::Proxies {
             trusted: common.http.trusted_proxies.clone(),
@@ -256,15 +251,6 @@ impl App {
         ended.cancel();
         // Fails only if the task panicked, which is logged.
         let _ = serving_admin.await;
-    }
-}
-
-impl Replaceable {
-    /// Replaces the tenants and the domain policy.
-    pub fn replace(&self, tenants: &[api::TenantKeys], recipients: DomainPolicy) {
-        tenants::create_series(tenants);
-        self.keys.replace(tenants);
-        self.service.replace_domain_policy(recipients);
     }
 }
 

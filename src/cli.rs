@@ -16,8 +16,9 @@ use tokio::net::TcpListener;
 
 use crate::app::AssemblyError;
 use crate::config::admin::AdminListener;
-use crate::config::{self, Faults, Sources};
-use crate::server;
+use crate::config::{self, Common, Faults, Sources};
+use crate::telemetry::Telemetry;
+use crate::{server, telemetry};
 
 mod dev;
 mod doctor;
@@ -25,6 +26,7 @@ pub mod init;
 mod inspect;
 pub mod keygen;
 mod openapi;
+mod reload;
 mod serve;
 
 /// Exit code for settings that are missing or not usable.
@@ -59,6 +61,8 @@ enum Command {
     Inspect(inspect::Person),
     /// Empty the limits of an email address, and with --ip those of an IP address
     Unblock(inspect::Person),
+    /// Check the settings before SIGHUP reloads them
+    Reload(reload::Reload),
     /// Generate a secret or an API key and print it
     #[command(subcommand)]
     Keygen(keygen::Keygen),
@@ -93,6 +97,7 @@ impl Cli {
             Command::Doctor(doctor) => doctor::run(&doctor, sources()),
             Command::Inspect(person) => done(inspect::inspect(&person, sources())),
             Command::Unblock(person) => done(inspect::unblock(&person, sources())),
+            Command::Reload(reload::Reload { .. }) => done(reload::check(sources())),
             Command::Keygen(keygen) => {
                 done(keygen.run().and_then(|secret| print(&*secret)).map_err(Failure::Other))
             }
@@ -156,13 +161,20 @@ fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     }
 }
 
-/// Starts the log, writes the warnings to it, and returns the settings.
-fn announce<T>(loaded: config::Loaded<T>, log: impl Fn(&T) -> config::log::LogSettings) -> T {
-    crate::telemetry::start(log(&loaded.settings));
+/// Starts the logs, writes the warnings to the log, and returns the settings. The logs end when the
+/// other value is dropped.
+fn announce<T>(loaded: config::Loaded<T>, common: impl Fn(&T) -> &Common) -> Result<(T, Telemetry), Failure> {
+    let Common { log, audit, .. } = common(&loaded.settings);
+    let telemetry = telemetry::start(*log, audit).map_err(|error| {
+        let what = format!(
+            "OTP_AUDIT__OUTPUT: the file cannot be opened for appending: {error}\n    OTP_AUDIT__OUTPUT=stdout"
+        );
+        Failure::Unusable(vec![anyhow::Error::msg(what)])
+    })?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    loaded.settings
+    Ok((loaded.settings, telemetry))
 }
 
 /// Runs a future to completion on all cores.

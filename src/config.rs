@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod assigned;
+pub mod audit;
 pub mod codes;
 mod dangerous;
 mod defaults;
@@ -23,6 +24,7 @@ mod names;
 mod quotes;
 mod reader;
 pub mod redis;
+pub mod restart;
 pub mod secrets;
 pub mod smtp;
 mod source;
@@ -100,6 +102,8 @@ pub struct Common {
     pub hash: codes::Hash,
     /// Level and format of the log.
     pub log: log::LogSettings,
+    /// Where the audit log is written.
+    pub audit: audit::AuditOutput,
 }
 
 /// Settings without a fault, together with warnings for the operator.
@@ -186,6 +190,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let exempt = limits::read_exempt(reader, http.as_ref());
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
+    let audit = audit::read(reader);
     let mut common = Common {
         http: http?,
         admin: admin?,
@@ -205,6 +210,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         exempt: exempt?,
         hash: hash?,
         log: log?,
+        audit: audit?,
     };
     common.keep_sends_for_all();
     Some(common)

@@ -5,6 +5,7 @@
 //! - [`random`]: the only source of randomness.
 //! - [`domain`]: values, rules and arithmetic.
 //! - [`metrics`]: what the process counts and measures.
+//! - [`audit`] (uses domain only): the events of the audit log.
 //! - [`ports`]: the traits of what the service depends on.
 //! - [`service`]: the use cases.
 //! - [`adapters`] (uses ports, domain and random only): Redis, memory, SMTP, the hashing threads.
@@ -12,13 +13,14 @@
 //! - [`api`] (uses service and the layers below it): HTTP, and what unauthenticated callers may
 //!   learn.
 //! - [`server`] (uses none of the above): the accept loop and its connections.
-//! - [`telemetry`] (uses config only): logs.
+//! - [`telemetry`] (uses config, metrics and audit only): logs.
 //! - [`app`]: the composition root, which connects all of them.
 //! - [`cli`]: the commands.
 
 pub mod adapters;
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod domain;

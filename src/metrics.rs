@@ -6,6 +6,7 @@
 //! from a request: a metric must not name a person, and the number of series must be bounded.
 
 mod labels;
+mod lost_lines;
 #[cfg(target_os = "linux")]
 mod process;
 mod register;
@@ -25,6 +26,7 @@ use self::labels::{
     OutcomeLabels, PolicyLabels, RedisErrorLabels, RedisLabels, RelayAttemptLabels, RelayLabels,
     ReloadLabels, RequestLabels,
 };
+use self::lost_lines::LostLines;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -69,6 +71,7 @@ pub struct Metrics {
     relay_time: Histograms<RelayLabels>,
     relay_breaker: Family<RelayLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    lost_lines: LostLines,
 }
 
 /// Returns the metrics of the process.
@@ -101,6 +104,7 @@ impl Metrics {
             relay_time: Family::new_with_constructor(request_histogram),
             relay_breaker: Family::default(),
             reloads: Family::default(),
+            lost_lines: LostLines::default(),
         };
         metrics.register();
         // A counter that first appears with its first event has no increase to alert on.
@@ -134,7 +138,7 @@ impl Metrics {
         for outcome in ["sent", "refused", "unknown", "overloaded", "unavailable", "error"] {
             self.sends.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc_by(0);
         }
-        for outcome in ["approved", "wrong"] {
+        for outcome in ["approved", "wrong", "exhausted"] {
             self.attempts.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc_by(0);
         }
     }
@@ -187,6 +191,11 @@ impl Metrics {
     #[must_use]
     pub fn relay_breaker(&self, relay: &str) -> Gauge {
         self.relay_breaker.get_or_create_owned(&RelayLabels { relay: relay.to_owned() })
+    }
+
+    /// Serves a figure of a log: how many of its lines were lost.
+    pub fn lost_lines(&self, log: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.lost_lines.add(log, Box::new(read));
     }
 
     /// Records a reload of the settings, and whether it was applied.

@@ -24,7 +24,7 @@ use crate::domain::keyed_hash::IndexKey;
 use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Peppers;
-use crate::domain::proof::ProofKey;
+use crate::domain::proof::{ProofKey, PublicKey};
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
@@ -33,6 +33,7 @@ use crate::domain::verification_id::VerificationId;
 use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
 
 mod attempt;
+mod decision;
 mod error;
 mod ip_charge;
 mod limit_state;
@@ -43,9 +44,9 @@ mod simple;
 mod verifications;
 
 pub use attempt::{Approved, CheckError};
+use decision::Decision;
 use error::log;
 pub use error::{ServiceError, causes};
-use ip_charge::count;
 pub use limit_state::{UseCaseError, WithLimitState};
 use readiness::ReadinessCache;
 pub use send::StartError;
@@ -80,7 +81,23 @@ pub struct Dependencies {
     /// The `iss` claim of proofs.
     pub issuer: String,
     /// Which domains codes are sent to.
-    pub recipients: RwLock<DomainPolicy>,
+    pub recipients: DomainPolicy,
+}
+
+/// What can be replaced while the service runs.
+pub struct Replacement {
+    /// Secrets outside the store that every digest depends on.
+    pub peppers: Peppers,
+    /// The keys that sign proofs, the current one first.
+    pub proof_keys: Vec<ProofKey>,
+    /// The `iss` claim of proofs.
+    pub issuer: String,
+    /// Delivers codes to people.
+    pub mailer: Arc<dyn Mailer>,
+    /// Which domains codes are sent to.
+    pub recipients: DomainPolicy,
+    /// The profile of the simple endpoints.
+    pub simple: TenantProfile,
 }
 
 /// The secrets of the deployment.
@@ -109,7 +126,7 @@ impl Dependencies {
 /// The use cases. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
-    deps: Arc<Dependencies>,
+    deps: Arc<RwLock<Arc<Dependencies>>>,
     tasks: TaskTracker,
     sends: Arc<Semaphore>,
     checks: Arc<Semaphore>,
@@ -123,7 +140,8 @@ impl Service {
         let places = || Arc::new(Semaphore::new(deps.at_once));
         let sends = places();
         let checks = places();
-        Self { deps: Arc::new(deps), tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
+        let deps = Arc::new(RwLock::new(Arc::new(deps)));
+        Self { deps, tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
     }
 
     /// Sends a new code to the address and replaces the live one.
@@ -136,8 +154,8 @@ impl Service {
         client: IpAddr,
         languages: Vec<Locale>,
     ) -> WithLimitState<Result<(), StartError>> {
-        let deps = Arc::clone(&self.deps);
-        let tenant = self.deps.simple.tenant.clone();
+        let deps = self.deps();
+        let tenant = deps.simple.tenant.clone();
         let work = async move { simple::send_otp(&deps, &address, client, &languages).await };
         self.with_permit(Action::Send, tenant, work).await
     }
@@ -152,8 +170,8 @@ impl Service {
         typed: String,
         client: IpAddr,
     ) -> WithLimitState<Result<Approved, CheckError>> {
-        let deps = Arc::clone(&self.deps);
-        let tenant = self.deps.simple.tenant.clone();
+        let deps = self.deps();
+        let tenant = deps.simple.tenant.clone();
         let work = async move { simple::verify_otp(&deps, &address, &typed, client).await };
         self.with_permit(Action::Attempt, tenant, work).await
     }
@@ -168,7 +186,7 @@ impl Service {
         profile: Arc<TenantProfile>,
         creation: Creation,
     ) -> WithLimitState<Result<Snapshot, CreateError>> {
-        let deps = Arc::clone(&self.deps);
+        let deps = self.deps();
         let tenant = profile.tenant.clone();
         let work = async move { verifications::create::create(&deps, &profile, &creation).await };
         self.with_permit(Action::Send, tenant, work).await
@@ -184,7 +202,7 @@ impl Service {
         id: VerificationId,
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Snapshot, ResendError>> {
-        let deps = Arc::clone(&self.deps);
+        let deps = self.deps();
         let tenant = profile.tenant.clone();
         let work = async move { verifications::resend::resend(&deps, &profile, &id, client).await };
         self.with_permit(Action::Send, tenant, work).await
@@ -201,7 +219,7 @@ impl Service {
         typed: String,
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Approved, CheckError>> {
-        let deps = Arc::clone(&self.deps);
+        let deps = self.deps();
         let tenant = profile.tenant.clone();
         let work = async move { verifications::check::check(&deps, &profile, &id, &typed, client).await };
         self.with_permit(Action::Attempt, tenant, work).await
@@ -212,7 +230,7 @@ impl Service {
     /// # Errors
     /// [`ShowError`]: there is no such verification, or it could not be read.
     pub async fn show(&self, profile: &TenantProfile, id: &VerificationId) -> Result<Snapshot, ShowError> {
-        verifications::show::show(&self.deps, profile, id).await
+        verifications::show::show(&self.deps(), profile, id).await
     }
 
     /// Cancels a pending verification. Succeeds if it is canceled already.
@@ -220,26 +238,47 @@ impl Service {
     /// # Errors
     /// [`CancelError`]: there is no such verification, or it has another final status.
     pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
-        let deps = Arc::clone(&self.deps);
+        let deps = self.deps();
         let work = async move { verifications::cancel::cancel(&deps, &profile, &id).await };
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(ServiceError::Fault.into()))
     }
 
-    /// Replaces the lists of domains that codes are sent to.
-    pub fn replace_domain_policy(&self, recipients: DomainPolicy) {
-        *self.deps.recipients.write().unwrap_or_else(PoisonError::into_inner) = recipients;
+    /// Replaces what can be replaced. Use cases in progress continue with what they began with.
+    pub fn replace(&self, replacement: Replacement) {
+        let Replacement { peppers, proof_keys, issuer, mailer, recipients, simple } = replacement;
+        let mut held = self.deps.write().unwrap_or_else(PoisonError::into_inner);
+        let index_key = held.secrets.index_key.clone();
+        *held = Arc::new(Dependencies {
+            store: Arc::clone(&held.store),
+            idempotency: Arc::clone(&held.idempotency),
+            mailer,
+            hasher: Arc::clone(&held.hasher),
+            secrets: Secrets { peppers, index_key, proof_keys },
+            code_length: held.code_length,
+            rules: held.rules,
+            simple,
+            exempt: held.exempt.clone(),
+            at_once: held.at_once,
+            issuer,
+            recipients,
+        });
     }
 
-    /// Returns the keys that sign proofs, the current one first.
+    /// Returns the public keys that verify proofs, the current one first.
     #[must_use]
-    pub fn proof_keys(&self) -> &[ProofKey] {
-        &self.deps.secrets.proof_keys
+    pub fn public_proof_keys(&self) -> Vec<PublicKey> {
+        self.deps().secrets.proof_keys.iter().filter_map(ProofKey::public).collect()
+    }
+
+    /// Returns the dependencies, for one use case from its beginning to its end.
+    fn deps(&self) -> Arc<Dependencies> {
+        Arc::clone(&self.deps.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns whether the store is ready. One check runs at a time, and its result is reused for
     /// 100 ms, however many callers ask.
     pub async fn is_ready(&self) -> bool {
-        self.readiness.is_ready(&*self.deps.store).await
+        self.readiness.is_ready(&*self.deps().store).await
     }
 
     /// Waits until all running use cases have ended, for `limit` at most.
@@ -264,7 +303,7 @@ impl Service {
         };
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
             let overloaded = Err(ServiceError::Overloaded.into());
-            count(action, &tenant, &overloaded);
+            Decision::new(action, &tenant).end(&overloaded);
             return WithLimitState::uncharged(overloaded);
         };
         let work = async {
@@ -275,7 +314,7 @@ impl Service {
         let outcome = self.tasks.spawn(work.in_current_span()).await;
         outcome.unwrap_or_else(|_| {
             let fault = Err(ServiceError::Fault.into());
-            count(action, &tenant, &fault);
+            Decision::new(action, &tenant).end(&fault);
             WithLimitState::uncharged(fault)
         })
     }

@@ -1,35 +1,142 @@
-//! Logging: one line for each event on standard error, as JSON or as text for people.
+//! Logging: the log, one line for each event on standard error, as JSON or as text for people, and
+//! the audit log, one line of JSON for each decision.
 //!
+//! Lines are written by threads of their own, so that no request waits for whoever reads them. If a
+//! thread falls behind by more lines than its queue holds, further lines are dropped and counted.
 //! Must not let events of other crates below a warning through: they may contain data that otpd
 //! never logs.
 
-use std::io::IsTerminal as _;
+mod file;
+
+use std::io::{self, IsTerminal as _, Write};
 use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
+use tracing::Level;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, reload};
 
+use self::file::LogFile;
+use crate::audit;
+use crate::config::audit::AuditOutput;
 use crate::config::log::{LogFormat, LogSettings};
+use crate::metrics::metrics;
 
-/// Starts logging to standard error; a second call has no effect.
-pub fn start(log: LogSettings) {
-    let ours = Targets::new().with_default(LevelFilter::WARN).with_target("otpd", log.level);
-    let terminal = std::io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let layer = match log.format {
+/// The most lines of the log that wait to be written; some hundred bytes each.
+const LOG_QUEUE: usize = 4096;
+/// The most lines of the audit log that wait to be written.
+const AUDIT_QUEUE: usize = 16_384;
+
+/// The running logs. Writes what is queued when dropped, for a second at most.
+#[must_use = "the logs end when it is dropped"]
+pub struct Telemetry {
+    level: reload::Handle<Targets, Registry>,
+    audit_file: Option<LogFile>,
+    _writers: Vec<WorkerGuard>,
+}
+
+/// Starts logging; a second call has no effect.
+///
+/// # Errors
+/// Returns the system's error if the file of the audit log cannot be opened.
+pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
+    let terminal = io::stderr().is_terminal();
+    let (stderr, writer) = queued("log", LOG_QUEUE, io::stderr());
+    let mut writers = vec![writer];
+    let lines = fmt::layer().with_writer(stderr);
+    let lines = match log.format {
         LogFormat::Human => lines.with_ansi(terminal).boxed(),
         LogFormat::Auto if terminal => lines.with_ansi(true).boxed(),
         LogFormat::Json | LogFormat::Auto => {
             lines.json().flatten_event(true).with_current_span(false).boxed()
         }
     };
+    let (filter, level) = reload::Layer::new(targets(log.level));
+    let audit_file = match output {
+        AuditOutput::File(path) => Some(LogFile::open(path)?),
+        AuditOutput::Off | AuditOutput::Stdout => None,
+    };
+    let audit_writer = match (output, &audit_file) {
+        (AuditOutput::Off, _) => None,
+        (_, Some(file)) => Some(queued("audit", AUDIT_QUEUE, file.clone())),
+        (_, None) => Some(queued("audit", AUDIT_QUEUE, io::stdout())),
+    };
+    let audit_lines = audit_writer.map(|(queue, writer)| {
+        writers.push(writer);
+        let lines = fmt::layer().with_writer(queue).json().flatten_event(true);
+        let lines = lines.with_span_list(false).with_level(false).with_target(false);
+        // The span of a request is needed whatever the level of the log is.
+        let ours = filter_fn(|metadata| {
+            metadata.target() == audit::TARGET || metadata.is_span() && metadata.target().starts_with("otpd")
+        });
+        lines.with_filter(ours.with_max_level_hint(LevelFilter::INFO))
+    });
     // Fails only if a subscriber is set already.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit_lines).try_init();
     panic::set_hook(Box::new(|info| {
         // Log only the location: the message of a panic may contain the data that caused it.
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
+    Ok(Telemetry { level, audit_file, _writers: writers })
+}
+
+impl Telemetry {
+    /// Changes the least severe level that is logged.
+    pub fn set_level(&self, level: Level) {
+        // Fails only if the subscriber is gone, which lives as long as the process.
+        let _ = self.level.reload(targets(level));
+    }
+
+    /// Opens the file of the audit log again, if there is one, because it may have been renamed.
+    ///
+    /// # Errors
+    /// Returns the system's error if it cannot be opened. The old file continues to be written.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.audit_file.as_ref().map_or(Ok(()), LogFile::reopen)
+    }
+}
+
+fn targets(level: Level) -> Targets {
+    Targets::new().with_default(LevelFilter::WARN).with_target("otpd", level)
+}
+
+/// Returns a queue of lines, and the thread that writes them.
+fn queued(log: &'static str, lines: usize, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let failed = Arc::new(AtomicU64::new(0));
+    let to = Counted { to, failed: Arc::clone(&failed) };
+    let (queue, writer) =
+        NonBlockingBuilder::default().buffered_lines_limit(lines).thread_name(log).finish(to);
+    let dropped = queue.error_counter();
+    metrics().lost_lines(log, move || {
+        failed.load(Ordering::Relaxed) + u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX)
+    });
+    (queue, writer)
+}
+
+/// A writer that counts the lines that could not be written.
+struct Counted<W> {
+    to: W,
+    failed: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_all(line).map(|()| line.len())
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.to.write_all(line).inspect_err(|_| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }

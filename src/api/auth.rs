@@ -22,7 +22,6 @@ use crate::domain::api_key::KeyHash;
 use crate::domain::key_name::KeyName;
 use crate::domain::simple_access::SimpleAccess;
 use crate::domain::tenant_profile::TenantProfile;
-use crate::metrics::metrics;
 
 /// The policy name of a key's rate limit.
 const POLICY: &str = "key";
@@ -192,7 +191,7 @@ fn take_token(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poe
     let is_open = request.data::<SimpleAccess>() == Some(&SimpleAccess::Open);
     match (request.data::<Arc<Caller>>(), request.data::<LimitReport>()) {
         (Some(caller), Some(report)) => bucket(caller).take(report).map_err(|wait| {
-            metrics().rate_limited(POLICY);
+            rate_limit::record_refusal(POLICY, Some(caller.profile.tenant.name()));
             Error::from_response(rejection::limited(ErrorFormat::of(request.uri().path()), POLICY, wait))
         }),
         _ if is_open => Ok(()),

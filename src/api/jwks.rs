@@ -7,7 +7,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::spec::ApiTag;
-use crate::domain::proof::{Point, ProofKey, PublicKey};
+use crate::domain::proof::{Point, PublicKey};
 use crate::service::Service;
 
 /// The endpoint of the public proof keys.
@@ -59,7 +59,7 @@ impl ProofKeysApi {
     #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/jwks.json", method = "get", operation_id = "proofKeys")]
     async fn keys(&self, service: Data<&Service>) -> KeysResponse {
-        let keys = service.proof_keys().iter().filter_map(ProofKey::public).map(Key::from).collect();
+        let keys = service.public_proof_keys().into_iter().map(Key::from).collect();
         KeysResponse::Keys(Json(KeySet { keys }))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use poem::http::{HeaderName, HeaderValue, Method};
+use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, Request, Response, Result};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -17,9 +17,10 @@ use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
 use super::cors;
 use super::load_shed::LoadShed;
-use super::rate_limit::LimitReport;
+use super::rate_limit::{self, LimitReport};
 use super::rejection::{ErrorFormat, Rejection};
 use super::routes::{PROBES, RouteTable};
+use crate::audit;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::metrics::metrics;
@@ -60,8 +61,10 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         // If the system has no randomness, no code can be generated either; an id of zeros is
         // harmless then.
         let id = hex(random::bytes::<8>().unwrap_or_default());
-        let span = tracing::info_span!("request", request.id = %id);
-        let mut response = self.timed(request).instrument(span).await;
+        let caller = self.state.keys.caller(request.headers());
+        let label = caller.as_ref().map(|caller| caller.label.as_str());
+        let span = tracing::info_span!("request", request.id = %id, key.label = label);
+        let mut response = self.timed(request, caller).instrument(span).await;
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
@@ -74,24 +77,25 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
 
 impl<E: Endpoint> RequestMiddleware<E> {
     /// Serves one request within the timeout and logs it.
-    async fn timed(&self, request: Request) -> Response {
+    async fn timed(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
         let begun = Instant::now();
         let method = known(request.method());
         let route = self.state.routes.template(request.uri().path()).unwrap_or("other").to_owned();
         let form = ErrorFormat::of(request.uri().path());
-        let caller = self.state.keys.caller(request.headers());
         let _active = Active::begin();
         let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
             .await
             .unwrap_or_else(|_| Rejection::Unavailable.response(form));
         let caller = caller.as_deref();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            audit::Event { event: "authentication", outcome: "refused", ..audit::Event::default() }.record();
+        }
         metrics().request(method, &route, response.status().as_u16(), begun.elapsed());
         tracing::info!(
             http.method = method,
             http.route = route,
             http.status = response.status().as_u16(),
             tenant.name = caller.map(|caller| caller.profile.tenant.name()),
-            key.label = caller.map(|caller| caller.label.as_str()),
             duration_ms = begun.elapsed().as_secs_f64() * 1e3,
             "answered"
         );
@@ -123,7 +127,7 @@ impl<E: Endpoint> RequestMiddleware<E> {
             && let Err(wait) = load_shed.check(client.address)
         {
             client.warn_once();
-            metrics().rate_limited("ip_requests");
+            rate_limit::record_refusal("ip_requests", None);
             return load_shed.refuse(wait, ErrorFormat::of(request.uri().path()));
         }
         if let Some(caller) = caller {

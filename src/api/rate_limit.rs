@@ -10,7 +10,9 @@ use std::time::Duration;
 use poem::Response;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::audit;
 use crate::domain::ledger::LimitState;
+use crate::metrics::metrics;
 use crate::service::WithLimitState;
 
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -51,6 +53,14 @@ impl LimitReport {
             set(response.headers_mut(), &items.policies.join(", "), &items.states.join(", "));
         }
     }
+}
+
+/// Counts a request that a limit in the memory of this process refused, and records it in the audit
+/// log.
+pub(super) fn record_refusal(policy: &'static str, tenant: Option<&str>) {
+    metrics().rate_limited(policy);
+    let refused = audit::Event { event: "request", outcome: "rate_limited", ..audit::Event::default() };
+    audit::Event { policy: Some(policy), tenant, ..refused }.record();
 }
 
 /// Records the limit state for the response headers and returns the outcome.

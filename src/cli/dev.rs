@@ -17,7 +17,7 @@ use crate::server;
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let loaded = config::dev(sources).map_err(Failure::Settings)?;
-    let common = announce(loaded, |common| common.log);
+    let (common, _telemetry) = announce(loaded, |common| common)?;
     block_on(async {
         let (app, key) = App::development(&common)?;
         let listeners = loopback(common.http.listen.port()).await?;

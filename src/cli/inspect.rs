@@ -12,6 +12,7 @@ use clap::Args;
 use super::{Failure, announce, block_on, print};
 use crate::adapters::redis::RedisStore;
 use crate::app;
+use crate::audit;
 use crate::config::{self, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
@@ -22,6 +23,7 @@ use crate::domain::store_key::{ClientNetwork, Recipient};
 use crate::domain::tenant::Tenant;
 use crate::domain::verification::{Status, View};
 use crate::ports::{Store as _, StoreError};
+use crate::telemetry::Telemetry;
 
 #[derive(Debug, Args)]
 pub(super) struct Person {
@@ -68,7 +70,7 @@ impl<'a> Subject<'a> {
 
 /// Prints what is stored about the person: limits, and the state of a verification, never its code.
 pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
-    let settings = read(sources)?;
+    let (settings, _telemetry) = read(sources)?;
     let text = block_on(async {
         let store = app::store(&settings).await.map_err(anyhow::Error::from)?;
         described(&store, &settings, person).await.map_err(failed)
@@ -78,7 +80,7 @@ pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Res
 
 /// Empties the ledgers of the person, and logs each.
 pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
-    let settings = read(sources)?;
+    let (settings, _telemetry) = read(sources)?;
     let emptied = block_on(async {
         let store = app::store(&settings).await.map_err(anyhow::Error::from)?;
         empty(&store, &Subject::of(person, &settings)).await.map_err(failed)
@@ -105,12 +107,20 @@ async fn empty(store: &RedisStore, subject: &Subject<'_>) -> Result<usize, Store
             tracing::warn!(email.hash = %email, ledger = %ledger, "a limit was emptied by hand");
         }
     }
+    let event = audit::Event {
+        event: "unblock",
+        outcome: if emptied == 0 { "nothing" } else { "emptied" },
+        email: Some(subject.recipient.email),
+        client: subject.network.map(|network| network.prefix48),
+        ..audit::Event::default()
+    };
+    event.record();
     Ok(emptied)
 }
 
-fn read(sources: Result<Sources, Failure>) -> Result<Settings, Failure> {
+fn read(sources: Result<Sources, Failure>) -> Result<(Settings, Telemetry), Failure> {
     let loaded = config::serve(&sources?).map_err(Failure::Settings)?;
-    Ok(announce(loaded, |settings| settings.common.log))
+    announce(loaded, |settings| &settings.common)
 }
 
 fn failed(error: StoreError) -> Failure {

@@ -66,8 +66,8 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
 ];
 
-/// Default of the admin listener under `otpd dev`, of which several may run on one machine.
-pub(super) const DEV_ADMIN: (&str, &str) = ("admin.listen", "off");
+/// Other defaults of `otpd dev`: several may run on one machine, and standard output is for a person.
+pub(super) const DEV_OUTPUTS: [(&str, &str); 2] = [("admin.listen", "off"), ("audit.output", "off")];
 
 /// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second
 /// between two emails, and a thousand times the default of everything else.

@@ -38,6 +38,19 @@ pub enum ProofKeys {
     },
 }
 
+impl ProofKeys {
+    /// Returns the names of all keys, the current one first.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Keys { current, older } => {
+                std::iter::once(current).chain(older).map(|key| key.kid().as_str()).collect()
+            }
+        }
+    }
+}
+
 /// Reads the section `secrets`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<SecretSettings> {
     let peppers = peppers(reader);

@@ -92,7 +92,7 @@ impl Sources {
     /// limits.
     #[must_use]
     pub fn for_dev(self) -> Self {
-        self.with_defaults(&[names::DEV_ADMIN])
+        self.with_defaults(&names::DEV_OUTPUTS)
     }
 
     /// Replaces the defaults of limits that are not set by those of `otpd dev`.

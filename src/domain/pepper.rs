@@ -69,6 +69,12 @@ impl Peppers {
         &self.current
     }
 
+    /// Returns the names of all peppers, the current one first.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        std::iter::once(&self.current).chain(&self.older).map(|pepper| pepper.id.as_str()).collect()
+    }
+
     /// Returns the pepper of that name, if it is still active.
     #[must_use]
     pub fn find(&self, id: &KeyName) -> Option<&Pepper> {

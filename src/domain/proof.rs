@@ -124,6 +124,12 @@ impl ProofKey {
         Some(Zeroizing::new(pkcs8.as_ref().to_vec()))
     }
 
+    /// Returns the key's name.
+    #[must_use]
+    pub fn kid(&self) -> &KeyName {
+        &self.kid
+    }
+
     /// Returns the public half, or `None` if the key is unusable.
     #[must_use]
     pub fn public(&self) -> Option<PublicKey> {

@@ -113,6 +113,15 @@ impl StoreKey {
         AssociatedData::new(hash.finalize().into())
     }
 
+    /// Returns the hash that stands for tenant and id, if the verification has an id.
+    #[must_use]
+    pub fn id(&self) -> Option<KeyedHash> {
+        match self {
+            Self::Address { .. } => None,
+            Self::Id(id) => Some(*id),
+        }
+    }
+
     /// Returns how long a closed verification is stored. Only one with an id is stored, because no
     /// other can be queried.
     #[must_use]

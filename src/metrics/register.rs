@@ -99,6 +99,7 @@ impl Metrics {
             Unit::Seconds,
             self.relay_time.clone(),
         );
+        registry.register_collector(Box::new(self.lost_lines.clone()));
         #[cfg(target_os = "linux")]
         registry.register_collector(Box::new(ProcessCollector));
     }

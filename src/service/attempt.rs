@@ -38,6 +38,9 @@ pub enum CheckError {
         /// Attempts that remain.
         left: u8,
     },
+    /// The code is wrong, and no attempt remains.
+    #[error("invalid code, and the last attempt")]
+    Exhausted,
     /// The tenant has no verification with that id.
     #[error("there is no such verification")]
     Unknown,
@@ -103,11 +106,14 @@ async fn check(
     let permit = deps.hasher.reserve(Priority::Check).ok_or(ServiceError::Overloaded)?;
     // 4. Take an attempt.
     let attempts = take_attempt(deps, attempt).await?;
-    let invalid = CheckError::Invalid { left: attempts.left };
+    let wrong = match (&attempts.stored, attempts.left) {
+        (Some(_), 0) => CheckError::Exhausted,
+        (_, left) => CheckError::Invalid { left },
+    };
     // 5. Hash the submitted code and compare.
     let store_key = attempt.store_key;
     let Some(code) = compare(deps, permit, store_key, code, attempts.stored).await? else {
-        return Err(invalid);
+        return Err(wrong);
     };
     // Details that cannot be decrypted, because their pepper is gone, could not be returned after
     // the approval. So such a verification is not approved.
@@ -120,7 +126,7 @@ async fn check(
     let charged = attempt.charge.as_ref().map(|charge| &charge.ledger).zip(attempts.entry);
     match approve_once(deps, store_key, &token, charged).await? {
         Some(at) => Ok(ApprovedAttempt { at, about }),
-        None => Err(invalid),
+        None => Err(wrong),
     }
 }
 
@@ -196,6 +202,7 @@ impl UseCaseError for CheckError {
     fn outcome(&self) -> &'static str {
         match self {
             Self::Invalid { .. } => "wrong",
+            Self::Exhausted => "exhausted",
             Self::Unknown => "not_found",
             Self::Closed(_) => "closed",
             Self::Limited(_) => "rate_limited",

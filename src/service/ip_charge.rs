@@ -6,16 +6,16 @@
 
 use std::net::IpAddr;
 
+use super::decision::Decision;
 use super::error::{ServiceError, log};
 use super::{Dependencies, UseCaseError, WithLimitState};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Action;
-use crate::domain::tenant::Tenant;
+use crate::domain::store_key::ClientNetwork;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::EntryId;
-use crate::metrics::metrics;
 use crate::ports::ChargeOutcome;
 
 /// What was charged, if anything.
@@ -23,6 +23,12 @@ pub(super) struct IpCharge {
     /// The client prefix whose share of a recipient's ledgers it uses.
     client_prefix: Option<KeyedHash>,
     entry: Option<Entry>,
+}
+
+/// The client of a request.
+struct Client {
+    network: ClientNetwork,
+    is_exempt: bool,
 }
 
 struct Entry {
@@ -33,17 +39,21 @@ struct Entry {
 
 /// Step 2: if step 1 succeeded, charges the client's IP for the action at the tenant, then runs the
 /// other steps. Reports the limit state of the limit that was exceeded, else that of the IP, and
-/// counts the outcome.
+/// ends the decision.
 pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
     deps: &Dependencies,
     profile: &TenantProfile,
-    action: Action,
+    decision: &Decision<'_>,
     client: Option<IpAddr>,
     step_1: Result<S, E>,
     other_steps: impl AsyncFnOnce(&IpCharge, S) -> Result<T, E>,
 ) -> WithLimitState<Result<T, E>> {
+    let client = client.map(|address| Client::new(deps, address));
+    if let Some(client) = &client {
+        decision.set_client(client.network.prefix48);
+    }
     let ip_charge = match &step_1 {
-        Ok(_) => IpCharge::charge(deps, profile, action, client).await,
+        Ok(_) => IpCharge::charge(deps, profile, decision.action, client).await,
         Err(_) => Ok(IpCharge { client_prefix: None, entry: None }),
     };
     let charged = ip_charge.as_ref().ok().and_then(IpCharge::limit_state);
@@ -51,21 +61,14 @@ pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
         (Ok(of_step_1), Ok(ip_charge)) => other_steps(&ip_charge, of_step_1).await,
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
-    count(action, &profile.tenant, &outcome);
+    decision.end(&outcome);
     let limit_state = outcome.as_ref().err().and_then(UseCaseError::limited).or(charged);
     WithLimitState { outcome, limit_state }
 }
 
-/// Counts the outcome of a send or an attempt.
-pub(super) fn count<T, E: UseCaseError>(action: Action, tenant: &Tenant, outcome: &Result<T, E>) {
-    match (action, outcome) {
-        (Action::Send, Ok(_)) => metrics().send(tenant.name(), "sent"),
-        (Action::Send, Err(error)) => metrics().send(tenant.name(), error.outcome()),
-        (Action::Attempt, Ok(_)) => metrics().attempt(tenant.name(), "approved"),
-        (Action::Attempt, Err(error)) => metrics().attempt(tenant.name(), error.outcome()),
-    }
-    if let Some(limit_state) = outcome.as_ref().err().and_then(UseCaseError::limited) {
-        metrics().rate_limited(limit_state.policy.name());
+impl Client {
+    fn new(deps: &Dependencies, address: IpAddr) -> Self {
+        Self { network: deps.secrets.index_key.network(address), is_exempt: deps.exempt.contains(address) }
     }
 }
 
@@ -75,12 +78,12 @@ impl IpCharge {
         deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,
-        client: Option<IpAddr>,
+        client: Option<Client>,
     ) -> Result<Self, E> {
         let Some(client) = client else { return Ok(Self { client_prefix: None, entry: None }) };
-        let network = deps.secrets.index_key.network(client);
+        let Client { network, is_exempt } = client;
         let client_prefix = Some(network.prefix48);
-        if deps.exempt.contains(client) {
+        if is_exempt {
             return Ok(Self { client_prefix, entry: None });
         }
         let charge = profile.limits.ip_charge(action, &profile.tenant, &network);

@@ -4,10 +4,9 @@
 //! The numbers are those of "A send, step by step" in ARCHITECTURE.md. The caller decides where the
 //! code is stored.
 
-use std::sync::PoisonError;
-
 use thiserror::Error;
 
+use super::decision::Decision;
 use super::error::{ServiceError, log};
 use super::ip_charge::IpCharge;
 use super::{Dependencies, UseCaseError};
@@ -23,7 +22,6 @@ use crate::domain::reference::Reference;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::{EntryId, Millis, millis};
-use crate::metrics::metrics;
 use crate::ports::{ChargeOutcome, CodeMail, Delivery, HashPermit, HashWork, Live, OpenOutcome, Priority};
 use crate::random::{self, SysRng};
 
@@ -74,29 +72,29 @@ pub(super) struct Sent {
 
 /// 1. Check that the lists of domains allow the address.
 pub(super) fn check_domain_policy(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
-    let recipients = deps.recipients.read().unwrap_or_else(PoisonError::into_inner);
-    if recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
+    if deps.recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
 ///    charged. If either is full, refund step 2.
 pub(super) async fn reserve_capacity(
     deps: &Dependencies,
+    decision: &Decision<'_>,
     ip_charge: &IpCharge,
 ) -> Result<HashPermit, StartError> {
-    let permit = take_capacity(deps).await;
+    let permit = take_capacity(deps, decision).await;
     if let Err(StartError::Service(ServiceError::Overloaded)) = &permit {
         ip_charge.refund(deps).await;
     }
     permit
 }
 
-async fn take_capacity(deps: &Dependencies) -> Result<HashPermit, StartError> {
+async fn take_capacity(deps: &Dependencies, decision: &Decision<'_>) -> Result<HashPermit, StartError> {
     let permit = deps.hasher.reserve(Priority::Send).ok_or(ServiceError::Overloaded)?;
     if let Some(charge) = deps.simple.limits.relay_email_charge()
         && !deps.store.peek(&charge).await?.wait.is_zero()
     {
-        metrics().rate_limited(Policy::RelayEmails.name());
+        decision.set_refused_by(Policy::RelayEmails);
         tracing::warn!("the daily limit of the relay is reached");
         return Err(ServiceError::Overloaded.into());
     }

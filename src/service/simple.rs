@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::attempt::{Approved, Attempt, CheckError, attempt};
+use super::decision::Decision;
 use super::ip_charge::{IpCharge, with_ip_charge};
 use super::prove::{Proven, prove};
 use super::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
@@ -12,6 +13,7 @@ use crate::domain::details::EncryptedDetails;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
+use crate::domain::store_key::Recipient;
 use crate::domain::verification_id::VerificationId;
 use crate::random;
 
@@ -25,12 +27,14 @@ pub(super) async fn send_otp(
     client: IpAddr,
     languages: &[Locale],
 ) -> WithLimitState<Result<(), StartError>> {
+    let index_key = &deps.secrets.index_key;
+    let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
+    let decision = &Decision::new(Action::Send, &deps.simple.tenant);
+    decision.set_email(recipient.email);
     let step_1 = check_domain_policy(deps, address);
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, &deps.simple, Action::Send, Some(client), step_1, async |ip_charge, ()| {
-        let permit = reserve_capacity(deps, ip_charge).await?;
-        let index_key = &deps.secrets.index_key;
-        let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
+    with_ip_charge(deps, &deps.simple, decision, Some(client), step_1, async |ip_charge, ()| {
+        let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let store_key = index_key.email_key(recipient, address);
         let outgoing = OutgoingCode {
             profile: &deps.simple,
@@ -55,11 +59,14 @@ pub(super) async fn verify_otp(
     typed: &str,
     client: IpAddr,
 ) -> WithLimitState<Result<Approved, CheckError>> {
+    let recipient = deps.secrets.index_key.recipient(deps.simple.tenant.clone(), address);
+    let decision = &Decision::new(Action::Attempt, &deps.simple.tenant);
+    decision.set_email(recipient.email);
     // 1. Reject what cannot be a code. Nothing is charged.
     let step_1 = Code::parse(typed).ok_or(CheckError::Invalid { left: 0 });
     // 2. Charge the IP's attempts.
-    with_ip_charge(deps, &deps.simple, Action::Attempt, Some(client), step_1, async |ip_charge, code| {
-        check_address(deps, ip_charge, address, code).await
+    with_ip_charge(deps, &deps.simple, decision, Some(client), step_1, async |ip_charge, code| {
+        check_address(deps, ip_charge, recipient, address, code).await
     })
     .await
 }
@@ -67,15 +74,14 @@ pub(super) async fn verify_otp(
 async fn check_address(
     deps: &Dependencies,
     ip_charge: &IpCharge,
+    recipient: Recipient,
     address: &EmailAddress,
     code: Code,
 ) -> Result<Approved, CheckError> {
     let profile = &deps.simple;
-    let index_key = &deps.secrets.index_key;
-    let recipient = index_key.recipient(profile.tenant.clone(), address);
     let charge =
         ip_charge.client_prefix().map(|client| profile.limits.ip_email_attempt_charge(&recipient, &client));
-    let store_key = index_key.email_key(recipient, address);
+    let store_key = deps.secrets.index_key.email_key(recipient, address);
     let id = VerificationId::new(random::bytes()?);
     let approved = attempt(deps, &Attempt { ip_charge, store_key: &store_key, charge }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");

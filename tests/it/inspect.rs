@@ -13,7 +13,9 @@ fn operator(app: &TestApp, arguments: &[&str]) -> (String, String) {
     let output = run(folder.path(), &settings, arguments);
     let (printed, logged) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {printed}{logged}");
-    (printed, logged)
+    // The audit log is on standard output too.
+    let (audited, printed): (Vec<_>, Vec<_>) = printed.lines().partition(|line| line.starts_with('{'));
+    (printed.join("\n"), [logged, audited.join("\n")].concat())
 }
 
 /// Returns the line of a limit, without its first words.
@@ -57,6 +59,8 @@ async fn one_persons_trouble_is_seen_and_ended() {
     let (said, logged) = operator(&app, &["unblock", EMAIL]);
     assert_eq!(said.trim(), "2 ledgers were emptied: the person can try again");
     assert!(logged.matches("a limit was emptied by hand").count() == 2 && logged.contains(hash), "{logged}");
+    let audited = format!(r#""event":"unblock","outcome":"emptied","email.hash":"{hash}""#);
+    assert_eq!(logged.matches(&audited).count(), 1, "{logged}");
     for part in ["quizzical", "kestrel"] {
         assert!(!said.contains(part) && !logged.contains(part), "{part}: {said}{logged}");
     }

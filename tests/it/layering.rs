@@ -8,17 +8,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer of `src/` and the other layers that it may name.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("random", &[]),
     ("domain", &[]),
     ("metrics", &[]),
+    ("audit", &["domain"]),
     ("ports", &["domain"]),
-    ("service", &["random", "domain", "metrics", "ports"]),
+    ("service", &["random", "domain", "metrics", "audit", "ports"]),
     ("adapters", &["random", "domain", "metrics", "ports"]),
     ("config", &["domain"]),
-    ("api", &["random", "domain", "metrics", "ports", "service"]),
+    ("api", &["random", "domain", "metrics", "audit", "ports", "service"]),
     ("server", &["metrics"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["metrics", "audit", "config"]),
     ("app", &["random", "domain", "metrics", "ports", "service", "adapters", "config", "api", "server"]),
     // `api` for the OpenAPI document, `adapters` for what `doctor` checks.
     (
@@ -27,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "random",
             "domain",
             "metrics",
+            "audit",
             "ports",
             "service",
             "adapters",

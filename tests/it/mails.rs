@@ -182,7 +182,7 @@ async fn domains_are_mailed_to_or_not_as_the_lists_have_it() {
 
     list("block", "bad.example.com\n*.example.org\n");
     app.process.signal("HUP");
-    app.process.logged("lists of domains were read again").await;
+    app.process.logged("the settings were reloaded").await;
     assert_eq!(app.send_otp("a@x.example.org").await.status, 400);
     refused_v1(&caller.resend(&kept).await);
     assert_eq!(app.smtp.mails().len(), mails, "no mail goes to whom it must not");

@@ -9,6 +9,7 @@
 #![expect(unreachable_pub, reason = "nothing is exported; `pub` is what other files may use")]
 
 mod attacks;
+mod audit;
 mod availability;
 mod commands;
 mod connections;
@@ -28,6 +29,7 @@ mod openapi;
 mod parallel;
 mod paths;
 mod relays;
+mod reload;
 mod secrecy;
 mod simple;
 mod store;

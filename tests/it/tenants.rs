@@ -159,7 +159,7 @@ async fn a_reload_revokes_a_key_and_takes_another() {
     // Both keys are active during the rotation.
     let both = two_tenants("").replace(&hash(3), &format!("{}, {}", hash(3), hash(5)));
     app.reload(&both);
-    app.logged("were read again").await;
+    app.logged("the settings were reloaded").await;
     assert_eq!(app.caller(5).show(&id).await.status, 200);
     assert_eq!(app.caller(3).show(&id).await.status, 200);
     app.reload(&two_tenants("").replace(&hash(3), &hash(5)));
@@ -172,7 +172,7 @@ async fn a_reload_revokes_a_key_and_takes_another() {
 async fn a_reload_of_settings_with_a_fault_changes_nothing() {
     let app = TestApp::builder().config(&two_tenants("")).spawn().await;
     app.reload(&two_tenants("purpose = [\"login\"]"));
-    app.logged("stay as they were").await;
+    app.logged("were not reloaded").await;
     let log = app.log();
     assert!(log.contains("tenants.1.purpose: is not a setting of a tenant"), "{log}");
     assert!(log.contains("did you mean purposes?"), "{log}");
@@ -187,21 +187,19 @@ async fn a_reload_of_settings_with_a_fault_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_relays_day_is_that_of_the_start_for_every_tenant() {
+async fn the_relays_day_is_one_for_every_tenant_before_and_after_a_reload() {
     let limited = |most: &str| format!("[limits]\nrelay_emails_per_day = \"{most}\"\n{}", two_tenants(""));
     let app = TestApp::limited().config(&limited("2")).spawn().await;
-    app.reload(&limited("unlimited"));
-    app.logged("were read again").await;
+    let created =
+        async |email: &str| app.caller(3).create(&json!({"email": email, "purpose": "login"})).await.status;
     assert_eq!(app.send_otp("a@example.com").await.status, 200);
-    assert_eq!(
-        app.caller(3).create(&json!({"email": "b@example.com", "purpose": "login"})).await.status,
-        201
-    );
-    assert_eq!(
-        app.caller(3).create(&json!({"email": "c@example.com", "purpose": "login"})).await.status,
-        503
-    );
+    assert_eq!(created("b@example.com").await, 201);
+    assert_eq!(created("c@example.com").await, 503);
     assert_eq!(app.send_otp("d@example.com").await.status, 503);
+    app.reload(&limited("3"));
+    app.logged("the settings were reloaded").await;
+    assert_eq!(created("e@example.com").await, 201);
+    assert_eq!(app.send_otp("f@example.com").await.status, 503);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use otpd::adapters::hasher::{Capacity, HashThreads};
@@ -11,6 +11,7 @@ use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::message::{Composer, SampleValues};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::{HashCost, HashQueue};
+use otpd::domain::domain_policy::DomainPolicy;
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
@@ -75,7 +76,7 @@ fn fixture_of(limits: &Limits, exempt: ExemptNetworks) -> Fixture {
         exempt,
         at_once: 8,
         issuer: "otpd".to_owned(),
-        recipients: RwLock::default(),
+        recipients: DomainPolicy::default(),
     });
     Fixture { service, bench, mailbox, profile: Arc::new(profile(tenant("shop"))) }
 }

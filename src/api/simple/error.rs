@@ -102,9 +102,10 @@ impl From<StartError> for SimpleError {
 impl From<CheckError> for SimpleError {
     fn from(error: CheckError) -> Self {
         match error {
-            CheckError::Invalid { .. } | CheckError::Unknown | CheckError::Closed(_) => {
-                Self::bad_request("Invalid or expired OTP")
-            }
+            CheckError::Invalid { .. }
+            | CheckError::Exhausted
+            | CheckError::Unknown
+            | CheckError::Closed(_) => Self::bad_request("Invalid or expired OTP"),
             CheckError::Limited(limit_state) => Self::too_many(&limit_state),
             CheckError::Service(error) => error.into(),
         }

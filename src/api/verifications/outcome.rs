@@ -79,6 +79,7 @@ impl From<CheckError> for Problem {
     fn from(error: CheckError) -> Self {
         match error {
             CheckError::Invalid { left } => Self::with(ProblemCode::InvalidCode, Extensions::Attempts(left)),
+            CheckError::Exhausted => Self::with(ProblemCode::InvalidCode, Extensions::Attempts(0)),
             CheckError::Unknown => Self::new(ProblemCode::VerificationNotFound),
             CheckError::Closed(status) => Self::closed(status),
             CheckError::Limited(limit_state) => Self::limited(&limit_state),

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::audit;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
@@ -28,13 +29,34 @@ pub(in crate::service) async fn cancel(
     id: &VerificationId,
 ) -> Result<(), CancelError> {
     let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
-    match deps.store.cancel(&store_key, &deps.rules).await? {
-        None => Err(CancelError::Unknown),
-        Some(Status::Canceled) => {
+    let outcome = match deps.store.cancel(&store_key, &deps.rules).await {
+        Ok(None) => Err(CancelError::Unknown),
+        Ok(Some(Status::Canceled)) => {
             tracing::info!(tenant.name = profile.tenant.name(), "a verification was canceled");
             Ok(())
         }
-        Some(status) => Err(CancelError::Closed(status)),
+        Ok(Some(status)) => Err(CancelError::Closed(status)),
+        Err(error) => Err(error.into()),
+    };
+    let event = audit::Event {
+        event: "cancel",
+        outcome: outcome.as_ref().err().map_or("canceled", CancelError::outcome),
+        tenant: Some(profile.tenant.name()),
+        verification: store_key.id(),
+        ..audit::Event::default()
+    };
+    event.record();
+    outcome
+}
+
+impl CancelError {
+    /// Returns the name of the outcome, for the audit log.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unknown => "not_found",
+            Self::Closed(_) => "closed",
+            Self::Service(error) => error.outcome(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
+use crate::service::decision::Decision;
 use crate::service::error::ServiceError;
 use crate::service::ip_charge::with_ip_charge;
 use crate::service::prove::{Proven, prove};
@@ -24,16 +25,18 @@ pub(in crate::service) async fn check(
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Approved, CheckError>> {
     let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    let decision = &Decision::new(Action::Attempt, &profile.tenant);
+    decision.set_verification(&store_key);
     // 1. Reject what cannot be a code, with the response of a wrong code. Nothing is charged.
     let step_1 = match Code::parse(typed) {
         Some(code) => Ok(code),
         None => Err(no_code(deps, &store_key).await),
     };
     // 2. Charge the IP's attempts.
-    with_ip_charge(deps, profile, Action::Attempt, client, step_1, async |ip_charge, code| {
+    with_ip_charge(deps, profile, decision, client, step_1, async |ip_charge, code| {
         let submitted = Attempt { ip_charge, store_key: &store_key, charge: None };
         let approved = attempt(deps, &submitted, code).await?;
-        approve(deps, profile, id, &approved)
+        approve(deps, profile, id, decision, &approved)
     })
     .await
 }
@@ -53,11 +56,13 @@ fn approve(
     deps: &Dependencies,
     profile: &TenantProfile,
     id: &VerificationId,
+    decision: &Decision<'_>,
     approved: &ApprovedAttempt,
 ) -> Result<Approved, CheckError> {
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(ServiceError::Fault)?;
     let audience = &profile.tenant;
+    decision.set_email(deps.secrets.index_key.recipient(audience.clone(), address).email);
     let purpose = purpose.as_str();
     let proof = prove(deps, &Proven { audience, address, purpose, id, at: approved.at })?;
     Ok(Approved { proof })

@@ -19,8 +19,9 @@ use crate::domain::reference::Reference;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
 use crate::random::{self, SysRng};
+use crate::service::decision::Decision;
 use crate::service::error::{ServiceError, log};
-use crate::service::ip_charge::{count, with_ip_charge};
+use crate::service::ip_charge::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
 use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
@@ -111,7 +112,7 @@ pub(in crate::service) async fn create(
 /// Counts and returns a failure before anything was charged.
 fn failed(profile: &TenantProfile, error: ServiceError) -> WithLimitState<Result<Snapshot, CreateError>> {
     let outcome = Err(error.into());
-    count(Action::Send, &profile.tenant, &outcome);
+    Decision::new(Action::Send, &profile.tenant).end(&outcome);
     WithLimitState::uncharged(outcome)
 }
 
@@ -161,12 +162,15 @@ async fn create_new(
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
+    let decision = &Decision::new(Action::Send, &profile.tenant);
+    decision.set_email(deps.secrets.index_key.recipient(profile.tenant.clone(), &creation.address).email);
     let step_1 = check_domain_policy(deps, &creation.address).map_err(CreateError::from);
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, profile, Action::Send, creation.client, step_1, async |ip_charge, ()| {
-        let permit = reserve_capacity(deps, ip_charge).await?;
+    with_ip_charge(deps, profile, decision, creation.client, step_1, async |ip_charge, ()| {
+        let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let id = VerificationId::new(random::bytes()?);
         let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
+        decision.set_verification(&store_key);
         let reference = Reference::generate(&mut SysRng)?;
         let address = creation.address.clone();
         let purpose = creation.purpose.clone();

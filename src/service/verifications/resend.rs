@@ -14,6 +14,7 @@ use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
 use crate::ports::ReplaceOutcome;
+use crate::service::decision::Decision;
 use crate::service::error::ServiceError;
 use crate::service::ip_charge::with_ip_charge;
 use crate::service::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
@@ -42,12 +43,16 @@ pub(in crate::service) async fn resend(
     id: &VerificationId,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Snapshot, ResendError>> {
+    let index_key = &deps.secrets.index_key;
+    let store_key = index_key.id_key(&profile.tenant, id);
+    let decision = &Decision::new(Action::Send, &profile.tenant);
+    decision.set_verification(&store_key);
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, profile, Action::Send, client, Ok(()), async |ip_charge, ()| {
-        let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    with_ip_charge(deps, profile, decision, client, Ok(()), async |ip_charge, ()| {
         let details = pending(deps, &store_key).await?;
+        decision.set_email(index_key.recipient(profile.tenant.clone(), &details.address).email);
         check_domain_policy(deps, &details.address)?;
-        let permit = reserve_capacity(deps, ip_charge).await?;
+        let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let address = &details.address;
         let reference = Some(details.reference);
         let languages = details.locale.as_slice();

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::redis::RedisServer;
+use super::secrets::Secrets;
 use super::smtp::SmtpPeer;
 
 /// Secrets of the test deployments, 32 bytes each.
@@ -66,6 +68,9 @@ pub struct Process {
     log: Arc<Mutex<String>>,
     printed: Arc<Mutex<String>>,
     client: reqwest::Client,
+    /// What the output must not contain.
+    secrets: Mutex<Secrets>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// An HTTP answer as received.
@@ -320,7 +325,7 @@ impl Process {
         let log = Arc::new(Mutex::new(String::new()));
         let printed = Arc::new(Mutex::new(String::new()));
         let lines = Arc::clone(&printed);
-        std::thread::spawn(move || {
+        let of_stdout = std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let mut printed = lines.lock().expect("no thread panics with what was printed");
                 printed.push_str(&line);
@@ -329,7 +334,7 @@ impl Process {
         });
         let (found, address) = tokio::sync::oneshot::channel();
         let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let of_stderr = std::thread::spawn(move || {
             let _folder = folder;
             let mut found = Some(found);
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -349,7 +354,9 @@ impl Process {
         };
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.build().expect("an HTTP client");
-        Self { child: Mutex::new(child), address, log, printed, client }
+        let readers = Mutex::new(vec![of_stdout, of_stderr]);
+        let secrets = Mutex::default();
+        Self { child: Mutex::new(child), address, log, printed, client, secrets, readers }
     }
 
     /// Returns the address of the admin listener.
@@ -370,6 +377,17 @@ impl Process {
     /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns what the output must not contain.
+    pub fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        self.secrets.lock().expect("no thread panics with the secrets")
+    }
+
+    /// Returns the lines of the audit log so far.
+    pub fn audited(&self) -> Vec<Value> {
+        let printed = self.printed.lock().expect("no thread panics with what was printed");
+        printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -469,7 +487,9 @@ impl Process {
 
     /// Sends a completed request.
     pub async fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.expect("an answer");
+        let request = request.build().expect("a request");
+        self.secrets().add_request(&request);
+        let response = self.client.execute(request).await.expect("an answer");
         let headers = response.headers().iter();
         let headers = headers.map(|(name, value)| {
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -540,6 +560,23 @@ impl Drop for Process {
         let mut child = self.child();
         let _ = child.kill();
         let _ = child.wait();
+        for reader in self.readers.lock().expect("no thread panics with the readers").drain(..) {
+            reader.join().expect("the output is read");
+        }
+        if !std::thread::panicking() {
+            let printed = self.printed.lock().expect("no thread panics with what was printed");
+            self.secrets().assert_absent(&[self.log(), printed.clone()].concat());
+        }
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        let mut secrets = self.process.secrets();
+        for mail in self.smtp.mails() {
+            mail.to.iter().for_each(|to| secrets.add_text(to));
+            secrets.add_text(&mail.code());
+        }
     }
 }
 

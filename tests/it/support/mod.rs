@@ -7,6 +7,7 @@ pub mod app;
 pub mod ledgers;
 pub mod model;
 pub mod redis;
+pub mod secrets;
 pub mod smtp;
 pub mod store;
 pub mod v1;

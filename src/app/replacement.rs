@@ -1,0 +1,70 @@
+//! The parts of a running service that a reload of the settings replaces.
+
+use std::sync::Arc;
+
+use super::mails::{composer, mailer, recipients, unusable};
+use super::tenants::{create_series, sender, tenants};
+use super::{all_or, proof_keys};
+use crate::api;
+use crate::config::Settings;
+use crate::domain::purpose::Purposes;
+use crate::domain::tenant::Tenant;
+use crate::domain::tenant_profile::TenantProfile;
+use crate::service::{self, Service};
+
+/// New parts, built from settings and the files that these name.
+pub struct Replacement {
+    pub(super) tenants: Vec<api::TenantKeys>,
+    pub(super) service: service::Replacement,
+}
+
+/// The parts of a running service that can be replaced.
+pub struct Replaceable {
+    pub(super) keys: api::Keys,
+    pub(super) service: Service,
+}
+
+impl Replacement {
+    /// Builds the parts. Reads files, so it must not run on an async thread.
+    ///
+    /// # Errors
+    /// Returns an error for everything that the settings name and that is missing or broken.
+    pub fn build(settings: &Settings) -> Result<Self, Vec<anyhow::Error>> {
+        Self::try_build(settings).map_err(|first| all_or(first, unusable(settings)))
+    }
+
+    fn try_build(settings: &Settings) -> anyhow::Result<Self> {
+        let composer = composer(&settings.common)?;
+        Ok(Self {
+            tenants: tenants(&settings.common, &settings.smtp.sender),
+            service: service::Replacement {
+                peppers: settings.secrets.peppers.clone(),
+                proof_keys: proof_keys(&settings.common),
+                issuer: settings.common.issuer.clone(),
+                mailer: Arc::new(mailer(settings, composer)?),
+                recipients: recipients(&settings.common)?,
+                simple: TenantProfile {
+                    tenant: Tenant::Simple,
+                    sender: sender(settings),
+                    purposes: Purposes::Any,
+                    limits: settings.common.limits.clone(),
+                },
+            },
+        })
+    }
+
+    /// Returns the number of tenants, and that of their API keys.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        (self.tenants.len(), self.tenants.iter().map(|tenant| tenant.keys.len()).sum())
+    }
+}
+
+impl Replaceable {
+    /// Replaces the parts. Requests in progress continue with those that they began with.
+    pub fn replace(&self, replacement: Replacement) {
+        create_series(&replacement.tenants);
+        self.keys.replace(&replacement.tenants);
+        self.service.replace(replacement.service);
+    }
+}

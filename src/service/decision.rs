@@ -1,0 +1,87 @@
+//! A decision on a send or an attempt, which ends in one event of the audit log and one of the
+//! metrics.
+
+use std::sync::OnceLock;
+
+use super::UseCaseError;
+use crate::audit;
+use crate::domain::keyed_hash::KeyedHash;
+use crate::domain::limit::Policy;
+use crate::domain::limits::Action;
+use crate::domain::store_key::StoreKey;
+use crate::domain::tenant::Tenant;
+use crate::metrics::metrics;
+
+/// A decision in progress. What it is about is added as it becomes known.
+pub(super) struct Decision<'a> {
+    pub(super) action: Action,
+    tenant: &'a Tenant,
+    email: OnceLock<KeyedHash>,
+    client: OnceLock<KeyedHash>,
+    verification: OnceLock<KeyedHash>,
+    refused_by: OnceLock<Policy>,
+}
+
+impl<'a> Decision<'a> {
+    pub(super) fn new(action: Action, tenant: &'a Tenant) -> Self {
+        Self {
+            action,
+            tenant,
+            email: OnceLock::new(),
+            client: OnceLock::new(),
+            verification: OnceLock::new(),
+            refused_by: OnceLock::new(),
+        }
+    }
+
+    /// Adds the recipient.
+    pub(super) fn set_email(&self, email: KeyedHash) {
+        let _ = self.email.set(email);
+    }
+
+    /// Adds the network of the client.
+    pub(super) fn set_client(&self, client: KeyedHash) {
+        let _ = self.client.set(client);
+    }
+
+    /// Adds the verification, if it has an id.
+    pub(super) fn set_verification(&self, store_key: &StoreKey) {
+        if let Some(id) = store_key.id() {
+            let _ = self.verification.set(id);
+        }
+    }
+
+    /// Adds the policy of a limit that is not reported to the caller.
+    pub(super) fn set_refused_by(&self, policy: Policy) {
+        let _ = self.refused_by.set(policy);
+    }
+
+    /// Counts and records the outcome.
+    pub(super) fn end<T, E: UseCaseError>(&self, outcome: &Result<T, E>) {
+        let tenant = self.tenant.name();
+        let error = outcome.as_ref().err();
+        let reported = error.and_then(UseCaseError::limited).map(|limit_state| limit_state.policy);
+        let policy = reported.or(self.refused_by.get().copied()).map(Policy::name);
+        let (event, outcome) = match self.action {
+            Action::Send => ("send", error.map_or("sent", UseCaseError::outcome)),
+            Action::Attempt => ("attempt", error.map_or("approved", UseCaseError::outcome)),
+        };
+        match self.action {
+            Action::Send => metrics().send(tenant, outcome),
+            Action::Attempt => metrics().attempt(tenant, outcome),
+        }
+        if let Some(policy) = policy {
+            metrics().rate_limited(policy);
+        }
+        let event = audit::Event {
+            event,
+            outcome,
+            policy,
+            tenant: Some(tenant),
+            email: self.email.get().copied(),
+            client: self.client.get().copied(),
+            verification: self.verification.get().copied(),
+        };
+        event.record();
+    }
+}
