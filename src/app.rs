@@ -3,6 +3,8 @@
 //! Must not hold a rule: it chooses the dependencies and puts them together.
 
 mod admin;
+mod certificate;
+mod files;
 mod mails;
 mod replacement;
 mod shutdown;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use poem::endpoint::BoxEndpoint;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -38,7 +41,7 @@ use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
 use crate::service::{Dependencies, Secrets, Service};
 use crate::{api, server};
 
-use self::mails::cured;
+use self::files::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
 pub use self::replacement::{Replaceable, Replacement};
 use self::tenants::tenant_keys;
@@ -51,6 +54,8 @@ pub struct App {
     endpoint: BoxEndpoint<'static>,
     keys: api::Keys,
     bounds: server::Bounds,
+    /// The TLS of the listeners; `None`: they speak plain HTTP.
+    tls: Option<server::ServerTls>,
     /// Cancelled at shutdown; ends streams that would otherwise not end.
     stopping: CancellationToken,
 }
@@ -73,6 +78,7 @@ struct Wiring {
     sender: Sender,
     tenants: Vec<api::TenantKeys>,
     dev: Option<api::Dev>,
+    tls: Option<server::ServerTls>,
     stopping: CancellationToken,
     recipients: DomainPolicy,
 }
@@ -86,8 +92,10 @@ impl App {
         let store = store(settings).await.map_err(anyhow::Error::from);
         let store =
             Arc::new(store.map_err(|error| AssemblyError::Settings(vec![cured(&error, "redis.url")]))?);
-        let Replacement { tenants, service } =
+        let Replacement { tenants, service, certificate } =
             Replacement::build(settings).map_err(AssemblyError::Settings)?;
+        let tls = certificate.map(server::ServerTls::new).transpose();
+        let tls = tls.context("TLS").map_err(AssemblyError::System)?;
         let secrets = Secrets {
             peppers: service.peppers,
             index_key: settings.secrets.index_key.clone(),
@@ -104,6 +112,7 @@ impl App {
                 sender: service.simple.sender,
                 tenants,
                 dev: None,
+                tls,
                 stopping: CancellationToken::new(),
             },
         )
@@ -150,6 +159,7 @@ impl App {
                 sender: Sender { address, brand, locale: common.locale.clone() },
                 tenants,
                 dev: Some(dev),
+                tls: None,
                 stopping,
                 recipients: recipients(common).map_err(unusable)?,
             },
@@ -220,13 +230,13 @@ impl App {
             keep_alive: common.http.keep_alive,
             stop_timeout: shutdown::CONNECTIONS_TIMEOUT,
         };
-        Ok(Self { service, endpoint, keys, bounds, stopping: wiring.stopping })
+        Ok(Self { service, endpoint, keys, bounds, tls: wiring.tls, stopping: wiring.stopping })
     }
 
     /// Returns a handle that replaces tenants and domain lists while the service runs.
     #[must_use]
     pub fn replaceable(&self) -> Replaceable {
-        Replaceable { keys: self.keys.clone(), service: self.service.clone() }
+        Replaceable { keys: self.keys.clone(), service: self.service.clone(), tls: self.tls.clone() }
     }
 
     /// Serves until `stop` completes, then finishes the requests in progress. Metrics are served at
@@ -246,7 +256,9 @@ impl App {
         let ended = CancellationToken::new();
         let serving_admin = tokio::spawn(admin::serve(admin, ended.clone()));
         let connections = metrics().connections.clone();
-        server::serve(listeners, self.endpoint, self.bounds, connections, stop).await;
+        let watching = self.tls.clone().map(|tls| tokio::spawn(certificate::watch(tls)));
+        server::serve(listeners, self.tls, self.endpoint, self.bounds, connections, stop).await;
+        watching.inspect(JoinHandle::abort);
         self.service.drain(shutdown::USE_CASES_TIMEOUT).await;
         ended.cancel();
         // Fails only if the task panicked, which is logged.

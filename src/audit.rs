@@ -11,7 +11,7 @@ pub const TARGET: &str = "audit";
 
 /// One decision.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Event<'a> {
+pub struct AuditEvent<'a> {
     /// What was decided on: `send`, `attempt`, `cancel`, `authentication`, `request`, `reload` or
     /// `unblock`.
     pub event: &'static str,
@@ -29,7 +29,7 @@ pub struct Event<'a> {
     pub verification: Option<KeyedHash>,
 }
 
-impl Event<'_> {
+impl AuditEvent<'_> {
     /// Writes the event to the audit log.
     pub fn record(&self) {
         tracing::info!(

@@ -30,6 +30,7 @@ pub mod smtp;
 mod source;
 pub mod tenants;
 mod texts;
+pub mod tls;
 mod unknown;
 mod value;
 
@@ -55,6 +56,8 @@ pub use texts::Texts;
 pub struct Settings {
     /// The settings that `otpd dev` also needs.
     pub common: Common,
+    /// Whether the listener speaks HTTPS, and with which certificate.
+    pub tls: tls::TlsListener,
     /// Where verifications are stored.
     pub redis: redis::Redis,
     /// The mail relays.
@@ -135,10 +138,13 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     let mut reader = Reader::new(sources, |_| true);
     let dangerous = dangerous::read(&mut reader);
     let common = common(&mut reader, dangerous);
+    let tls = tls::read(&mut reader);
     let redis = redis::read(&mut reader, dangerous);
     let smtp = smtp::read(&mut reader, dangerous);
     let secrets = secrets::read(&mut reader);
-    reader.finish(|| Some(Settings { common: common?, redis: redis?, smtp: smtp?, secrets: secrets? }))
+    reader.finish(|| {
+        Some(Settings { common: common?, tls: tls?, redis: redis?, smtp: smtp?, secrets: secrets? })
+    })
 }
 
 /// Returns the settings of `otpd dev`, which brings its own store, mailbox and secrets.
@@ -277,7 +283,8 @@ mod tests {
     fn what_is_enough_is_taken_with_the_defaults() {
         use secrecy::ExposeSecret as _;
         let loaded = with(&[]).unwrap();
-        let Settings { common, redis, smtp, secrets } = loaded.settings;
+        let Settings { common, tls, redis, smtp, secrets } = loaded.settings;
+        assert_eq!(tls, tls::TlsListener::Off);
         assert!(loaded.warnings.is_empty());
         assert_eq!(common.http.listen.to_string(), "127.0.0.1:5000");
         assert_eq!(common.codes.length.digits(), 6);

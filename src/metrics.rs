@@ -13,7 +13,7 @@ mod register;
 
 use std::fmt;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -39,6 +39,9 @@ const REDIS_BUCKETS: [f64; 9] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01,
 /// The outcomes of a reload.
 const RELOAD_APPLIED: &str = "applied";
 const RELOAD_REFUSED: &str = "refused";
+
+/// The labels of a metric that may be absent as a whole.
+type NoLabels = [(&'static str, &'static str); 0];
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -72,6 +75,8 @@ pub struct Metrics {
     relay_breaker: Family<RelayLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
     lost_lines: LostLines,
+    /// Only has a value if TLS is on.
+    certificate_expiry: Family<NoLabels, Gauge>,
 }
 
 /// Returns the metrics of the process.
@@ -105,6 +110,7 @@ impl Metrics {
             relay_breaker: Family::default(),
             reloads: Family::default(),
             lost_lines: LostLines::default(),
+            certificate_expiry: Family::default(),
         };
         metrics.register();
         // A counter that first appears with its first event has no increase to alert on.
@@ -191,6 +197,13 @@ impl Metrics {
     #[must_use]
     pub fn relay_breaker(&self, relay: &str) -> Gauge {
         self.relay_breaker.get_or_create_owned(&RelayLabels { relay: relay.to_owned() })
+    }
+
+    /// Sets when the certificate of the listener expires.
+    pub fn set_certificate_expiry(&self, at: SystemTime) {
+        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+        self.certificate_expiry.get_or_create(&[]).set(seconds);
     }
 
     /// Serves a figure of a log: how many of its lines were lost.

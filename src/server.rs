@@ -6,6 +6,7 @@
 mod activity;
 mod body;
 mod lingering;
+mod tls;
 mod write_timeout;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::activity::{Activity, Idle};
 use self::body::{Last, Observed, Rest};
 use self::lingering::Lingering;
+pub use self::tls::{Certificate, CertificateError, ServerTls};
 use self::write_timeout::WriteTimeout;
 use crate::metrics::Gauge;
 
@@ -101,10 +103,11 @@ impl Drop for Open {
     }
 }
 
-/// Serves until `stop` completes, then lets requests in progress finish. `connections` is the
-/// number of open connections.
+/// Serves until `stop` completes, then lets requests in progress finish. With `tls` the listeners
+/// speak HTTPS. `connections` is the number of open connections.
 pub async fn serve<E>(
     listeners: Vec<TcpListener>,
+    tls: Option<ServerTls>,
     endpoint: E,
     bounds: Bounds,
     connections: Gauge,
@@ -118,12 +121,15 @@ pub async fn serve<E>(
         keep_alive: bounds.keep_alive,
         open: connections,
         idle: Arc::default(),
+        tls,
         graceful: GracefulShutdown::new(),
+        stopping: CancellationToken::new(),
         cut: CancellationToken::new(),
     });
     let accepting: Vec<_> =
         listeners.into_iter().map(|listener| tokio::spawn(accept(listener, Arc::clone(&server)))).collect();
     stop.await;
+    server.stopping.cancel();
     for task in &accepting {
         task.abort();
     }
@@ -145,7 +151,11 @@ struct Server<E> {
     keep_alive: Duration,
     open: Gauge,
     idle: Arc<Idle>,
+    /// `None`: plain HTTP.
+    tls: Option<ServerTls>,
     graceful: GracefulShutdown,
+    /// Ends handshakes.
+    stopping: CancellationToken,
     /// Ends the connections that did not end in time.
     cut: CancellationToken,
 }
@@ -189,24 +199,44 @@ impl<E: Endpoint + 'static> Server<E> {
         let activity = Activity::new(Arc::clone(&self.idle), self.keep_alive, cut.clone());
         let endpoint = Arc::clone(&self.endpoint);
         let of_requests = Arc::clone(&activity);
+        let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let service = service_fn(move |request| {
-            let answer = answer(Arc::clone(&endpoint), request, (local, peer), Arc::clone(&of_requests));
+            let connection = ConnectionInfo { local, peer, scheme: scheme.clone() };
+            let answer = answer(Arc::clone(&endpoint), request, connection, Arc::clone(&of_requests));
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
         let stream = Lingering::new(WriteTimeout::new(stream, WRITE_TIMEOUT), Arc::clone(&activity));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .max_buf_size(HEAD_MAX)
-            // A client may close its sending side after its request and still wait for the answer.
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = self.graceful.watch(connection);
+        let mut http = hyper::server::conn::http1::Builder::new();
+        // A client may close its sending side after its request and still wait for the answer.
+        http.max_buf_size(HEAD_MAX).half_close(true);
         let open = Open::new(self.open.clone());
+        let watcher = self.graceful.watcher();
+        let tls = self.tls.clone();
+        let stopping = self.stopping.clone();
+        let connection = async move {
+            // A client that disconnects or breaks the protocol needs no handling.
+            match tls {
+                None => drop(watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await),
+                Some(tls) => {
+                    let stream = tokio::select! {
+                        stream = tls.accept(stream) => stream,
+                        () = stopping.cancelled() => return,
+                    };
+                    match stream {
+                        Ok(stream) => {
+                            let stream = TokioIo::new(stream);
+                            drop(watcher.watch(http.serve_connection(stream, service)).await);
+                        }
+                        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+                    }
+                }
+            }
+        };
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 () = cut.cancelled() => {}
-                // A client that disconnects or breaks the protocol needs no handling.
-                _ = connection => {}
+                () = connection => {}
                 () = activity.expired() => {}
             }
             drop(open);
@@ -215,13 +245,20 @@ impl<E: Endpoint + 'static> Server<E> {
     }
 }
 
+/// The connection that a request came over.
+struct ConnectionInfo {
+    local: SocketAddr,
+    peer: SocketAddr,
+    scheme: Scheme,
+}
+
 /// Answers one request. Reads the unread rest of a short body before the answer, so that the
 /// connection can continue. If the body is long, of unknown length or late, closes the connection
 /// after the answer and announces that with `Connection: close`.
 async fn answer<E: Endpoint>(
     endpoint: Arc<E>,
     request: hyper::Request<Incoming>,
-    (local, peer): (SocketAddr, SocketAddr),
+    ConnectionInfo { local, peer, scheme }: ConnectionInfo,
     activity: Arc<Activity>,
 ) -> hyper::Response<Last<BoxBody<bytes::Bytes, io::Error>>> {
     let under_way = activity.begin(!request.body().is_end_stream());
@@ -233,7 +270,7 @@ async fn answer<E: Endpoint>(
     let peer = RemoteAddr(Addr::SocketAddr(peer));
     let rest = Rest::default();
     let body = Observed::new(body, Arc::clone(&activity), rest.clone()).map_err(io::Error::other).boxed();
-    let parts = RequestParts::from((parts, local, peer, Scheme::HTTP));
+    let parts = RequestParts::from((parts, local, peer, scheme));
     let response = endpoint.get_response(Request::from_parts(parts, Body::from(body))).await;
     let mut response = hyper::Response::from(response);
     if activity.is_body_unread()

@@ -85,7 +85,7 @@ pub struct Dependencies {
 }
 
 /// What can be replaced while the service runs.
-pub struct Replacement {
+pub struct ReplaceableDependencies {
     /// Secrets outside the store that every digest depends on.
     pub peppers: Peppers,
     /// The keys that sign proofs, the current one first.
@@ -244,8 +244,8 @@ impl Service {
     }
 
     /// Replaces what can be replaced. Use cases in progress continue with what they began with.
-    pub fn replace(&self, replacement: Replacement) {
-        let Replacement { peppers, proof_keys, issuer, mailer, recipients, simple } = replacement;
+    pub fn replace(&self, replacement: ReplaceableDependencies) {
+        let ReplaceableDependencies { peppers, proof_keys, issuer, mailer, recipients, simple } = replacement;
         let mut held = self.deps.write().unwrap_or_else(PoisonError::into_inner);
         let index_key = held.secrets.index_key.clone();
         *held = Arc::new(Dependencies {

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use poem::http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use poem::http::uri::Scheme;
 use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, Request, Response, Result};
 use tokio::time::{Instant, timeout};
@@ -20,7 +21,7 @@ use super::load_shed::LoadShed;
 use super::rate_limit::{self, LimitReport};
 use super::rejection::{ErrorFormat, Rejection};
 use super::routes::{PROBES, RouteTable};
-use crate::audit;
+use crate::audit::AuditEvent;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::metrics::metrics;
@@ -28,6 +29,9 @@ use crate::random;
 
 /// The timeout of a whole request; a send waits for the relay for up to ten seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Browsers use HTTPS for this host for a year (RFC 6797 section 6.1). Its subdomains are left out,
+/// because they may be others'.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The dependencies of the middleware.
@@ -64,6 +68,7 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         let caller = self.state.keys.caller(request.headers());
         let label = caller.as_ref().map(|caller| caller.label.as_str());
         let span = tracing::info_span!("request", request.id = %id, key.label = label);
+        let is_tls = *request.scheme() == Scheme::HTTPS;
         let mut response = self.timed(request, caller).instrument(span).await;
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
@@ -71,6 +76,9 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if is_tls {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
+        }
         Ok(response)
     }
 }
@@ -88,7 +96,7 @@ impl<E: Endpoint> RequestMiddleware<E> {
             .unwrap_or_else(|_| Rejection::Unavailable.response(form));
         let caller = caller.as_deref();
         if response.status() == StatusCode::UNAUTHORIZED {
-            audit::Event { event: "authentication", outcome: "refused", ..audit::Event::default() }.record();
+            AuditEvent { event: "authentication", outcome: "refused", ..AuditEvent::default() }.record();
         }
         metrics().request(method, &route, response.status().as_u16(), begun.elapsed());
         tracing::info!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use poem::Response;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::audit;
+use crate::audit::AuditEvent;
 use crate::domain::ledger::LimitState;
 use crate::metrics::metrics;
 use crate::service::WithLimitState;
@@ -59,8 +59,8 @@ impl LimitReport {
 /// log.
 pub(super) fn record_refusal(policy: &'static str, tenant: Option<&str>) {
     metrics().rate_limited(policy);
-    let refused = audit::Event { event: "request", outcome: "rate_limited", ..audit::Event::default() };
-    audit::Event { policy: Some(policy), tenant, ..refused }.record();
+    let refused = AuditEvent { event: "request", outcome: "rate_limited", ..AuditEvent::default() };
+    AuditEvent { policy: Some(policy), tenant, ..refused }.record();
 }
 
 /// Records the limit state for the response headers and returns the outcome.

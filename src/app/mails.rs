@@ -2,21 +2,20 @@
 //!
 //! Must not hold a rule: it reads the files that the settings name and puts the parts together.
 
+use std::iter;
 use std::path::Path;
-use std::{fs, iter};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 
 use super::DEV;
+use super::certificate::certificate;
+use super::files::{cured, read, shown};
 use crate::adapters::message::{Composer, SampleValues};
 use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls, TrustAnchors};
 use crate::config::mail::Brand;
-use crate::config::{self, Common, Settings, smtp};
+use crate::config::{Common, Settings, smtp};
 use crate::domain::domain_policy::{DomainList, DomainPolicy};
 use crate::domain::tenant::Tenant;
-
-/// The maximum size of a file, in bytes.
-const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 /// Loads the translations and layouts of emails, and checks that each tenant's default language has
 /// a translation.
@@ -65,6 +64,7 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
 pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
     let mut errors = unusable_files(&settings.common);
     errors.extend(relays(&settings.smtp).filter_map(Result::err));
+    errors.extend(certificate(settings.tls.files()).err());
     errors
 }
 
@@ -73,11 +73,6 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
 pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
     let composer = composer(common).err();
     composer.into_iter().chain(allowed(common).err()).chain(blocked(common).err()).collect()
-}
-
-/// Names the setting that caused an error, and adds a line that sets it to another value.
-pub(super) fn cured(error: &anyhow::Error, key: &str) -> anyhow::Error {
-    anyhow!("{}: {error:#}\n    {}", config::name(key), config::example(key))
 }
 
 /// Creates the mailer for the relays of the settings. Does not connect yet.
@@ -142,19 +137,4 @@ fn blocked(common: &Common) -> anyhow::Result<Option<DomainList>> {
 fn domains(path: &Path) -> anyhow::Result<DomainList> {
     let text = String::from_utf8(read(path)?).with_context(|| shown(path))?;
     DomainList::parse(&text).with_context(|| shown(path))
-}
-
-/// Reads a regular file of limited size. Anything else, such as a pipe, might never end.
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let metadata = fs::metadata(path).with_context(|| shown(path))?;
-    ensure!(
-        metadata.is_file() && metadata.len() <= FILE_MAX,
-        "{} is no file, or larger than 64 MiB",
-        shown(path)
-    );
-    fs::read(path).with_context(|| shown(path))
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::certificate::{certificate, report};
 use super::mails::{composer, mailer, recipients, unusable};
 use super::tenants::{create_series, sender, tenants};
 use super::{all_or, proof_keys};
@@ -10,18 +11,21 @@ use crate::config::Settings;
 use crate::domain::purpose::Purposes;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::server;
 use crate::service::{self, Service};
 
 /// New parts, built from settings and the files that these name.
 pub struct Replacement {
     pub(super) tenants: Vec<api::TenantKeys>,
-    pub(super) service: service::Replacement,
+    pub(super) service: service::ReplaceableDependencies,
+    pub(super) certificate: Option<server::Certificate>,
 }
 
 /// The parts of a running service that can be replaced.
 pub struct Replaceable {
     pub(super) keys: api::Keys,
     pub(super) service: Service,
+    pub(super) tls: Option<server::ServerTls>,
 }
 
 impl Replacement {
@@ -36,8 +40,9 @@ impl Replacement {
     fn try_build(settings: &Settings) -> anyhow::Result<Self> {
         let composer = composer(&settings.common)?;
         Ok(Self {
+            certificate: certificate(settings.tls.files())?,
             tenants: tenants(&settings.common, &settings.smtp.sender),
-            service: service::Replacement {
+            service: service::ReplaceableDependencies {
                 peppers: settings.secrets.peppers.clone(),
                 proof_keys: proof_keys(&settings.common),
                 issuer: settings.common.issuer.clone(),
@@ -66,5 +71,9 @@ impl Replaceable {
         create_series(&replacement.tenants);
         self.keys.replace(&replacement.tenants);
         self.service.replace(replacement.service);
+        if let (Some(tls), Some(certificate)) = (&self.tls, replacement.certificate) {
+            tls.replace(certificate);
+            report(tls);
+        }
     }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Failure, announce, block_on, print};
 use crate::adapters::redis::RedisStore;
 use crate::app;
-use crate::audit;
+use crate::audit::AuditEvent;
 use crate::config::{self, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
@@ -107,12 +107,12 @@ async fn empty(store: &RedisStore, subject: &Subject<'_>) -> Result<usize, Store
             tracing::warn!(email.hash = %email, ledger = %ledger, "a limit was emptied by hand");
         }
     }
-    let event = audit::Event {
+    let event = AuditEvent {
         event: "unblock",
         outcome: if emptied == 0 { "nothing" } else { "emptied" },
         email: Some(subject.recipient.email),
         client: subject.network.map(|network| network.prefix48),
-        ..audit::Event::default()
+        ..AuditEvent::default()
     };
     event.record();
     Ok(emptied)
@@ -134,7 +134,13 @@ async fn described(store: &RedisStore, settings: &Settings, person: &Person) -> 
     let store_key = settings.secrets.index_key.email_key(subject.recipient.clone(), &person.address);
     let verification = store.find(&store_key, rules).await?;
     let verification = verification.map_or("none".to_owned(), |view| state(&view, rules.attempts));
-    let mut text = format!("email   {email}  (its name in Redis)\nsimple  verification: {verification}\n");
+    // Writing to a string does not fail.
+    let mut text = format!(
+        "email   {email}  (its name in Redis and in the audit log)\nsimple  verification: {verification}\n"
+    );
+    if let Some(network) = &subject.network {
+        let _ = writeln!(text, "client  {}  (its name in the audit log)", network.prefix48);
+    }
     for (tenant, limits) in &subject.tenants {
         for charge in subject.charges(tenant, limits) {
             for rule in charge.rules.iter().filter(|rule| is_shown(rule.policy, tenant)) {

@@ -1,4 +1,5 @@
-//! Reloading the settings: at SIGHUP while the service runs, and as a trial by `otpd reload --check`.
+//! Reloading the settings: at SIGHUP while the service runs, and as a trial by `otpd reload
+//! --check`.
 //!
 //! Must not apply settings in part: whatever a start would refuse, a reload refuses as a whole.
 
@@ -12,7 +13,7 @@ use tracing::Level;
 
 use super::{Failure, print};
 use crate::app::{Replaceable, Replacement};
-use crate::audit;
+use crate::audit::AuditEvent;
 use crate::config::codes::Codes;
 use crate::config::restart::StartSettings;
 use crate::config::{self, Settings, Sources};
@@ -44,10 +45,11 @@ struct Start {
     codes: Codes,
     weak_limits: bool,
     sends_retention: Duration,
+    has_tls: bool,
 }
 
 /// Settings that can be applied.
-struct Loaded {
+struct ReloadedSettings {
     replacement: Replacement,
     level: Level,
     /// Settings that differ, but are not reloaded.
@@ -67,6 +69,7 @@ impl Reloader {
             codes: common.codes,
             weak_limits: common.weak_limits,
             sends_retention: common.limits.sends_retention(),
+            has_tls: settings.tls.files().is_some(),
         };
         Self { config: config.map(Path::to_owned), start, replaceable, telemetry }
     }
@@ -97,7 +100,7 @@ impl Reloader {
         let outcome = self.load();
         let is_applied = outcome.is_ok();
         match outcome {
-            Ok(Loaded { replacement, level, kept }) => {
+            Ok(ReloadedSettings { replacement, level, kept }) => {
                 let (tenants, keys) = replacement.count();
                 self.replaceable.replace(replacement);
                 self.telemetry.set_level(level);
@@ -114,10 +117,10 @@ impl Reloader {
         }
         metrics().reload(is_applied);
         let outcome = if is_applied { "applied" } else { "refused" };
-        audit::Event { event: "reload", outcome, ..audit::Event::default() }.record();
+        AuditEvent { event: "reload", outcome, ..AuditEvent::default() }.record();
     }
 
-    fn load(&self) -> Result<Loaded, String> {
+    fn load(&self) -> Result<ReloadedSettings, String> {
         let sources = Sources::read(self.config.as_deref()).map_err(|faults| faults.to_string())?;
         let loaded = config::serve(&sources).map_err(|faults| faults.to_string())?;
         for warning in &loaded.warnings {
@@ -139,11 +142,11 @@ impl Reloader {
         }
         settings.common.keep_sends_for(retention);
         let replacement = Replacement::build(&settings).map_err(|errors| listed(&errors))?;
-        Ok(Loaded {
-            replacement,
-            level: settings.common.log.level,
-            kept: self.start.settings.changed(&sources),
-        })
+        let mut kept = self.start.settings.changed(&sources);
+        if settings.tls.files().is_some() != self.start.has_tls {
+            kept.push(config::name("tls.cert_file"));
+        }
+        Ok(ReloadedSettings { replacement, level: settings.common.log.level, kept })
     }
 }
 

@@ -37,10 +37,12 @@ const SECRETS: [&str; 7] = [
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 26] = [
+const EXAMPLES: [(&str, &str); 28] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
+    ("tls.cert_file", "/etc/otpd/tls/fullchain.pem"),
+    ("tls.key_file", "/etc/otpd/tls/privkey.pem"),
     ("redis.url", "rediss://user:password@redis.example.com:6379/0"),
     ("redis.host", "localhost"),
     ("redis.username", "otpd"),
@@ -66,7 +68,8 @@ const EXAMPLES: [(&str, &str); 26] = [
     ("secrets.proof_keys", "p1:<43 characters, from: otpd keygen proof-key>"),
 ];
 
-/// Other defaults of `otpd dev`: several may run on one machine, and standard output is for a person.
+/// Other defaults of `otpd dev`: several may run on one machine, and standard output is for a
+/// person.
 pub(super) const DEV_OUTPUTS: [(&str, &str); 2] = [("admin.listen", "off"), ("audit.output", "off")];
 
 /// Defaults of the limits for `otpd dev`, so that nobody runs into them while trying it: one second

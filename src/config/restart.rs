@@ -10,7 +10,7 @@ use super::names;
 use super::source::Sources;
 
 /// The settings that a reload replaces; a name that ends in a dot stands for its section.
-const RELOADED: [&str; 19] = [
+const RELOADED: [&str; 20] = [
     "domains.",
     "limits.email_sends",
     "limits.email_sends_total",
@@ -30,6 +30,7 @@ const RELOADED: [&str; 19] = [
     "smtp_fallback.",
     "tenant.",
     "tenants.",
+    "tls.",
 ];
 
 /// The settings of the start that a reload does not replace.

@@ -64,6 +64,12 @@ impl Metrics {
             "Reloads of the settings, by outcome",
             self.reloads.clone(),
         );
+        registry.register_with_unit(
+            "otpd_tls_certificate_expiry_timestamp",
+            "When the certificate of the listener expires, since the Unix epoch",
+            Unit::Seconds,
+            self.certificate_expiry.clone(),
+        );
         registry.register(
             "otpd_build",
             "The version of otpd",

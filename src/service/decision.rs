@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use super::UseCaseError;
-use crate::audit;
+use crate::audit::AuditEvent;
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::limit::Policy;
 use crate::domain::limits::Action;
@@ -73,7 +73,7 @@ impl<'a> Decision<'a> {
         if let Some(policy) = policy {
             metrics().rate_limited(policy);
         }
-        let event = audit::Event {
+        let event = AuditEvent {
             event,
             outcome,
             policy,

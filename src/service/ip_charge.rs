@@ -26,7 +26,7 @@ pub(super) struct IpCharge {
 }
 
 /// The client of a request.
-struct Client {
+struct ClientIp {
     network: ClientNetwork,
     is_exempt: bool,
 }
@@ -48,7 +48,7 @@ pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
     step_1: Result<S, E>,
     other_steps: impl AsyncFnOnce(&IpCharge, S) -> Result<T, E>,
 ) -> WithLimitState<Result<T, E>> {
-    let client = client.map(|address| Client::new(deps, address));
+    let client = client.map(|address| ClientIp::new(deps, address));
     if let Some(client) = &client {
         decision.set_client(client.network.prefix48);
     }
@@ -66,7 +66,7 @@ pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
     WithLimitState { outcome, limit_state }
 }
 
-impl Client {
+impl ClientIp {
     fn new(deps: &Dependencies, address: IpAddr) -> Self {
         Self { network: deps.secrets.index_key.network(address), is_exempt: deps.exempt.contains(address) }
     }
@@ -78,10 +78,10 @@ impl IpCharge {
         deps: &Dependencies,
         profile: &TenantProfile,
         action: Action,
-        client: Option<Client>,
+        client: Option<ClientIp>,
     ) -> Result<Self, E> {
         let Some(client) = client else { return Ok(Self { client_prefix: None, entry: None }) };
-        let Client { network, is_exempt } = client;
+        let ClientIp { network, is_exempt } = client;
         let client_prefix = Some(network.prefix48);
         if is_exempt {
             return Ok(Self { client_prefix, entry: None });

@@ -28,8 +28,8 @@ async fn one_verification_is_told_from_send_to_approval() {
     assert_eq!(caller.resend(&id).await.status, 200);
     let code = app.smtp.last_code_to(EMAIL);
     assert_eq!(caller.check(&id, &code).await.status, 200);
-    assert_eq!(caller.check(&id, &code).await.status, 409);
-    assert_eq!(caller.cancel(&id).await.status, 409);
+    assert_eq!(caller.check(&id, &code).await.status, 410);
+    assert_eq!(caller.cancel(&id).await.status, 410);
     let told = decisions(&app, 7).await;
     let expected = [
         ["send", "sent", ""],
@@ -74,7 +74,7 @@ async fn each_refusal_names_its_policy_and_the_last_attempt_is_told() {
     let wrong = ["attempt", "wrong", ""];
     let expected = [
         ["send", "sent", ""],
-        ["send", "overloaded", "relay_emails"],
+        ["send", "overloaded", "relay_emails_per_day"],
         wrong,
         wrong,
         wrong,
@@ -88,7 +88,7 @@ async fn each_refusal_names_its_policy_and_the_last_attempt_is_told() {
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 200);
     assert_eq!(app.send_from(CLIENT, EMAIL).await.status, 429);
     assert_eq!(app.caller(9).show("AAAAAAAAAAAAAAAAAAAAAA").await.status, 401);
-    for expected in [422, 422, 429] {
+    for expected in [400, 400, 429] {
         assert_eq!(app.caller(1).post("/v1/verifications", "{}").await.status, expected);
     }
     let expected = [

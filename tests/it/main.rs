@@ -36,5 +36,6 @@ mod store;
 mod store_model;
 mod support;
 mod tenants;
+mod tls;
 mod use_cases;
 mod verifications;

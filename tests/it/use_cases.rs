@@ -163,7 +163,7 @@ async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more()
                     Some(client.into()),
                 );
                 match check.await.outcome {
-                    Err(CheckError::Invalid { .. }) => compared += 1,
+                    Err(CheckError::Invalid { .. } | CheckError::Exhausted) => compared += 1,
                     Err(CheckError::Closed(Status::Exhausted)) => {}
                     outcome => panic!("{:?}", outcome.err()),
                 }

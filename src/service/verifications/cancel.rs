@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::audit;
+use crate::audit::AuditEvent;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
@@ -38,12 +38,12 @@ pub(in crate::service) async fn cancel(
         Ok(Some(status)) => Err(CancelError::Closed(status)),
         Err(error) => Err(error.into()),
     };
-    let event = audit::Event {
+    let event = AuditEvent {
         event: "cancel",
         outcome: outcome.as_ref().err().map_or("canceled", CancelError::outcome),
         tenant: Some(profile.tenant.name()),
         verification: store_key.id(),
-        ..audit::Event::default()
+        ..AuditEvent::default()
     };
     event.record();
     outcome

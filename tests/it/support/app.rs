@@ -542,11 +542,16 @@ impl Process {
         eventually(text, async || self.log().contains(text)).await;
     }
 
+    /// Returns its status if it has ended.
+    pub fn try_ended(&self) -> Option<ExitStatus> {
+        self.child().try_wait().expect("the process can be waited for")
+    }
+
     /// Waits for its end.
     pub async fn ended(&self) -> ExitStatus {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child().try_wait().expect("the process can be waited for") {
+            if let Some(status) = self.try_ended() {
                 return status;
             }
             assert!(begun.elapsed() < TIMEOUT, "otpd did not end");
