@@ -12,33 +12,57 @@ import sslyze
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from sslyze.mozilla_tls_profile.mozilla_config_checker import (
-    MozillaTlsConfigurationChecker,
-    MozillaTlsConfigurationEnum,
-    ServerNotCompliantWithMozillaTlsConfiguration,
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from sslyze.mozilla_tls_profile.tls_config_checker import (
+    MozillaTlsConfiguration,
+    ServerNotCompliantWithTlsConfiguration,
+    TlsConfigurationEnum,
+    check_server_against_tls_configuration,
 )
 
 SECRET = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"
 
 
-def write_certificate(folder: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+def certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer: str) -> x509.CertificateBuilder:
+    """Returns a certificate that is valid for 89 days, before it is signed."""
+
+    def named(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
     now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(named(name))
+        .issuer_name(named(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=89))
+    )
+
+
+def write_certificate(folder: Path) -> None:
+    """Writes an authority, and a certificate of it with its key."""
+    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    public = authority_key.public_key()
+    authority = (
+        certificate("authority", authority_key, "authority")
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    leaf = (
+        certificate("localhost", key, "authority")
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    (folder / "chain.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "authority.pem").write_bytes(authority.public_bytes(pem))
+    (folder / "chain.pem").write_bytes(leaf.public_bytes(pem))
     pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / "key.pem").write_bytes(key.private_bytes(pem, pkcs8, plain))
 
@@ -66,11 +90,14 @@ def start(folder: Path) -> tuple[subprocess.Popen, int]:
     raise SystemExit("otpd did not listen")
 
 
-def scan(port: int) -> int:
+def scan(port: int, authority: Path) -> int:
     """Prints what was found and returns the number of faults."""
     location = sslyze.ServerNetworkLocation("localhost", port, "127.0.0.1")
     scanner = sslyze.Scanner()
-    scanner.queue_scans([sslyze.ServerScanRequest(location)])
+    of_its_own = sslyze.ScanCommandsExtraArguments(
+        certificate_info=sslyze.CertificateInfoExtraArgument(custom_ca_file=authority)
+    )
+    scanner.queue_scans([sslyze.ServerScanRequest(location, scan_commands_extra_arguments=of_its_own)])
     result = next(scanner.get_results())
     assert result.scan_result is not None, result.connectivity_error_trace
     found = result.scan_result
@@ -90,9 +117,10 @@ def scan(port: int) -> int:
         print(f"{name}: {'FOUND' if is_there else 'not found'}")
         faults += is_there
     try:
-        MozillaTlsConfigurationChecker.get_default().check_server(MozillaTlsConfigurationEnum.INTERMEDIATE, result)
+        intermediate = MozillaTlsConfiguration.get(TlsConfigurationEnum.MOZILLA_INTERMEDIATE)
+        check_server_against_tls_configuration(result, intermediate)
         print("Mozilla's intermediate configuration: met")
-    except ServerNotCompliantWithMozillaTlsConfiguration as error:
+    except ServerNotCompliantWithTlsConfiguration as error:
         print(f"Mozilla's intermediate configuration: {error.issues}")
         faults += len(error.issues)
     return faults
@@ -104,7 +132,7 @@ def main() -> None:
         write_certificate(folder)
         process, port = start(folder)
         try:
-            faults = scan(port)
+            faults = scan(port, folder / "authority.pem")
         finally:
             process.kill()
             process.wait()
