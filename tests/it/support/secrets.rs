@@ -46,7 +46,7 @@ impl Secrets {
     /// Asserts that the lines contain none of the texts.
     pub fn assert_absent(&self, output: &str) {
         let found = AhoCorasick::builder().ascii_case_insensitive(true).build(&self.0).expect("few texts");
-        for line in output.lines() {
+        for line in output.lines().filter(|line| found.is_match(line)) {
             // Lines that are no JSON are for the person who tries otpd.
             let Ok(mut fields) = serde_json::from_str(line) else { continue };
             remove_numbers(&mut fields);
