@@ -41,6 +41,7 @@ use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
 use crate::service::{Dependencies, Secrets, Service};
 use crate::{api, server};
 
+pub use self::certificate::{certificate, validity_fault};
 use self::files::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
 pub use self::replacement::{Replaceable, Replacement};
@@ -96,6 +97,7 @@ impl App {
             Replacement::build(settings).map_err(AssemblyError::Settings)?;
         let tls = certificate.map(server::ServerTls::new).transpose();
         let tls = tls.context("TLS").map_err(AssemblyError::System)?;
+        tls.iter().for_each(certificate::report);
         let secrets = Secrets {
             peppers: service.peppers,
             index_key: settings.secrets.index_key.clone(),

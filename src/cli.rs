@@ -166,9 +166,8 @@ fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
 fn announce<T>(loaded: config::Loaded<T>, common: impl Fn(&T) -> &Common) -> Result<(T, Telemetry), Failure> {
     let Common { log, audit, .. } = common(&loaded.settings);
     let telemetry = telemetry::start(*log, audit).map_err(|error| {
-        let what = format!(
-            "OTP_AUDIT__OUTPUT: the file cannot be opened for appending: {error}\n    OTP_AUDIT__OUTPUT=stdout"
-        );
+        let what =
+            format!("OTP_AUDIT__OUTPUT: the file cannot be opened: {error}\n    OTP_AUDIT__OUTPUT=stdout");
         Failure::Unusable(vec![anyhow::Error::msg(what)])
     })?;
     for warning in &loaded.warnings {

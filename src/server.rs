@@ -209,40 +209,41 @@ impl<E: Endpoint + 'static> Server<E> {
         let mut http = hyper::server::conn::http1::Builder::new();
         // A client may close its sending side after its request and still wait for the answer.
         http.max_buf_size(HEAD_MAX).half_close(true);
-        let open = Open::new(self.open.clone());
+        let held = (Open::new(self.open.clone()), permit);
         let watcher = self.graceful.watcher();
-        let tls = self.tls.clone();
+        let Some(tls) = self.tls.clone() else {
+            let connection = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(until_end(connection, cut, activity, held));
+            return;
+        };
         let stopping = self.stopping.clone();
         let connection = async move {
-            // A client that disconnects or breaks the protocol needs no handling.
-            match tls {
-                None => drop(watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await),
-                Some(tls) => {
-                    let stream = tokio::select! {
-                        stream = tls.accept(stream) => stream,
-                        () = stopping.cancelled() => return,
-                    };
-                    match stream {
-                        Ok(stream) => {
-                            let stream = TokioIo::new(stream);
-                            drop(watcher.watch(http.serve_connection(stream, service)).await);
-                        }
-                        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
-                    }
+            let stream = tokio::select! {
+                stream = tls.accept(stream) => stream,
+                () = stopping.cancelled() => return,
+            };
+            match stream {
+                Ok(stream) => {
+                    drop(watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await);
                 }
+                Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
             }
         };
-        tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = cut.cancelled() => {}
-                () = connection => {}
-                () = activity.expired() => {}
-            }
-            drop(open);
-            drop(permit);
-        });
+        tokio::spawn(until_end(connection, cut, activity, held));
     }
+}
+
+/// Drives a connection to its end: its own, that of its time, or that of the server. Then drops
+/// what it held.
+async fn until_end<H>(connection: impl Future, cut: CancellationToken, activity: Arc<Activity>, held: H) {
+    tokio::select! {
+        biased;
+        () = cut.cancelled() => {}
+        // A client that disconnects or breaks the protocol needs no handling.
+        _ = connection => {}
+        () = activity.expired() => {}
+    }
+    drop(held);
 }
 
 /// The connection that a request came over.

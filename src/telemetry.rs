@@ -7,14 +7,12 @@
 //! never logs.
 
 mod file;
+mod queue;
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::panic;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::Level;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
@@ -22,32 +20,33 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{fmt, reload};
 
 use self::file::LogFile;
+pub use self::file::check;
+use self::queue::LineQueue;
 use crate::audit;
 use crate::config::audit::AuditOutput;
 use crate::config::log::{LogFormat, LogSettings};
-use crate::metrics::metrics;
 
 /// The most lines of the log that wait to be written; some hundred bytes each.
 const LOG_QUEUE: usize = 4096;
 /// The most lines of the audit log that wait to be written.
 const AUDIT_QUEUE: usize = 16_384;
 
-/// The running logs. Writes what is queued when dropped, for a second at most.
+/// The running logs. When dropped, waits until what is queued is written, for a second at most.
 #[must_use = "the logs end when it is dropped"]
 pub struct Telemetry {
     level: reload::Handle<Targets, Registry>,
     audit_file: Option<LogFile>,
-    _writers: Vec<WorkerGuard>,
+    queues: Vec<LineQueue>,
 }
 
 /// Starts logging; a second call has no effect.
 ///
 /// # Errors
-/// Returns the system's error if the file of the audit log cannot be opened.
+/// Returns the system's error if the file of the audit log cannot be opened, or no thread started.
 pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
     let terminal = io::stderr().is_terminal();
-    let (stderr, writer) = queued("log", LOG_QUEUE, io::stderr());
-    let mut writers = vec![writer];
+    let stderr = LineQueue::start("log", LOG_QUEUE, io::stderr())?;
+    let mut queues = vec![stderr.clone()];
     let lines = fmt::layer().with_writer(stderr);
     let lines = match log.format {
         LogFormat::Human => lines.with_ansi(terminal).boxed(),
@@ -61,13 +60,13 @@ pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
         AuditOutput::File(path) => Some(LogFile::open(path)?),
         AuditOutput::Off | AuditOutput::Stdout => None,
     };
-    let audit_writer = match (output, &audit_file) {
+    let audit_queue = match (output, &audit_file) {
         (AuditOutput::Off, _) => None,
-        (_, Some(file)) => Some(queued("audit", AUDIT_QUEUE, file.clone())),
-        (_, None) => Some(queued("audit", AUDIT_QUEUE, io::stdout())),
+        (_, Some(file)) => Some(LineQueue::start("audit", AUDIT_QUEUE, file.clone())?),
+        (_, None) => Some(LineQueue::start("audit", AUDIT_QUEUE, io::stdout())?),
     };
-    let audit_lines = audit_writer.map(|(queue, writer)| {
-        writers.push(writer);
+    queues.extend(audit_queue.clone());
+    let audit_lines = audit_queue.map(|queue| {
         let lines = fmt::layer().with_writer(queue).json().flatten_event(true);
         let lines = lines.with_span_list(false).with_level(false).with_target(false);
         // The span of a request is needed whatever the level of the log is.
@@ -83,7 +82,7 @@ pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
-    Ok(Telemetry { level, audit_file, _writers: writers })
+    Ok(Telemetry { level, audit_file, queues })
 }
 
 impl Telemetry {
@@ -102,41 +101,12 @@ impl Telemetry {
     }
 }
 
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.queues.iter().for_each(LineQueue::flush);
+    }
+}
+
 fn targets(level: Level) -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target("otpd", level)
-}
-
-/// Returns a queue of lines, and the thread that writes them.
-fn queued(log: &'static str, lines: usize, to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    let failed = Arc::new(AtomicU64::new(0));
-    let to = Counted { to, failed: Arc::clone(&failed) };
-    let (queue, writer) =
-        NonBlockingBuilder::default().buffered_lines_limit(lines).thread_name(log).finish(to);
-    let dropped = queue.error_counter();
-    metrics().lost_lines(log, move || {
-        failed.load(Ordering::Relaxed) + u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX)
-    });
-    (queue, writer)
-}
-
-/// A writer that counts the lines that could not be written.
-struct Counted<W> {
-    to: W,
-    failed: Arc<AtomicU64>,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.write_all(line).map(|()| line.len())
-    }
-
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        self.to.write_all(line).inspect_err(|_| {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
 }

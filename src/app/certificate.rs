@@ -1,46 +1,71 @@
 //! The certificate of the listener: its files, and a warning before it expires.
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use zeroize::Zeroizing;
 
 use super::files::{cured, read, shown};
 use crate::adapters::clock::SystemClock;
 use crate::config::tls::TlsFiles;
 use crate::metrics::metrics;
 use crate::ports::Clock as _;
-use crate::server::{Certificate, ServerTls};
+use crate::server::{Certificate, CertificateError, ServerTls};
 
 /// How long before its end a certificate is warned of.
 const WARNING_TIME: Duration = Duration::from_hours(30 * 24);
 const CHECK_INTERVAL: Duration = Duration::from_hours(24);
 
 /// Loads the certificate of the settings, if TLS is on.
-pub(super) fn certificate(files: Option<&TlsFiles>) -> anyhow::Result<Option<Certificate>> {
+///
+/// # Errors
+/// Returns an error that names the setting whose file cannot be used.
+pub fn certificate(files: Option<&TlsFiles>) -> anyhow::Result<Option<Certificate>> {
     let Some(TlsFiles { certificate, key }) = files else { return Ok(None) };
     let chain = read(certificate).map_err(|error| cured(&error, "tls.cert_file"))?;
-    let key_text = read(key).map_err(|error| cured(&error, "tls.key_file"))?;
-    let loaded = Certificate::from_pem(&chain, &key_text)
-        .with_context(|| format!("{} and {}", shown(certificate), shown(key)));
-    loaded.map(Some).map_err(|error| cured(&error, "tls.cert_file"))
+    let key_text = Zeroizing::new(read(key).map_err(|error| cured(&error, "tls.key_file"))?);
+    Certificate::from_pem(&chain, &key_text).map(Some).map_err(|error| {
+        let (setting, path) = match error {
+            CertificateError::NoCertificate | CertificateError::Broken => ("tls.cert_file", certificate),
+            CertificateError::NoKey | CertificateError::UnsupportedKey | CertificateError::Mismatch => {
+                ("tls.key_file", key)
+            }
+        };
+        cured(&anyhow::Error::from(error).context(shown(path)), setting)
+    })
 }
 
-/// Reports at once, and then each day, when the certificate expires.
+/// Reports each day whether the certificate is valid.
 pub(super) async fn watch(tls: ServerTls) {
     loop {
-        report(&tls);
         tokio::time::sleep(CHECK_INTERVAL).await;
+        report(&tls);
     }
 }
 
-/// Reports when the certificate expires, and warns if that is soon.
+/// Reports when the certificate expires, and logs what is wrong with that.
 pub(super) fn report(tls: &ServerTls) {
-    let expires_at = tls.expires_at();
-    metrics().set_certificate_expiry(expires_at);
-    let left = expires_at.duration_since(SystemClock.now()).unwrap_or_default();
-    if left < WARNING_TIME {
-        let expires_at = humantime::format_rfc3339_seconds(expires_at);
-        let days = left.as_secs() / 86400;
-        tracing::warn!(%expires_at, days, "the certificate of OTP_TLS__CERT_FILE expires soon or has expired");
+    let validity = tls.validity();
+    metrics().set_certificate_expiry(*validity.end());
+    if let Some(fault) = validity_fault(&validity) {
+        tracing::warn!("OTP_TLS__CERT_FILE: {fault}");
+    }
+}
+
+/// Returns what is wrong with the dates of a certificate now, or will be soon.
+#[must_use]
+pub fn validity_fault(validity: &RangeInclusive<SystemTime>) -> Option<String> {
+    let now = SystemClock.now();
+    let (begin, end) = validity.clone().into_inner();
+    let date = humantime::format_rfc3339_seconds;
+    if now < begin {
+        return Some(format!("the certificate is not valid before {}", date(begin)));
+    }
+    match end.duration_since(now) {
+        Err(_) => Some(format!("the certificate has expired at {}", date(end))),
+        Ok(left) if left < WARNING_TIME => {
+            Some(format!("the certificate expires in {} days, at {}", left.as_secs() / 86400, date(end)))
+        }
+        Ok(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::certificate::{certificate, report};
+use super::certificate::{certificate, report, validity_fault};
 use super::mails::{composer, mailer, recipients, unusable};
 use super::tenants::{create_series, sender, tenants};
 use super::{all_or, proof_keys};
@@ -56,6 +56,12 @@ impl Replacement {
                 },
             },
         })
+    }
+
+    /// Returns what is wrong with the dates of the certificate, if TLS is on.
+    #[must_use]
+    pub fn certificate_fault(&self) -> Option<String> {
+        self.certificate.as_ref().and_then(|certificate| validity_fault(certificate.validity()))
     }
 
     /// Returns the number of tenants, and that of their API keys.

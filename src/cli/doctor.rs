@@ -16,9 +16,11 @@ use clap::Args;
 use super::{BAD_SETTINGS, Failure, block_on, print};
 use crate::app;
 use crate::config::admin::AdminListener;
-use crate::config::{self, Common, Sources};
+use crate::config::audit::AuditOutput;
+use crate::config::{self, Common, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
+use crate::telemetry;
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
@@ -41,7 +43,13 @@ pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<
     let checks = block_on(async {
         let checking = (redis::check(settings), relay::check(settings, doctor.send_test.as_ref()));
         let (redis, relays) = tokio::join!(checking.0, checking.1);
-        Ok([vec![redis, check_domains(&settings.common)], relays, check_address(&settings.common)].concat())
+        Ok([
+            vec![redis, check_domains(&settings.common)],
+            relays,
+            check_files(settings),
+            check_address(&settings.common),
+        ]
+        .concat())
     })?;
     lines.extend(checks.iter().map(|check| match check {
         Ok(line) => format!("ok    {line}"),
@@ -55,6 +63,28 @@ pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<
         // The exit code that every command uses for settings that are not usable.
         (false, false) => ExitCode::from(BAD_SETTINGS),
     })
+}
+
+/// Checks the certificate of the listener and the file of the audit log, if there are any.
+fn check_files(settings: &Settings) -> Vec<Result<String, String>> {
+    let certificate =
+        app::certificate(settings.tls.files()).map_err(|error| format!("{error:#}")).transpose();
+    let certificate = certificate.map(|certificate| {
+        certificate.and_then(|certificate| match app::validity_fault(certificate.validity()) {
+            None => Ok("the certificate of OTP_TLS__CERT_FILE".to_owned()),
+            Some(fault) => Err(format!("OTP_TLS__CERT_FILE: {fault}: renew it, and send SIGHUP")),
+        })
+    });
+    let audit = match &settings.common.audit {
+        AuditOutput::File(path) => Some(match telemetry::check(path) {
+            Ok(()) => Ok(format!("the audit log can be written: {}", path.display())),
+            Err(error) => Err(format!(
+                "OTP_AUDIT__OUTPUT: the file cannot be opened: {error}\n    OTP_AUDIT__OUTPUT=stdout"
+            )),
+        }),
+        AuditOutput::Off | AuditOutput::Stdout => None,
+    };
+    certificate.into_iter().chain(audit).collect()
 }
 
 /// Reports who may call the v1 API.

@@ -14,11 +14,12 @@ use tracing::Level;
 use super::{Failure, print};
 use crate::app::{Replaceable, Replacement};
 use crate::audit::AuditEvent;
+use crate::config::audit::AuditOutput;
 use crate::config::codes::Codes;
 use crate::config::restart::StartSettings;
 use crate::config::{self, Settings, Sources};
 use crate::metrics::metrics;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 
 /// `otpd reload`.
 #[derive(Debug, Args)]
@@ -159,10 +160,21 @@ pub(super) fn check(sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let loaded = config::serve(&sources?).map_err(Failure::Settings)?;
     let replacement = Replacement::build(&loaded.settings).map_err(Failure::Unusable)?;
     let (tenants, keys) = replacement.count();
-    let mut text = String::from("a reload would succeed");
+    let mut text = String::from(
+        "a reload would succeed, unless OTP_CODES__…, OTP_LIMITS__ATTEMPTS, OTP_DANGEROUS__WEAK_LIMITS or the longest \
+         window of sends to an email address differ from those of the start",
+    );
     for warning in &loaded.warnings {
         // Writing to a string does not fail.
         let _ = write!(text, "\nwarning      {warning}");
+    }
+    if let AuditOutput::File(path) = &loaded.settings.common.audit
+        && let Err(error) = telemetry::check(path)
+    {
+        let _ = write!(text, "\nwarning      OTP_AUDIT__OUTPUT: the file cannot be opened: {error}");
+    }
+    if let Some(fault) = replacement.certificate_fault() {
+        let _ = write!(text, "\nwarning      OTP_TLS__CERT_FILE: {fault}");
     }
     let peppers = &loaded.settings.secrets.peppers;
     let proof_keys = loaded.settings.common.proof_keys.names();

@@ -3,6 +3,7 @@
 //! A connection keeps the certificate of its handshake. Must not read files.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -25,7 +26,7 @@ const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 #[derive(Debug)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
-    expires_at: SystemTime,
+    validity: RangeInclusive<SystemTime>,
 }
 
 /// Why a certificate cannot be used.
@@ -35,13 +36,20 @@ pub enum CertificateError {
     #[error("there is no certificate in PEM form, or one of several is broken")]
     NoCertificate,
     /// The file of the key has no usable block.
-    #[error("there is no private key in PEM form")]
+    #[error(
+        "there is no private key in PEM form, or it is encrypted, which `openssl pkey -in KEY -out NEW` undoes"
+    )]
     NoKey,
     /// The first certificate is not one of X.509.
     #[error("the first certificate cannot be read")]
     Broken,
-    /// The key is of an unknown kind, or that of another certificate.
-    #[error("the private key is not that of the first certificate, or of an unknown kind")]
+    /// The key is of an unknown kind, or too short.
+    #[error(
+        "the private key is of a kind or a size that is not supported: P-256, P-384, Ed25519 and RSA from 2048 bits are"
+    )]
+    UnsupportedKey,
+    /// The key is that of another certificate.
+    #[error("the private key is not that of the first certificate")]
     Mismatch,
 }
 
@@ -68,10 +76,22 @@ impl Certificate {
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
         let first = chain.first().ok_or(CertificateError::NoCertificate)?;
         let parsed = x509_cert::Certificate::from_der(first).map_err(|_| CertificateError::Broken)?;
-        let expires_at = parsed.tbs_certificate().validity().not_after.to_system_time();
+        let validity = parsed.tbs_certificate().validity();
+        let validity = validity.not_before.to_system_time()..=validity.not_after.to_system_time();
         let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
-        let key = key.map_err(|_| CertificateError::Mismatch)?;
-        Ok(Self { key: Arc::new(key), expires_at })
+        let key = key.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => CertificateError::Mismatch,
+            _ => CertificateError::UnsupportedKey,
+        })?;
+        Ok(Self { key: Arc::new(key), validity })
+    }
+}
+
+impl Certificate {
+    /// Returns the time in which it is valid.
+    #[must_use]
+    pub fn validity(&self) -> &RangeInclusive<SystemTime> {
+        &self.validity
     }
 }
 
@@ -95,10 +115,10 @@ impl ServerTls {
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certificate);
     }
 
-    /// Returns when the certificate expires.
+    /// Returns the time in which the certificate is valid.
     #[must_use]
-    pub fn expires_at(&self) -> SystemTime {
-        self.current.get().expires_at
+    pub fn validity(&self) -> RangeInclusive<SystemTime> {
+        self.current.get().validity.clone()
     }
 
     /// Performs the handshake.

@@ -1,8 +1,8 @@
 //! A log file that can be opened again, after it was renamed.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,6 +42,25 @@ impl Write for LogFile {
     }
 }
 
+/// Returns an error if the file cannot be appended to. Does not create it.
+///
+/// # Errors
+/// Returns the system's error.
+pub fn check(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return append(path).map(drop);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_folder = fs::metadata(folder)?.is_dir();
+    if is_folder { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
+}
+
+/// Opens a file for appending. Anything but a file or a device, such as a pipe, might block.
 fn append(path: &Path) -> io::Result<File> {
+    if let Ok(metadata) = fs::metadata(path)
+        && !(metadata.is_file() || metadata.file_type().is_char_device())
+    {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is neither a file nor a device"));
+    }
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }

@@ -181,6 +181,35 @@ async fn logs_that_nobody_reads_hold_up_no_request() {
             answered += 1;
         }
     }
-    child.kill().expect("killed");
-    child.wait().expect("ended");
+    // It ends all the same, although the queue is full and both pipes are.
+    let signal = std::process::Command::new("kill").arg(child.id().to_string()).status();
+    assert!(signal.expect("kill runs").success());
+    let child = std::cell::RefCell::new(child);
+    eventually("it ends", async || child.borrow_mut().try_wait().expect("a process").is_some()).await;
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_file_for_the_audit_log_and_a_full_disk_is_told_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let app = TestApp::builder().set("OTP_AUDIT__OUTPUT", "/dev/full").spawn().await;
+    for _ in 0..3 {
+        assert_eq!(app.send_otp(EMAIL).await.status, 200);
+    }
+    let lost =
+        async || app.admin("/metrics").await.body.contains("otpd_log_lines_lost_total{log=\"audit\"} 3\n");
+    eventually("all are counted", lost).await;
+    let told = "the audit log cannot be written";
+    app.logged(told).await;
+    assert_eq!(app.log().matches(told).count(), 1);
+    let mut settings = app.settings().clone();
+    settings.insert("OTP_AUDIT__OUTPUT".to_owned(), pipe.display().to_string());
+    let settings: Vec<_> = settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    for command in [["serve"].as_slice(), &["doctor"]] {
+        let output = run(folder.path(), &settings, command);
+        let said = [text(&output.stdout), text(&output.stderr)].concat();
+        assert!(said.contains("OTP_AUDIT__OUTPUT: the file cannot be opened"), "{command:?}: {said}");
+        assert!(said.contains("\n    OTP_AUDIT__OUTPUT=stdout"), "{command:?}: {said}");
+    }
 }
