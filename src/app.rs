@@ -57,6 +57,8 @@ pub struct App {
     bounds: server::Bounds,
     /// The TLS of the listeners; `None`: they speak plain HTTP.
     tls: Option<server::ServerTls>,
+    /// The hosts of the relays.
+    relays: Vec<String>,
     /// Cancelled at shutdown; ends streams that would otherwise not end.
     stopping: CancellationToken,
 }
@@ -80,6 +82,7 @@ struct Wiring {
     tenants: Vec<api::TenantKeys>,
     dev: Option<api::Dev>,
     tls: Option<server::ServerTls>,
+    relays: Vec<String>,
     stopping: CancellationToken,
     recipients: DomainPolicy,
 }
@@ -93,7 +96,7 @@ impl App {
         let store = store(settings).await.map_err(anyhow::Error::from);
         let store =
             Arc::new(store.map_err(|error| AssemblyError::Settings(vec![cured(&error, "redis.url")]))?);
-        let Replacement { tenants, service, certificate } =
+        let Replacement { tenants, service, certificate, relays } =
             Replacement::build(settings).map_err(AssemblyError::Settings)?;
         let tls = certificate.map(server::ServerTls::new).transpose();
         let tls = tls.context("TLS").map_err(AssemblyError::System)?;
@@ -115,6 +118,7 @@ impl App {
                 tenants,
                 dev: None,
                 tls,
+                relays,
                 stopping: CancellationToken::new(),
             },
         )
@@ -162,6 +166,7 @@ impl App {
                 tenants,
                 dev: Some(dev),
                 tls: None,
+                relays: Vec::new(),
                 stopping,
                 recipients: recipients(common).map_err(unusable)?,
             },
@@ -232,13 +237,26 @@ impl App {
             keep_alive: common.http.keep_alive,
             stop_timeout: shutdown::CONNECTIONS_TIMEOUT,
         };
-        Ok(Self { service, endpoint, keys, bounds, tls: wiring.tls, stopping: wiring.stopping })
+        Ok(Self {
+            service,
+            endpoint,
+            keys,
+            bounds,
+            tls: wiring.tls,
+            relays: wiring.relays,
+            stopping: wiring.stopping,
+        })
     }
 
-    /// Returns a handle that replaces tenants and domain lists while the service runs.
+    /// Returns a handle that replaces what a reload replaces.
     #[must_use]
     pub fn replaceable(&self) -> Replaceable {
-        Replaceable { keys: self.keys.clone(), service: self.service.clone(), tls: self.tls.clone() }
+        Replaceable {
+            keys: self.keys.clone(),
+            service: self.service.clone(),
+            tls: self.tls.clone(),
+            relays: self.relays.clone().into(),
+        }
     }
 
     /// Serves until `stop` completes, then finishes the requests in progress. Metrics are served at

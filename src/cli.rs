@@ -161,8 +161,8 @@ fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     }
 }
 
-/// Starts the logs, writes the warnings to the log, and returns the settings. The logs end when the
-/// other value is dropped.
+/// Starts the logs, writes the warnings to the log, and returns the settings. The other value is
+/// dropped at the end, so that no line is lost.
 fn announce<T>(loaded: config::Loaded<T>, common: impl Fn(&T) -> &Common) -> Result<(T, Telemetry), Failure> {
     let Common { log, audit, .. } = common(&loaded.settings);
     let telemetry = telemetry::start(*log, audit).map_err(|error| {

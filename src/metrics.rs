@@ -211,6 +211,11 @@ impl Metrics {
         self.lost_lines.add(log, Box::new(read));
     }
 
+    /// Removes the gauge of a relay that is no longer used.
+    pub fn remove_relay_breaker(&self, relay: &str) {
+        self.relay_breaker.remove(&RelayLabels { relay: relay.to_owned() });
+    }
+
     /// Records a reload of the settings, and whether it was applied.
     pub fn reload(&self, is_applied: bool) {
         let outcome = if is_applied { RELOAD_APPLIED } else { RELOAD_REFUSED };

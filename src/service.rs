@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -248,7 +249,7 @@ impl Service {
         let ReplaceableDependencies { peppers, proof_keys, issuer, mailer, recipients, simple } = replacement;
         let mut held = self.deps.write().unwrap_or_else(PoisonError::into_inner);
         let index_key = held.secrets.index_key.clone();
-        *held = Arc::new(Dependencies {
+        let new = Arc::new(Dependencies {
             store: Arc::clone(&held.store),
             idempotency: Arc::clone(&held.idempotency),
             mailer,
@@ -262,6 +263,10 @@ impl Service {
             issuer,
             recipients,
         });
+        let old = mem::replace(&mut *held, new);
+        drop(held);
+        // Outside the lock, because a list of domains may be long.
+        drop(old);
     }
 
     /// Returns the public keys that verify proofs, the current one first.
@@ -312,11 +317,8 @@ impl Service {
             outcome
         };
         let outcome = self.tasks.spawn(work.in_current_span()).await;
-        outcome.unwrap_or_else(|_| {
-            let fault = Err(ServiceError::Fault.into());
-            Decision::new(action, &tenant).end(&fault);
-            WithLimitState::uncharged(fault)
-        })
+        // The decision was recorded when the panic dropped it.
+        outcome.unwrap_or_else(|_| WithLimitState::uncharged(Err(ServiceError::Fault.into())))
     }
 }
 

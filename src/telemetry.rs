@@ -11,6 +11,7 @@ mod queue;
 
 use std::io::{self, IsTerminal as _};
 use std::panic;
+use std::time::{Duration, Instant};
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
@@ -26,17 +27,25 @@ use crate::audit;
 use crate::config::audit::AuditOutput;
 use crate::config::log::{LogFormat, LogSettings};
 
+/// How long the lines in the queues may take to be written at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most lines of the log that wait to be written; some hundred bytes each.
 const LOG_QUEUE: usize = 4096;
 /// The most lines of the audit log that wait to be written.
 const AUDIT_QUEUE: usize = 16_384;
 
 /// The running logs. When dropped, waits until what is queued is written, for a second at most.
-#[must_use = "the logs end when it is dropped"]
+#[must_use = "lines in the queues may be lost unless it is dropped at the end"]
 pub struct Telemetry {
+    handle: TelemetryHandle,
+    queues: Vec<LineQueue>,
+}
+
+/// Changes the running logs.
+#[derive(Clone)]
+pub struct TelemetryHandle {
     level: reload::Handle<Targets, Registry>,
     audit_file: Option<LogFile>,
-    queues: Vec<LineQueue>,
 }
 
 /// Starts logging; a second call has no effect.
@@ -82,10 +91,18 @@ pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
-    Ok(Telemetry { level, audit_file, queues })
+    Ok(Telemetry { handle: TelemetryHandle { level, audit_file }, queues })
 }
 
 impl Telemetry {
+    /// Returns what changes the logs while the process runs.
+    #[must_use]
+    pub fn handle(&self) -> TelemetryHandle {
+        self.handle.clone()
+    }
+}
+
+impl TelemetryHandle {
     /// Changes the least severe level that is logged.
     pub fn set_level(&self, level: Level) {
         // Fails only if the subscriber is gone, which lives as long as the process.
@@ -103,7 +120,9 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        self.queues.iter().for_each(LineQueue::flush);
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        // The log last, because it reports faults of the audit log.
+        self.queues.iter().rev().for_each(|queue| queue.flush(deadline));
     }
 }
 

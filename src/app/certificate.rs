@@ -62,7 +62,7 @@ pub fn validity_fault(validity: &RangeInclusive<SystemTime>) -> Option<String> {
         return Some(format!("the certificate is not valid before {}", date(begin)));
     }
     match end.duration_since(now) {
-        Err(_) => Some(format!("the certificate has expired at {}", date(end))),
+        Err(_) => Some(format!("the certificate expired at {}", date(end))),
         Ok(left) if left < WARNING_TIME => {
             Some(format!("the certificate expires in {} days, at {}", left.as_secs() / 86400, date(end)))
         }

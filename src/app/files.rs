@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let metadata = fs::metadata(path).with_context(|| shown(path))?;
     ensure!(
         metadata.is_file() && metadata.len() <= FILE_MAX,
-        "{} is no file, or larger than 64 MiB",
+        "{} is not a regular file, or is larger than 64 MiB",
         shown(path)
     );
     fs::read(path).with_context(|| shown(path))

@@ -85,6 +85,12 @@ pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMai
     Ok(SmtpMailer::new(composer, relays, smtp.sender.domain(), smtp.connections))
 }
 
+/// Returns the hosts of the relays.
+pub(super) fn relay_hosts(settings: &Settings) -> Vec<String> {
+    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallbacks);
+    relays.map(|relay| relay.server.as_str().to_owned()).collect()
+}
+
 fn relays(smtp: &smtp::Smtp) -> impl Iterator<Item = anyhow::Result<Relay>> {
     let keys = iter::once("smtp.ca_file").chain(iter::repeat("smtp_fallback.ca_file"));
     let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).zip(keys);

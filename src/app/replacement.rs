@@ -1,9 +1,9 @@
 //! The parts of a running service that a reload of the settings replaces.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::certificate::{certificate, report, validity_fault};
-use super::mails::{composer, mailer, recipients, unusable};
+use super::mails::{composer, mailer, recipients, relay_hosts, unusable};
 use super::tenants::{create_series, sender, tenants};
 use super::{all_or, proof_keys};
 use crate::api;
@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::domain::purpose::Purposes;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::metrics::metrics;
 use crate::server;
 use crate::service::{self, Service};
 
@@ -19,6 +20,8 @@ pub struct Replacement {
     pub(super) tenants: Vec<api::TenantKeys>,
     pub(super) service: service::ReplaceableDependencies,
     pub(super) certificate: Option<server::Certificate>,
+    /// The hosts of the relays.
+    pub(super) relays: Vec<String>,
 }
 
 /// The parts of a running service that can be replaced.
@@ -26,6 +29,7 @@ pub struct Replaceable {
     pub(super) keys: api::Keys,
     pub(super) service: Service,
     pub(super) tls: Option<server::ServerTls>,
+    pub(super) relays: Mutex<Vec<String>>,
 }
 
 impl Replacement {
@@ -40,6 +44,7 @@ impl Replacement {
     fn try_build(settings: &Settings) -> anyhow::Result<Self> {
         let composer = composer(&settings.common)?;
         Ok(Self {
+            relays: relay_hosts(settings),
             certificate: certificate(settings.tls.files())?,
             tenants: tenants(&settings.common, &settings.smtp.sender),
             service: service::ReplaceableDependencies {
@@ -77,6 +82,11 @@ impl Replaceable {
         create_series(&replacement.tenants);
         self.keys.replace(&replacement.tenants);
         self.service.replace(replacement.service);
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        for removed in relays.iter().filter(|relay| !replacement.relays.contains(relay)) {
+            metrics().remove_relay_breaker(removed);
+        }
+        *relays = replacement.relays;
         if let (Some(tls), Some(certificate)) = (&self.tls, replacement.certificate) {
             tls.replace(certificate);
             report(tls);

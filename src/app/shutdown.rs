@@ -1,4 +1,5 @@
-//! How long a shutdown may take: 37 seconds in all.
+//! How long a shutdown may take: 37 seconds in all, and a second for the
+//! logs.
 
 use std::time::Duration;
 

@@ -77,7 +77,7 @@ fn check_files(settings: &Settings) -> Vec<Result<String, String>> {
     });
     let audit = match &settings.common.audit {
         AuditOutput::File(path) => Some(match telemetry::check(path) {
-            Ok(()) => Ok(format!("the audit log can be written: {}", path.display())),
+            Ok(()) => Ok(format!("the audit log, or the folder for it: {}", path.display())),
             Err(error) => Err(format!(
                 "OTP_AUDIT__OUTPUT: the file cannot be opened: {error}\n    OTP_AUDIT__OUTPUT=stdout"
             )),

@@ -13,6 +13,7 @@ use super::{Failure, announce, block_on, print};
 use crate::adapters::redis::RedisStore;
 use crate::app;
 use crate::audit::AuditEvent;
+use crate::config::audit::AuditOutput;
 use crate::config::{self, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
@@ -70,7 +71,7 @@ impl<'a> Subject<'a> {
 
 /// Prints what is stored about the person: limits, and the state of a verification, never its code.
 pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
-    let (settings, _telemetry) = read(sources)?;
+    let (settings, _telemetry) = read(sources, |settings| settings.common.audit = AuditOutput::Off)?;
     let text = block_on(async {
         let store = app::store(&settings).await.map_err(anyhow::Error::from)?;
         described(&store, &settings, person).await.map_err(failed)
@@ -80,7 +81,7 @@ pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Res
 
 /// Empties the ledgers of the person, and logs each.
 pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
-    let (settings, _telemetry) = read(sources)?;
+    let (settings, _telemetry) = read(sources, |_| {})?;
     let emptied = block_on(async {
         let store = app::store(&settings).await.map_err(anyhow::Error::from)?;
         empty(&store, &Subject::of(person, &settings)).await.map_err(failed)
@@ -95,31 +96,48 @@ pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Res
 
 /// Empties the ledgers of the email address and of the IP address. Returns how many had entries.
 async fn empty(store: &RedisStore, subject: &Subject<'_>) -> Result<usize, StoreError> {
-    let mut ledgers = store.ledgers_of(&subject.recipient.email).await?;
-    for (tenant, limits) in &subject.tenants {
-        ledgers.extend(subject.ip_charges(tenant, limits).into_iter().map(|charge| charge.ledger));
-    }
     let mut emptied = 0;
-    for ledger in ledgers {
-        if store.empty(&ledger).await? {
-            emptied += 1;
-            let email = &subject.recipient.email;
-            tracing::warn!(email.hash = %email, ledger = %ledger, "a limit was emptied by hand");
-        }
-    }
+    let outcome = empty_each(store, subject, &mut emptied).await;
     let event = AuditEvent {
         event: "unblock",
-        outcome: if emptied == 0 { "nothing" } else { "emptied" },
+        outcome: match (&outcome, emptied) {
+            (Err(_), _) => "unavailable",
+            (Ok(()), 0) => "nothing",
+            (Ok(()), _) => "emptied",
+        },
         email: Some(subject.recipient.email),
         client: subject.network.map(|network| network.prefix48),
         ..AuditEvent::default()
     };
     event.record();
-    Ok(emptied)
+    outcome.map(|()| emptied)
 }
 
-fn read(sources: Result<Sources, Failure>) -> Result<(Settings, Telemetry), Failure> {
-    let loaded = config::serve(&sources?).map_err(Failure::Settings)?;
+async fn empty_each(
+    store: &RedisStore,
+    subject: &Subject<'_>,
+    emptied: &mut usize,
+) -> Result<(), StoreError> {
+    let mut ledgers = store.ledgers_of(&subject.recipient.email).await?;
+    for (tenant, limits) in &subject.tenants {
+        ledgers.extend(subject.ip_charges(tenant, limits).into_iter().map(|charge| charge.ledger));
+    }
+    for ledger in ledgers {
+        if store.empty(&ledger).await? {
+            *emptied += 1;
+            let email = &subject.recipient.email;
+            tracing::warn!(email.hash = %email, ledger = %ledger, "a limit was emptied by hand");
+        }
+    }
+    Ok(())
+}
+
+fn read(
+    sources: Result<Sources, Failure>,
+    change: impl FnOnce(&mut Settings),
+) -> Result<(Settings, Telemetry), Failure> {
+    let mut loaded = config::serve(&sources?).map_err(Failure::Settings)?;
+    change(&mut loaded.settings);
     announce(loaded, |settings| &settings.common)
 }
 

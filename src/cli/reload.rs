@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,7 +20,7 @@ use crate::config::codes::Codes;
 use crate::config::restart::StartSettings;
 use crate::config::{self, Settings, Sources};
 use crate::metrics::metrics;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, TelemetryHandle};
 
 /// `otpd reload`.
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ pub(super) struct Reloader {
     config: Option<PathBuf>,
     start: Start,
     replaceable: Replaceable,
-    telemetry: Telemetry,
+    telemetry: TelemetryHandle,
 }
 
 /// What does not change before the next start.
@@ -44,7 +45,6 @@ struct Start {
     settings: StartSettings,
     /// What the minimum of the limits depends on.
     codes: Codes,
-    weak_limits: bool,
     sends_retention: Duration,
     has_tls: bool,
 }
@@ -53,8 +53,8 @@ struct Start {
 struct ReloadedSettings {
     replacement: Replacement,
     level: Level,
-    /// Settings that differ, but are not reloaded.
-    kept: Vec<String>,
+    /// The names of settings that have changed, but are not reloaded.
+    restart_required: Vec<String>,
 }
 
 impl Reloader {
@@ -62,13 +62,12 @@ impl Reloader {
         config: Option<&Path>,
         (sources, settings): (&Sources, &Settings),
         replaceable: Replaceable,
-        telemetry: Telemetry,
+        telemetry: TelemetryHandle,
     ) -> Self {
         let common = &settings.common;
         let start = Start {
             settings: StartSettings::of(sources),
             codes: common.codes,
-            weak_limits: common.weak_limits,
             sends_retention: common.limits.sends_retention(),
             has_tls: settings.tls.files().is_some(),
         };
@@ -77,48 +76,39 @@ impl Reloader {
 
     /// Reloads at each SIGHUP.
     pub(super) async fn run(self, mut hangup: Signal) {
-        let mut this = self;
+        let reloader = Arc::new(self);
         while hangup.recv().await.is_some() {
             // Runs on a blocking thread, because a long list takes time and a stop signal must be
             // handled meanwhile.
-            let reloading = tokio::task::spawn_blocking(move || {
-                this.reload();
-                this
-            });
-            this = match reloading.await {
-                Ok(this) => this,
-                // It panicked, which is logged.
-                Err(_) => break,
+            let reloader = Arc::clone(&reloader);
+            let outcome = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            let outcome = match outcome.unwrap_or_else(|panic| Err(panic.to_string())) {
+                Ok(()) => "applied",
+                Err(why) => {
+                    tracing::error!(why, "the settings were not reloaded; the previous settings stay in use");
+                    "refused"
+                }
             };
+            metrics().reload(outcome == "applied");
+            AuditEvent { event: "reload", outcome, ..AuditEvent::default() }.record();
         }
         std::future::pending::<()>().await;
     }
 
-    fn reload(&self) {
+    fn reload(&self) -> Result<(), String> {
         if let Err(error) = self.telemetry.reopen() {
             tracing::error!(%error, "the file of the audit log cannot be opened again; the old one is written");
         }
-        let outcome = self.load();
-        let is_applied = outcome.is_ok();
-        match outcome {
-            Ok(ReloadedSettings { replacement, level, kept }) => {
-                let (tenants, keys) = replacement.count();
-                self.replaceable.replace(replacement);
-                self.telemetry.set_level(level);
-                tracing::info!(tenants, keys, "the settings were reloaded");
-                if !kept.is_empty() {
-                    let names = kept.join(", ");
-                    tracing::warn!(
-                        names,
-                        "these settings have changed, which takes effect at the next start"
-                    );
-                }
-            }
-            Err(why) => tracing::error!(why, "the settings were not reloaded, and those before stay in use"),
+        let ReloadedSettings { replacement, level, restart_required } = self.load()?;
+        let (tenants, keys) = replacement.count();
+        self.replaceable.replace(replacement);
+        self.telemetry.set_level(level);
+        tracing::info!(tenants, keys, "the settings were reloaded");
+        if !restart_required.is_empty() {
+            let names = restart_required.join(", ");
+            tracing::warn!(names, "these settings have changed, which takes effect at the next start");
         }
-        metrics().reload(is_applied);
-        let outcome = if is_applied { "applied" } else { "refused" };
-        AuditEvent { event: "reload", outcome, ..AuditEvent::default() }.record();
+        Ok(())
     }
 
     fn load(&self) -> Result<ReloadedSettings, String> {
@@ -129,25 +119,30 @@ impl Reloader {
         }
         let mut settings = loaded.settings;
         let common = &settings.common;
+        // What is reloaded was read under the protections of the settings as they are now.
+        let changed = self.start.settings.changed(&sources);
+        if let Some(name) = changed.iter().find(|name| name.starts_with("OTP_DANGEROUS__")) {
+            return Err(format!("{name} has changed: that takes a restart"));
+        }
         // The minimum limits were checked against these settings, and the process continues with
         // those from its start.
-        if (common.codes, common.weak_limits) != (self.start.codes, self.start.weak_limits) {
-            let which = "OTP_CODES__…, OTP_LIMITS__ATTEMPTS or OTP_DANGEROUS__WEAK_LIMITS";
+        if common.codes != self.start.codes {
+            let which = "OTP_CODES__… or OTP_LIMITS__ATTEMPTS";
             return Err(format!("{which} has changed, which limits depend on: that takes a restart"));
         }
         // The sends of all tenants share one ledger per email address, whose entries were stored
         // for the retention from the start.
         let retention = self.start.sends_retention;
         if common.limits.sends_retention() > retention {
-            return Err("a limit on sends to an email address (email_sends, ip_email_sends or email_sends_total) has a longer window than any before: that takes a restart".to_owned());
+            return Err("a limit on sends to an email address (email_sends, ip_email_sends or email_sends_total) has a longer window than at the start: that takes a restart".to_owned());
         }
         settings.common.keep_sends_for(retention);
         let replacement = Replacement::build(&settings).map_err(|errors| listed(&errors))?;
-        let mut kept = self.start.settings.changed(&sources);
+        let mut restart_required = changed;
         if settings.tls.files().is_some() != self.start.has_tls {
-            kept.push(config::name("tls.cert_file"));
+            restart_required.push(config::name("tls.cert_file"));
         }
-        Ok(ReloadedSettings { replacement, level: settings.common.log.level, kept })
+        Ok(ReloadedSettings { replacement, level: settings.common.log.level, restart_required })
     }
 }
 
@@ -161,7 +156,7 @@ pub(super) fn check(sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let replacement = Replacement::build(&loaded.settings).map_err(Failure::Unusable)?;
     let (tenants, keys) = replacement.count();
     let mut text = String::from(
-        "a reload would succeed, unless OTP_CODES__…, OTP_LIMITS__ATTEMPTS, OTP_DANGEROUS__WEAK_LIMITS or the longest \
+        "a reload would succeed, unless OTP_CODES__…, OTP_LIMITS__ATTEMPTS, OTP_DANGEROUS__… or the longest \
          window of sends to an email address differ from those of the start",
     );
     for warning in &loaded.warnings {

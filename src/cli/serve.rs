@@ -24,7 +24,7 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
         let admin = listen_admin(settings.common.admin).await?;
         let address = listener.local_addr().context("the listener has no address")?;
         tracing::info!(%address, "listening");
-        let reloader = Reloader::new(config, (&sources, &settings), app.replaceable(), telemetry);
+        let reloader = Reloader::new(config, (&sources, &settings), app.replaceable(), telemetry.handle());
         tokio::select! {
             () = app.run(vec![listener], admin, stop_signal()) => {}
             () = reloader.run(hangup) => {}

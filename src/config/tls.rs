@@ -10,7 +10,7 @@ use super::reader::{Reader, named};
 const CERT_FILE: &str = "tls.cert_file";
 const KEY_FILE: &str = "tls.key_file";
 
-/// The files of the certificate that the listener shows.
+/// The files of the certificate that the listener presents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate and its intermediates, in PEM form.

@@ -7,17 +7,18 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::ring::{self, sign};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_cert::der::Decode as _;
+use zeroize::Zeroize as _;
 
 /// The only protocol that is served (RFC 7301).
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
@@ -40,8 +41,8 @@ pub enum CertificateError {
         "there is no private key in PEM form, or it is encrypted, which `openssl pkey -in KEY -out NEW` undoes"
     )]
     NoKey,
-    /// The first certificate is not one of X.509.
-    #[error("the first certificate cannot be read")]
+    /// The first certificate is not one of X.509 version 3.
+    #[error("the first certificate is not one of X.509 version 3")]
     Broken,
     /// The key is of an unknown kind, or too short.
     #[error(
@@ -73,16 +74,20 @@ impl Certificate {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<_, _>>()
             .map_err(|_| CertificateError::NoCertificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
+        let mut private = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
+        let signing = sign::any_supported_type(&private);
+        private.zeroize();
+        let signing = signing.map_err(|_| CertificateError::UnsupportedKey)?;
         let first = chain.first().ok_or(CertificateError::NoCertificate)?;
         let parsed = x509_cert::Certificate::from_der(first).map_err(|_| CertificateError::Broken)?;
         let validity = parsed.tbs_certificate().validity();
         let validity = validity.not_before.to_system_time()..=validity.not_after.to_system_time();
-        let key = CertifiedKey::from_der(chain, key, &ring::default_provider());
-        let key = key.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => CertificateError::Mismatch,
-            _ => CertificateError::UnsupportedKey,
-        })?;
+        let key = CertifiedKey::new(chain, signing);
+        match key.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(rustls::Error::InconsistentKeys(_)) => return Err(CertificateError::Mismatch),
+            Err(_) => return Err(CertificateError::Broken),
+        }
         Ok(Self { key: Arc::new(key), validity })
     }
 }

@@ -126,7 +126,7 @@ async fn check(
     let charged = attempt.charge.as_ref().map(|charge| &charge.ledger).zip(attempts.entry);
     match approve_once(deps, store_key, &token, charged).await? {
         Some(at) => Ok(ApprovedAttempt { at, about }),
-        None => Err(wrong),
+        None => Err(CheckError::Invalid { left: attempts.left }),
     }
 }
 

@@ -2,8 +2,9 @@
 //! metrics.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::UseCaseError;
+use super::{ServiceError, StartError, UseCaseError};
 use crate::audit::AuditEvent;
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::limit::Policy;
@@ -12,7 +13,8 @@ use crate::domain::store_key::StoreKey;
 use crate::domain::tenant::Tenant;
 use crate::metrics::metrics;
 
-/// A decision in progress. What it is about is added as it becomes known.
+/// A decision in progress. What it is about is added as it becomes known. If it is dropped before
+/// its end, because its use case panicked, it ends with a fault.
 pub(super) struct Decision<'a> {
     pub(super) action: Action,
     tenant: &'a Tenant,
@@ -20,6 +22,7 @@ pub(super) struct Decision<'a> {
     client: OnceLock<KeyedHash>,
     verification: OnceLock<KeyedHash>,
     refused_by: OnceLock<Policy>,
+    is_ended: AtomicBool,
 }
 
 impl<'a> Decision<'a> {
@@ -31,6 +34,7 @@ impl<'a> Decision<'a> {
             client: OnceLock::new(),
             verification: OnceLock::new(),
             refused_by: OnceLock::new(),
+            is_ended: AtomicBool::new(false),
         }
     }
 
@@ -58,6 +62,7 @@ impl<'a> Decision<'a> {
 
     /// Counts and records the outcome.
     pub(super) fn end<T, E: UseCaseError>(&self, outcome: &Result<T, E>) {
+        self.is_ended.store(true, Ordering::Relaxed);
         let tenant = self.tenant.name();
         let error = outcome.as_ref().err();
         let reported = error.and_then(UseCaseError::limited).map(|limit_state| limit_state.policy);
@@ -83,5 +88,32 @@ impl<'a> Decision<'a> {
             verification: self.verification.get().copied(),
         };
         event.record();
+    }
+}
+
+impl Drop for Decision<'_> {
+    fn drop(&mut self) {
+        if !*self.is_ended.get_mut() {
+            self.end::<(), _>(&Err(StartError::from(ServiceError::Fault)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_ends_once_and_one_that_a_panic_drops_ends_with_a_fault() {
+        let tenant = Tenant::parse("of-a-test").unwrap();
+        Decision::new(Action::Send, &tenant).end::<(), StartError>(&Ok(()));
+        drop(Decision::new(Action::Attempt, &tenant));
+        let text = metrics().text();
+        let of_tenant: Vec<_> = text.lines().filter(|line| line.contains("of-a-test")).collect();
+        let expected = [
+            r#"otpd_sends_total{tenant="of-a-test",outcome="sent"} 1"#,
+            r#"otpd_attempts_total{tenant="of-a-test",outcome="error"} 1"#,
+        ];
+        assert_eq!(of_tenant, expected);
     }
 }

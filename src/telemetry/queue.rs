@@ -8,14 +8,11 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::metrics::metrics;
-
-/// How long the lines in the queue may take to be written at the end.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The name of the log that must not report its own faults.
 const LOG: &str = "log";
@@ -59,11 +56,12 @@ impl LineQueue {
         Ok(queue)
     }
 
-    /// Waits until all lines are written, for a second at most.
-    pub(super) fn flush(&self) {
+    /// Waits until all lines are written, until the deadline at most.
+    pub(super) fn flush(&self, deadline: Instant) {
         let counts = self.state.counts();
-        let wait = |counts: &mut Counts| counts.waiting > 0;
-        drop(self.state.empty.wait_timeout_while(counts, FLUSH_TIMEOUT, wait));
+        let is_waiting = |counts: &mut Counts| counts.waiting > 0;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        drop(self.state.empty.wait_timeout_while(counts, limit, is_waiting));
     }
 }
 
@@ -101,7 +99,9 @@ impl MakeWriter<'_> for LineQueue {
 fn write(name: &'static str, lines: &Receiver<Vec<u8>>, mut to: impl Write, state: &State) {
     let mut is_failing = false;
     for line in lines {
-        let written = to.write_all(&line).and_then(|()| to.flush());
+        // After a failure, the line before may be there in part.
+        let begun = if is_failing { to.write_all(b"\n") } else { Ok(()) };
+        let written = begun.and_then(|()| to.write_all(&line)).and_then(|()| to.flush());
         if let (Err(error), false) = (&written, is_failing || name == LOG) {
             tracing::error!(%error, "the {name} log cannot be written; its lines are lost until it can");
         }

@@ -161,6 +161,17 @@ async fn what_takes_a_restart_is_named() {
 }
 
 #[tokio::test]
+async fn a_protection_is_not_switched_off_by_a_reload() {
+    let app = app_with(&settings(&one_pepper(), "", &[1])).await;
+    for name in ["plaintext_smtp", "plaintext_redis", "public_admin"] {
+        app.reload(&format!("{}[dangerous]\n{name} = true\n", settings(&one_pepper(), "", &[2])));
+        let refused = format!("OTP_DANGEROUS__{} has changed: that takes a restart", name.to_uppercase());
+        app.logged(&refused).await;
+    }
+    assert_eq!(app.caller(1).start("a@example.com").await.len(), 22, "nothing else is reloaded");
+}
+
+#[tokio::test]
 async fn a_reload_is_tried_without_doing_it() {
     let app = app_with(&settings(&rotated_peppers(), &proof_key("p1", b'A'), &[1, 2])).await;
     let folder = tempfile::tempdir().expect("a folder");

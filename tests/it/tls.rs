@@ -117,7 +117,7 @@ async fn exchange(stream: &mut TlsStream<TcpStream>, method: &str, path: &str, b
 }
 
 #[tokio::test]
-async fn https_is_served_by_tls_1_2_and_1_3_and_browsers_are_told_to_stay() {
+async fn https_is_served_by_tls_1_2_and_1_3_and_hsts_is_set() {
     let files = Files::new();
     let app = files.spawn().await;
     for (version, is) in [
@@ -208,7 +208,7 @@ async fn a_certificate_that_expires_soon_is_warned_of_and_its_end_is_a_metric() 
     assert!((28 * 24..=29 * 24).contains(&expiry().await));
     let _files = files.renewed(Duration::ZERO);
     app.signal("HUP");
-    app.logged("the certificate has expired").await;
+    app.logged("the certificate expired").await;
     let plain = TestApp::spawn().await;
     assert!(!plain.admin("/metrics").await.body.contains("\notpd_tls_certificate_expiry_timestamp_seconds "));
 }
@@ -233,6 +233,16 @@ async fn a_handshake_that_does_not_go_on_holds_up_nobody() {
     app.terminate();
     within(Duration::from_secs(8), "it ends", async || app.try_ended().is_some()).await;
     drop(silent);
+}
+
+#[tokio::test]
+async fn tls_is_not_switched_on_by_a_reload() {
+    let files = Files::new();
+    let app = TestApp::builder().config("").spawn().await;
+    let [certificate, key] = files.settings().map(|(_, path)| path);
+    app.reload(&format!("[tls]\ncert_file = \"{certificate}\"\nkey_file = \"{key}\"\n"));
+    app.logged(r#""names":"OTP_TLS__CERT_FILE""#).await;
+    assert_eq!(app.get("/livez").await.status, 200);
 }
 
 #[test]

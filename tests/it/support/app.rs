@@ -542,6 +542,20 @@ impl Process {
         eventually(text, async || self.log().contains(text)).await;
     }
 
+    /// Stops it, and waits until all of its output is read.
+    pub async fn stopped(&self) -> ExitStatus {
+        self.terminate();
+        let status = self.ended().await;
+        self.join_readers();
+        status
+    }
+
+    fn join_readers(&self) {
+        for reader in self.readers.lock().expect("no thread panics with the readers").drain(..) {
+            reader.join().expect("the output is read");
+        }
+    }
+
     /// Returns its status if it has ended.
     pub fn try_ended(&self) -> Option<ExitStatus> {
         self.child().try_wait().expect("the process can be waited for")
@@ -565,9 +579,8 @@ impl Drop for Process {
         let mut child = self.child();
         let _ = child.kill();
         let _ = child.wait();
-        for reader in self.readers.lock().expect("no thread panics with the readers").drain(..) {
-            reader.join().expect("the output is read");
-        }
+        drop(child);
+        self.join_readers();
         if !std::thread::panicking() {
             let printed = self.printed.lock().expect("no thread panics with what was printed");
             self.secrets().assert_absent(&[self.log(), printed.clone()].concat());

@@ -1,6 +1,7 @@
 //! What a process was given in requests and emails, and must not write to its log.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use aho_corasick::AhoCorasick;
 use reqwest::header::{AUTHORIZATION, HeaderName};
@@ -9,7 +10,7 @@ use serde_json::Value;
 /// Members of bodies that are personal or secret.
 const MEMBERS: [&str; 4] = ["email", "otp", "code", "end_user_ip"];
 /// Fields of log lines that are times or random ids: digits that may look like a code.
-const NUMBERS: [&str; 4] = ["timestamp", "duration_ms", "request.id", "address"];
+const NUMBERS: [&str; 3] = ["timestamp", "duration_ms", "request.id"];
 
 /// Texts that must not be found.
 #[derive(Debug, Default)]
@@ -56,10 +57,17 @@ impl Secrets {
     }
 }
 
+/// Returns whether a value is an address with a port, which only that of a listener is.
+fn is_listener(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
+}
+
 fn remove_numbers(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, value| !NUMBERS.contains(&name.as_str()) && !value.is_number());
+            fields.retain(|name, value| {
+                !NUMBERS.contains(&name.as_str()) && !value.is_number() && !is_listener(value)
+            });
             fields.values_mut().for_each(remove_numbers);
         }
         Value::Array(values) => values.iter_mut().for_each(remove_numbers),
