@@ -7,7 +7,7 @@
 #![no_main]
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::{Arc, LazyLock, RwLock};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
@@ -22,6 +22,7 @@ use otpd::domain::simple_access::SimpleAccess;
 use otpd::domain::api_key::{self, KeyHash};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::{HashCost, HashQueue};
+use otpd::domain::domain_policy::DomainPolicy;
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::exempt::ExemptNetworks;
 use otpd::domain::key_name::KeyName;
@@ -146,7 +147,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         at_once: 1,
         exempt: ExemptNetworks::default(),
         issuer: "otpd".to_owned(),
-        recipients: RwLock::default(),
+        recipients: DomainPolicy::default(),
     });
     api::endpoint(api::ApiState {
         service,
