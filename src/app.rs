@@ -12,7 +12,6 @@ mod tenants;
 mod throw_away;
 
 use std::future::Future;
-use std::slice;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
@@ -28,17 +27,15 @@ use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
 use crate::adapters::redis;
 use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
-use crate::config::secrets::ProofKeys;
 use crate::config::{Common, Settings, http, limits};
-use crate::domain::domain_policy::DomainPolicy;
-use crate::domain::proof::ProofKey;
+use crate::domain::keyed_hash::IndexKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::metrics::metrics;
-use crate::ports::{Clock, IdempotencyStore, Mailer, Store};
-use crate::service::{Dependencies, Secrets, Service};
+use crate::ports::{Clock, IdempotencyStore, Store};
+use crate::service::{Dependencies, ReloadableDependencies, Service};
 use crate::{api, server};
 
 pub use self::certificate::{certificate, validity_fault};
@@ -76,15 +73,13 @@ pub enum AssemblyError {
 struct Wiring {
     store: Arc<dyn Store>,
     idempotency: Arc<dyn IdempotencyStore>,
-    mailer: Arc<dyn Mailer>,
-    secrets: Secrets,
-    sender: Sender,
+    index_key: IndexKey,
+    reloadable: ReloadableDependencies,
     tenants: Vec<api::TenantKeys>,
     dev: Option<api::Dev>,
     tls: Option<server::ServerTls>,
     relays: Vec<String>,
     stopping: CancellationToken,
-    recipients: DomainPolicy,
 }
 
 impl App {
@@ -101,20 +96,13 @@ impl App {
         let tls = certificate.map(server::ServerTls::new).transpose();
         let tls = tls.context("TLS").map_err(AssemblyError::System)?;
         tls.iter().for_each(certificate::report);
-        let secrets = Secrets {
-            peppers: service.peppers,
-            index_key: settings.secrets.index_key.clone(),
-            proof_keys: service.proof_keys,
-        };
         Self::assemble(
             &settings.common,
             Wiring {
                 idempotency: Arc::clone(&store) as _,
                 store,
-                mailer: service.mailer,
-                recipients: service.recipients,
-                secrets,
-                sender: service.simple.sender,
+                index_key: settings.secrets.index_key.clone(),
+                reloadable: service,
                 tenants,
                 dev: None,
                 tls,
@@ -132,7 +120,7 @@ impl App {
     pub fn development(common: &Common) -> Result<(Self, Zeroizing<String>), AssemblyError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
-        let ThrowAway { address, secrets, key, tenant } =
+        let ThrowAway { address, peppers, index_key, proof_keys, key, tenant } =
             ThrowAway::make(common).map_err(AssemblyError::System)?;
         let brand = common.brand.name(&address).to_owned();
         let unusable = |first| AssemblyError::Settings(all_or(first, unusable_files(common)));
@@ -160,15 +148,25 @@ impl App {
             Wiring {
                 idempotency: Arc::clone(&store) as _,
                 store,
-                mailer: mailbox,
-                secrets,
-                sender: Sender { address, brand, locale: common.locale.clone() },
+                index_key,
+                reloadable: ReloadableDependencies {
+                    peppers,
+                    proof_keys,
+                    issuer: common.issuer.clone(),
+                    recipients: recipients(common).map_err(unusable)?,
+                    simple: TenantProfile {
+                        tenant: Tenant::Simple,
+                        sender: Sender { address, brand, locale: common.locale.clone() },
+                        purposes: Purposes::Any,
+                        limits: common.limits.clone(),
+                    },
+                    mailer: mailbox,
+                },
                 tenants,
                 dev: Some(dev),
                 tls: None,
                 relays: Vec::new(),
                 stopping,
-                recipients: recipients(common).map_err(unusable)?,
             },
         )?;
         Ok((app, key))
@@ -184,22 +182,14 @@ impl App {
         let service = Service::new(Dependencies {
             store: wiring.store,
             idempotency: wiring.idempotency,
-            mailer: wiring.mailer,
             hasher: Arc::new(hasher),
-            secrets: wiring.secrets,
+            index_key: wiring.index_key,
             code_length: common.codes.length,
             rules: common.codes.rules,
-            simple: TenantProfile {
-                tenant: Tenant::Simple,
-                sender: wiring.sender,
-                purposes: Purposes::Any,
-                limits: common.limits.clone(),
-            },
             exempt: common.exempt.clone(),
             // Some requests hash while others wait for the store or the relay.
             at_once: 2 * places,
-            issuer: common.issuer.clone(),
-            recipients: wiring.recipients,
+            reloadable: Arc::new(wiring.reloadable),
         });
         let proxies = api::Proxies {
             trusted: common.http.trusted_proxies.clone(),
@@ -293,14 +283,6 @@ fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
 
 /// The name of the tenant of `otpd dev`, and of its keys.
 const DEV: &str = "dev";
-
-/// Returns the keys that sign proofs, the current one first.
-fn proof_keys(common: &Common) -> Vec<ProofKey> {
-    match &common.proof_keys {
-        ProofKeys::None => Vec::new(),
-        ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
-    }
-}
 
 /// Creates the Redis store of the settings. Does not connect yet.
 ///

@@ -8,6 +8,8 @@ use crate::domain::keyed_hash::KeyedHash;
 
 /// The `tracing` target of the events.
 pub const TARGET: &str = "audit";
+/// The `tracing` target of requests that were rejected before any use case.
+pub const REJECTIONS: &str = "audit::rejections";
 
 /// One decision.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,18 +31,31 @@ pub struct AuditEvent<'a> {
     pub verification: Option<KeyedHash>,
 }
 
+/// Writes an event with this target.
+macro_rules! record {
+    ($target:ident, $event:ident) => {
+        tracing::info!(
+            target: $target,
+            event = $event.event,
+            outcome = $event.outcome,
+            policy = $event.policy,
+            tenant.name = $event.tenant,
+            email.hash = $event.email.map(display),
+            client.hash = $event.client.map(display),
+            verification.hash = $event.verification.map(display),
+        )
+    };
+}
+
 impl AuditEvent<'_> {
     /// Writes the event to the audit log.
     pub fn record(&self) {
-        tracing::info!(
-            target: TARGET,
-            event = self.event,
-            outcome = self.outcome,
-            policy = self.policy,
-            tenant.name = self.tenant,
-            email.hash = self.email.map(display),
-            client.hash = self.client.map(display),
-            verification.hash = self.verification.map(display),
-        );
+        record!(TARGET, self);
+    }
+
+    /// Writes the event of a request that was rejected before any use case. Such events have a
+    /// share of the queue, so that a flood of requests does not displace other decisions.
+    pub fn record_rejection(&self) {
+        record!(REJECTIONS, self);
     }
 }

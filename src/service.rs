@@ -16,25 +16,17 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::domain::code::CodeLength;
-use crate::domain::details::{EncryptedDetails, VerificationDetails};
-use crate::domain::domain_policy::DomainPolicy;
 use crate::domain::email_address::EmailAddress;
-use crate::domain::exempt::ExemptNetworks;
-use crate::domain::keyed_hash::IndexKey;
 use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
-use crate::domain::pepper::Peppers;
 use crate::domain::proof::{ProofKey, PublicKey};
-use crate::domain::store_key::StoreKey;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
-use crate::domain::verification::VerificationRules;
 use crate::domain::verification_id::VerificationId;
-use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
 
 mod attempt;
 mod decision;
+mod dependencies;
 mod error;
 mod ip_charge;
 mod limit_state;
@@ -46,7 +38,7 @@ mod verifications;
 
 pub use attempt::{Approved, CheckError};
 use decision::Decision;
-use error::log;
+pub use dependencies::{Dependencies, ReloadableDependencies};
 pub use error::{ServiceError, causes};
 pub use limit_state::{UseCaseError, WithLimitState};
 use readiness::ReadinessCache;
@@ -55,74 +47,6 @@ pub use verifications::cancel::CancelError;
 pub use verifications::create::{CreateError, Creation, Idempotency};
 pub use verifications::resend::ResendError;
 pub use verifications::show::{ShowError, Snapshot};
-
-/// Everything that the use cases need.
-pub struct Dependencies {
-    /// Stores verifications and ledgers.
-    pub store: Arc<dyn Store>,
-    /// Stores idempotency keys.
-    pub idempotency: Arc<dyn IdempotencyStore>,
-    /// Delivers codes to people.
-    pub mailer: Arc<dyn Mailer>,
-    /// Derives digests.
-    pub hasher: Arc<dyn Hasher>,
-    /// The secrets of the deployment.
-    pub secrets: Secrets,
-    /// The number of digits of a new code.
-    pub code_length: CodeLength,
-    /// The attempts and the lifetime of a verification.
-    pub rules: VerificationRules,
-    /// The profile of the simple endpoints.
-    pub simple: TenantProfile,
-    /// Networks whose clients are exempt from the per-IP limits.
-    pub exempt: ExemptNetworks,
-    /// The most checks that run at once, and the most sends. Further ones are rejected. The two are
-    /// counted apart, so that a slow relay does not block checks.
-    pub at_once: usize,
-    /// The `iss` claim of proofs.
-    pub issuer: String,
-    /// Which domains codes are sent to.
-    pub recipients: DomainPolicy,
-}
-
-/// What can be replaced while the service runs.
-pub struct ReplaceableDependencies {
-    /// Secrets outside the store that every digest depends on.
-    pub peppers: Peppers,
-    /// The keys that sign proofs, the current one first.
-    pub proof_keys: Vec<ProofKey>,
-    /// The `iss` claim of proofs.
-    pub issuer: String,
-    /// Delivers codes to people.
-    pub mailer: Arc<dyn Mailer>,
-    /// Which domains codes are sent to.
-    pub recipients: DomainPolicy,
-    /// The profile of the simple endpoints.
-    pub simple: TenantProfile,
-}
-
-/// The secrets of the deployment.
-pub struct Secrets {
-    /// Secrets outside the store that every digest depends on.
-    pub peppers: Peppers,
-    /// Keys the hashes that stand for addresses in the store.
-    pub index_key: IndexKey,
-    /// Sign proofs, if there are any. The first signs; the others only verify what they have
-    /// signed.
-    pub proof_keys: Vec<ProofKey>,
-}
-
-impl Dependencies {
-    /// Returns the details of a verification, or `None` if its pepper has been removed. The caller
-    /// then treats it as unknown.
-    fn decrypt(&self, store_key: &StoreKey, encrypted: &EncryptedDetails) -> Option<VerificationDetails> {
-        let opened = encrypted.open(&store_key.associated_data(), &self.secrets.peppers);
-        if let Err(error) = &opened {
-            log(error, "a verification could not be decrypted and is treated as unknown");
-        }
-        opened.ok()
-    }
-}
 
 /// The use cases. Cheap to clone.
 #[derive(Clone)]
@@ -156,7 +80,7 @@ impl Service {
         languages: Vec<Locale>,
     ) -> WithLimitState<Result<(), StartError>> {
         let deps = self.deps();
-        let tenant = deps.simple.tenant.clone();
+        let tenant = deps.reloadable.simple.tenant.clone();
         let work = async move { simple::send_otp(&deps, &address, client, &languages).await };
         self.with_permit(Action::Send, tenant, work).await
     }
@@ -172,7 +96,7 @@ impl Service {
         client: IpAddr,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = self.deps();
-        let tenant = deps.simple.tenant.clone();
+        let tenant = deps.reloadable.simple.tenant.clone();
         let work = async move { simple::verify_otp(&deps, &address, &typed, client).await };
         self.with_permit(Action::Attempt, tenant, work).await
     }
@@ -244,26 +168,11 @@ impl Service {
         self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(ServiceError::Fault.into()))
     }
 
-    /// Replaces what can be replaced. Use cases in progress continue with what they began with.
-    pub fn replace(&self, replacement: ReplaceableDependencies) {
-        let ReplaceableDependencies { peppers, proof_keys, issuer, mailer, recipients, simple } = replacement;
+    /// Replaces what a reload replaces. Use cases in progress continue with what they began with.
+    pub fn replace(&self, reloadable: ReloadableDependencies) {
         let mut held = self.deps.write().unwrap_or_else(PoisonError::into_inner);
-        let index_key = held.secrets.index_key.clone();
-        let new = Arc::new(Dependencies {
-            store: Arc::clone(&held.store),
-            idempotency: Arc::clone(&held.idempotency),
-            mailer,
-            hasher: Arc::clone(&held.hasher),
-            secrets: Secrets { peppers, index_key, proof_keys },
-            code_length: held.code_length,
-            rules: held.rules,
-            simple,
-            exempt: held.exempt.clone(),
-            at_once: held.at_once,
-            issuer,
-            recipients,
-        });
-        let old = mem::replace(&mut *held, new);
+        let new = Dependencies { reloadable: Arc::new(reloadable), ..Dependencies::clone(&held) };
+        let old = mem::replace(&mut *held, Arc::new(new));
         drop(held);
         // Outside the lock, because a list of domains may be long.
         drop(old);
@@ -272,7 +181,7 @@ impl Service {
     /// Returns the public keys that verify proofs, the current one first.
     #[must_use]
     pub fn public_proof_keys(&self) -> Vec<PublicKey> {
-        self.deps().secrets.proof_keys.iter().filter_map(ProofKey::public).collect()
+        self.deps().reloadable.proof_keys.iter().filter_map(ProofKey::public).collect()
     }
 
     /// Returns the dependencies, for one use case from its beginning to its end.

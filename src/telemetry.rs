@@ -80,7 +80,8 @@ pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
         let lines = lines.with_span_list(false).with_level(false).with_target(false);
         // The span of a request is needed whatever the level of the log is.
         let ours = filter_fn(|metadata| {
-            metadata.target() == audit::TARGET || metadata.is_span() && metadata.target().starts_with("otpd")
+            [audit::TARGET, audit::REJECTIONS].contains(&metadata.target())
+                || metadata.is_span() && metadata.target().starts_with("otpd")
         });
         lines.with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     });

@@ -37,7 +37,7 @@ use otpd::domain::tenant::Tenant;
 use otpd::domain::tenant_profile::TenantProfile;
 use otpd::domain::verification::VerificationRules;
 use otpd::ports::Clock;
-use otpd::service::{self, Secrets, Service};
+use otpd::service::{self, ReloadableDependencies, Service};
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
 use poem::{Endpoint as _, Request};
@@ -133,21 +133,26 @@ fn endpoint() -> BoxEndpoint<'static> {
     let service = Service::new(service::Dependencies {
         idempotency: Arc::clone(&store) as _,
         store,
-        mailer: Arc::new(mailbox),
         hasher: Arc::new(HashThreads::start(cost, capacity).expect("a thread")),
-        secrets: Secrets {
-            peppers: Peppers::new(pepper, Vec::new()).expect("one pepper"),
-            index_key: IndexKey::new([2; 32]),
-            proof_keys: Vec::new(),
-        },
+        index_key: IndexKey::new([2; 32]),
         code_length,
         // So short that verifications expire about as fast as the fuzzer finds addresses.
         rules: VerificationRules { life: Duration::from_secs(1), attempts: 5 },
-        simple: TenantProfile { tenant: Tenant::Simple, sender, purposes: Purposes::Any, limits: limits() },
         at_once: 1,
         exempt: ExemptNetworks::default(),
-        issuer: "otpd".to_owned(),
-        recipients: DomainPolicy::default(),
+        reloadable: Arc::new(ReloadableDependencies {
+            peppers: Peppers::new(pepper, Vec::new()).expect("one pepper"),
+            proof_keys: Vec::new(),
+            issuer: "otpd".to_owned(),
+            recipients: DomainPolicy::default(),
+            simple: TenantProfile {
+                tenant: Tenant::Simple,
+                sender,
+                purposes: Purposes::Any,
+                limits: limits(),
+            },
+            mailer: Arc::new(mailbox),
+        }),
     });
     api::endpoint(api::ApiState {
         service,

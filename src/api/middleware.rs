@@ -96,7 +96,8 @@ impl<E: Endpoint> RequestMiddleware<E> {
             .unwrap_or_else(|_| Rejection::Unavailable.response(form));
         let caller = caller.as_deref();
         if response.status() == StatusCode::UNAUTHORIZED {
-            AuditEvent { event: "authentication", outcome: "refused", ..AuditEvent::default() }.record();
+            AuditEvent { event: "authentication", outcome: "refused", ..AuditEvent::default() }
+                .record_rejection();
         }
         metrics().request(method, &route, response.status().as_u16(), begun.elapsed());
         tracing::info!(

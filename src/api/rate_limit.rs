@@ -60,7 +60,7 @@ impl LimitReport {
 pub(super) fn record_refusal(policy: &'static str, tenant: Option<&str>) {
     metrics().rate_limited(policy);
     let refused = AuditEvent { event: "request", outcome: "rate_limited", ..AuditEvent::default() };
-    AuditEvent { policy: Some(policy), tenant, ..refused }.record();
+    AuditEvent { policy: Some(policy), tenant, ..refused }.record_rejection();
 }
 
 /// Records the limit state for the response headers and returns the outcome.

@@ -1,13 +1,16 @@
 //! The parts of a running service that a reload of the settings replaces.
 
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::all_or;
 use super::certificate::{certificate, report, validity_fault};
 use super::mails::{composer, mailer, recipients, relay_hosts, unusable};
 use super::tenants::{create_series, sender, tenants};
-use super::{all_or, proof_keys};
 use crate::api;
-use crate::config::Settings;
+use crate::config::secrets::ProofKeys;
+use crate::config::{Common, Settings};
+use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
@@ -18,7 +21,7 @@ use crate::service::{self, Service};
 /// New parts, built from settings and the files that these name.
 pub struct Replacement {
     pub(super) tenants: Vec<api::TenantKeys>,
-    pub(super) service: service::ReplaceableDependencies,
+    pub(super) service: service::ReloadableDependencies,
     pub(super) certificate: Option<server::Certificate>,
     /// The hosts of the relays.
     pub(super) relays: Vec<String>,
@@ -47,11 +50,10 @@ impl Replacement {
             relays: relay_hosts(settings),
             certificate: certificate(settings.tls.files())?,
             tenants: tenants(&settings.common, &settings.smtp.sender),
-            service: service::ReplaceableDependencies {
+            service: service::ReloadableDependencies {
                 peppers: settings.secrets.peppers.clone(),
                 proof_keys: proof_keys(&settings.common),
                 issuer: settings.common.issuer.clone(),
-                mailer: Arc::new(mailer(settings, composer)?),
                 recipients: recipients(&settings.common)?,
                 simple: TenantProfile {
                     tenant: Tenant::Simple,
@@ -59,6 +61,8 @@ impl Replacement {
                     purposes: Purposes::Any,
                     limits: settings.common.limits.clone(),
                 },
+                // Last, because it resets the gauges of circuit breakers.
+                mailer: Arc::new(mailer(settings, composer)?),
             },
         })
     }
@@ -91,5 +95,13 @@ impl Replaceable {
             tls.replace(certificate);
             report(tls);
         }
+    }
+}
+
+/// Returns the keys that sign proofs, the current one first.
+pub(super) fn proof_keys(common: &Common) -> Vec<ProofKey> {
+    match &common.proof_keys {
+        ProofKeys::None => Vec::new(),
+        ProofKeys::Keys { current, older } => [slice::from_ref(current), older].concat(),
     }
 }

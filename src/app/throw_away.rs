@@ -5,7 +5,8 @@
 use anyhow::Context as _;
 use zeroize::Zeroizing;
 
-use super::{DEV, proof_keys};
+use super::DEV;
+use super::replacement::proof_keys;
 use crate::config::{Common, tenants};
 use crate::domain::api_key::{self, KeyHash};
 use crate::domain::email_address::EmailAddress;
@@ -16,12 +17,13 @@ use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::tenant::Tenant;
 use crate::random;
-use crate::service::Secrets;
 
 /// What `otpd dev` generates at each start.
 pub(super) struct ThrowAway {
     pub address: EmailAddress,
-    pub secrets: Secrets,
+    pub peppers: Peppers,
+    pub index_key: IndexKey,
+    pub proof_keys: Vec<ProofKey>,
     /// The API key of the tenant.
     pub key: Zeroizing<String>,
     pub tenant: tenants::TenantSettings,
@@ -34,13 +36,11 @@ impl ThrowAway {
         let address = EmailAddress::parse("otpd@dev.example").context("the address of otpd dev")?;
         let name = KeyName::parse(DEV).context("the name of a throw-away key")?;
         let peppers = Peppers::new(Pepper::new(name.clone(), random::bytes()?), Vec::new());
-        let secrets = Secrets {
-            peppers: peppers.context("one pepper")?,
-            index_key: IndexKey::new(random::bytes()?),
-            proof_keys: match proof_keys(common) {
-                keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::bytes()?)],
-                keys => keys,
-            },
+        let peppers = peppers.context("one pepper")?;
+        let index_key = IndexKey::new(random::bytes()?);
+        let proof_keys = match proof_keys(common) {
+            keys if keys.is_empty() => vec![ProofKey::new(name.clone(), random::bytes()?)],
+            keys => keys,
         };
         let key = api_key::text(&Zeroizing::new(random::bytes()?));
         let hash = KeyHash::of(&key).context("a key of our own form")?;
@@ -54,6 +54,6 @@ impl ThrowAway {
             limits: common.limits.clone(),
             rates: common.key_rates,
         };
-        Ok(Self { address, secrets, key, tenant })
+        Ok(Self { address, peppers, index_key, proof_keys, key, tenant })
     }
 }

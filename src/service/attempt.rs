@@ -156,7 +156,7 @@ async fn compare(
     code: Code,
     stored: Option<CodeHash>,
 ) -> Result<Option<Salt>, CheckError> {
-    let peppers = &deps.secrets.peppers;
+    let peppers = &deps.reloadable.peppers;
     let known = stored.and_then(|hash| peppers.find(hash.kid()).cloned().map(|pepper| (hash, pepper)));
     let (salt, pepper) = match &known {
         Some((hash, pepper)) => (*hash.salt(), pepper.clone()),

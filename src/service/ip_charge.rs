@@ -68,7 +68,7 @@ pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
 
 impl ClientIp {
     fn new(deps: &Dependencies, address: IpAddr) -> Self {
-        Self { network: deps.secrets.index_key.network(address), is_exempt: deps.exempt.contains(address) }
+        Self { network: deps.index_key.network(address), is_exempt: deps.exempt.contains(address) }
     }
 }
 

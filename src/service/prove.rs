@@ -24,10 +24,10 @@ pub(super) struct Proven<'a> {
 /// Signs a proof. The claims are the same each time for one confirmation; an ES256 signature
 /// differs.
 pub(super) fn prove(deps: &Dependencies, proven: &Proven<'_>) -> Result<Option<String>, SigningError> {
-    let Some(key) = deps.secrets.proof_keys.first() else { return Ok(None) };
+    let Some(key) = deps.reloadable.proof_keys.first() else { return Ok(None) };
     let iat = proven.at / 1000;
     let claims = Claims {
-        iss: &deps.issuer,
+        iss: &deps.reloadable.issuer,
         aud: proven.audience.name(),
         sub: proven.address.as_str(),
         purpose: proven.purpose,

@@ -72,7 +72,7 @@ pub(super) struct Sent {
 
 /// 1. Check that the lists of domains allow the address.
 pub(super) fn check_domain_policy(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
-    if deps.recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
+    if deps.reloadable.recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
@@ -91,7 +91,7 @@ pub(super) async fn reserve_capacity(
 
 async fn take_capacity(deps: &Dependencies, decision: &Decision<'_>) -> Result<HashPermit, StartError> {
     let permit = deps.hasher.reserve(Priority::Send).ok_or(ServiceError::Overloaded)?;
-    if let Some(charge) = deps.simple.limits.relay_email_charge()
+    if let Some(charge) = deps.reloadable.simple.limits.relay_email_charge()
         && !deps.store.peek(&charge).await?.wait.is_zero()
     {
         decision.set_refused_by(Policy::RelayEmails);
@@ -111,7 +111,7 @@ pub(super) async fn send<E: From<StartError>>(
     let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
     // 4. Charge the recipient's sends, the client prefix's share of them, and the sends of all
     // tenants.
-    let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), address);
+    let recipient = deps.index_key.recipient(profile.tenant.clone(), address);
     let charge = profile.limits.send_charge(&recipient, ip_charge.client_prefix().as_ref());
     let (entry, limit_state) = charge_recipient(deps, &charge, ip_charge).await?;
     // 5. Generate the code and hash it.
@@ -165,7 +165,7 @@ async fn generate(
 ) -> Result<(Code, CodeHash), StartError> {
     let code = Code::generate(deps.code_length, &mut SysRng)?;
     let salt = Salt::new(random::bytes()?);
-    let pepper = deps.secrets.peppers.current().clone();
+    let pepper = deps.reloadable.peppers.current().clone();
     let kid = pepper.id().clone();
     let work = HashWork { code: code.clone(), salt, associated_data: store_key.associated_data(), pepper };
     let digest = deps.hasher.digest(permit, work).await?;
@@ -184,8 +184,8 @@ pub(super) fn live(opened: OpenOutcome) -> Result<Live, StartError> {
 }
 
 async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
-    let delivery = deps.mailer.deliver(mail).await;
-    if let Some(charge) = deps.simple.limits.relay_email_charge()
+    let delivery = deps.reloadable.mailer.deliver(mail).await;
+    if let Some(charge) = deps.reloadable.simple.limits.relay_email_charge()
         && !matches!(delivery, Delivery::Refused(_))
         && let Err(error) = deps.store.charge(&charge.of_what_happened()).await
     {

@@ -27,17 +27,17 @@ pub(super) async fn send_otp(
     client: IpAddr,
     languages: &[Locale],
 ) -> WithLimitState<Result<(), StartError>> {
-    let index_key = &deps.secrets.index_key;
-    let recipient = index_key.recipient(deps.simple.tenant.clone(), address);
-    let decision = &Decision::new(Action::Send, &deps.simple.tenant);
+    let index_key = &deps.index_key;
+    let recipient = index_key.recipient(deps.reloadable.simple.tenant.clone(), address);
+    let decision = &Decision::new(Action::Send, &deps.reloadable.simple.tenant);
     decision.set_email(recipient.email);
     let step_1 = check_domain_policy(deps, address);
     // 2. Charge the IP's sends.
-    with_ip_charge(deps, &deps.simple, decision, Some(client), step_1, async |ip_charge, ()| {
+    with_ip_charge(deps, &deps.reloadable.simple, decision, Some(client), step_1, async |ip_charge, ()| {
         let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let store_key = index_key.email_key(recipient, address);
         let outgoing = OutgoingCode {
-            profile: &deps.simple,
+            profile: &deps.reloadable.simple,
             ip_charge,
             store_key: &store_key,
             address,
@@ -59,13 +59,13 @@ pub(super) async fn verify_otp(
     typed: &str,
     client: IpAddr,
 ) -> WithLimitState<Result<Approved, CheckError>> {
-    let recipient = deps.secrets.index_key.recipient(deps.simple.tenant.clone(), address);
-    let decision = &Decision::new(Action::Attempt, &deps.simple.tenant);
+    let recipient = deps.index_key.recipient(deps.reloadable.simple.tenant.clone(), address);
+    let decision = &Decision::new(Action::Attempt, &deps.reloadable.simple.tenant);
     decision.set_email(recipient.email);
     // 1. Reject what cannot be a code. Nothing is charged.
     let step_1 = Code::parse(typed).ok_or(CheckError::Invalid { left: 0 });
     // 2. Charge the IP's attempts.
-    with_ip_charge(deps, &deps.simple, decision, Some(client), step_1, async |ip_charge, code| {
+    with_ip_charge(deps, &deps.reloadable.simple, decision, Some(client), step_1, async |ip_charge, code| {
         check_address(deps, ip_charge, recipient, address, code).await
     })
     .await
@@ -78,10 +78,10 @@ async fn check_address(
     address: &EmailAddress,
     code: Code,
 ) -> Result<Approved, CheckError> {
-    let profile = &deps.simple;
+    let profile = &deps.reloadable.simple;
     let charge =
         ip_charge.client_prefix().map(|client| profile.limits.ip_email_attempt_charge(&recipient, &client));
-    let store_key = deps.secrets.index_key.email_key(recipient, address);
+    let store_key = deps.index_key.email_key(recipient, address);
     let id = VerificationId::new(random::bytes()?);
     let approved = attempt(deps, &Attempt { ip_charge, store_key: &store_key, charge }, code).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");

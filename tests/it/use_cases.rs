@@ -27,7 +27,7 @@ use otpd::domain::tenant_profile::TenantProfile;
 use otpd::domain::verification::Status;
 use otpd::ports::Mailbox as _;
 use otpd::service::{
-    CheckError, CreateError, Creation, Dependencies, ResendError, Secrets, Service, ShowError,
+    CheckError, CreateError, Creation, Dependencies, ReloadableDependencies, ResendError, Service, ShowError,
 };
 
 use crate::support::store::{Bench, RULES, index_key, tenant};
@@ -61,22 +61,22 @@ fn fixture_of(limits: &Limits, exempt: ExemptNetworks) -> Fixture {
     let service = Service::new(Dependencies {
         store: bench.store.clone(),
         idempotency: bench.idempotency.clone(),
-        mailer: mailbox.clone(),
         hasher: Arc::new(
             HashThreads::start(HashCost::new(64, 1).expect("a cost"), capacity).expect("a thread"),
         ),
-        secrets: Secrets {
-            peppers: Peppers::new(Pepper::new(name.clone(), [1; 32]), Vec::new()).expect("one pepper"),
-            index_key: index_key(),
-            proof_keys: vec![ProofKey::new(name, [2; 32])],
-        },
+        index_key: index_key(),
         code_length: CodeLength::new(6).expect("a length"),
         rules: RULES,
-        simple: profile(Tenant::Simple),
         exempt,
         at_once: 8,
-        issuer: "otpd".to_owned(),
-        recipients: DomainPolicy::default(),
+        reloadable: Arc::new(ReloadableDependencies {
+            peppers: Peppers::new(Pepper::new(name.clone(), [1; 32]), Vec::new()).expect("one pepper"),
+            proof_keys: vec![ProofKey::new(name, [2; 32])],
+            issuer: "otpd".to_owned(),
+            recipients: DomainPolicy::default(),
+            simple: profile(Tenant::Simple),
+            mailer: mailbox.clone(),
+        }),
     });
     Fixture { service, bench, mailbox, profile: Arc::new(profile(tenant("shop"))) }
 }

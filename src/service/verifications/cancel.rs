@@ -28,7 +28,7 @@ pub(in crate::service) async fn cancel(
     profile: &TenantProfile,
     id: &VerificationId,
 ) -> Result<(), CancelError> {
-    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    let store_key = deps.index_key.id_key(&profile.tenant, id);
     let outcome = match deps.store.cancel(&store_key, &deps.rules).await {
         Ok(None) => Err(CancelError::Unknown),
         Ok(Some(Status::Canceled)) => {

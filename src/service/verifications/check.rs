@@ -24,7 +24,7 @@ pub(in crate::service) async fn check(
     typed: &str,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Approved, CheckError>> {
-    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    let store_key = deps.index_key.id_key(&profile.tenant, id);
     let decision = &Decision::new(Action::Attempt, &profile.tenant);
     decision.set_verification(&store_key);
     // 1. Reject what cannot be a code, with the response of a wrong code. Nothing is charged.
@@ -62,7 +62,7 @@ fn approve(
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
     let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(ServiceError::Fault)?;
     let audience = &profile.tenant;
-    decision.set_email(deps.secrets.index_key.recipient(audience.clone(), address).email);
+    decision.set_email(deps.index_key.recipient(audience.clone(), address).email);
     let purpose = purpose.as_str();
     let proof = prove(deps, &Proven { audience, address, purpose, id, at: approved.at })?;
     Ok(Approved { proof })

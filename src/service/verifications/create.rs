@@ -138,7 +138,7 @@ fn idempotent_request(
     profile: &TenantProfile,
     idempotency: &Idempotency,
 ) -> Result<IdempotentRequest, ServiceError> {
-    let index_key = &deps.secrets.index_key;
+    let index_key = &deps.index_key;
     let members: Vec<Option<&str>> = idempotency.members.iter().map(Option::as_deref).collect();
     let fingerprint: KeyedHash = index_key.fingerprint(&members);
     let key = index_key.idempotency_key(&profile.tenant, ROUTE, &idempotency.key);
@@ -163,20 +163,20 @@ async fn create_new(
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
     let decision = &Decision::new(Action::Send, &profile.tenant);
-    decision.set_email(deps.secrets.index_key.recipient(profile.tenant.clone(), &creation.address).email);
+    decision.set_email(deps.index_key.recipient(profile.tenant.clone(), &creation.address).email);
     let step_1 = check_domain_policy(deps, &creation.address).map_err(CreateError::from);
     // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, decision, creation.client, step_1, async |ip_charge, ()| {
         let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let id = VerificationId::new(random::bytes()?);
-        let store_key = deps.secrets.index_key.id_key(&profile.tenant, &id);
+        let store_key = deps.index_key.id_key(&profile.tenant, &id);
         decision.set_verification(&store_key);
         let reference = Reference::generate(&mut SysRng)?;
         let address = creation.address.clone();
         let purpose = creation.purpose.clone();
         let locale = creation.locale.clone();
         let details = VerificationDetails { address, purpose, reference, locale };
-        let pepper = deps.secrets.peppers.current();
+        let pepper = deps.reloadable.peppers.current();
         let encrypted = EncryptedDetails::new(&details, &store_key.associated_data(), pepper)?;
         let address = &details.address;
         let languages = details.locale.as_slice();

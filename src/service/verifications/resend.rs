@@ -43,7 +43,7 @@ pub(in crate::service) async fn resend(
     id: &VerificationId,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Snapshot, ResendError>> {
-    let index_key = &deps.secrets.index_key;
+    let index_key = &deps.index_key;
     let store_key = index_key.id_key(&profile.tenant, id);
     let decision = &Decision::new(Action::Send, &profile.tenant);
     decision.set_verification(&store_key);

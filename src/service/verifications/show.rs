@@ -70,7 +70,7 @@ pub(in crate::service) async fn show(
     profile: &TenantProfile,
     id: &VerificationId,
 ) -> Result<Snapshot, ShowError> {
-    let store_key = deps.secrets.index_key.id_key(&profile.tenant, id);
+    let store_key = deps.index_key.id_key(&profile.tenant, id);
     let view = deps.store.find(&store_key, &deps.rules).await?.ok_or(ShowError::Unknown)?;
     let details = deps.decrypt(&store_key, &view.encrypted).ok_or(ShowError::Unknown)?;
     let is_pending = view.status == Status::Pending;
@@ -92,7 +92,7 @@ async fn resend_at(
     details: &VerificationDetails,
     view: &View,
 ) -> Result<Millis, StoreError> {
-    let recipient = deps.secrets.index_key.recipient(profile.tenant.clone(), &details.address);
+    let recipient = deps.index_key.recipient(profile.tenant.clone(), &details.address);
     let limit_state = deps.store.peek(&profile.limits.send_charge(&recipient, None)).await?;
     Ok(view.seen_at + millis(limit_state.wait))
 }
