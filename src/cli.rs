@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::app::AssemblyError;
 use crate::config::admin::AdminListener;
 use crate::config::{self, Common, Faults, Sources};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, TelemetryError};
 use crate::{server, telemetry};
 
 mod dev;
@@ -164,16 +164,24 @@ fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
 /// Starts the logs, writes the warnings to the log, and returns the settings. The other value is
 /// dropped at the end, so that no line is lost.
 fn announce<T>(loaded: config::Loaded<T>, common: impl Fn(&T) -> &Common) -> Result<(T, Telemetry), Failure> {
-    let Common { log, audit, .. } = common(&loaded.settings);
-    let telemetry = telemetry::start(*log, audit).map_err(|error| {
-        let what =
-            format!("OTP_AUDIT__OUTPUT: the file cannot be opened: {error}\n    OTP_AUDIT__OUTPUT=stdout");
-        Failure::Unusable(vec![anyhow::Error::msg(what)])
+    let Common { log, audit, traces, .. } = common(&loaded.settings);
+    let telemetry = telemetry::start(*log, audit, traces).map_err(|error| match error {
+        TelemetryError::AuditFile(error) => unusable(&format!(
+            "OTP_AUDIT__OUTPUT: the file cannot be opened: {error}\n    OTP_AUDIT__OUTPUT=stdout"
+        )),
+        TelemetryError::Collector(error) => unusable(&format!(
+            "OTP_TRACES__ENDPOINT: the collector cannot be used: {error}\n    OTP_TRACES__ENDPOINT="
+        )),
+        TelemetryError::Thread(error) => Failure::Other(anyhow::Error::from(error).context("the logs")),
     })?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     Ok((loaded.settings, telemetry))
+}
+
+fn unusable(what: &str) -> Failure {
+    Failure::Unusable(vec![anyhow::Error::msg(what.to_owned())])
 }
 
 /// Runs a future to completion on all cores.
@@ -200,7 +208,7 @@ fn cannot_listen(setting: &str, address: SocketAddr, error: io::Error) -> Failur
             address.ip(),
             address.port()
         );
-        return Failure::Unusable(vec![anyhow::Error::msg(what)]);
+        return unusable(&what);
     }
     let other = match address.port() {
         port if setting == ADMIN_LISTEN => port.checked_add(1).unwrap_or(5001),

@@ -31,8 +31,10 @@ mod source;
 pub mod tenants;
 mod texts;
 pub mod tls;
+pub mod traces;
 mod unknown;
 mod value;
+mod web_url;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -107,6 +109,8 @@ pub struct Common {
     pub log: log::LogSettings,
     /// Where the audit log is written.
     pub audit: audit::AuditOutput,
+    /// Where traces are sent.
+    pub traces: traces::TraceExport,
 }
 
 /// Settings without a fault, together with warnings for the operator.
@@ -197,6 +201,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
     let audit = audit::read(reader);
+    let traces = traces::read(reader);
     let mut common = Common {
         http: http?,
         admin: admin?,
@@ -217,6 +222,7 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         hash: hash?,
         log: log?,
         audit: audit?,
+        traces: traces?,
     };
     common.keep_sends_for_all();
     Some(common)

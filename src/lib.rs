@@ -5,15 +5,16 @@
 //! - [`random`]: the only source of randomness.
 //! - [`domain`]: values, rules and arithmetic.
 //! - [`metrics`]: what the process counts and measures.
+//! - [`traces`]: the spans of traces.
 //! - [`audit`] (uses domain only): the events of the audit log.
 //! - [`ports`]: the traits of what the service depends on.
 //! - [`service`]: the use cases.
-//! - [`adapters`] (uses ports, domain and random only): Redis, memory, SMTP, the hashing threads.
+//! - [`adapters`] (uses ports, domain, traces, metrics and random only): Redis, memory, SMTP, the hashing threads.
 //! - [`config`] (uses domain only): parses text into typed settings.
 //! - [`api`] (uses service and the layers below it): HTTP, and what unauthenticated callers may
 //!   learn.
 //! - [`server`] (uses none of the above): the accept loop and its connections.
-//! - [`telemetry`] (uses config, metrics and audit only): logs.
+//! - [`telemetry`] (uses config, metrics, traces and audit only): logs, and the export of traces.
 //! - [`app`]: the composition root, which connects all of them.
 //! - [`cli`]: the commands.
 
@@ -30,3 +31,4 @@ pub mod random;
 pub mod server;
 pub mod service;
 pub mod telemetry;
+pub mod traces;

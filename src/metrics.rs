@@ -74,6 +74,8 @@ pub struct Metrics {
     relay_time: Histograms<RelayLabels>,
     relay_breaker: Family<RelayLabels, Gauge>,
     reloads: Family<ReloadLabels, Counter>,
+    /// Spans that were not exported.
+    pub lost_spans: Counter,
     lost_lines: LostLines,
     /// Only has a value if TLS is on.
     certificate_expiry: Family<NoLabels, Gauge>,
@@ -109,6 +111,7 @@ impl Metrics {
             relay_time: Family::new_with_constructor(request_histogram),
             relay_breaker: Family::default(),
             reloads: Family::default(),
+            lost_spans: Counter::default(),
             lost_lines: LostLines::default(),
             certificate_expiry: Family::default(),
         };

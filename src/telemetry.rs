@@ -1,18 +1,21 @@
 //! Logging: the log, one line for each event on standard error, as JSON or as text for people, and
-//! the audit log, one line of JSON for each decision.
+//! the audit log, one line of JSON for each decision. Traces, if there is a collector.
 //!
-//! Lines are written by threads of their own, so that no request waits for whoever reads them. If a
+//! Lines and spans are written by threads of their own, so that no request waits for whoever reads them. If a
 //! thread falls behind by more lines than its queue holds, further lines are dropped and counted.
 //! Must not let events of other crates below a warning through: they may contain data that otpd
 //! never logs.
 
 mod file;
 mod queue;
+mod spans;
 
 use std::io::{self, IsTerminal as _};
 use std::panic;
 use std::time::{Duration, Instant};
 
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use thiserror::Error;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -23,22 +26,38 @@ use tracing_subscriber::{fmt, reload};
 use self::file::LogFile;
 pub use self::file::check;
 use self::queue::LineQueue;
-use crate::audit;
 use crate::config::audit::AuditOutput;
 use crate::config::log::{LogFormat, LogSettings};
+use crate::config::traces::TraceExport;
+use crate::{audit, traces};
 
-/// How long the lines in the queues may take to be written at the end.
+/// How long the lines and spans in the queues may take to be written at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most lines of the log that wait to be written; some hundred bytes each.
 const LOG_QUEUE: usize = 4096;
 /// The most lines of the audit log that wait to be written.
 const AUDIT_QUEUE: usize = 16_384;
 
-/// The running logs. When dropped, waits until what is queued is written, for a second at most.
+/// The running logs and traces. When dropped, waits until what is queued is written, for a second at most.
 #[must_use = "lines in the queues may be lost unless it is dropped at the end"]
 pub struct Telemetry {
     handle: TelemetryHandle,
     queues: Vec<LineQueue>,
+    spans: Option<SdkTracerProvider>,
+}
+
+/// Why the logs could not be started.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// A thread could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] io::Error),
+    /// The file of the audit log cannot be opened.
+    #[error("the file cannot be opened")]
+    AuditFile(#[source] io::Error),
+    /// The trace collector cannot be used.
+    #[error("the trace collector cannot be used")]
+    Collector(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Changes the running logs.
@@ -48,13 +67,17 @@ pub struct TelemetryHandle {
     audit_file: Option<LogFile>,
 }
 
-/// Starts logging; a second call has no effect.
+/// Starts logging and tracing; a second call has no effect.
 ///
 /// # Errors
-/// Returns the system's error if the file of the audit log cannot be opened, or no thread started.
-pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
+/// Returns a [`TelemetryError`] if something that the settings name cannot be used.
+pub fn start(
+    log: LogSettings,
+    output: &AuditOutput,
+    export: &TraceExport,
+) -> Result<Telemetry, TelemetryError> {
     let terminal = io::stderr().is_terminal();
-    let stderr = LineQueue::start("log", LOG_QUEUE, io::stderr())?;
+    let stderr = LineQueue::start("log", LOG_QUEUE, io::stderr()).map_err(TelemetryError::Thread)?;
     let mut queues = vec![stderr.clone()];
     let lines = fmt::layer().with_writer(stderr);
     let lines = match log.format {
@@ -66,14 +89,15 @@ pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
     };
     let (filter, level) = reload::Layer::new(targets(log.level));
     let audit_file = match output {
-        AuditOutput::File(path) => Some(LogFile::open(path)?),
+        AuditOutput::File(path) => Some(LogFile::open(path).map_err(TelemetryError::AuditFile)?),
         AuditOutput::Off | AuditOutput::Stdout => None,
     };
     let audit_queue = match (output, &audit_file) {
         (AuditOutput::Off, _) => None,
-        (_, Some(file)) => Some(LineQueue::start("audit", AUDIT_QUEUE, file.clone())?),
-        (_, None) => Some(LineQueue::start("audit", AUDIT_QUEUE, io::stdout())?),
+        (_, Some(file)) => Some(LineQueue::start("audit", AUDIT_QUEUE, file.clone())),
+        (_, None) => Some(LineQueue::start("audit", AUDIT_QUEUE, io::stdout())),
     };
+    let audit_queue = audit_queue.transpose().map_err(TelemetryError::Thread)?;
     queues.extend(audit_queue.clone());
     let audit_lines = audit_queue.map(|queue| {
         let lines = fmt::layer().with_writer(queue).json().flatten_event(true);
@@ -85,14 +109,30 @@ pub fn start(log: LogSettings, output: &AuditOutput) -> io::Result<Telemetry> {
         });
         lines.with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     });
+    let spans = match export {
+        TraceExport::Off => None,
+        TraceExport::To(url) => Some(spans::start(url).map_err(TelemetryError::Collector)?),
+    };
+    let traced = spans.as_ref().map(|provider| {
+        let ours = filter_fn(|metadata| {
+            metadata.is_span() && (metadata.target() == traces::TARGET || metadata.name() == traces::REQUEST)
+        });
+        let traced = tracing_opentelemetry::layer().with_tracer(spans::tracer(provider));
+        let traced = traced.with_level(false).with_target(false).with_location(false).with_threads(false);
+        // The current span is that of `tracing`; nothing uses OpenTelemetry's own.
+        let traced = traced.with_tracked_inactivity(false).with_context_activation(false);
+        traced.with_filter(ours.with_max_level_hint(LevelFilter::INFO))
+    });
+    let layers =
+        tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit_lines).with(traced);
     // Fails only if a subscriber is set already.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit_lines).try_init();
+    let _ = layers.try_init();
     panic::set_hook(Box::new(|info| {
         // Log only the location: the message of a panic may contain the data that caused it.
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
-    Ok(Telemetry { handle: TelemetryHandle { level, audit_file }, queues })
+    Ok(Telemetry { handle: TelemetryHandle { level, audit_file }, queues, spans })
 }
 
 impl Telemetry {
@@ -122,6 +162,10 @@ impl TelemetryHandle {
 impl Drop for Telemetry {
     fn drop(&mut self) {
         let deadline = Instant::now() + FLUSH_TIMEOUT;
+        if let Some(spans) = &self.spans {
+            // Fails if the collector takes too long.
+            let _ = spans.shutdown_with_timeout(FLUSH_TIMEOUT / 2);
+        }
         // The log last, because it reports faults of the audit log.
         self.queues.iter().rev().for_each(|queue| queue.flush(deadline));
     }

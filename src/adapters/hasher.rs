@@ -16,6 +16,7 @@ use argon2::Block;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use crate::domain::code::Code;
 use crate::domain::code_hash::{AssociatedData, DIGEST_BYTES, Digest, HashCost, HashQueue, SALT_BYTES, Salt};
@@ -23,6 +24,7 @@ use crate::domain::key_name::KeyName;
 use crate::domain::pepper::{PEPPER_BYTES, Pepper};
 use crate::metrics::metrics;
 use crate::ports::{HashPermit, HashWork, Hasher, HasherError, Priority};
+use crate::traces;
 
 /// Amount of work in a queue of measured length, as the time that a client can wait.
 const QUEUE_TIME: Duration = Duration::from_secs(3);
@@ -233,11 +235,18 @@ impl Hasher for HashThreads {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
+        let span = traces::hash();
         // A job that was begun in time may finish.
-        match timeout_at(deadline + HASH_TIMEOUT, answer).await {
+        let outcome = match timeout_at(deadline + HASH_TIMEOUT, answer).instrument(span.clone()).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
             Err(_) => Err(HasherError::Late),
+        };
+        match &outcome {
+            Ok(_) => {}
+            Err(HasherError::Late) => traces::fail(&span, "late"),
+            Err(HasherError::Failed(_)) => traces::fail(&span, "failed"),
         }
+        outcome
     }
 }
 

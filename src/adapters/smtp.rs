@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use self::connection::{Deadlines, Envelope, HandoverError};
 pub use self::connection::{Login, Relay, Tls};
@@ -30,6 +31,7 @@ pub use self::stage::Stage;
 use super::message::Composer;
 use crate::ports::{CodeMail, Delivery, MailError, Mailer};
 use crate::random;
+use crate::traces;
 
 /// Time limit for all attempts for one email, at all relays.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,11 +112,10 @@ impl SmtpMailer {
         }
         Err((last.unwrap_or(SendError::timeout(Stage::Connect)), patient))
     }
-}
 
-#[async_trait]
-impl Mailer for SmtpMailer {
-    async fn deliver(&self, mail: &CodeMail) -> Delivery {
+    /// Tries the relays, and again those that failed temporarily, until one accepts the email or the
+    /// time is up.
+    async fn rounds(&self, mail: &CodeMail) -> Delivery {
         let end = Instant::now() + TIMEOUT;
         let message = match self.message(mail) {
             Ok(message) => message,
@@ -135,6 +136,20 @@ impl Mailer for SmtpMailer {
             }
             relays = patient;
         }
+    }
+}
+
+#[async_trait]
+impl Mailer for SmtpMailer {
+    async fn deliver(&self, mail: &CodeMail) -> Delivery {
+        let span = traces::email();
+        let delivery = self.rounds(mail).instrument(span.clone()).await;
+        match &delivery {
+            Delivery::Accepted => {}
+            Delivery::Refused(_) => traces::fail(&span, "refused"),
+            Delivery::Unknown(_) => traces::fail(&span, "unknown"),
+        }
+        delivery
     }
 }
 

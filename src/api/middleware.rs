@@ -13,6 +13,7 @@ use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, Request, Response, Result};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
@@ -26,6 +27,7 @@ use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::metrics::metrics;
 use crate::random;
+use crate::traces::{self, REQUEST};
 
 /// The timeout of a whole request; a send waits for the relay for up to ten seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -67,9 +69,14 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         let id = hex(random::bytes::<8>().unwrap_or_default());
         let caller = self.state.keys.caller(request.headers());
         let label = caller.as_ref().map(|caller| caller.label.as_str());
-        let span = tracing::info_span!("request", request.id = %id, key.label = label);
+        let span = tracing::info_span!(REQUEST, request.id = %id, key.label = label, trace.id = Empty);
         let is_tls = *request.scheme() == Scheme::HTTPS;
-        let mut response = self.timed(request, caller).instrument(span).await;
+        let method = known(request.method());
+        let route = self.state.routes.template(request.uri().path());
+        traces::begin(&span, method, route, request.scheme(), request.headers());
+        let response = self.timed(request, (method, route.unwrap_or("other")), caller);
+        let mut response = response.instrument(span.clone()).await;
+        traces::answered(&span, response.status().as_u16());
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
@@ -85,10 +92,13 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
 
 impl<E: Endpoint> RequestMiddleware<E> {
     /// Serves one request within the timeout and logs it.
-    async fn timed(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
+    async fn timed(
+        &self,
+        request: Request,
+        (method, route): (&'static str, &str),
+        caller: Option<Arc<Caller>>,
+    ) -> Response {
         let begun = Instant::now();
-        let method = known(request.method());
-        let route = self.state.routes.template(request.uri().path()).unwrap_or("other").to_owned();
         let form = ErrorFormat::of(request.uri().path());
         let _active = Active::begin();
         let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
@@ -99,11 +109,12 @@ impl<E: Endpoint> RequestMiddleware<E> {
             AuditEvent { event: "authentication", outcome: "refused", ..AuditEvent::default() }
                 .record_rejection();
         }
-        metrics().request(method, &route, response.status().as_u16(), begun.elapsed());
+        let status = response.status().as_u16();
+        metrics().request(method, route, status, begun.elapsed());
         tracing::info!(
             http.method = method,
             http.route = route,
-            http.status = response.status().as_u16(),
+            http.status = status,
             tenant.name = caller.map(|caller| caller.profile.tenant.name()),
             duration_ms = begun.elapsed().as_secs_f64() * 1e3,
             "answered"
@@ -180,7 +191,7 @@ fn known(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::TRACE => "TRACE",
         Method::CONNECT => "CONNECT",
-        _ => "other",
+        _ => "_OTHER",
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::reader::Reader;
+use super::web_url;
 use crate::domain::forwarded_header::ForwardedHeader;
-use crate::domain::origin::{self, Origin};
+use crate::domain::origin::Origin;
 use crate::domain::simple_access::SimpleAccess;
 
 /// Range of the keep-alive timeout. If a client keeps connections longer than the server does, some
@@ -100,39 +101,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     })
 }
 
-/// Parses a URL with a host and an optional path. Strips final slashes, because paths are appended
-/// to it.
+/// Parses the public URL, which may be empty.
 ///
 /// # Errors
 /// Describes what is wrong with the URL.
 fn public_url(text: &str) -> Result<String, String> {
-    let text = text.trim_end_matches('/');
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    let scheme_missing = "must begin with https:// or http://, as https://example.org/otp does";
-    let (scheme, rest) = text.split_once("://").ok_or(scheme_missing)?;
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let scheme = scheme.to_ascii_lowercase();
-    let usual_port = match scheme.as_str() {
-        "http" => 80,
-        "https" => 443,
-        _ => return Err(scheme_missing.to_owned()),
-    };
-    if path.contains(['?', '#']) {
-        return Err("has a query or a fragment: leave it out, as in https://example.org/otp".to_owned());
-    }
-    let origin = origin::web_origin(&scheme, authority, usual_port)?;
-    // Path characters of RFC 3986 section 3.3, without those that are special in HTML and without
-    // percent-encoding.
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$()*+,;=:@".contains(&b);
-    let is_segment = |segment: &str| !["", ".", ".."].contains(&segment) && segment.bytes().all(is_plain);
-    if !path.split('/').skip(1).all(is_segment) {
-        let reason =
-            "has a path with an empty, a . or a .. segment, or with a character that is not allowed there";
-        return Err(reason.to_owned());
-    }
-    Ok(format!("{origin}{path}"))
+    if text.is_empty() { Ok(String::new()) } else { web_url::parse(text, "https://example.org/otp") }
 }
 
 /// Parses an IP address and a port. `localhost` means 127.0.0.1; without an address it means all

@@ -37,7 +37,7 @@ const SECRETS: [&str; 7] = [
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 28] = [
+const EXAMPLES: [(&str, &str); 29] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -62,6 +62,7 @@ const EXAMPLES: [(&str, &str); 28] = [
     ("domains.block_file", "/etc/otpd/blocked-domains"),
     ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
     ("tenant.purposes", "login,signup"),
+    ("traces.endpoint", "http://localhost:4318"),
     ("limits.exempt_networks", "192.0.2.0/24"),
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
     ("secrets.index_key", "<43 characters, from: otpd keygen index-key>"),

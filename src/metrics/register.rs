@@ -64,6 +64,11 @@ impl Metrics {
             "Reloads of the settings, by outcome",
             self.reloads.clone(),
         );
+        registry.register(
+            "otpd_trace_spans_lost",
+            "Spans that were not exported, because their queue was full or the collector did not accept them",
+            self.lost_spans.clone(),
+        );
         registry.register_with_unit(
             "otpd_tls_certificate_expiry_timestamp",
             "When the certificate of the listener expires, since the Unix epoch",
@@ -75,6 +80,14 @@ impl Metrics {
             "The version of otpd",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
+        registry.register_collector(Box::new(self.lost_lines.clone()));
+        #[cfg(target_os = "linux")]
+        registry.register_collector(Box::new(ProcessCollector));
+        self.register_durations();
+    }
+
+    fn register_durations(&mut self) {
+        let registry = &mut self.registry;
         registry.register_with_unit(
             "http_server_request_duration",
             "Duration of requests",
@@ -105,8 +118,5 @@ impl Metrics {
             Unit::Seconds,
             self.relay_time.clone(),
         );
-        registry.register_collector(Box::new(self.lost_lines.clone()));
-        #[cfg(target_os = "linux")]
-        registry.register_collector(Box::new(ProcessCollector));
     }
 }

@@ -8,18 +8,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer of `src/` and the other layers that it may name.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("random", &[]),
     ("domain", &[]),
     ("metrics", &[]),
+    ("traces", &[]),
     ("audit", &["domain"]),
     ("ports", &["domain"]),
     ("service", &["random", "domain", "metrics", "audit", "ports"]),
-    ("adapters", &["random", "domain", "metrics", "ports"]),
+    ("adapters", &["random", "domain", "metrics", "traces", "ports"]),
     ("config", &["domain"]),
-    ("api", &["random", "domain", "metrics", "audit", "ports", "service"]),
+    ("api", &["random", "domain", "metrics", "traces", "audit", "ports", "service"]),
     ("server", &["metrics"]),
-    ("telemetry", &["metrics", "audit", "config"]),
+    ("telemetry", &["metrics", "traces", "audit", "config"]),
     ("app", &["random", "domain", "metrics", "ports", "service", "adapters", "config", "api", "server"]),
     // `api` for the OpenAPI document, `adapters` for what `doctor` checks.
     (

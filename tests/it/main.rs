@@ -37,5 +37,6 @@ mod store_model;
 mod support;
 mod tenants;
 mod tls;
+mod traces;
 mod use_cases;
 mod verifications;

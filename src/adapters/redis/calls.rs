@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use redis::{RedisError, Script, Value};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::RedisStore;
 use super::charge::ChargeArguments;
@@ -19,6 +20,7 @@ use crate::domain::time::{EntryId, millis};
 use crate::domain::verification::{MAX_LIFETIME, VerificationRules};
 use crate::metrics::metrics;
 use crate::ports::StoreError;
+use crate::traces;
 
 impl RedisStore {
     /// Calls a script on keys that share a hash tag.
@@ -29,8 +31,14 @@ impl RedisStore {
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
         let begun = Instant::now();
-        let answer = self.call_until_authenticated(&script.script, keys, args).await;
-        metrics().redis_call(script.name, begun.elapsed(), answer.as_ref().err().map(kind));
+        let span = traces::redis(script.name);
+        let call = self.call_until_authenticated(&script.script, keys, args);
+        let answer = call.instrument(span.clone()).await;
+        let error = answer.as_ref().err().map(kind);
+        if let Some(kind) = error {
+            traces::fail(&span, kind);
+        }
+        metrics().redis_call(script.name, begun.elapsed(), error);
         answer
     }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::breaker::Breaker;
 use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
 use super::error::{Cause, SendError};
 use super::stage::Stage;
 use crate::metrics::metrics;
+use crate::traces;
 
 /// Maximum idle time of a connection. Relays close idle connections after one or a few minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,7 +81,8 @@ impl Pool {
         deadlines: Deadlines,
     ) -> Result<(), HandoverError> {
         let begun = Instant::now();
-        let outcome = self.send_with_a_permit(mail, deadlines).await;
+        let span = traces::relay(self.host());
+        let outcome = self.send_with_a_permit(mail, deadlines).instrument(span.clone()).await;
         let (name, stage) = match &outcome {
             Ok(()) => ("accepted", Stage::Message),
             Err(HandoverError::Refused(error)) if error.is_our_own() => ("not_tried", error.stage()),
@@ -87,6 +90,7 @@ impl Pool {
             Err(HandoverError::Refused(error)) => ("refused", error.stage()),
             Err(HandoverError::Unknown(error)) => ("unknown", error.stage()),
         };
+        traces::handed_over(&span, name, stage.name());
         metrics().relay_attempt(self.host(), name, stage.name());
         if name != "not_tried" {
             metrics().relay_took(self.host(), begun.elapsed());

@@ -4,6 +4,7 @@
 //! it find its submodules.
 
 pub mod app;
+pub mod collector;
 pub mod ledgers;
 pub mod model;
 pub mod redis;

@@ -1,0 +1,194 @@
+//! Spans of traces: one for each request and one for each call of a port that leaves the process or
+//! takes long.
+//!
+//! `telemetry` exports them to a collector. Without one they are disabled, and cost a check of a
+//! flag. Names are those of OpenTelemetry's semantic conventions. Must not name a person or a path:
+//! a span has the template of the route, and nothing that a request says of itself except its trace.
+
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Context, KeyValue};
+use poem::http::HeaderMap;
+use poem::http::uri::Scheme;
+use tracing::field::{Empty, display};
+use tracing::{Level, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// The `tracing` target of the spans, except those of requests.
+pub const TARGET: &str = "traces";
+/// The name of the span of a request, which the logs have too.
+pub const REQUEST: &str = "request";
+
+/// Begins the trace of a request, or continues that of its caller, which the header `traceparent`
+/// names. `span` has the name [`REQUEST`] and a field `trace.id`, and has not been entered; `route` is
+/// the template.
+pub fn begin(span: &Span, method: &'static str, route: Option<&str>, scheme: &Scheme, headers: &HeaderMap) {
+    if !is_on() {
+        return;
+    }
+    if let Some(parent) = caller(headers) {
+        // Fails only if the span is not exported.
+        let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+    }
+    let context = span.context();
+    let exported = context.span();
+    let known = if method == "_OTHER" { "HTTP" } else { method };
+    exported.update_name(route.map_or_else(|| known.to_owned(), |route| format!("{known} {route}")));
+    exported.set_attribute(KeyValue::new("http.request.method", method));
+    exported.set_attribute(KeyValue::new("url.scheme", scheme.to_string()));
+    if let Some(route) = route {
+        exported.set_attribute(KeyValue::new("http.route", route.to_owned()));
+    }
+    span.record("trace.id", display(exported.span_context().trace_id()));
+}
+
+/// Records how a request was answered.
+pub fn answered(span: &Span, status: u16) {
+    if is_on() {
+        span.set_attribute("http.response.status_code", i64::from(status));
+        // An answer of 4xx is an error of the caller, not of the server.
+        if status >= 500 {
+            span.set_attribute("error.type", status.to_string());
+            span.set_status(opentelemetry::trace::Status::error(""));
+        }
+    }
+}
+
+fn is_on() -> bool {
+    tracing::span_enabled!(target: TARGET, Level::INFO)
+}
+
+/// Returns the span of a call of Redis.
+#[must_use]
+pub fn redis(script: &'static str) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        "redis",
+        otel.name = script,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        db.system.name = "redis",
+        db.operation.name = "EVALSHA",
+        db.stored_procedure.name = script,
+        error.type = Empty,
+    )
+}
+
+/// Returns the span of a hash, with the time in the queue.
+#[must_use]
+pub fn hash() -> Span {
+    tracing::info_span!(target: TARGET, "hash", otel.status_code = Empty, error.type = Empty)
+}
+
+/// Returns the span of an email, with all attempts to hand it over.
+#[must_use]
+pub fn email() -> Span {
+    tracing::info_span!(target: TARGET, "send email", otel.status_code = Empty, error.type = Empty)
+}
+
+/// Returns the span of one attempt to hand an email over to this relay.
+#[must_use]
+pub fn relay(host: &str) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        "relay",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        server.address = host,
+        otpd.outcome = Empty,
+        otpd.stage = Empty,
+        error.type = Empty,
+    )
+}
+
+/// Records how an attempt to hand an email over ended, with the words of the metrics.
+pub fn handed_over(span: &Span, outcome: &'static str, stage: &'static str) {
+    span.record("otpd.outcome", outcome);
+    span.record("otpd.stage", stage);
+    if outcome != "accepted" {
+        fail(span, outcome);
+    }
+}
+
+/// Records that the call of a span failed, with the kind of its error.
+pub fn fail(span: &Span, kind: &'static str) {
+    span.record("error.type", kind);
+    span.record("otel.status_code", "ERROR");
+}
+
+/// Returns the parent that a request names.
+fn caller(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut named = headers.get_all("traceparent").iter();
+    match (named.next(), named.next()) {
+        (Some(header), None) => parent(header.to_str().ok()?),
+        _ => None,
+    }
+}
+
+/// Parses the header `traceparent` (W3C Trace Context section 3.2). Returns `None` if it is malformed
+/// or names nothing, so that a new trace begins.
+fn parent(header: &str) -> Option<SpanContext> {
+    let mut fields = header.split('-');
+    let mut field = |length: usize| {
+        let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        fields.next().filter(|field| field.len() == length && field.bytes().all(is_hex))
+    };
+    let (version, trace, span, flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
+    // Later versions may add fields.
+    if version == "ff" || (version == "00" && fields.next().is_some()) {
+        return None;
+    }
+    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED;
+    let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+    let parent = SpanContext::new(trace, span, flags, true, TraceState::default());
+    parent.is_valid().then_some(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn a_parent_is_taken() {
+        for (header, is_sampled) in [
+            (format!("00-{TRACE}-{SPAN}-01"), true),
+            (format!("00-{TRACE}-{SPAN}-00"), false),
+            (format!("00-{TRACE}-{SPAN}-03"), true),
+            (format!("01-{TRACE}-{SPAN}-01"), true),
+            (format!("cc-{TRACE}-{SPAN}-01-what-comes-later"), true),
+        ] {
+            let parent = parent(&header).unwrap();
+            assert_eq!(parent.trace_id().to_string(), TRACE, "{header}");
+            assert_eq!(parent.span_id().to_string(), SPAN, "{header}");
+            assert_eq!(parent.is_sampled(), is_sampled, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_or_zero_names_no_parent() {
+        let (no_trace, no_span) = ("0".repeat(32), "0".repeat(16));
+        for header in [
+            String::new(),
+            "00".to_owned(),
+            "----".to_owned(),
+            format!("00-{no_trace}-{SPAN}-01"),
+            format!("00-{TRACE}-{no_span}-01"),
+            format!("ff-{TRACE}-{SPAN}-01"),
+            format!("00-{TRACE}-{SPAN}-01-00"),
+            format!("00-{TRACE}-{SPAN}-01-"),
+            format!("00-{TRACE}-{SPAN}"),
+            format!("00-{TRACE}-{SPAN}-1"),
+            format!("0-{TRACE}-{SPAN}-01"),
+            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
+            format!("00-+{}-{SPAN}-01", &TRACE[1..]),
+            format!("00-{}-{SPAN}-01", &TRACE[1..]),
+            format!("00-{TRACE}-{SPAN}-0g"),
+            format!(" 00-{TRACE}-{SPAN}-01"),
+            format!("00-{TRACE}-{SPAN}-01,00-{TRACE}-{SPAN}-01"),
+        ] {
+            assert!(parent(&header).is_none(), "{header}");
+        }
+    }
+}
