@@ -18,7 +18,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{fmt, reload};
@@ -37,6 +37,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const LOG_QUEUE: usize = 4096;
 /// The most lines of the audit log that wait to be written.
 const AUDIT_QUEUE: usize = 16_384;
+
+/// A layer of its own filter. Those that are off are left out, because an absent one would have each
+/// event of all crates checked anew.
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The running logs and traces. When dropped, waits until what is queued is written, for a second at most.
 #[must_use = "lines in the queues may be lost unless it is dropped at the end"]
@@ -76,18 +80,10 @@ pub fn start(
     output: &AuditOutput,
     export: &TraceExport,
 ) -> Result<Telemetry, TelemetryError> {
-    let terminal = io::stderr().is_terminal();
     let stderr = LineQueue::start("log", LOG_QUEUE, io::stderr()).map_err(TelemetryError::Thread)?;
-    let mut queues = vec![stderr.clone()];
-    let lines = fmt::layer().with_writer(stderr);
-    let lines = match log.format {
-        LogFormat::Human => lines.with_ansi(terminal).boxed(),
-        LogFormat::Auto if terminal => lines.with_ansi(true).boxed(),
-        LogFormat::Json | LogFormat::Auto => {
-            lines.json().flatten_event(true).with_current_span(false).boxed()
-        }
-    };
     let (filter, level) = reload::Layer::new(targets(log.level));
+    let mut layers = vec![log_lines(log.format, stderr.clone()).with_filter(filter).boxed()];
+    let mut queues = vec![stderr];
     let audit_file = match output {
         AuditOutput::File(path) => Some(LogFile::open(path).map_err(TelemetryError::AuditFile)?),
         AuditOutput::Off | AuditOutput::Stdout => None,
@@ -97,36 +93,17 @@ pub fn start(
         (_, Some(file)) => Some(LineQueue::start("audit", AUDIT_QUEUE, file.clone())),
         (_, None) => Some(LineQueue::start("audit", AUDIT_QUEUE, io::stdout())),
     };
-    let audit_queue = audit_queue.transpose().map_err(TelemetryError::Thread)?;
-    queues.extend(audit_queue.clone());
-    let audit_lines = audit_queue.map(|queue| {
-        let lines = fmt::layer().with_writer(queue).json().flatten_event(true);
-        let lines = lines.with_span_list(false).with_level(false).with_target(false);
-        // The span of a request is needed whatever the level of the log is.
-        let ours = filter_fn(|metadata| {
-            [audit::TARGET, audit::REJECTIONS].contains(&metadata.target())
-                || metadata.is_span() && metadata.target().starts_with("otpd")
-        });
-        lines.with_filter(ours.with_max_level_hint(LevelFilter::INFO))
-    });
+    if let Some(queue) = audit_queue.transpose().map_err(TelemetryError::Thread)? {
+        queues.push(queue.clone());
+        layers.push(audit_lines(queue));
+    }
     let spans = match export {
         TraceExport::Off => None,
         TraceExport::To(url) => Some(spans::start(url).map_err(TelemetryError::Collector)?),
     };
-    let traced = spans.as_ref().map(|provider| {
-        let ours = filter_fn(|metadata| {
-            metadata.is_span() && (metadata.target() == traces::TARGET || metadata.name() == traces::REQUEST)
-        });
-        let traced = tracing_opentelemetry::layer().with_tracer(spans::tracer(provider));
-        let traced = traced.with_level(false).with_target(false).with_location(false).with_threads(false);
-        // The current span is that of `tracing`; nothing uses OpenTelemetry's own.
-        let traced = traced.with_tracked_inactivity(false).with_context_activation(false);
-        traced.with_filter(ours.with_max_level_hint(LevelFilter::INFO))
-    });
-    let layers =
-        tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit_lines).with(traced);
+    layers.extend(spans.as_ref().map(exported_spans));
     // Fails only if a subscriber is set already.
-    let _ = layers.try_init();
+    let _ = tracing_subscriber::registry().with(layers).try_init();
     panic::set_hook(Box::new(|info| {
         // Log only the location: the message of a panic may contain the data that caused it.
         let place = info.location().map(ToString::to_string).unwrap_or_default();
@@ -169,6 +146,40 @@ impl Drop for Telemetry {
         // The log last, because it reports faults of the audit log.
         self.queues.iter().rev().for_each(|queue| queue.flush(deadline));
     }
+}
+
+fn log_lines(format: LogFormat, to: LineQueue) -> BoxedLayer {
+    let terminal = io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(to);
+    match format {
+        LogFormat::Human => lines.with_ansi(terminal).boxed(),
+        LogFormat::Auto if terminal => lines.with_ansi(true).boxed(),
+        LogFormat::Json | LogFormat::Auto => {
+            lines.json().flatten_event(true).with_current_span(false).boxed()
+        }
+    }
+}
+
+fn audit_lines(to: LineQueue) -> BoxedLayer {
+    let lines = fmt::layer().with_writer(to).json().flatten_event(true);
+    let lines = lines.with_span_list(false).with_level(false).with_target(false);
+    // The span of a request is needed whatever the level of the log is.
+    let ours = filter_fn(|metadata| {
+        [audit::TARGET, audit::REJECTIONS].contains(&metadata.target())
+            || metadata.is_span() && metadata.target().starts_with("otpd")
+    });
+    lines.with_filter(ours.with_max_level_hint(LevelFilter::INFO)).boxed()
+}
+
+fn exported_spans(provider: &SdkTracerProvider) -> BoxedLayer {
+    let spans = tracing_opentelemetry::layer().with_tracer(spans::tracer(provider));
+    let spans = spans.with_level(false).with_target(false).with_location(false).with_threads(false);
+    // The current span is that of `tracing`; nothing uses OpenTelemetry's own.
+    let spans = spans.with_tracked_inactivity(false).with_context_activation(false);
+    let ours = filter_fn(|metadata| {
+        metadata.is_span() && (metadata.target() == traces::TARGET || metadata.name() == traces::REQUEST)
+    });
+    spans.with_filter(ours.with_max_level_hint(LevelFilter::INFO)).boxed()
 }
 
 fn targets(level: Level) -> Targets {

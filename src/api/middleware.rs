@@ -74,8 +74,8 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         let method = known(request.method());
         let route = self.state.routes.template(request.uri().path());
         traces::begin(&span, method, route, request.scheme(), request.headers());
-        let response = self.timed(request, (method, route.unwrap_or("other")), caller);
-        let mut response = response.instrument(span.clone()).await;
+        let served = Box::pin(self.timed(request, (method, route.unwrap_or("other")), caller));
+        let mut response = served.instrument(span.clone()).await;
         traces::answered(&span, response.status().as_u16());
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
