@@ -9,7 +9,8 @@
 //! - [`audit`] (uses domain only): the events of the audit log.
 //! - [`ports`]: the traits of what the service depends on.
 //! - [`service`]: the use cases.
-//! - [`adapters`] (uses ports, domain, traces, metrics and random only): Redis, memory, SMTP, the hashing threads.
+//! - [`adapters`] (uses ports, domain, traces, metrics and random only): Redis, memory, SMTP, the
+//!   hashing threads.
 //! - [`config`] (uses domain only): parses text into typed settings.
 //! - [`api`] (uses service and the layers below it): HTTP, and what unauthenticated callers may
 //!   learn.

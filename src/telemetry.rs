@@ -1,8 +1,9 @@
 //! Logging: the log, one line for each event on standard error, as JSON or as text for people, and
 //! the audit log, one line of JSON for each decision. Traces, if there is a collector.
 //!
-//! Lines and spans are written by threads of their own, so that no request waits for whoever reads them. If a
-//! thread falls behind by more lines than its queue holds, further lines are dropped and counted.
+//! Lines and spans are written by threads of their own, so that no request waits for whoever reads
+//! them. If a thread falls behind by more than its queue holds, what is added is dropped and
+//! counted.
 //! Must not let events of other crates below a warning through: they may contain data that otpd
 //! never logs.
 
@@ -26,6 +27,7 @@ use tracing_subscriber::{fmt, reload};
 use self::file::LogFile;
 pub use self::file::check;
 use self::queue::LineQueue;
+pub use self::spans::check_collector;
 use crate::config::audit::AuditOutput;
 use crate::config::log::{LogFormat, LogSettings};
 use crate::config::traces::TraceExport;
@@ -38,11 +40,12 @@ const LOG_QUEUE: usize = 4096;
 /// The most lines of the audit log that wait to be written.
 const AUDIT_QUEUE: usize = 16_384;
 
-/// A layer of its own filter. Those that are off are left out, because an absent one would have each
-/// event of all crates checked anew.
+/// A layer with its own filter. Those that are off are left out, because an absent one would have
+/// each event of all crates checked anew.
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// The running logs and traces. When dropped, waits until what is queued is written, for a second at most.
+/// The running logs and traces. When dropped, waits until what is queued is written, for a second
+/// at most.
 #[must_use = "lines in the queues may be lost unless it is dropped at the end"]
 pub struct Telemetry {
     handle: TelemetryHandle,

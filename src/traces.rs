@@ -3,14 +3,19 @@
 //!
 //! `telemetry` exports them to a collector. Without one they are disabled, and cost a check of a
 //! flag. Names are those of OpenTelemetry's semantic conventions. Must not name a person or a path:
-//! a span has the template of the route, and nothing that a request says of itself except its trace.
+//! a span has the template of the route, and nothing that a request brings except its trace.
+//!
+//! Must not ask `tracing::enabled!` whether traces are on: with filters by layer, the answer stays
+//! behind in its thread and decides on the next span of another target.
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
 use opentelemetry::{Context, KeyValue};
 use poem::http::HeaderMap;
 use poem::http::uri::Scheme;
+use tracing::Span;
 use tracing::field::{Empty, display};
-use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// The `tracing` target of the spans, except those of requests.
@@ -19,18 +24,19 @@ pub const TARGET: &str = "traces";
 pub const REQUEST: &str = "request";
 
 /// Begins the trace of a request, or continues that of its caller, which the header `traceparent`
-/// names. `span` has the name [`REQUEST`] and a field `trace.id`, and has not been entered; `route` is
-/// the template.
+/// names. `span` has the name [`REQUEST`] and a field `trace.id`, and has not been entered; `route`
+/// is the template.
 pub fn begin(span: &Span, method: &'static str, route: Option<&str>, scheme: &Scheme, headers: &HeaderMap) {
-    if !is_on() {
-        return;
-    }
     if let Some(parent) = caller(headers) {
-        // Fails only if the span is not exported.
+        // Fails only if traces are off.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
     let context = span.context();
     let exported = context.span();
+    if !exported.span_context().is_valid() {
+        // Traces are off.
+        return;
+    }
     let known = if method == "_OTHER" { "HTTP" } else { method };
     exported.update_name(route.map_or_else(|| known.to_owned(), |route| format!("{known} {route}")));
     exported.set_attribute(KeyValue::new("http.request.method", method));
@@ -43,18 +49,12 @@ pub fn begin(span: &Span, method: &'static str, route: Option<&str>, scheme: &Sc
 
 /// Records how a request was answered.
 pub fn answered(span: &Span, status: u16) {
-    if is_on() {
-        span.set_attribute("http.response.status_code", i64::from(status));
-        // An answer of 4xx is an error of the caller, not of the server.
-        if status >= 500 {
-            span.set_attribute("error.type", status.to_string());
-            span.set_status(opentelemetry::trace::Status::error(""));
-        }
+    span.set_attribute("http.response.status_code", i64::from(status));
+    // An answer of 4xx is an error of the caller, not of the server.
+    if status >= 500 {
+        span.set_attribute("error.type", status.to_string());
+        span.set_status(Status::error(""));
     }
-}
-
-fn is_on() -> bool {
-    tracing::span_enabled!(target: TARGET, Level::INFO)
 }
 
 /// Returns the span of a call of Redis.
@@ -124,8 +124,8 @@ fn caller(headers: &HeaderMap) -> Option<SpanContext> {
     }
 }
 
-/// Parses the header `traceparent` (W3C Trace Context section 3.2). Returns `None` if it is malformed
-/// or names nothing, so that a new trace begins.
+/// Parses the header `traceparent` (W3C Trace Context section 3.2). Returns `None` if it is
+/// malformed or names nothing, so that a new trace begins.
 fn parent(header: &str) -> Option<SpanContext> {
     let mut fields = header.split('-');
     let mut field = |length: usize| {

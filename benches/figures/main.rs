@@ -11,6 +11,7 @@
 )]
 #![expect(unreachable_pub, reason = "nothing is exported; `pub` is what other files may use")]
 
+mod observation;
 mod overload;
 mod redis_cost;
 mod refusals;
@@ -22,7 +23,8 @@ mod support;
 use std::env;
 
 /// The benchmarks by name.
-const BENCHMARKS: [(&str, fn()); 4] = [
+const BENCHMARKS: [(&str, fn()); 5] = [
+    ("observation", observation::run),
     ("overload", overload::run),
     ("redis_cost", redis_cost::run),
     ("refusals", refusals::run),

@@ -17,6 +17,7 @@ use super::{BAD_SETTINGS, Failure, block_on, print};
 use crate::app;
 use crate::config::admin::AdminListener;
 use crate::config::audit::AuditOutput;
+use crate::config::traces::TraceExport;
 use crate::config::{self, Common, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
@@ -41,13 +42,17 @@ pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<
     // Runs all checks even if some fail, so that one run is enough.
     let settings = &loaded.settings;
     let checks = block_on(async {
-        let checking = (redis::check(settings), relay::check(settings, doctor.send_test.as_ref()));
-        let (redis, relays) = tokio::join!(checking.0, checking.1);
+        let (redis, relays, collector) = tokio::join!(
+            redis::check(settings),
+            relay::check(settings, doctor.send_test.as_ref()),
+            check_collector(&settings.common)
+        );
         Ok([
             vec![redis, check_domains(&settings.common)],
             relays,
             check_files(settings),
             check_address(&settings.common),
+            collector,
         ]
         .concat())
     })?;
@@ -85,6 +90,15 @@ fn check_files(settings: &Settings) -> Vec<Result<String, String>> {
         AuditOutput::Off | AuditOutput::Stdout => None,
     };
     certificate.into_iter().chain(audit).collect()
+}
+
+/// Checks that the trace collector accepts an empty batch, if there is one.
+async fn check_collector(common: &Common) -> Vec<Result<String, String>> {
+    let TraceExport::To(url) = &common.traces else { return Vec::new() };
+    vec![match telemetry::check_collector(url).await {
+        Ok(()) => Ok(format!("the trace collector: {url}")),
+        Err(error) => Err(format!("the trace collector {url}: {error}: see OTP_TRACES__ENDPOINT")),
+    }]
 }
 
 /// Reports who may call the v1 API.

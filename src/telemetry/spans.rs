@@ -5,21 +5,23 @@
 //! are lost and counted.
 
 use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer, TracerProvider as _};
 use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter,
     SpanProcessor,
 };
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use ureq::Agent;
 use ureq::tls::{Certificate, TlsConfig};
 
@@ -42,13 +44,7 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// # Errors
 /// Says what is missing to reach the URL.
 pub(super) fn start(url: &str) -> Result<SdkTracerProvider, Box<dyn Error + Send + Sync>> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_http_client(CollectorClient::new(url)?)
-        .with_endpoint(url)
-        .with_protocol(Protocol::HttpBinary)
-        .with_timeout(EXPORT_TIMEOUT)
-        .build()?;
+    let exporter = exporter(url, CollectorClient::new(url)?)?;
     let waiting = Arc::<AtomicUsize>::default();
     let exporter = CountingExporter { exporter, waiting: Arc::clone(&waiting) };
     // All of them, because the crate reads the environment for what is not given.
@@ -62,7 +58,38 @@ pub(super) fn start(url: &str) -> Result<SdkTracerProvider, Box<dyn Error + Send
     Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource()).build())
 }
 
-/// Returns what the spans say of the service: what OpenTelemetry's own variables say, else our name.
+/// Sends an empty batch to this URL.
+///
+/// # Errors
+/// Says why the collector did not accept it.
+pub async fn check_collector(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let client = CollectorClient::new(url)?;
+    let failure = Arc::clone(&client.failure);
+    let exporter = exporter(url, client)?;
+    let runtime = Handle::current();
+    let outcome = spawn_blocking(move || runtime.block_on(exporter.export(Vec::new()))).await?;
+    // The error of the exporter does not say why.
+    match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(outcome?),
+    }
+}
+
+fn exporter(
+    url: &str,
+    client: CollectorClient,
+) -> Result<opentelemetry_otlp::SpanExporter, ExporterBuildError> {
+    opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_endpoint(url)
+        .with_protocol(Protocol::HttpBinary)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+}
+
+/// Returns what the spans say of the service: what OpenTelemetry's own variables say, else our
+/// name.
 fn resource() -> Resource {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let builder = || Resource::builder().with_attribute(version.clone());
@@ -77,8 +104,8 @@ pub(super) fn tracer(provider: &SdkTracerProvider) -> OtpdTracer {
     OtpdTracer(provider.tracer("otpd"))
 }
 
-/// A tracer whose spans of requests are those of a server. A field of the span could say so too, but
-/// would be in each line of the logs.
+/// A tracer whose spans of requests are those of a server. A field of the span could say so too,
+/// but would be in each line of the logs.
 pub(super) struct OtpdTracer(SdkTracer);
 
 impl Tracer for OtpdTracer {
@@ -154,7 +181,8 @@ impl SpanExporter for CountingExporter {
 #[derive(Debug)]
 struct CollectorClient {
     agent: Agent,
-    is_failing: AtomicBool,
+    /// Why the last batch was not accepted, if it was not.
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 impl CollectorClient {
@@ -177,7 +205,7 @@ impl CollectorClient {
             .http_status_as_error(false)
             .user_agent(concat!("otpd/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: agent.into(), is_failing: AtomicBool::new(false) })
+        Ok(Self { agent: agent.into(), failure: Arc::default() })
     }
 
     /// Waits for the answer, because the thread of the queue has nothing else to do.
@@ -198,20 +226,18 @@ impl HttpClient for CollectorClient {
             Ok(response) => Some(format!("status {}", response.status().as_u16())),
             Err(error) => Some(error.to_string()),
         };
-        match (error, self.is_failing.load(Ordering::Relaxed)) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&error, failure.is_some()) {
             (Some(error), false) => {
                 tracing::error!(
                     error,
                     "the trace collector does not accept spans; they are lost until it does"
                 );
-                self.is_failing.store(true, Ordering::Relaxed);
             }
-            (None, true) => {
-                tracing::info!("the trace collector accepts spans again");
-                self.is_failing.store(false, Ordering::Relaxed);
-            }
+            (None, true) => tracing::info!("the trace collector accepts spans again"),
             _ => {}
         }
+        *failure = error;
         Ok(outcome?)
     }
 }

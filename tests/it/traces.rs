@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
-use poem::http::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::commands::{run, text};
 use crate::support::app::{TestApp, eventually};
 use crate::support::collector::{Collector, attribute};
 use crate::support::v1::key;
@@ -19,7 +19,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
 fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    id.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn names(spans: &[Span]) -> Vec<&str> {
@@ -66,10 +66,10 @@ async fn one_send_is_a_trace_with_a_span_for_each_call() {
     let all = collector.spans();
     let of_the_send: Vec<_> = all.iter().filter(|span| hex(&span.trace_id) == TRACE).cloned().collect();
     let (email, relay) = (collector.span("send email").await, collector.span("relay").await);
-    let mut called = names(&of_the_send);
-    called.sort_unstable();
+    let mut found = names(&of_the_send);
+    found.sort_unstable();
     let calls = ["POST /v1/verifications", "charge", "charge", "hash", "open", "relay"];
-    assert_eq!(called, [&calls[..], &["send email"]].concat());
+    assert_eq!(found, [&calls[..], &["send email"]].concat());
     for span in &of_the_send {
         let parent = if span.span_id == server.span_id {
             continue;
@@ -81,7 +81,7 @@ async fn one_send_is_a_trace_with_a_span_for_each_call() {
         assert_eq!(span.parent_span_id, parent.span_id, "{}", span.name);
         let within = parent.start_time_unix_nano..=parent.end_time_unix_nano;
         assert!(within.contains(&span.start_time_unix_nano), "{}", span.name);
-        assert!(span.status.as_ref().is_none_or(|status| status.code() == SpanStatus::Unset));
+        assert!(span.status.as_ref().is_none_or(|status| status.code() == StatusCode::Unset));
     }
     let open = collector.span("open").await;
     assert_eq!(open.kind(), SpanKind::Client);
@@ -155,7 +155,8 @@ async fn calls_that_fail_are_marked_in_the_trace() {
         ("ready", "connection"),
     ] {
         let span = collector.span(name).await;
-        assert_eq!(span.status.as_ref().map(|status| status.code()), Some(SpanStatus::Error), "{name}");
+        let status = span.status.as_ref().map(Status::code);
+        assert_eq!(status, Some(StatusCode::Error), "{name}");
         assert_eq!(attribute(&span.attributes, "error.type").as_deref(), Some(error), "{name}");
     }
     let relay = collector.span("relay").await;
@@ -166,14 +167,14 @@ async fn calls_that_fail_are_marked_in_the_trace() {
 async fn a_collector_that_is_down_costs_its_spans_only() {
     let collector = Collector::start().await;
     let app = traced(&collector).await;
-    collector.refuse(Some(StatusCode::INTERNAL_SERVER_ERROR));
+    collector.answer_with(500);
     let failed = || app.log().matches("the trace collector does not accept spans").count();
     eventually("a batch is lost", async || {
         assert_eq!(app.get("/livez").await.status, 200);
         failed() > 0 && lost(&app).await > 0
     })
     .await;
-    collector.refuse(None);
+    collector.answer_with(200);
     eventually("spans are accepted again", async || {
         assert_eq!(app.get("/livez").await.status, 200);
         app.log().contains("the trace collector accepts spans again")
@@ -199,4 +200,27 @@ async fn a_collector_that_never_answers_holds_up_neither_requests_nor_the_end() 
     }
     assert!(answered > 2048);
     assert_eq!(app.stopped().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_whether_the_collector_accepts_spans() {
+    let collector = Collector::start().await;
+    let app = TestApp::spawn().await;
+    let diagnosed = |endpoint: &str| {
+        let mut settings = app.settings().clone();
+        settings.insert("OTP_TRACES__ENDPOINT".to_owned(), endpoint.to_owned());
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        text(&run(folder.path(), &settings, &["doctor"]).stdout)
+    };
+    let said = diagnosed(&collector.endpoint());
+    assert!(
+        said.contains(&format!("ok    the trace collector: {}/v1/traces", collector.endpoint())),
+        "{said}"
+    );
+    collector.answer_with(401);
+    let said = diagnosed(&collector.endpoint());
+    assert!(said.contains("FAIL  the trace collector") && said.contains("status 401"), "{said}");
+    let said = diagnosed("http://127.0.0.1:1");
+    assert!(said.contains("FAIL  the trace collector") && said.contains("refused"), "{said}");
 }

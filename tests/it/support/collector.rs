@@ -1,11 +1,11 @@
 //! A collector of traces that takes OTLP over HTTP.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use poem::http::StatusCode;
 use poem::listener::{Acceptor as _, Listener as _, TcpListener};
@@ -20,10 +20,9 @@ pub struct Collector {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
     received: Mutex<Vec<ExportTraceServiceRequest>>,
-    refuses: Mutex<Option<StatusCode>>,
+    status: AtomicU16,
 }
 
 impl Collector {
@@ -31,7 +30,7 @@ impl Collector {
     pub async fn start() -> Self {
         let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.expect("a port");
         let address = *acceptor.local_addr()[0].as_socket_addr().expect("an address");
-        let state = Arc::<State>::default();
+        let state = Arc::new(State { received: Mutex::default(), status: AtomicU16::new(200) });
         let of_requests = Arc::clone(&state);
         let endpoint = poem::endpoint::make(move |request: Request| {
             let state = Arc::clone(&of_requests);
@@ -46,9 +45,9 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// Answers with this status from now on; `None`: accepts everything.
-    pub fn refuse(&self, status: Option<StatusCode>) {
-        *self.state.refuses.lock().expect("no thread panics") = status;
+    /// Answers with this status from now on. Only with 200 are spans received.
+    pub fn answer_with(&self, status: u16) {
+        self.state.status.store(status, Ordering::Relaxed);
     }
 
     /// Returns the requests so far.
@@ -73,7 +72,8 @@ impl Collector {
 
 impl State {
     async fn receive(&self, mut request: Request) -> StatusCode {
-        if let Some(status) = *self.refuses.lock().expect("no thread panics") {
+        let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed)).expect("a status");
+        if status != StatusCode::OK {
             return status;
         }
         assert_eq!(request.uri().path(), "/v1/traces");
