@@ -1,9 +1,9 @@
-//! Measures what it costs to observe the service: the metrics of a request, and traces that are off,
-//! sent to a collector, or sent to one that is down or never answers.
+//! Measures what it costs to observe the service: the metrics of a request, and traces that are
+//! off, sent to a collector, or sent to one that is down or never answers.
 //!
 //! Prints CPU time for each wrong code with the lightest hash, so that the ratios are the worst: a
-//! default hash alone takes some 20 ms. The rounds of the processes alternate, so that other load on
-//! the machine affects all alike.
+//! default hash alone takes some 20 ms. The rounds of the processes alternate, so that other load
+//! on the machine affects all alike.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -113,8 +113,8 @@ impl SmtpMailer {
         Err((last.unwrap_or(SendError::timeout(Stage::Connect)), patient))
     }
 
-    /// Tries the relays, and again those that failed temporarily, until one accepts the email or the
-    /// time is up.
+    /// Tries the relays, and again those that failed temporarily, until one accepts the email or
+    /// the time is up.
     async fn rounds(&self, mail: &CodeMail) -> Delivery {
         let end = Instant::now() + TIMEOUT;
         let message = match self.message(mail) {
