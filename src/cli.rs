@@ -169,9 +169,9 @@ fn announce<T>(loaded: config::Loaded<T>, common: impl Fn(&T) -> &Common) -> Res
         TelemetryError::AuditFile(error) => unusable(&format!(
             "OTP_AUDIT__OUTPUT: the file cannot be opened: {error}\n    OTP_AUDIT__OUTPUT=stdout"
         )),
-        TelemetryError::Collector(error) => unusable(&format!(
-            "OTP_TRACES__ENDPOINT: the collector cannot be used: {error}\n    OTP_TRACES__ENDPOINT="
-        )),
+        TelemetryError::Collector(error) => {
+            unusable(&format!("OTP_TRACES__ENDPOINT: the collector cannot be used: {error}"))
+        }
         TelemetryError::Thread(error) => Failure::Other(anyhow::Error::from(error).context("the logs")),
     })?;
     for warning in &loaded.warnings {

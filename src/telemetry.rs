@@ -40,8 +40,7 @@ const LOG_QUEUE: usize = 4096;
 /// The most lines of the audit log that wait to be written.
 const AUDIT_QUEUE: usize = 16_384;
 
-/// A layer with its own filter. Those that are off are left out, because an absent one would have
-/// each event of all crates checked anew.
+/// A layer with its own filter.
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The running logs and traces. When dropped, waits until what is queued is written, for a second
@@ -74,7 +73,7 @@ pub struct TelemetryHandle {
     audit_file: Option<LogFile>,
 }
 
-/// Starts logging and tracing; a second call has no effect.
+/// Starts logging and tracing. Must be called once.
 ///
 /// # Errors
 /// Returns a [`TelemetryError`] if something that the settings name cannot be used.
@@ -85,6 +84,8 @@ pub fn start(
 ) -> Result<Telemetry, TelemetryError> {
     let stderr = LineQueue::start("log", LOG_QUEUE, io::stderr()).map_err(TelemetryError::Thread)?;
     let (filter, level) = reload::Layer::new(targets(log.level));
+    // A layer that is off is left out: an `Option` that is `None` makes `tracing` check every event
+    // of all crates again.
     let mut layers = vec![log_lines(log.format, stderr.clone()).with_filter(filter).boxed()];
     let mut queues = vec![stderr];
     let audit_file = match output {
@@ -180,7 +181,8 @@ fn exported_spans(provider: &SdkTracerProvider) -> BoxedLayer {
     // The current span is that of `tracing`; nothing uses OpenTelemetry's own.
     let spans = spans.with_tracked_inactivity(false).with_context_activation(false);
     let ours = filter_fn(|metadata| {
-        metadata.is_span() && (metadata.target() == traces::TARGET || metadata.name() == traces::REQUEST)
+        let is_request = metadata.name() == traces::REQUEST && metadata.target().starts_with("otpd");
+        metadata.is_span() && (is_request || metadata.target() == traces::TARGET)
     });
     spans.with_filter(ours.with_max_level_hint(LevelFilter::INFO)).boxed()
 }

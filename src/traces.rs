@@ -1,19 +1,17 @@
 //! Spans of traces: one for each request and one for each call of a port that leaves the process or
 //! takes long.
 //!
-//! `telemetry` exports them to a collector. Without one they are disabled, and cost a check of a
-//! flag. Names are those of OpenTelemetry's semantic conventions. Must not name a person or a path:
-//! a span has the template of the route, and nothing that a request brings except its trace.
+//! `telemetry` exports them to a collector. Without one, the spans of calls are disabled. Names are
+//! those of OpenTelemetry's semantic conventions. Must not name a person or a path: a span has the
+//! template of the route, and nothing that a request brings except its trace.
 //!
-//! Must not ask `tracing::enabled!` whether traces are on: with filters by layer, the answer stays
-//! behind in its thread and decides on the next span of another target.
+//! Must not call `tracing::enabled!`: with filters by layer, its result stays in a thread-local
+//! variable, and the next span is filtered by it.
 
 use opentelemetry::trace::{
     SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{Context, KeyValue};
-use poem::http::HeaderMap;
-use poem::http::uri::Scheme;
 use tracing::Span;
 use tracing::field::{Empty, display};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -22,12 +20,20 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 pub const TARGET: &str = "traces";
 /// The name of the span of a request, which the logs have too.
 pub const REQUEST: &str = "request";
+/// A method that HTTP does not define.
+pub const OTHER_METHOD: &str = "_OTHER";
 
-/// Begins the trace of a request, or continues that of its caller, which the header `traceparent`
-/// names. `span` has the name [`REQUEST`] and a field `trace.id`, and has not been entered; `route`
-/// is the template.
-pub fn begin(span: &Span, method: &'static str, route: Option<&str>, scheme: &Scheme, headers: &HeaderMap) {
-    if let Some(parent) = caller(headers) {
+/// Begins the trace of a request. If `traceparent` names a parent, continues the trace of that.
+/// `span` has the name [`REQUEST`] and a field `trace.id`, and has not been entered; `route` is the
+/// template.
+pub fn begin(
+    span: &Span,
+    method: &'static str,
+    route: Option<&str>,
+    scheme: &'static str,
+    traceparent: Option<&str>,
+) {
+    if let Some(parent) = traceparent.and_then(parse_traceparent) {
         // Fails only if traces are off.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
@@ -37,27 +43,27 @@ pub fn begin(span: &Span, method: &'static str, route: Option<&str>, scheme: &Sc
         // Traces are off.
         return;
     }
-    let known = if method == "_OTHER" { "HTTP" } else { method };
+    let known = if method == OTHER_METHOD { "HTTP" } else { method };
     exported.update_name(route.map_or_else(|| known.to_owned(), |route| format!("{known} {route}")));
     exported.set_attribute(KeyValue::new("http.request.method", method));
-    exported.set_attribute(KeyValue::new("url.scheme", scheme.to_string()));
+    exported.set_attribute(KeyValue::new("url.scheme", scheme));
     if let Some(route) = route {
         exported.set_attribute(KeyValue::new("http.route", route.to_owned()));
     }
     span.record("trace.id", display(exported.span_context().trace_id()));
 }
 
-/// Records how a request was answered.
-pub fn answered(span: &Span, status: u16) {
+/// Records the status of the response to a request.
+pub fn record_response(span: &Span, status: u16) {
     span.set_attribute("http.response.status_code", i64::from(status));
-    // An answer of 4xx is an error of the caller, not of the server.
+    // A status of 4xx is an error of the caller, not of the server.
     if status >= 500 {
         span.set_attribute("error.type", status.to_string());
         span.set_status(Status::error(""));
     }
 }
 
-/// Returns the span of a call of Redis.
+/// Returns the span of a call to Redis.
 #[must_use]
 pub fn redis(script: &'static str) -> Span {
     tracing::info_span!(
@@ -100,8 +106,8 @@ pub fn relay(host: &str) -> Span {
     )
 }
 
-/// Records how an attempt to hand an email over ended, with the words of the metrics.
-pub fn handed_over(span: &Span, outcome: &'static str, stage: &'static str) {
+/// Records how an attempt to hand an email over ended, with the labels of the metrics.
+pub fn record_handover(span: &Span, outcome: &'static str, stage: &'static str) {
     span.record("otpd.outcome", outcome);
     span.record("otpd.stage", stage);
     if outcome != "accepted" {
@@ -115,18 +121,9 @@ pub fn fail(span: &Span, kind: &'static str) {
     span.record("otel.status_code", "ERROR");
 }
 
-/// Returns the parent that a request names.
-fn caller(headers: &HeaderMap) -> Option<SpanContext> {
-    let mut named = headers.get_all("traceparent").iter();
-    match (named.next(), named.next()) {
-        (Some(header), None) => parent(header.to_str().ok()?),
-        _ => None,
-    }
-}
-
 /// Parses the header `traceparent` (W3C Trace Context section 3.2). Returns `None` if it is
-/// malformed or names nothing, so that a new trace begins.
-fn parent(header: &str) -> Option<SpanContext> {
+/// malformed or has an all-zero id, so that a new trace begins.
+fn parse_traceparent(header: &str) -> Option<SpanContext> {
     let mut fields = header.split('-');
     let mut field = |length: usize| {
         let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
@@ -145,6 +142,8 @@ fn parent(header: &str) -> Option<SpanContext> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -159,7 +158,7 @@ mod tests {
             (format!("01-{TRACE}-{SPAN}-01"), true),
             (format!("cc-{TRACE}-{SPAN}-01-what-comes-later"), true),
         ] {
-            let parent = parent(&header).unwrap();
+            let parent = parse_traceparent(&header).unwrap();
             assert_eq!(parent.trace_id().to_string(), TRACE, "{header}");
             assert_eq!(parent.span_id().to_string(), SPAN, "{header}");
             assert_eq!(parent.is_sampled(), is_sampled, "{header}");
@@ -188,7 +187,20 @@ mod tests {
             format!(" 00-{TRACE}-{SPAN}-01"),
             format!("00-{TRACE}-{SPAN}-01,00-{TRACE}-{SPAN}-01"),
         ] {
-            assert!(parent(&header).is_none(), "{header}");
+            assert!(parse_traceparent(&header).is_none(), "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_parent_as_it_is_written_or_none(
+            version in "[0-9a-f]{2}", trace in "[0-9a-f]{31,33}", span in "[0-9a-f]{16}", rest in "-0[0-3].{0,3}",
+        ) {
+            let header = format!("{version}-{trace}-{span}{rest}");
+            if let Some(parent) = parse_traceparent(&header) {
+                let written = format!("{version}-{}-{}-0", parent.trace_id(), parent.span_id());
+                prop_assert!(header.starts_with(&written), "{header}");
+            }
         }
     }
 }

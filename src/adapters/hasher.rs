@@ -16,7 +16,6 @@ use argon2::Block;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument as _;
 
 use crate::domain::code::Code;
 use crate::domain::code_hash::{AssociatedData, DIGEST_BYTES, Digest, HashCost, HashQueue, SALT_BYTES, Salt};
@@ -237,7 +236,7 @@ impl Hasher for HashThreads {
         self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
         let span = traces::hash();
         // A job that was begun in time may finish.
-        let outcome = match timeout_at(deadline + HASH_TIMEOUT, answer).instrument(span.clone()).await {
+        let outcome = match timeout_at(deadline + HASH_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
             Err(_) => Err(HasherError::Late),
         };

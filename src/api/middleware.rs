@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use poem::http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
 use poem::http::uri::Scheme;
-use poem::http::{HeaderName, HeaderValue, Method, StatusCode};
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, Request, Response, Result};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
@@ -27,7 +27,7 @@ use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::metrics::metrics;
 use crate::random;
-use crate::traces::{self, REQUEST};
+use crate::traces::{self, OTHER_METHOD, REQUEST};
 
 /// The timeout of a whole request; a send waits for the relay for up to ten seconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -73,10 +73,12 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         let is_tls = *request.scheme() == Scheme::HTTPS;
         let method = known(request.method());
         let route = self.state.routes.template(request.uri().path());
-        traces::begin(&span, method, route, request.scheme(), request.headers());
+        let scheme = if is_tls { "https" } else { "http" };
+        traces::begin(&span, method, route, scheme, traceparent(request.headers()));
+        // Boxed, so that `instrument` does not copy the large future.
         let served = Box::pin(self.timed(request, (method, route.unwrap_or("other")), caller));
         let mut response = served.instrument(span.clone()).await;
-        traces::answered(&span, response.status().as_u16());
+        traces::record_response(&span, response.status().as_u16());
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
@@ -178,6 +180,12 @@ impl Drop for Active {
     }
 }
 
+/// Returns the header `traceparent`, if there is exactly one.
+fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all("traceparent").iter();
+    all.next().filter(|_| all.next().is_none())?.to_str().ok()
+}
+
 /// Returns the name of a method that HTTP defines. Any other name is text of the caller and must
 /// not be logged.
 fn known(method: &Method) -> &'static str {
@@ -191,7 +199,7 @@ fn known(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         Method::TRACE => "TRACE",
         Method::CONNECT => "CONNECT",
-        _ => "_OTHER",
+        _ => OTHER_METHOD,
     }
 }
 

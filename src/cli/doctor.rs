@@ -97,7 +97,10 @@ async fn check_collector(common: &Common) -> Vec<Result<String, String>> {
     let TraceExport::To(url) = &common.traces else { return Vec::new() };
     vec![match telemetry::check_collector(url).await {
         Ok(()) => Ok(format!("the trace collector: {url}")),
-        Err(error) => Err(format!("the trace collector {url}: {error}: see OTP_TRACES__ENDPOINT")),
+        Err(error) => Err(format!(
+            "the trace collector {url}: {error}: start it, or correct OTP_TRACES__ENDPOINT; a key that it requires is \
+             read from OTEL_EXPORTER_OTLP_HEADERS"
+        )),
     }]
 }
 

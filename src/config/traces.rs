@@ -28,11 +28,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TraceExport> {
     }
 }
 
-/// Parses the URL of a collector. Its path may be left out.
+/// Parses the URL of a collector, with or without the path of traces.
 fn parse(text: &str) -> Result<String, String> {
     let url = web_url::parse(text, "http://localhost:4318")?;
-    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
-    Ok(if has_path { url } else { url + TRACES_PATH })
+    Ok(if url.ends_with(TRACES_PATH) { url } else { url + TRACES_PATH })
 }
 
 #[cfg(test)]
@@ -40,11 +39,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_of_a_collector_may_be_left_out() {
+    fn the_path_of_traces_may_be_left_out() {
         for (typed, url) in [
             ("http://localhost:4318", "http://localhost:4318/v1/traces"),
             ("http://otel_collector:4318/", "http://otel_collector:4318/v1/traces"),
             ("https://collector.example:443/otlp/v1/traces", "https://collector.example/otlp/v1/traces"),
+            ("https://collector.example/otlp", "https://collector.example/otlp/v1/traces"),
             ("http://[::1]:4318", "http://[::1]:4318/v1/traces"),
         ] {
             assert_eq!(parse(typed).unwrap(), url);

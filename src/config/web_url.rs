@@ -6,7 +6,7 @@ use crate::domain::origin;
 /// to it.
 ///
 /// # Errors
-/// Describes what is wrong with the URL, with an `example` of another.
+/// Describes what is wrong with the URL; `example` is the URL that messages show.
 pub(super) fn parse(text: &str, example: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     let scheme_missing = || format!("must begin with https:// or http://, as {example} does");

@@ -5,7 +5,8 @@
 //! are lost and counted.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer, TracerProvider as _};
 use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
@@ -34,19 +35,19 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 /// How long a span waits for others before it is sent.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
-/// How long a batch may take.
+/// How long one attempt to send a batch may take, and how long attempts are repeated.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest answer of a collector, in bytes.
-const MAX_ANSWER: u64 = 64 * 1024;
+/// How much of a response is read, in bytes.
+const MAX_RESPONSE: u64 = 64 * 1024;
 
-/// Starts the thread that sends spans to this URL.
+/// Starts the thread that sends spans to this URL. Panics, as the crate does, if the system starts
+/// no thread.
 ///
 /// # Errors
-/// Says what is missing to reach the URL.
+/// Returns why the collector cannot be used.
 pub(super) fn start(url: &str) -> Result<SdkTracerProvider, Box<dyn Error + Send + Sync>> {
-    let exporter = exporter(url, CollectorClient::new(url)?)?;
     let waiting = Arc::<AtomicUsize>::default();
-    let exporter = CountingExporter { exporter, waiting: Arc::clone(&waiting) };
+    let exporter = CountingExporter::new(url, Arc::clone(&waiting))?;
     // All of them, because the crate reads the environment for what is not given.
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE)
@@ -61,54 +62,36 @@ pub(super) fn start(url: &str) -> Result<SdkTracerProvider, Box<dyn Error + Send
 /// Sends an empty batch to this URL.
 ///
 /// # Errors
-/// Says why the collector did not accept it.
+/// Returns why the collector did not accept it.
 pub async fn check_collector(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let client = CollectorClient::new(url)?;
-    let failure = Arc::clone(&client.failure);
-    let exporter = exporter(url, client)?;
+    let CountingExporter { exporter, failure, .. } = CountingExporter::new(url, Arc::default())?;
     let runtime = Handle::current();
     let outcome = spawn_blocking(move || runtime.block_on(exporter.export(Vec::new()))).await?;
-    // The error of the exporter does not say why.
-    match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        Some(failure) => Err(failure.into()),
-        None => Ok(outcome?),
-    }
+    outcome.map_err(|error| take(&failure).map_or_else(|| error.into(), Into::into))
 }
 
-fn exporter(
-    url: &str,
-    client: CollectorClient,
-) -> Result<opentelemetry_otlp::SpanExporter, ExporterBuildError> {
-    opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_http_client(client)
-        .with_endpoint(url)
-        .with_protocol(Protocol::HttpBinary)
-        .with_timeout(EXPORT_TIMEOUT)
-        .build()
-}
-
-/// Returns what the spans say of the service: what OpenTelemetry's own variables say, else our
-/// name.
+/// Returns what the spans say of the service. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`
+/// have precedence over our name; without them, the crate has a name that begins with `unknown`.
 fn resource() -> Resource {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    let builder = || Resource::builder().with_attribute(version.clone());
-    let resource = builder().build();
-    let name = resource.get(&Key::new("service.name"));
-    let is_named = name.is_some_and(|name| !name.as_str().starts_with("unknown_service"));
-    if is_named { resource } else { builder().with_service_name("otpd").build() }
+    let given = Resource::builder().with_attribute(version.clone()).build();
+    let name = given.get(&Key::new("service.name"));
+    if name.is_some_and(|name| !name.as_str().starts_with("unknown_service")) {
+        return given;
+    }
+    Resource::builder().with_attribute(version).with_service_name("otpd").build()
 }
 
 /// Returns the tracer of the provider.
-pub(super) fn tracer(provider: &SdkTracerProvider) -> OtpdTracer {
-    OtpdTracer(provider.tracer("otpd"))
+pub(super) fn tracer(provider: &SdkTracerProvider) -> ServerKindTracer {
+    ServerKindTracer(provider.tracer("otpd"))
 }
 
 /// A tracer whose spans of requests are those of a server. A field of the span could say so too,
 /// but would be in each line of the logs.
-pub(super) struct OtpdTracer(SdkTracer);
+pub(super) struct ServerKindTracer(SdkTracer);
 
-impl Tracer for OtpdTracer {
+impl Tracer for ServerKindTracer {
     type Span = Span;
 
     fn build_with_context(&self, builder: SpanBuilder, parent: &Context) -> Span {
@@ -129,10 +112,11 @@ impl SpanProcessor for CountingProcessor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < QUEUE {
+        // Together with `export`: whoever sees that a span has left finds its place in the queue.
+        if self.waiting.fetch_add(1, Ordering::Acquire) < QUEUE {
             self.queue.on_end(span);
         } else {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.waiting.fetch_sub(1, Ordering::Release);
             metrics().lost_spans.inc();
         }
     }
@@ -150,20 +134,57 @@ impl SpanProcessor for CountingProcessor {
     }
 }
 
-/// Counts spans as they leave the queue, and those that were not accepted.
+/// Counts spans as they leave the queue, and those that were not accepted. Logs the first batch that
+/// was not accepted, and the first that was accepted after it.
 #[derive(Debug)]
-struct CountingExporter {
-    exporter: opentelemetry_otlp::SpanExporter,
+struct CountingExporter<E> {
+    exporter: E,
     waiting: Arc<AtomicUsize>,
+    is_failing: AtomicBool,
+    failure: Failure,
 }
 
-impl SpanExporter for CountingExporter {
+/// Why the last attempt to send failed. The error of the crate does not say it.
+type Failure = Arc<Mutex<Option<String>>>;
+
+fn take(failure: &Failure) -> Option<String> {
+    failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl CountingExporter<opentelemetry_otlp::SpanExporter> {
+    fn new(url: &str, waiting: Arc<AtomicUsize>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let client = CollectorClient::new(url)?;
+        let failure = Arc::clone(&client.failure);
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_endpoint(url)
+            .with_protocol(Protocol::HttpBinary)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()?;
+        Ok(Self { exporter, waiting, is_failing: AtomicBool::new(false), failure })
+    }
+}
+
+impl<E: SpanExporter> SpanExporter for CountingExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        self.waiting.fetch_sub(spans, Ordering::Relaxed);
+        self.waiting.fetch_sub(spans, Ordering::Release);
         let outcome = self.exporter.export(batch).await;
-        if outcome.is_err() {
-            metrics().lost_spans.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+        let was_failing = self.is_failing.swap(outcome.is_err(), Ordering::Relaxed);
+        match &outcome {
+            Ok(()) if was_failing => tracing::info!("the trace collector accepts spans again"),
+            Ok(()) => {}
+            Err(error) => {
+                metrics().lost_spans.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+                let error = take(&self.failure).unwrap_or_else(|| error.to_string());
+                if !was_failing {
+                    tracing::error!(
+                        error,
+                        "the trace collector does not accept spans; they are lost until it does"
+                    );
+                }
+            }
         }
         outcome
     }
@@ -177,12 +198,11 @@ impl SpanExporter for CountingExporter {
     }
 }
 
-/// Sends batches, and logs the first failure and the first success after it.
+/// Sends batches over HTTP.
 #[derive(Debug)]
 struct CollectorClient {
     agent: Agent,
-    /// Why the last batch was not accepted, if it was not.
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Failure,
 }
 
 impl CollectorClient {
@@ -191,7 +211,7 @@ impl CollectorClient {
         if url.starts_with("https:") {
             roots = rustls_native_certs::load_native_certs().certs;
             if roots.is_empty() {
-                return Err("this machine has no trust anchors (certificates in PEM form)".into());
+                return Err("no trust anchors (certificates in PEM form) were found: install the package ca-certificates, or correct SSL_CERT_FILE and SSL_CERT_DIR".into());
             }
         }
         let tls = TlsConfig::builder()
@@ -203,17 +223,18 @@ impl CollectorClient {
             .timeout_global(Some(EXPORT_TIMEOUT))
             .max_redirects(0)
             .http_status_as_error(false)
-            .user_agent(concat!("otpd/", env!("CARGO_PKG_VERSION")))
+            .proxy(None)
             .build();
-        Ok(Self { agent: agent.into(), failure: Arc::default() })
+        Ok(Self { agent: agent.into(), failure: Failure::default() })
     }
 
-    /// Waits for the answer, because the thread of the queue has nothing else to do.
+    /// Waits for the response, because the thread of the queue has nothing else to do.
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
         let (head, body) = request.into_parts();
-        let (head, mut body) = self.agent.run(Request::from_parts(head, &*body))?.into_parts();
-        let body = body.with_config().limit(MAX_ANSWER).read_to_vec()?;
-        Ok(Response::from_parts(head, body.into()))
+        let (head, body) = self.agent.run(Request::from_parts(head, &*body))?.into_parts();
+        let mut start = Vec::new();
+        body.into_reader().take(MAX_RESPONSE).read_to_end(&mut start)?;
+        Ok(Response::from_parts(head, start.into()))
     }
 }
 
@@ -221,23 +242,62 @@ impl CollectorClient {
 impl HttpClient for CollectorClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let outcome = self.send(request);
-        let error = match &outcome {
+        let failure = match &outcome {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(format!("status {}", response.status().as_u16())),
             Err(error) => Some(error.to_string()),
         };
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&error, failure.is_some()) {
-            (Some(error), false) => {
-                tracing::error!(
-                    error,
-                    "the trace collector does not accept spans; they are lost until it does"
-                );
-            }
-            (None, true) => tracing::info!("the trace collector accepts spans again"),
-            _ => {}
-        }
-        *failure = error;
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         Ok(outcome?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use opentelemetry::trace::Span as _;
+
+    use super::*;
+
+    /// An exporter that reports each batch, and waits until it is allowed to accept it.
+    #[derive(Debug)]
+    struct HeldExporter(Sender<usize>, Mutex<Receiver<()>>);
+
+    impl SpanExporter for HeldExporter {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.send(batch.len()).unwrap();
+            self.1.lock().unwrap().recv().unwrap();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_queue_loses_what_is_added_and_nothing_else() {
+        let ((sent, batches), (allow, allowed)) = (channel(), channel());
+        let waiting = Arc::<AtomicUsize>::default();
+        let exporter = CountingExporter {
+            exporter: HeldExporter(sent, Mutex::new(allowed)),
+            waiting: Arc::clone(&waiting),
+            is_failing: AtomicBool::new(false),
+            failure: Failure::default(),
+        };
+        let queue = BatchSpanProcessor::builder(exporter).build();
+        let processor = CountingProcessor { queue, waiting: Arc::clone(&waiting) };
+        let provider = SdkTracerProvider::builder().with_span_processor(processor).build();
+        let tracer = provider.tracer("test");
+        let end = |spans: usize| (0..spans).for_each(|_| tracer.start("span").end());
+
+        end(BATCH);
+        assert_eq!(batches.recv().unwrap(), BATCH, "the exporter holds a batch");
+        let lost = metrics().lost_spans.get();
+        end(QUEUE);
+        assert_eq!((waiting.load(Ordering::Relaxed), metrics().lost_spans.get() - lost), (QUEUE, 0));
+        end(3);
+        assert_eq!((waiting.load(Ordering::Relaxed), metrics().lost_spans.get() - lost), (QUEUE, 3));
+        (0..=QUEUE / BATCH).for_each(|_| allow.send(()).unwrap());
+        provider.shutdown().unwrap();
+        assert_eq!(batches.iter().sum::<usize>(), QUEUE);
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
     }
 }

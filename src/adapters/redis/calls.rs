@@ -4,7 +4,6 @@ use std::error::Error as _;
 
 use redis::{RedisError, Script, Value};
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::RedisStore;
 use super::charge::ChargeArguments;
@@ -32,8 +31,7 @@ impl RedisStore {
     ) -> Result<Value, StoreError> {
         let begun = Instant::now();
         let span = traces::redis(script.name);
-        let call = self.call_until_authenticated(&script.script, keys, args);
-        let answer = call.instrument(span.clone()).await;
+        let answer = self.call_until_authenticated(&script.script, keys, args).await;
         let error = answer.as_ref().err().map(kind);
         if let Some(kind) = error {
             traces::fail(&span, kind);

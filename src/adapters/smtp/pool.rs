@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument as _;
 
 use super::breaker::Breaker;
 use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
@@ -82,7 +81,7 @@ impl Pool {
     ) -> Result<(), HandoverError> {
         let begun = Instant::now();
         let span = traces::relay(self.host());
-        let outcome = self.send_with_a_permit(mail, deadlines).instrument(span.clone()).await;
+        let outcome = self.send_with_a_permit(mail, deadlines).await;
         let (name, stage) = match &outcome {
             Ok(()) => ("accepted", Stage::Message),
             Err(HandoverError::Refused(error)) if error.is_our_own() => ("not_tried", error.stage()),
@@ -90,7 +89,7 @@ impl Pool {
             Err(HandoverError::Refused(error)) => ("refused", error.stage()),
             Err(HandoverError::Unknown(error)) => ("unknown", error.stage()),
         };
-        traces::handed_over(&span, name, stage.name());
+        traces::record_handover(&span, name, stage.name());
         metrics().relay_attempt(self.host(), name, stage.name());
         if name != "not_tried" {
             metrics().relay_took(self.host(), begun.elapsed());

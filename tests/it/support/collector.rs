@@ -23,6 +23,8 @@ pub struct Collector {
 struct State {
     received: Mutex<Vec<ExportTraceServiceRequest>>,
     status: AtomicU16,
+    /// The status of the next response only; 0: none.
+    once: AtomicU16,
 }
 
 impl Collector {
@@ -30,7 +32,11 @@ impl Collector {
     pub async fn start() -> Self {
         let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.expect("a port");
         let address = *acceptor.local_addr()[0].as_socket_addr().expect("an address");
-        let state = Arc::new(State { received: Mutex::default(), status: AtomicU16::new(200) });
+        let state = Arc::new(State {
+            received: Mutex::default(),
+            status: AtomicU16::new(200),
+            once: AtomicU16::new(0),
+        });
         let of_requests = Arc::clone(&state);
         let endpoint = poem::endpoint::make(move |request: Request| {
             let state = Arc::clone(&of_requests);
@@ -48,6 +54,11 @@ impl Collector {
     /// Answers with this status from now on. Only with 200 are spans received.
     pub fn answer_with(&self, status: u16) {
         self.state.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Answers the next request with this status.
+    pub fn answer_once_with(&self, status: u16) {
+        self.state.once.store(status, Ordering::Relaxed);
     }
 
     /// Returns the requests so far.
@@ -72,7 +83,9 @@ impl Collector {
 
 impl State {
     async fn receive(&self, mut request: Request) -> StatusCode {
-        let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed)).expect("a status");
+        let once = self.once.swap(0, Ordering::Relaxed);
+        let status = if once == 0 { self.status.load(Ordering::Relaxed) } else { once };
+        let status = StatusCode::from_u16(status).expect("a status");
         if status != StatusCode::OK {
             return status;
         }
