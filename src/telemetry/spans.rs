@@ -134,8 +134,8 @@ impl SpanProcessor for CountingProcessor {
     }
 }
 
-/// Counts spans as they leave the queue, and those that were not accepted. Logs the first batch that
-/// was not accepted, and the first that was accepted after it.
+/// Counts spans as they leave the queue, and those that were not accepted. Logs the first batch
+/// that was not accepted, and the first that was accepted after it.
 #[derive(Debug)]
 struct CountingExporter<E> {
     exporter: E,
