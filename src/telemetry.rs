@@ -27,7 +27,7 @@ use tracing_subscriber::{fmt, reload};
 use self::file::LogFile;
 pub use self::file::check;
 use self::queue::LineQueue;
-pub use self::spans::check_collector;
+pub use self::spans::{CollectorError, check_collector};
 use crate::config::audit::AuditOutput;
 use crate::config::log::{LogFormat, LogSettings};
 use crate::config::traces::TraceExport;
@@ -63,7 +63,7 @@ pub enum TelemetryError {
     AuditFile(#[source] io::Error),
     /// The trace collector cannot be used.
     #[error("the trace collector cannot be used")]
-    Collector(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Collector(#[source] CollectorError),
 }
 
 /// Changes the running logs.
@@ -143,9 +143,10 @@ impl TelemetryHandle {
 impl Drop for Telemetry {
     fn drop(&mut self) {
         let deadline = Instant::now() + FLUSH_TIMEOUT;
-        if let Some(spans) = &self.spans {
-            // Fails if the collector takes too long.
-            let _ = spans.shutdown_with_timeout(FLUSH_TIMEOUT / 2);
+        if let Some(spans) = &self.spans
+            && spans.shutdown_with_timeout(FLUSH_TIMEOUT / 2).is_err()
+        {
+            tracing::warn!("the trace collector did not accept the last spans in time; they are lost");
         }
         // The log last, because it reports faults of the audit log.
         self.queues.iter().rev().for_each(|queue| queue.flush(deadline));

@@ -233,8 +233,8 @@ impl Hasher for HashThreads {
     async fn digest(&self, place: HashPermit, work: HashWork) -> Result<Digest, HasherError> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + QUEUE_TIMEOUT;
-        self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
         let span = traces::hash();
+        self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
         // A job that was begun in time may finish.
         let outcome = match timeout_at(deadline + HASH_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),

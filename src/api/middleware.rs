@@ -69,7 +69,8 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         let id = hex(random::bytes::<8>().unwrap_or_default());
         let caller = self.state.keys.caller(request.headers());
         let label = caller.as_ref().map(|caller| caller.label.as_str());
-        let span = tracing::info_span!(REQUEST, request.id = %id, key.label = label, trace.id = Empty);
+        // An error, so that each line of the request has the ids, whatever the level of the log.
+        let span = tracing::error_span!(REQUEST, request.id = %id, key.label = label, trace.id = Empty);
         let is_tls = *request.scheme() == Scheme::HTTPS;
         let method = known(request.method());
         let route = self.state.routes.template(request.uri().path());

@@ -21,7 +21,7 @@ use crate::config::traces::TraceExport;
 use crate::config::{self, Common, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
-use crate::telemetry;
+use crate::telemetry::{self, CollectorError};
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
@@ -97,10 +97,15 @@ async fn check_collector(common: &Common) -> Vec<Result<String, String>> {
     let TraceExport::To(url) = &common.traces else { return Vec::new() };
     vec![match telemetry::check_collector(url).await {
         Ok(()) => Ok(format!("the trace collector: {url}")),
-        Err(error) => Err(format!(
-            "the trace collector {url}: {error}: start it, or correct OTP_TRACES__ENDPOINT; a key that it requires is \
-             read from OTEL_EXPORTER_OTLP_HEADERS"
-        )),
+        Err(error) => {
+            let cure = match error {
+                CollectorError::TrustAnchors => "",
+                CollectorError::Status(401 | 403) => ": it requires a key, in OTEL_EXPORTER_OTLP_HEADERS",
+                CollectorError::Status(_) => ": see its log, or correct OTP_TRACES__ENDPOINT",
+                _ => ": start it, or correct OTP_TRACES__ENDPOINT",
+            };
+            Err(format!("the trace collector {url}: {error}{cure}"))
+        }
     }]
 }
 

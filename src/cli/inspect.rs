@@ -14,6 +14,7 @@ use crate::adapters::redis::RedisStore;
 use crate::app;
 use crate::audit::AuditEvent;
 use crate::config::audit::AuditOutput;
+use crate::config::traces::TraceExport;
 use crate::config::{self, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::ledger::LimitState;
@@ -137,6 +138,7 @@ fn read(
     change: impl FnOnce(&mut Settings),
 ) -> Result<(Settings, Telemetry), Failure> {
     let mut loaded = config::serve(&sources?).map_err(Failure::Settings)?;
+    loaded.settings.common.traces = TraceExport::Off;
     change(&mut loaded.settings);
     announce(loaded, |settings| &settings.common)
 }

@@ -20,7 +20,7 @@ pub enum TraceExport {
 /// Reads the section `traces`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<TraceExport> {
     match reader.text("traces.endpoint")? {
-        "" => Some(TraceExport::Off),
+        "" | "off" => Some(TraceExport::Off),
         text => match parse(text) {
             Ok(url) => Some(TraceExport::To(url)),
             Err(reason) => reader.refuse("traces.endpoint", &reason),
@@ -30,6 +30,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TraceExport> {
 
 /// Parses the URL of a collector, with or without the path of traces.
 fn parse(text: &str) -> Result<String, String> {
+    if text.contains('@') {
+        return Err("has a user or a password: leave it out, and set OTEL_EXPORTER_OTLP_HEADERS".to_owned());
+    }
     let url = web_url::parse(text, "http://localhost:4318")?;
     Ok(if url.ends_with(TRACES_PATH) { url } else { url + TRACES_PATH })
 }
@@ -49,6 +52,7 @@ mod tests {
         ] {
             assert_eq!(parse(typed).unwrap(), url);
         }
+        assert!(parse("http://user:key@collector").unwrap_err().contains("OTEL_EXPORTER_OTLP_HEADERS"));
         for typed in ["localhost:4318", "grpc://localhost:4317", "http://", "http://a:b@c", "http://c/?a"] {
             assert!(parse(typed).is_err(), "{typed}");
         }

@@ -4,7 +4,6 @@
 //! waits for a collector. Spans for which the queue has no room, or whose batch was not accepted,
 //! are lost and counted.
 
-use std::error::Error;
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +15,12 @@ use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter,
     SpanProcessor,
 };
+use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use ureq::Agent;
@@ -45,7 +45,7 @@ const MAX_RESPONSE: u64 = 64 * 1024;
 ///
 /// # Errors
 /// Returns why the collector cannot be used.
-pub(super) fn start(url: &str) -> Result<SdkTracerProvider, Box<dyn Error + Send + Sync>> {
+pub(super) fn start(url: &str) -> Result<SdkTracerProvider, CollectorError> {
     let waiting = Arc::<AtomicUsize>::default();
     let exporter = CountingExporter::new(url, Arc::clone(&waiting))?;
     // All of them, because the crate reads the environment for what is not given.
@@ -63,11 +63,41 @@ pub(super) fn start(url: &str) -> Result<SdkTracerProvider, Box<dyn Error + Send
 ///
 /// # Errors
 /// Returns why the collector did not accept it.
-pub async fn check_collector(url: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub async fn check_collector(url: &str) -> Result<(), CollectorError> {
     let CountingExporter { exporter, failure, .. } = CountingExporter::new(url, Arc::default())?;
     let runtime = Handle::current();
-    let outcome = spawn_blocking(move || runtime.block_on(exporter.export(Vec::new()))).await?;
-    outcome.map_err(|error| take(&failure).map_or_else(|| error.into(), Into::into))
+    let sending = spawn_blocking(move || runtime.block_on(exporter.export(Vec::new())));
+    let outcome = sending.await.map_err(|panic| CollectorError::Other(panic.to_string()))?;
+    outcome.map_err(|error| reason(&failure, &error))
+}
+
+/// Why the collector does not accept spans, or cannot be used at all.
+#[derive(Debug, Error)]
+pub enum CollectorError {
+    /// The machine has no trust anchors for the certificate of the collector.
+    #[error(
+        "no trust anchors (certificates in PEM form) were found: install the package ca-certificates, or correct \
+         SSL_CERT_FILE and SSL_CERT_DIR"
+    )]
+    TrustAnchors,
+    /// The collector answered with this status.
+    #[error("status {0}")]
+    Status(u16),
+    /// The collector did not answer in time.
+    #[error("no response within {} s", EXPORT_TIMEOUT.as_secs())]
+    Timeout,
+    /// Any other reason.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<ureq::Error> for CollectorError {
+    fn from(error: ureq::Error) -> Self {
+        match error {
+            ureq::Error::Timeout(_) => Self::Timeout,
+            other => Self::Other(other.to_string()),
+        }
+    }
 }
 
 /// Returns what the spans say of the service. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`
@@ -144,15 +174,16 @@ struct CountingExporter<E> {
     failure: Failure,
 }
 
-/// Why the last attempt to send failed. The error of the crate does not say it.
-type Failure = Arc<Mutex<Option<String>>>;
+/// Why the last attempt to send failed. The error of the exporter does not say it.
+type Failure = Arc<Mutex<Option<CollectorError>>>;
 
-fn take(failure: &Failure) -> Option<String> {
-    failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+fn reason(failure: &Failure, error: &OTelSdkError) -> CollectorError {
+    let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failure.unwrap_or_else(|| CollectorError::Other(error.to_string()))
 }
 
 impl CountingExporter<opentelemetry_otlp::SpanExporter> {
-    fn new(url: &str, waiting: Arc<AtomicUsize>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn new(url: &str, waiting: Arc<AtomicUsize>) -> Result<Self, CollectorError> {
         let client = CollectorClient::new(url)?;
         let failure = Arc::clone(&client.failure);
         let exporter = opentelemetry_otlp::SpanExporter::builder()
@@ -161,7 +192,8 @@ impl CountingExporter<opentelemetry_otlp::SpanExporter> {
             .with_endpoint(url)
             .with_protocol(Protocol::HttpBinary)
             .with_timeout(EXPORT_TIMEOUT)
-            .build()?;
+            .build()
+            .map_err(|error| CollectorError::Other(error.to_string()))?;
         Ok(Self { exporter, waiting, is_failing: AtomicBool::new(false), failure })
     }
 }
@@ -177,10 +209,10 @@ impl<E: SpanExporter> SpanExporter for CountingExporter<E> {
             Ok(()) => {}
             Err(error) => {
                 metrics().lost_spans.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
-                let error = take(&self.failure).unwrap_or_else(|| error.to_string());
+                let error = reason(&self.failure, error);
                 if !was_failing {
                     tracing::error!(
-                        error,
+                        %error,
                         "the trace collector does not accept spans; they are lost until it does"
                     );
                 }
@@ -206,12 +238,12 @@ struct CollectorClient {
 }
 
 impl CollectorClient {
-    fn new(url: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn new(url: &str) -> Result<Self, CollectorError> {
         let mut roots = Vec::new();
         if url.starts_with("https:") {
             roots = rustls_native_certs::load_native_certs().certs;
             if roots.is_empty() {
-                return Err("no trust anchors (certificates in PEM form) were found: install the package ca-certificates, or correct SSL_CERT_FILE and SSL_CERT_DIR".into());
+                return Err(CollectorError::TrustAnchors);
             }
         }
         let tls = TlsConfig::builder()
@@ -233,7 +265,8 @@ impl CollectorClient {
         let (head, body) = request.into_parts();
         let (head, body) = self.agent.run(Request::from_parts(head, &*body))?.into_parts();
         let mut start = Vec::new();
-        body.into_reader().take(MAX_RESPONSE).read_to_end(&mut start)?;
+        // The status decides: if the rest is lost, what was accepted must not be sent again.
+        let _ = body.into_reader().take(MAX_RESPONSE).read_to_end(&mut start);
         Ok(Response::from_parts(head, start.into()))
     }
 }
@@ -241,14 +274,19 @@ impl CollectorClient {
 #[async_trait]
 impl HttpClient for CollectorClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let outcome = self.send(request);
-        let failure = match &outcome {
-            Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(format!("status {}", response.status().as_u16())),
-            Err(error) => Some(error.to_string()),
+        let (outcome, failure) = match self.send(request) {
+            Ok(response) if response.status().is_success() => (Ok(response), None),
+            Ok(response) => {
+                let status = response.status().as_u16();
+                (Ok(response), Some(CollectorError::Status(status)))
+            }
+            Err(error) => {
+                let error = CollectorError::from(error);
+                (Err(error.to_string().into()), Some(error))
+            }
         };
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-        Ok(outcome?)
+        outcome
     }
 }
 

@@ -144,6 +144,26 @@ async fn the_file_is_opened_again_at_sighup_and_takes_what_operators_do() {
 }
 
 #[tokio::test]
+async fn each_line_of_a_request_has_its_id_whatever_the_level() {
+    for level in ["warn", "debug"] {
+        let app = TestApp::builder().set("OTP_LOG__LEVEL", "").config("").spawn().await;
+        app.reload(&format!("log.level = \"{level}\""));
+        eventually("a reload", async || app.audited().iter().any(|line| line["event"] == "reload")).await;
+        app.redis.stop();
+        let refused = app.send_otp(EMAIL).await;
+        assert_eq!(refused.status, 503);
+        assert_eq!(app.stopped().await.code(), Some(0));
+        let id = refused.header("x-request-id").expect("a request id");
+        let lines: Vec<Value> =
+            app.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let failed = lines.iter().find(|line| line["level"] == "WARN" && line["error"].is_string());
+        let failed = failed.expect("a line");
+        assert_eq!(failed["spans"][0]["request.id"], id, "{failed}");
+        assert_eq!(app.audited()[1]["span"]["request.id"], id);
+    }
+}
+
+#[tokio::test]
 async fn logs_that_nobody_reads_hold_up_no_request() {
     let app = TestApp::spawn().await;
     let mut settings = app.settings().clone();

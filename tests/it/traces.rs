@@ -258,7 +258,11 @@ async fn doctor_says_whether_the_collector_accepts_spans() {
     );
     collector.answer_with(401);
     let said = diagnosed(&collector.endpoint());
-    assert!(said.contains("FAIL  the trace collector") && said.contains("status 401"), "{said}");
+    assert!(
+        said.contains("FAIL  the trace collector") && said.contains("status 401: it requires a key"),
+        "{said}"
+    );
     let said = diagnosed("http://127.0.0.1:1");
     assert!(said.contains("FAIL  the trace collector") && said.contains("refused"), "{said}");
+    assert!(said.contains("start it"), "{said}");
 }
