@@ -39,6 +39,7 @@ use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, Server
 pub use self::auth::{Keys, TenantKeys};
 pub use self::client_ip::Proxies;
 pub use self::dev::Dev;
+pub use self::health::Draining;
 pub use self::load_shed::LoadShed;
 pub use self::public_url::PublicUrl;
 use self::root::Root;
@@ -78,6 +79,8 @@ pub struct ApiState {
     pub security_contact: Option<String>,
     /// The time of day, for the expiry date of `security.txt`.
     pub clock: Arc<dyn Clock>,
+    /// Whether the service is about to stop.
+    pub draining: Draining,
     /// The page of `otpd dev`; `None` under `otpd serve`.
     pub dev: Option<Dev>,
 }
@@ -150,12 +153,14 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, state: ApiState) -
         proxies: state.proxies,
         load_shed: state.load_shed,
         exempt: state.exempt,
+        draining: state.draining.clone(),
     };
     let inner = routes
         .data(state.service)
         .data(state.code_length)
         .data(state.simple)
         .data(state.public_url)
+        .data(state.draining)
         .with(CatchPanic::new().with_handler(rejection::Panicked));
     let inner = rejection::FrameworkErrors { inner, routes: Arc::clone(&table) };
     let inner = final_slash::FinalSlash { inner, routes: table };

@@ -11,7 +11,6 @@ mod shutdown;
 mod tenants;
 mod throw_away;
 
-use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
@@ -56,6 +55,7 @@ pub struct App {
     tls: Option<server::ServerTls>,
     /// The hosts of the relays.
     relays: Vec<String>,
+    draining: api::Draining,
     /// Cancelled at shutdown; ends streams that would otherwise not end.
     stopping: CancellationToken,
 }
@@ -202,6 +202,7 @@ impl App {
         metrics().tenant(Tenant::Simple.name());
         tenants::create_series(&wiring.tenants);
         let keys = api::Keys::new(&wiring.tenants);
+        let draining = api::Draining::default();
         let endpoint = api::endpoint(api::ApiState {
             service: service.clone(),
             code_length: common.codes.length,
@@ -218,6 +219,7 @@ impl App {
                 http::SecurityContact::At(uri) => Some(uri.clone()),
             },
             clock: Arc::new(SystemClock),
+            draining: draining.clone(),
             dev: wiring.dev,
         });
         let max_connections = server::room_for(common.http.max_connections);
@@ -234,6 +236,7 @@ impl App {
             bounds,
             tls: wiring.tls,
             relays: wiring.relays,
+            draining,
             stopping: wiring.stopping,
         })
     }
@@ -249,17 +252,18 @@ impl App {
         }
     }
 
-    /// Serves until `stop` completes, then finishes the requests in progress. Metrics are served at
-    /// `admin` until the end.
+    /// Serves until `stop` completes, then finishes the requests in progress. `stop` may say before
+    /// that load balancers should send requests elsewhere. Metrics are served at `admin` until the
+    /// end.
     pub async fn run(
         self,
         listeners: Vec<TcpListener>,
         admin: Option<TcpListener>,
-        stop: impl Future<Output = ()>,
+        stop: impl AsyncFnOnce(&api::Draining),
     ) {
         let stopping = self.stopping;
         let stop = async {
-            stop.await;
+            stop(&self.draining).await;
             tracing::info!("stopping: finishing requests in progress");
             stopping.cancel();
         };

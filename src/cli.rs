@@ -232,15 +232,24 @@ async fn listen_admin(admin: AdminListener) -> Result<Option<TcpListener>, Failu
     Ok(Some(listener))
 }
 
-/// Completes at the first SIGTERM or SIGINT.
-async fn stop_signal() {
+/// A signal to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopSignal {
+    /// SIGTERM, which service managers send.
+    Terminate,
+    /// SIGINT, which a terminal sends for Ctrl-C.
+    Interrupt,
+}
+
+/// Completes at the next SIGTERM or SIGINT.
+async fn stop_signal() -> StopSignal {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         // Without a handler, the system's default still ends the process.
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => StopSignal::Terminate,
+        _ = tokio::signal::ctrl_c() => StopSignal::Interrupt,
     }
 }

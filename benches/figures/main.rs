@@ -11,6 +11,7 @@
 )]
 #![expect(unreachable_pub, reason = "nothing is exported; `pub` is what other files may use")]
 
+mod ledger_cost;
 mod observation;
 mod overload;
 mod redis_cost;
@@ -23,7 +24,8 @@ mod support;
 use std::env;
 
 /// The benchmarks by name.
-const BENCHMARKS: [(&str, fn()); 5] = [
+const BENCHMARKS: [(&str, fn()); 6] = [
+    ("ledger_cost", ledger_cost::run),
     ("observation", observation::run),
     ("overload", overload::run),
     ("redis_cost", redis_cost::run),

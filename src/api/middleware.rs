@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use poem::http::header::{CACHE_CONTROL, CONNECTION, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
 use poem::http::uri::Scheme;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, Request, Response, Result};
@@ -18,6 +18,7 @@ use tracing::field::Empty;
 use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
 use super::cors;
+use super::health::Draining;
 use super::load_shed::LoadShed;
 use super::rate_limit::{self, LimitReport};
 use super::rejection::{ErrorFormat, Rejection};
@@ -50,6 +51,8 @@ pub(super) struct MiddlewareState {
     pub load_shed: Option<LoadShed>,
     /// The networks that are exempt from load shedding.
     pub exempt: ExemptNetworks,
+    /// Whether the service is about to stop.
+    pub draining: Draining,
 }
 
 /// Wraps all routes.
@@ -86,6 +89,9 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.state.draining.has_begun() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if is_tls {
             headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
         }

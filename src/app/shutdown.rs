@@ -1,5 +1,4 @@
-//! How long a shutdown may take: 37 seconds in all, and a second for the
-//! logs.
+//! How long a shutdown may take after its delay: 37 seconds in all, and a second for the logs.
 
 use std::time::Duration;
 

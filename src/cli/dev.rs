@@ -39,7 +39,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
             },
             *key
         ))?;
-        app.run(listeners, admin, stop_signal()).await;
+        app.run(listeners, admin, async |_| _ = stop_signal().await).await;
         Ok(())
     })
 }

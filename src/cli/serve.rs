@@ -1,12 +1,15 @@
 //! `otpd serve`: runs the service in production, with Redis and an SMTP relay.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use super::reload::Reloader;
-use super::{Failure, HTTP_LISTEN, announce, block_on, listen, listen_admin, stop_signal};
+use super::{Failure, HTTP_LISTEN, StopSignal, announce, block_on, listen, listen_admin, stop_signal};
+use crate::api::Draining;
 use crate::app::App;
 use crate::config::{self, Sources};
 
@@ -18,7 +21,8 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
     block_on(async {
         // Installed first, because an unhandled SIGHUP ends the process.
         let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
-        let address = settings.common.http.listen;
+        let http = &settings.common.http;
+        let (address, delay) = (http.listen, http.shutdown_delay);
         let app = App::production(&settings).await?;
         let listener = listen(HTTP_LISTEN, address).await?;
         let admin = listen_admin(settings.common.admin).await?;
@@ -26,9 +30,21 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
         tracing::info!(%address, "listening");
         let reloader = Reloader::new(config, (&sources, &settings), app.replaceable(), telemetry.handle());
         tokio::select! {
-            () = app.run(vec![listener], admin, stop_signal()) => {}
+            () = app.run(vec![listener], admin, async |draining| drain(draining, delay).await) => {}
             () = reloader.run(hangup) => {}
         }
         Ok(())
     })
+}
+
+/// Waits for a signal. After SIGTERM, waits for the delay, while load balancers learn from `/readyz`
+/// that requests should go elsewhere; a second signal ends it.
+async fn drain(draining: &Draining, delay: Duration) {
+    if stop_signal().await == StopSignal::Interrupt || delay.is_zero() {
+        return;
+    }
+    draining.begin();
+    tracing::info!(delay_s = delay.as_secs(), "stopping after a delay: /readyz answers 503");
+    // Elapsed, or ended by a signal.
+    let _ = timeout(delay, stop_signal()).await;
 }

@@ -18,6 +18,9 @@ use crate::domain::simple_access::SimpleAccess;
 /// of its requests fail.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
+/// Range of the delay before the listener closes.
+const SHUTDOWN_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
+
 /// The listener.
 #[derive(Debug, Clone)]
 pub struct Http {
@@ -33,6 +36,8 @@ pub struct Http {
     pub max_connections: usize,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
+    /// How long it serves after SIGTERM, while `/readyz` answers 503.
+    pub shutdown_delay: Duration,
     /// Public URL, without a final slash; empty if not set.
     pub public_url: String,
     /// Whether the documentation is served.
@@ -80,6 +85,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
     let forwarded_header = reader.choice("http.forwarded_header", &headers);
     let max_connections = reader.number("http.max_connections", 1..=1_000_000);
     let keep_alive = reader.duration("http.keep_alive", KEEP_ALIVE);
+    let shutdown_delay = reader.duration("http.shutdown_delay", SHUTDOWN_DELAY);
     let public_url = match reader.text("http.public_url").map(public_url) {
         Some(Ok(url)) => Some(url),
         Some(Err(reason)) => reader.refuse("http.public_url", &reason),
@@ -95,6 +101,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
         forwarded_header: forwarded_header?,
         max_connections: max_connections?,
         keep_alive: keep_alive?,
+        shutdown_delay: shutdown_delay?,
         public_url: public_url?,
         docs: docs?,
         security_contact: security_contact?,

@@ -38,8 +38,8 @@ fn report(error: &StoreError) -> String {
 }
 
 /// The advice if a command is not allowed, by itself or in a script.
-const PERMISSIONS: &str = "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, SCRIPT LOAD, INFO, GET, SET, \
-                           APPEND, PEXPIRE, DEL and TIME on the keys otp:*";
+const PERMISSIONS: &str = "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, SCRIPT LOAD, INFO, TIME, GET, \
+                           GETRANGE, STRLEN, SET, APPEND, PEXPIRE and DEL on the keys otp:*";
 
 fn advice(error: &RedisError) -> &'static str {
     match (error.code(), error.kind()) {

@@ -275,10 +275,12 @@ fn wide_limits() -> [(String, String); 8] {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
-/// Returns the binary with these settings and no others, in this folder.
+/// Returns the binary with these settings, in this folder. It stops without a delay, unless they
+/// say otherwise.
 pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
-    command.env_clear().envs(settings).current_dir(folder).stdin(Stdio::null());
+    command.env_clear().env("OTP_HTTP__SHUTDOWN_DELAY", "0s").envs(settings);
+    command.current_dir(folder).stdin(Stdio::null());
     command
 }
 

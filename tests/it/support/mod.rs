@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod collector;
+pub mod haproxy;
 pub mod ledgers;
 pub mod model;
 pub mod redis;

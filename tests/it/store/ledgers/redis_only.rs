@@ -167,6 +167,7 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
             assert!(declared.contains(&words[1]), "{words:?}");
             match words[0] {
                 "GET" | "DEL" => assert_eq!(words.len(), 2),
+                "GETRANGE" => assert_eq!(words.len(), 4),
                 "SET" if words[3] == "KEEPTTL" => {}
                 "SET" => assert!(words[3] == "PX" && words[4].parse::<u32>().is_ok_and(|ttl| ttl > 0)),
                 other => panic!("{other} is not among a script's commands"),

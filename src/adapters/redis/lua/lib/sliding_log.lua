@@ -3,40 +3,76 @@
 -- a ledger without partitions). `domain/ledger.rs` has the same rules.
 
 local ID_BYTES = 6
+-- A log without partitions that is longer than this, in bytes, is read in pieces.
+local LONG = 1024
+-- The entries of a piece. A search of 50,000 entries reads ten.
+local PIECE = 64
 
+-- Returns a log of which nothing is read yet but a short one as a whole. Entries with partitions are
+-- counted by walking them, so such a log is read as a whole too.
 local function read_log(key, partition_bytes)
-  local packed = redis.call('GET', key) or ''
-  local log = { key = key, size = ID_BYTES + partition_bytes, packed = packed }
-  log.entries = #packed / log.size
+  local log = { key = key, size = ID_BYTES + partition_bytes, pieces = {}, matches = {} }
+  if partition_bytes > 0 then
+    log.packed = redis.call('GET', key) or ''
+    log.bytes = #log.packed
+  else
+    log.packed = redis.call('GETRANGE', key, 0, LONG)
+    log.bytes = #log.packed
+    if log.bytes > LONG then
+      log.packed, log.bytes = nil, redis.call('STRLEN', key)
+    end
+  end
+  log.entries = log.bytes / log.size
   if log.entries % 1 ~= 0 then error('not a log') end
   return log
 end
 
 local function id_of(log, n)
-  return (struct.unpack('>I6', log.packed, (n - 1) * log.size + 1))
+  if log.packed then return (struct.unpack('>I6', log.packed, (n - 1) * log.size + 1)) end
+  local at = math.floor((n - 1) / PIECE)
+  local piece = log.pieces[at]
+  if not piece then
+    local from = at * PIECE * log.size
+    piece = redis.call('GETRANGE', log.key, from, from + PIECE * log.size - 1)
+    log.pieces[at] = piece
+  end
+  return (struct.unpack('>I6', piece, (n - 1 - at * PIECE) * log.size + 1))
 end
 
--- Returns the index of the first entry that is younger than `span`. Ids rise, so a binary search
--- finds it.
-local function first_within(log, span)
-  local low, high = 1, log.entries + 1
+-- Returns the first of the numbers from 1 to `last` for which `is_so` holds, or the one after
+-- `last`. It holds for all that follow one for which it holds.
+local function first_that(last, is_so)
+  local low, high = 1, last + 1
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if id_of(log, middle) + span > now then high = middle else low = middle + 1 end
+    if is_so(middle) then high = middle else low = middle + 1 end
   end
   return low
 end
 
--- Returns the indexes of the entries from `first` on whose partition begins with these bytes.
-local function matching(log, first, bytes)
-  local found, from = {}, (first - 1) * log.size + 1
+-- Returns the index of the first entry that is younger than `span`. Ids rise.
+local function first_within(log, span)
+  return first_that(log.entries, function(n) return id_of(log, n) + span > now end)
+end
+
+-- Returns the indexes of the entries whose partition begins with these bytes, walking the log once
+-- for all windows.
+local function matching(log, bytes)
+  if log.matches[bytes] then return log.matches[bytes] end
+  local found, from = {}, 1
   while true do
     local at = string.find(log.packed, bytes, from, true)
-    if not at then return found end
+    if not at then break end
     local n = math.floor((at - 1) / log.size) + 1
-    if at == (n - 1) * log.size + ID_BYTES + 1 then found[#found + 1] = n end
-    from = at + 1
+    if at == (n - 1) * log.size + ID_BYTES + 1 then
+      found[#found + 1] = n
+      from = n * log.size + 1
+    else
+      from = at + 1
+    end
   end
+  log.matches[bytes] = found
+  return found
 end
 
 -- Returns the state of one window for an entry of this partition: the entries that it has room for,
@@ -46,8 +82,9 @@ local function state_of(log, partition, prefix, max, span)
   local first = first_within(log, span)
   local counted, oldest, in_the_way = log.entries + 1 - first, first, log.entries + 1 - max
   if prefix > 0 then
-    local found = matching(log, first, string.sub(partition, 1, prefix))
-    counted, oldest, in_the_way = #found, found[1], found[#found + 1 - max]
+    local found = matching(log, string.sub(partition, 1, prefix))
+    local young = first_that(#found, function(n) return found[n] >= first end)
+    counted, oldest, in_the_way = #found + 1 - young, found[young], found[#found + 1 - max]
   end
   local function until_left(n) return id_of(log, n) + span - now end
   local reset = counted > 0 and until_left(oldest) or 0
@@ -79,20 +116,24 @@ end
 -- Adds an entry and removes those that are older than `retention`. The key expires once the newest
 -- entry is. A long log is appended to, and shortened when half of it is old: a `SET` of the whole
 -- would go to the append-only file and the replicas with each entry.
-local LONG = 1024
 local function add(log, id, partition, retention)
   local entry = struct.pack('>I6', id) .. partition
   local old = first_within(log, retention) - 1
   local ttl = string.format('%.0f', id + retention - now)
-  if #log.packed > LONG and 2 * old < log.entries then
+  if log.bytes > LONG and 2 * old < log.entries then
     redis.call('APPEND', log.key, entry)
     redis.call('PEXPIRE', log.key, ttl)
+    if log.packed then log.packed = log.packed .. entry end
+    -- The last piece has another entry, and so has each list of matches.
+    log.pieces[math.floor(log.entries / PIECE)] = nil
+    log.entries = log.entries + 1
+    for _, found in pairs(log.matches) do found[#found + 1] = log.entries end
   else
-    log.packed = string.sub(log.packed, old * log.size + 1)
-    redis.call('SET', log.key, log.packed .. entry, 'PX', ttl)
+    local rest = log.packed or redis.call('GET', log.key)
+    log.packed = string.sub(rest, old * log.size + 1) .. entry
+    redis.call('SET', log.key, log.packed, 'PX', ttl)
+    log.entries, log.matches = #log.packed / log.size, {}
   end
-  log.packed = log.packed .. entry
-  log.entries = #log.packed / log.size
 end
 
 -- Makes an entry in a ledger, unless a window is full. The arguments from index `first` are the
@@ -116,9 +157,9 @@ end
 -- Removes an entry, if it is still there. The log keeps its TTL.
 local function refund(key, partition_bytes, id)
   local log = read_log(key, partition_bytes)
-  local n = log.entries
-  while n > 0 and id_of(log, n) > id do n = n - 1 end
-  if n == 0 or id_of(log, n) ~= id then return end
-  local rest = string.sub(log.packed, 1, (n - 1) * log.size) .. string.sub(log.packed, n * log.size + 1)
+  local n = first_that(log.entries, function(n) return id_of(log, n) >= id end)
+  if n > log.entries or id_of(log, n) ~= id then return end
+  local packed = log.packed or redis.call('GET', key)
+  local rest = string.sub(packed, 1, (n - 1) * log.size) .. string.sub(packed, n * log.size + 1)
   if rest == '' then redis.call('DEL', key) else redis.call('SET', key, rest, 'KEEPTTL') end
 end

@@ -1,0 +1,69 @@
+//! The user of Redis' ACL that the documents name.
+
+use redis::{RedisError, Value};
+use serde_json::json;
+
+use crate::commands::run;
+use crate::support::app::TestApp;
+use crate::support::redis::RedisServer;
+
+const PASSWORD: &str = "a-long-password";
+
+/// Creates the user of docs/operations.md.
+async fn create_user(server: &RedisServer) {
+    let document = include_str!("../../docs/operations.md");
+    let line = document.lines().find_map(|line| line.trim().strip_prefix("user otpd ")).expect("the user");
+    let rules: Vec<_> = line.split(' ').map(|rule| rule.replace("PASSWORD", PASSWORD)).collect();
+    let mut acl = redis::cmd("ACL");
+    acl.arg("SETUSER").arg("otpd").arg("reset").arg(rules);
+    acl.exec_async(&mut server.connection().await).await.expect("a user");
+}
+
+#[tokio::test]
+async fn the_user_of_the_documents_can_do_what_otpd_needs_and_nothing_else() {
+    let app = TestApp::builder().keyed().set("REDIS_USERNAME", "otpd").set("REDIS_PASSWORD", PASSWORD);
+    let app = app.spawn().await;
+    create_user(&app.redis).await;
+    assert_eq!(app.get("/readyz").await.status, 200);
+    let caller = app.caller(1);
+    let (email, client) = ("person@example.com", "192.0.2.1");
+    let body = json!({ "email": email, "end_user_ip": client });
+    for _ in 0..2 {
+        assert_eq!(caller.create_under("one", &body).await.status, 201);
+    }
+    let id = caller.start(email).await;
+    assert_eq!(caller.resend(&id).await.status, 200);
+    assert_eq!(caller.show(&id).await.status, 200);
+    assert_eq!(caller.cancel(&id).await.status, 204);
+    // So many that the ledger of the IP is appended to, and read in pieces.
+    for _ in 0..200 {
+        assert_eq!(app.verify_otp(email, "000000").await.status, 400);
+    }
+    let code = app.code_for(email).await;
+    assert_eq!(app.verify_otp(email, &code).await.status, 200);
+    app.smtp.stop();
+    assert_eq!(app.send_otp("refused@example.com").await.status, 500);
+    let settings: Vec<_> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    for command in ["inspect", "unblock", "doctor"] {
+        let arguments: &[&str] =
+            if command == "doctor" { &[command] } else { &[command, email, "--ip", client] };
+        let output = run(folder.path(), &settings, arguments);
+        let said = String::from_utf8_lossy(&output.stdout);
+        // Without a relay, doctor fails, but not at Redis.
+        assert!(output.status.success() || said.contains("ok    redis"), "{command}: {output:?}");
+    }
+    assert!(!app.log().contains("NOPERM"), "{}", app.log());
+
+    let url = format!("redis://otpd:{PASSWORD}@127.0.0.1:{}", app.redis.port());
+    let client = redis::Client::open(url).expect("a URL");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+    for command in ["FLUSHALL", "KEYS *", "GET another", "SET another 1", "EVAL return 0", "CONFIG GET *"] {
+        let mut words = command.split(' ');
+        let mut refused = redis::cmd(words.next().expect("a command"));
+        refused.arg(words.collect::<Vec<_>>());
+        let outcome: Result<Value, RedisError> = refused.query_async(&mut connection).await;
+        let error = outcome.expect_err(command);
+        assert_eq!(error.code(), Some("NOPERM"), "{command}: {error}");
+    }
+}
