@@ -167,6 +167,7 @@ fn endpoint() -> BoxEndpoint<'static> {
         has_docs: true,
         security_contact: None,
         clock: Arc::new(SystemClock),
+        draining: api::Draining::default(),
         dev: None,
     })
 }

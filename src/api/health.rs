@@ -73,8 +73,8 @@ impl HealthApi {
 
     /// Check readiness
     ///
-    /// Returns 200 if the service can serve requests, and 503 while Redis does not respond, or if the
-    /// service is about to stop.
+    /// Returns 200 if the service can serve requests, and 503 while Redis does not respond, or if
+    /// the service is about to stop.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
     async fn ready(&self, service: Data<&Service>, draining: Data<&Draining>) -> Readiness {
         if !draining.has_begun() && service.is_ready().await {

@@ -37,8 +37,8 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
     })
 }
 
-/// Waits for a signal. After SIGTERM, waits for the delay, while load balancers learn from `/readyz`
-/// that requests should go elsewhere; a second signal ends it.
+/// Waits for a signal. After SIGTERM, waits for the delay, while load balancers learn from
+/// `/readyz` that requests should go elsewhere; a second signal ends it.
 async fn drain(draining: &Draining, delay: Duration) {
     if stop_signal().await == StopSignal::Interrupt || delay.is_zero() {
         return;

@@ -24,8 +24,8 @@ pub const DAY: Duration =
 
 /// The longest window that can be set.
 const MAX_WINDOW: Duration = Duration::from_hours(31 * 24);
-/// The most entries of a window that can be set. A ledger is read as a whole, so its size must be
-/// bounded: to five times as many, for an IPv6 /48.
+/// The most entries of a window that can be set. A ledger with partitions is read as a whole, so
+/// its size must be bounded: to five times as many, for an IPv6 /48.
 const MAX_ENTRIES: u32 = 100_000;
 /// The most windows of one limit.
 const MAX_WINDOWS: usize = 4;

@@ -8,8 +8,8 @@ local LONG = 1024
 -- The entries of a piece. A search of 50,000 entries reads ten.
 local PIECE = 64
 
--- Returns a log of which nothing is read yet but a short one as a whole. Entries with partitions are
--- counted by walking them, so such a log is read as a whole too.
+-- Returns a log, which is read as a whole if it is short. Entries with partitions are counted by
+-- walking them, so a log of such is read as a whole too.
 local function read_log(key, partition_bytes)
   local log = { key = key, size = ID_BYTES + partition_bytes, pieces = {}, matches = {} }
   if partition_bytes > 0 then
@@ -39,20 +39,30 @@ local function id_of(log, n)
   return (struct.unpack('>I6', piece, (n - 1 - at * PIECE) * log.size + 1))
 end
 
--- Returns the first of the numbers from 1 to `last` for which `is_so` holds, or the one after
--- `last`. It holds for all that follow one for which it holds.
-local function first_that(last, is_so)
-  local low, high = 1, last + 1
+-- Returns the index of the first entry whose id is greater than `id`. Ids rise, so a binary search
+-- finds it.
+local function first_after(log, id)
+  local low, high = 1, log.entries + 1
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if is_so(middle) then high = middle else low = middle + 1 end
+    if id_of(log, middle) > id then high = middle else low = middle + 1 end
   end
   return low
 end
 
--- Returns the index of the first entry that is younger than `span`. Ids rise.
+-- Returns the index of the first entry that is younger than `span`.
 local function first_within(log, span)
-  return first_that(log.entries, function(n) return id_of(log, n) + span > now end)
+  return first_after(log, now - span)
+end
+
+-- Returns the index in a rising list of the first number that is not less than `least`.
+local function first_from(list, least)
+  local low, high = 1, #list + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if list[middle] >= least then high = middle else low = middle + 1 end
+  end
+  return low
 end
 
 -- Returns the indexes of the entries whose partition begins with these bytes, walking the log once
@@ -83,7 +93,7 @@ local function state_of(log, partition, prefix, max, span)
   local counted, oldest, in_the_way = log.entries + 1 - first, first, log.entries + 1 - max
   if prefix > 0 then
     local found = matching(log, string.sub(partition, 1, prefix))
-    local young = first_that(#found, function(n) return found[n] >= first end)
+    local young = first_from(found, first)
     counted, oldest, in_the_way = #found + 1 - young, found[young], found[#found + 1 - max]
   end
   local function until_left(n) return id_of(log, n) + span - now end
@@ -157,8 +167,8 @@ end
 -- Removes an entry, if it is still there. The log keeps its TTL.
 local function refund(key, partition_bytes, id)
   local log = read_log(key, partition_bytes)
-  local n = first_that(log.entries, function(n) return id_of(log, n) >= id end)
-  if n > log.entries or id_of(log, n) ~= id then return end
+  local n = first_after(log, id) - 1
+  if n == 0 or id_of(log, n) ~= id then return end
   local packed = log.packed or redis.call('GET', key)
   local rest = string.sub(packed, 1, (n - 1) * log.size) .. string.sub(packed, n * log.size + 1)
   if rest == '' then redis.call('DEL', key) else redis.call('SET', key, rest, 'KEEPTTL') end
