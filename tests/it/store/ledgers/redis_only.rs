@@ -147,6 +147,45 @@ async fn a_long_ledger_is_appended_to_and_shortened_once_half_of_it_is_old() {
 }
 
 #[tokio::test]
+async fn a_long_ledger_is_counted_as_in_memory() {
+    let (redis, memory) = (Bench::redis().await, Bench::memory());
+    for ip in ["192.0.2.1", "2001:db8::1"] {
+        let own = ip_action(ip, Action::Send);
+        let (mut entries, mut longest, mut seed) = (Vec::new(), 0, 1_u64);
+        // A linear congruential generator with Knuth's constants: the same steps each time.
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        for step in 0..3000 {
+            match random(20) {
+                0 => {
+                    let time = Duration::from_secs(random(180));
+                    redis.clock.forward(time);
+                    memory.clock.forward(time);
+                }
+                1..4 if !entries.is_empty() => {
+                    let at = usize::try_from(random(entries.len() as u64)).expect("an index");
+                    let entry = entries.swap_remove(at);
+                    refund(&redis, &own, entry).await;
+                    refund(&memory, &own, entry).await;
+                }
+                _ => {
+                    let charged = charge(&redis, &own, "600/1h 900/3h").await;
+                    let wanted = charge(&memory, &own, "600/1h 900/3h").await;
+                    assert_eq!(charged, wanted, "{ip}, step {step}");
+                    if let ChargeOutcome::Admitted { entry, .. } = charged {
+                        entries.push(entry);
+                    }
+                }
+            }
+            longest = longest.max(entries.len());
+        }
+        assert!(longest > 600, "{longest} entries");
+    }
+}
+
+#[tokio::test]
 async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
     let bench = Bench::redis().await;
     let (email, ips) = ("quizzical+x@kestrel.example", ["198.51.100.237", "2001:db8:aced:cafe::babe"]);
