@@ -1,9 +1,9 @@
 //! Logging: the log, one line for each event on standard error, as JSON or as text for people, and
 //! the audit log, one line of JSON for each decision. Traces, if there is a collector.
 //!
-//! Lines and spans are written by threads of their own, so that no request waits for whoever reads
-//! them. If a thread falls behind by more than its queue holds, what is added is dropped and
-//! counted.
+//! Lines and spans are written by threads of their own, so that no request waits for their readers.
+//! If a thread falls behind by more than its queue holds, what is added is dropped and counted.
+//!
 //! Must not let events of other crates below a warning through: they may contain data that otpd
 //! never logs.
 

@@ -142,7 +142,7 @@ impl SpanProcessor for CountingProcessor {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        // Together with `export`: whoever sees that a span has left finds its place in the queue.
+        // Paired with the release in `export`: once a span has left, its place is free.
         if self.waiting.fetch_add(1, Ordering::Acquire) < QUEUE {
             self.queue.on_end(span);
         } else {
