@@ -6,6 +6,7 @@ mod admin;
 mod certificate;
 mod files;
 mod mails;
+mod redis;
 mod replacement;
 mod shutdown;
 mod tenants;
@@ -24,8 +25,6 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::hasher::{Capacity, HashThreads};
 use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
-use crate::adapters::redis;
-use crate::adapters::redis::{Fence, RedisStore, ScriptClock};
 use crate::config::{Common, Settings, http, limits};
 use crate::domain::keyed_hash::IndexKey;
 use crate::domain::purpose::Purposes;
@@ -38,8 +37,8 @@ use crate::service::{Dependencies, ReloadableDependencies, Service};
 use crate::{api, server};
 
 pub use self::certificate::{certificate, validity_fault};
-use self::files::cured;
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
+pub use self::redis::store;
 pub use self::replacement::{Replaceable, Replacement};
 use self::tenants::tenant_keys;
 pub use self::tenants::{sender, tenants};
@@ -88,9 +87,8 @@ impl App {
     /// # Errors
     /// Returns an [`AssemblyError`] if a dependency cannot be created.
     pub async fn production(settings: &Settings) -> Result<Self, AssemblyError> {
-        let store = store(settings).await.map_err(anyhow::Error::from);
-        let store =
-            Arc::new(store.map_err(|error| AssemblyError::Settings(vec![cured(&error, "redis.url")]))?);
+        let store = store(settings).await.map_err(|error| AssemblyError::Settings(vec![error]))?;
+        let store = Arc::new(store);
         let Replacement { tenants, service, certificate, relays } =
             Replacement::build(settings).map_err(AssemblyError::Settings)?;
         let tls = certificate.map(server::ServerTls::new).transpose();
@@ -287,12 +285,3 @@ fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
 
 /// The name of the tenant of `otpd dev`, and of its keys.
 const DEV: &str = "dev";
-
-/// Creates the Redis store of the settings. Does not connect yet.
-///
-/// # Errors
-/// Returns [`redis::InvalidAddress`] if the Redis URL is invalid.
-pub async fn store(settings: &Settings) -> Result<RedisStore, redis::InvalidAddress> {
-    let fence = if settings.redis.fence { Fence::Up } else { Fence::Down };
-    RedisStore::new(&settings.redis.url, ScriptClock::Server, fence).await
-}

@@ -24,6 +24,7 @@ mod names;
 mod quotes;
 mod reader;
 pub mod redis;
+mod redis_url;
 pub mod restart;
 pub mod secrets;
 pub mod smtp;
@@ -297,7 +298,7 @@ mod tests {
         assert_eq!((common.codes.rules.life.as_secs(), common.codes.rules.attempts), (300, 5));
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
         assert_eq!(common.hash.queue, HashQueue::Measured);
-        assert_eq!(redis.url.expose_secret(), "redis://localhost:6379/0");
+        assert_eq!(redis.urls[0].expose_secret(), "redis://localhost:6379/0");
         let smtp::RelaySettings { server, port, tls, trust_anchors, auth } = smtp.relay;
         assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, TlsMode::StartTls));
         assert_eq!(trust_anchors, smtp::TrustAnchorSource::System);
@@ -573,10 +574,13 @@ mod tests {
         {
             settings(&[more]);
         }
-        let url = settings(&[("REDIS_URL", "rediss://a:6380/1"), ("REDIS_HOST", "10.0.0.1")]).redis.url;
-        assert_eq!(url.expose_secret(), "rediss://a:6380/1");
-        let url = settings(&[("REDIS_HOST", "::1"), ("REDIS_PORT", "6380"), ("REDIS_DB", "2")]).redis.url;
-        assert_eq!(url.expose_secret(), "redis://[::1]:6380/2");
+        let url = |more: &[(&str, &str)]| settings(more).redis.urls[0].expose_secret().to_owned();
+        assert_eq!(
+            url(&[("REDIS_URL", "rediss://a:6380/1"), ("REDIS_HOST", "10.0.0.1")]),
+            "rediss://a:6380/1"
+        );
+        let more = [("REDIS_HOST", "::1"), ("REDIS_PORT", "6380"), ("REDIS_DB", "2")];
+        assert_eq!(url(&more), "redis://[::1]:6380/2");
         assert!(refused("REDIS_HOST", &[("REDIS_HOST", "redis")]).ends_with("\n    REDIS_TLS=true"));
         refused("REDIS_URL", &[("REDIS_URL", "redis://redis:6379")]);
         let loaded = with(&[("REDIS_HOST", "redis"), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true")]).unwrap();
@@ -584,9 +588,56 @@ mod tests {
     }
 
     #[test]
+    fn servers_that_others_name_are_reached_over_tls_and_fenced() {
+        use super::redis::RedisTopology;
+        const SENTINEL: &str = "rediss+sentinel://a,b/mymaster";
+        for (url, is_fenced) in
+            [("redis://localhost", false), (SENTINEL, true), ("rediss+cluster://a,b", true)]
+        {
+            assert_eq!(settings(&[("REDIS_URL", url)]).redis.fence, is_fenced, "{url}");
+            for (set, expected) in [("true", true), ("off", false), ("Auto", is_fenced)] {
+                let redis = settings(&[("REDIS_URL", url), ("OTP_REDIS__FENCE", set)]).redis;
+                assert_eq!(redis.fence, expected, "{url} {set}");
+            }
+        }
+        let primary = "mymaster".to_owned();
+        assert_eq!(settings(&[("REDIS_URL", SENTINEL)]).redis.topology, RedisTopology::Sentinel { primary });
+        for url in ["redis+sentinel://127.0.0.1/mymaster", "redis+cluster://localhost"] {
+            let cure = refused("REDIS_URL", &[("REDIS_URL", url)]);
+            let cure = cure.rsplit("\n    REDIS_URL=").next().unwrap();
+            settings(&[("REDIS_URL", cure)]);
+            settings(&[("REDIS_URL", url), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true")]);
+        }
+        refused("OTP_REDIS__FENCE", &[("OTP_REDIS__FENCE", "maybe")]);
+        refused("OTP_REDIS__WAIT_REPLICAS", &[("OTP_REDIS__WAIT_REPLICAS", "17")]);
+        assert_eq!(settings(&[("OTP_REDIS__WAIT_REPLICAS", "2")]).redis.wait_replicas, 2);
+    }
+
+    #[test]
+    fn certificates_and_the_login_of_sentinels_are_refused_where_they_have_no_effect() {
+        let url = ("REDIS_URL", "rediss+sentinel://a,b/mymaster");
+        let (cert, key) = (("OTP_REDIS__CERT_FILE", "/c"), ("OTP_REDIS__KEY_FILE", "/k"));
+        let ca = ("OTP_REDIS__CA_FILE", "/a");
+        let user = ("OTP_REDIS__SENTINEL_USERNAME", "u");
+        let password = ("OTP_REDIS__SENTINEL_PASSWORD", "s3cret");
+        let redis = settings(&[url, cert, key, ca, user, password]).redis;
+        assert_eq!(redis.sentinels.unwrap().username.as_deref(), Some("u"));
+        assert_eq!(redis.certificates.authorities.unwrap().to_str(), Some("/a"));
+        assert!(redis.certificates.client.is_some());
+        assert!(settings(&[url, password]).redis.sentinels.unwrap().username.is_none());
+        refused("OTP_REDIS__KEY_FILE", &[url, cert]);
+        refused("OTP_REDIS__CERT_FILE", &[url, key]);
+        refused("OTP_REDIS__CA_FILE", &[ca]);
+        refused("OTP_REDIS__CERT_FILE", &[cert, key]);
+        refused("OTP_REDIS__SENTINEL_USERNAME", &[url, user]);
+        assert!(with(&[password]).unwrap().warnings[0].starts_with("OTP_REDIS__SENTINEL_PASSWORD has no"));
+        settings(&[("REDIS_HOST", "redis"), ("REDIS_TLS", "true"), ca]);
+    }
+
+    #[test]
     fn login_and_tls_of_redis_stand_beside_its_host_and_port() {
         use secrecy::ExposeSecret as _;
-        let url = |more: &[(&str, &str)]| settings(more).redis.url.expose_secret().to_owned();
+        let url = |more: &[(&str, &str)]| settings(more).redis.urls[0].expose_secret().to_owned();
         let tls = [("REDIS_HOST", "redis.example.com."), ("REDIS_TLS", "True")];
         assert_eq!(url(&tls), "rediss://redis.example.com:6379/0");
         assert_eq!(url(&[("REDIS_PASSWORD", "a")]), "redis://:a@localhost:6379/0");

@@ -11,19 +11,23 @@ mod connections;
 mod idempotency;
 mod key;
 mod kind;
+mod link;
 mod scripts;
+mod servers;
 
 use std::fmt;
 
 use async_trait::async_trait;
 use redis::Value;
-use secrecy::SecretString;
 
 use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
 use self::charge::ChargeArguments;
 use self::connections::Connections;
+pub use self::kind::Weakness;
 use self::scripts::{Argument, Scripts};
 pub use self::scripts::{Fence, ScriptClock};
+use self::servers::TopologyKind;
+pub use self::servers::{Certificates, SentinelLogin, Servers, Topology};
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::ledger::LimitState;
@@ -37,9 +41,19 @@ use crate::ports::{AttemptOutcome, ChargeOutcome, OpenOutcome, ReplaceOutcome, S
 /// Verifications and ledgers in Redis.
 pub struct RedisStore {
     connections: Connections,
+    topology: TopologyKind,
     clock: ScriptClock,
-    fence: Fence,
+    durability: Durability,
     scripts: Scripts,
+}
+
+/// What is done about writes that Redis loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durability {
+    /// Whether codes expire when another Redis takes over.
+    pub fence: Fence,
+    /// How many replicas must acknowledge a write before it is answered; 0: none.
+    pub replicas: u32,
 }
 
 /// Redis could not be set up, because its address is invalid.
@@ -51,11 +65,15 @@ impl RedisStore {
     /// Creates the store. The first call connects, so that Redis may start later than otpd.
     ///
     /// # Errors
-    /// Returns [`InvalidAddress`] if the URL is not a Redis URL.
-    pub async fn new(url: &SecretString, clock: ScriptClock, fence: Fence) -> Result<Self, InvalidAddress> {
-        let connections = Connections::new(url).await?;
-        let scripts = Scripts::with(&clock, fence);
-        Ok(Self { connections, clock, fence, scripts })
+    /// Returns [`InvalidAddress`] if a URL is not a Redis URL.
+    pub async fn new(
+        servers: &Servers,
+        clock: ScriptClock,
+        durability: Durability,
+    ) -> Result<Self, InvalidAddress> {
+        let connections = Connections::new(servers).await?;
+        let scripts = Scripts::with(&clock, durability.fence);
+        Ok(Self { connections, topology: servers.topology.kind(), clock, durability, scripts })
     }
 }
 
@@ -200,11 +218,11 @@ impl Store for RedisStore {
         Ok(number(&answer)? == 1)
     }
 
-    /// Fails if a script cannot write, or if Redis may evict ledgers to free memory, which no error
-    /// would report.
+    /// Fails if a script cannot write, or if Redis may lose what it has written, which no error
+    /// would report: by evicting it, or by a failover from a primary that was cut off.
     async fn ready(&self) -> Result<(), StoreError> {
         self.call(&self.scripts.ready, &[key::READY.to_owned()], &[]).await?;
-        self.evicts_nothing().await
+        self.keeps_everything().await
     }
 }
 

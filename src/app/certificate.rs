@@ -21,18 +21,32 @@ const CHECK_INTERVAL: Duration = Duration::from_hours(24);
 /// # Errors
 /// Returns an error that names the setting whose file cannot be used.
 pub fn certificate(files: Option<&TlsFiles>) -> anyhow::Result<Option<Certificate>> {
-    let Some(TlsFiles { certificate, key }) = files else { return Ok(None) };
-    let chain = read(certificate).map_err(|error| cured(&error, "tls.cert_file"))?;
-    let key_text = Zeroizing::new(read(key).map_err(|error| cured(&error, "tls.key_file"))?);
-    Certificate::from_pem(&chain, &key_text).map(Some).map_err(|error| {
+    files.map(|files| load(files, "tls").map(|pem| pem.certificate)).transpose()
+}
+
+/// A certificate, and the texts of its files.
+pub(super) struct LoadedCertificate {
+    pub certificate: Certificate,
+    pub chain: Vec<u8>,
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// Loads a certificate and its key, which settings of this section name.
+pub(super) fn load(files: &TlsFiles, section: &str) -> anyhow::Result<LoadedCertificate> {
+    let cert_file = format!("{section}.cert_file");
+    let key_file = format!("{section}.key_file");
+    let chain = read(&files.certificate).map_err(|error| cured(&error, &cert_file))?;
+    let key = Zeroizing::new(read(&files.key).map_err(|error| cured(&error, &key_file))?);
+    let certificate = Certificate::from_pem(&chain, &key).map_err(|error| {
         let (setting, path) = match error {
-            CertificateError::NoCertificate | CertificateError::Broken => ("tls.cert_file", certificate),
+            CertificateError::NoCertificate | CertificateError::Broken => (cert_file, &files.certificate),
             CertificateError::NoKey | CertificateError::UnsupportedKey | CertificateError::Mismatch => {
-                ("tls.key_file", key)
+                (key_file, &files.key)
             }
         };
-        cured(&anyhow::Error::from(error).context(shown(path)), setting)
-    })
+        cured(&anyhow::Error::from(error).context(shown(path)), &setting)
+    })?;
+    Ok(LoadedCertificate { certificate, chain, key })
 }
 
 /// Reports each day whether the certificate is valid.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use super::DEV;
 use super::certificate::certificate;
 use super::files::{cured, read, shown};
+use super::redis::certificates;
 use crate::adapters::message::{Composer, SampleValues};
 use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls, TrustAnchors};
 use crate::config::mail::Brand;
@@ -65,6 +66,7 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
     let mut errors = unusable_files(&settings.common);
     errors.extend(relays(&settings.smtp).filter_map(Result::err));
     errors.extend(certificate(settings.tls.files()).err());
+    errors.extend(certificates(&settings.redis).err());
     errors
 }
 

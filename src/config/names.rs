@@ -26,9 +26,10 @@ const OTHER_NAMES: [(&str, &str); 11] = [
 ];
 
 /// Settings that can also be read from a file, by a name that ends in `_FILE`.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "redis.url",
     "redis.password",
+    "redis.sentinel_password",
     "smtp.password",
     "smtp_fallback.password",
     "secrets.peppers",
@@ -37,7 +38,7 @@ const SECRETS: [&str; 7] = [
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 29] = [
+const EXAMPLES: [(&str, &str); 34] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -47,6 +48,11 @@ const EXAMPLES: [(&str, &str); 29] = [
     ("redis.host", "localhost"),
     ("redis.username", "otpd"),
     ("redis.password", "<the password of Redis>"),
+    ("redis.sentinel_username", "otpd"),
+    ("redis.sentinel_password", "<the password of the sentinels>"),
+    ("redis.ca_file", "/etc/otpd/redis/ca.pem"),
+    ("redis.cert_file", "/etc/otpd/redis/client.pem"),
+    ("redis.key_file", "/etc/otpd/redis/client-key.pem"),
     ("smtp.server", "smtp.example.com"),
     ("smtp.sender", "you@example.com"),
     ("smtp.password", "<the password at the relay; for Gmail an app password>"),

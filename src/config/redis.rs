@@ -1,37 +1,72 @@
-//! Address of Redis, as one URL.
+//! Where Redis is, and how its writes are kept.
 //!
 //! A URL can contain a password, so `Debug` and faults never show it. Must not connect.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::dangerous::Dangerous;
-use super::reader::Reader;
+use super::reader::{Reader, named};
+use super::redis_url::{RedisUrl, Wire};
+use super::tls::TlsFiles;
 use crate::domain::host::Host;
+
+pub use super::redis_url::RedisTopology;
 
 /// Setting and value that fix plaintext to another machine if Redis is set by URL.
 const TLS_URL: (&str, &str) = ("redis.url", "rediss://user:password@redis.example.com:6379/0");
 /// The same if Redis is set by host and port.
 const TLS: (&str, &str) = ("redis.tls", "true");
+const CA_FILE: &str = "redis.ca_file";
+const CERT_FILE: &str = "redis.cert_file";
+const KEY_FILE: &str = "redis.key_file";
+const SENTINEL_USERNAME: &str = "redis.sentinel_username";
+const SENTINEL_PASSWORD: &str = "redis.sentinel_password";
 
 /// Where verifications are stored.
 #[derive(Clone)]
 pub struct Redis {
-    /// `redis://`, `rediss://` or `unix://`.
-    pub url: SecretString,
+    /// `redis://`, `rediss://` or `unix://`: one URL, or one for each node of a cluster or each
+    /// sentinel that is named.
+    pub urls: Vec<SecretString>,
+    /// What the URLs name.
+    pub topology: RedisTopology,
+    /// The login at the sentinels.
+    pub sentinels: Option<SentinelCredentials>,
+    /// The certificates of TLS.
+    pub certificates: RedisCertificates,
     /// Whether open codes expire when a replica takes over (`redis.fence`).
     pub fence: bool,
+    /// How many replicas must have a write before it is answered.
+    pub wait_replicas: u32,
 }
 
-/// The connection to Redis, as far as its security is concerned.
-#[derive(Debug, PartialEq, Eq)]
-enum Wire {
-    Plaintext(Host),
-    Tls,
-    Socket,
+/// The login at sentinels.
+#[derive(Clone)]
+pub struct SentinelCredentials {
+    /// `None`: the default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// The files of certificates for TLS to Redis.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisCertificates {
+    /// The certificate authorities; `None`: the trust anchors of this machine.
+    pub authorities: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub client: Option<TlsFiles>,
+}
+
+/// The setting of the fence.
+enum FenceSetting {
+    Auto,
+    Always(bool),
 }
 
 impl fmt::Debug for Redis {
@@ -59,38 +94,125 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let username = reader.text("redis.username");
     let password = reader.verbatim("redis.password");
     let tls = reader.flag("redis.tls");
-    let fence = reader.flag("redis.fence");
+    let fence = fence(reader);
+    let wait_replicas = reader.number("redis.wait_replicas", 0..=16_u32);
+    let certificates = certificates(reader);
+    let sentinel_username = reader.text(SENTINEL_USERNAME);
+    let sentinel_password = reader.verbatim(SENTINEL_PASSWORD);
     let username = username?;
     let password = password?;
     let tls = tls?;
-    let (key, (cure, value), url, wire) = match url? {
+    let (key, (cure, value), url) = match url? {
         "" => {
             let settings = HostSettings { host: host?, port: port?, db: db?, username, password, tls };
-            let (url, wire) = from_host(reader, &settings)?;
-            ("redis.host", TLS, url, wire)
+            ("redis.host", TLS, from_host(reader, &settings)?)
         }
         url => {
             without_effect(reader, username, password, tls);
-            match wire(url) {
-                Ok(wire) => ("redis.url", TLS_URL, Zeroizing::new(url.to_owned()), wire),
+            match RedisUrl::parse(url) {
+                Ok(url) => ("redis.url", TLS_URL, url),
                 Err(why) => return reader.refuse("redis.url", why),
             }
         }
     };
-    match wire {
-        Wire::Plaintext(host) if !host.is_loopback() && !dangerous.plaintext_redis => {
-            let tls = if key == "redis.url" { "rediss:// in REDIS_URL" } else { "REDIS_TLS=true" };
-            let what = format!(
+    if let Wire::Plaintext(host) = &url.wire
+        && !dangerous.plaintext_redis
+        && !(url.topology == RedisTopology::One && host.is_loopback())
+    {
+        let tls = if key == "redis.url" { "rediss:// in REDIS_URL" } else { "REDIS_TLS=true" };
+        let what = match &url.topology {
+            RedisTopology::One => format!(
                 "would reach another machine in plaintext: use TLS ({tls}), a Redis or a TLS tunnel on this machine, or \
                  set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
-            );
-            let line = reader.line(cure, value);
-            reader.refuse_for(key, &what, &line)
-        }
-        Wire::Plaintext(_) | Wire::Tls | Wire::Socket => {
-            Some(Redis { url: url.as_str().into(), fence: fence? })
-        }
+            ),
+            RedisTopology::Sentinel { .. } | RedisTopology::Cluster => {
+                "would reach the servers that it is told of in plaintext: use TLS (rediss+sentinel:// or \
+                 rediss+cluster://), or set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
+                    .to_owned()
+            }
+        };
+        let line = match &url.topology {
+            RedisTopology::One => reader.line(cure, value),
+            RedisTopology::Sentinel { .. } => reader.line(
+                "redis.url",
+                "rediss+sentinel://user:password@s1.example.com:26379,s2.example.com:26379/mymaster",
+            ),
+            RedisTopology::Cluster => reader
+                .line("redis.url", "rediss+cluster://user:password@r1.example.com:6379,r2.example.com:6379"),
+        };
+        return reader.refuse_for(key, &what, &line);
     }
+    let certificates = certificates?;
+    if url.wire != Wire::Tls && certificates != RedisCertificates::default() {
+        let set = if certificates.authorities.is_some() { CA_FILE } else { CERT_FILE };
+        let what = "is set, but without TLS no certificate is asked for: leave it out, or use TLS";
+        let line = reader.line(cure, value);
+        return reader.refuse_for(set, what, &line);
+    }
+    let sentinels = match url.topology {
+        RedisTopology::Sentinel { .. } => sentinel_login(reader, sentinel_username?, sentinel_password?)?,
+        RedisTopology::One | RedisTopology::Cluster => {
+            for (key, text) in
+                [(SENTINEL_USERNAME, sentinel_username?), (SENTINEL_PASSWORD, sentinel_password?)]
+            {
+                if !text.is_empty() {
+                    reader.warn(
+                        key,
+                        "has no effect, because REDIS_URL is not one of sentinels (rediss+sentinel://)",
+                    );
+                }
+            }
+            None
+        }
+    };
+    let fence = match fence? {
+        FenceSetting::Auto => url.topology != RedisTopology::One,
+        FenceSetting::Always(fence) => fence,
+    };
+    Some(Redis {
+        urls: url.urls,
+        topology: url.topology,
+        sentinels,
+        certificates,
+        fence,
+        wait_replicas: wait_replicas?,
+    })
+}
+
+fn fence(reader: &mut Reader<'_>) -> Option<FenceSetting> {
+    let is_auto = reader.text("redis.fence")?.eq_ignore_ascii_case("auto");
+    if is_auto { Some(FenceSetting::Auto) } else { reader.flag("redis.fence").map(FenceSetting::Always) }
+}
+
+fn certificates(reader: &mut Reader<'_>) -> Option<RedisCertificates> {
+    let authorities = reader.path(CA_FILE).map(named);
+    let certificate = reader.path(CERT_FILE).map(named);
+    let key = reader.path(KEY_FILE).map(named);
+    let client = match (certificate?, key?) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) => return super::tls::missing(reader, KEY_FILE, CERT_FILE),
+        (None, Some(_)) => return super::tls::missing(reader, CERT_FILE, KEY_FILE),
+    };
+    Some(RedisCertificates { authorities: authorities?, client })
+}
+
+/// Returns the login at sentinels; the inner `None`: there is none.
+fn sentinel_login(
+    reader: &mut Reader<'_>,
+    username: &str,
+    password: &str,
+) -> Option<Option<SentinelCredentials>> {
+    if password.is_empty() && !username.is_empty() {
+        let line = reader.line(SENTINEL_PASSWORD, "<the password of the sentinels>");
+        return reader.refuse_for(
+            SENTINEL_USERNAME,
+            "is set, but OTP_REDIS__SENTINEL_PASSWORD is not",
+            &line,
+        );
+    }
+    let username = (!username.is_empty()).then(|| username.to_owned());
+    Some((!password.is_empty()).then(|| SentinelCredentials { username, password: password.into() }))
 }
 
 /// Warns of settings that have no effect because a URL is set.
@@ -108,7 +230,7 @@ fn without_effect(reader: &mut Reader<'_>, username: &str, password: &str, tls: 
     }
 }
 
-fn from_host(reader: &mut Reader<'_>, settings: &HostSettings<'_>) -> Option<(Zeroizing<String>, Wire)> {
+fn from_host(reader: &mut Reader<'_>, settings: &HostSettings<'_>) -> Option<RedisUrl> {
     let HostSettings { host, port, db, username, password, tls } = settings;
     if host.is_empty() {
         return reader.refuse("redis.host", "is missing: where verifications live; or set REDIS_URL");
@@ -129,84 +251,9 @@ fn from_host(reader: &mut Reader<'_>, settings: &HostSettings<'_>) -> Option<(Ze
     };
     let scheme = if *tls { "rediss" } else { "redis" };
     let url = Zeroizing::new(format!("{scheme}://{}{host}:{port}/{db}", *login));
-    Some((url, if *tls { Wire::Tls } else { Wire::Plaintext(host) }))
-}
-
-/// Returns the kind of connection that a URL means, or what is wrong with the URL.
-fn wire(url: &str) -> Result<Wire, &'static str> {
-    let form = "must have the form rediss://user:password@host:port/db or unix:///path; in a password, \
-                percent-encode characters such as / ? # @ and :";
-    let (scheme, rest) = url.split_once("://").ok_or("must begin with redis://, rediss:// or unix://")?;
-    // `#insecure` would disable the verification of the server's certificate.
-    let is_plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\');
-    if !is_plain {
-        return Err(form);
-    }
-    match scheme.to_ascii_lowercase().as_str() {
-        "unix" => rest.starts_with('/').then_some(Wire::Socket).ok_or(form),
-        "redis" => host_of(rest).map(Wire::Plaintext).ok_or(form),
-        "rediss" => host_of(rest).map(|_| Wire::Tls).ok_or(form),
-        _ => Err("must begin with redis://, rediss:// or unix://"),
-    }
-}
-
-/// Returns the host of `user:password@host:port/db?…`.
-fn host_of(rest: &str) -> Option<Host> {
-    let before_query = rest.split_once('?').map_or(rest, |(before, _)| before);
-    let (authority, db) = before_query.split_once('/').unwrap_or((before_query, ""));
-    let is_number = db.bytes().all(|b| b.is_ascii_digit()) && db.parse::<u16>().is_ok();
-    if !db.is_empty() && !is_number {
-        return None;
-    }
-    let host = authority.split_once('@').map_or(authority, |(_, host)| host);
-    Host::parse_with_port(host).map(|(host, _)| host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_lead_over_plaintext_tls_or_a_socket() {
-        let plaintext = |host| Ok(Wire::Plaintext(Host::parse(host).unwrap()));
-        for (url, expected) in [
-            ("redis://localhost", plaintext("localhost")),
-            ("redis://:secret@10.0.0.1:6380/3", plaintext("10.0.0.1")),
-            ("redis://u:p%40x@[::1]:6380/", plaintext("::1")),
-            ("redis://a/0?protocol=resp3", plaintext("a")),
-            ("rediss://u:p@redis.example.com:6380", Ok(Wire::Tls)),
-            ("unix:///run/redis.sock?db=1", Ok(Wire::Socket)),
-        ] {
-            assert_eq!(wire(url), expected, "{url}");
-            assert!(::redis::parse_redis_url(url).is_some(), "{url}");
-        }
-    }
-
-    #[test]
-    fn urls_that_could_be_read_two_ways_are_refused() {
-        for url in [
-            "localhost:6379",
-            "http://a",
-            "redis:",
-            "redis://",
-            "redis:///0",
-            "redis://a:x",
-            "redis://localhost.",
-            "redis://localhost.:6379/0",
-            "redis://a/b",
-            "redis://a/99999",
-            "redis://u:p@x@a",
-            "redis://u:p/x@a",
-            "redis://u:p?x@a",
-            "redis://u:p#x@a",
-            "rediss://a/#insecure",
-            "redis://127.0.0.1\\@a",
-            "redis://a b",
-            "redis://a\n",
-            "unix://run/redis.sock",
-            "redis+unix:///a",
-        ] {
-            assert!(wire(url).is_err(), "{url:?}");
-        }
-    }
+    Some(RedisUrl {
+        urls: vec![url.as_str().into()],
+        topology: RedisTopology::One,
+        wire: if *tls { Wire::Tls } else { Wire::Plaintext(host) },
+    })
 }

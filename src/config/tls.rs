@@ -51,7 +51,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<TlsListener> {
     }
 }
 
-fn missing<T>(reader: &mut Reader<'_>, key: &str, other: &str) -> Option<T> {
+/// Refuses one of two files that is missing beside the other.
+pub(super) fn missing<T>(reader: &mut Reader<'_>, key: &str, other: &str) -> Option<T> {
     let what = format!("is missing: {} is set, and TLS needs both", names::usual_name(other));
     reader.refuse(key, &what)
 }

@@ -382,7 +382,7 @@ async fn doctor_reports_the_risk_that_the_limits_allow() {
     assert!(said.contains("attempts at one address in a day: 50, a chance of 5.0e-5"), "{said}");
     assert!(said.contains("1.0e-4 by 1, 1.0e-1 by 1000, 1.0e0 by 10000 networks"), "{said}");
     assert!(said.contains("ok    redis: answers, takes writes and evicts nothing"), "{said}");
-    assert!(said.contains("note  redis: it has no append-only file"), "{said}");
+    assert!(said.contains("note  redis: It writes nothing to disk"), "{said}");
     app.redis.configure("maxmemory-policy", "allkeys-lru").await;
     let output = run(folder.path(), &settings, &["doctor"]);
     assert_eq!(output.status.code(), Some(1));

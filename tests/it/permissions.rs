@@ -58,12 +58,21 @@ async fn the_user_of_the_documents_can_do_what_otpd_needs_and_nothing_else() {
     let url = format!("redis://otpd:{PASSWORD}@127.0.0.1:{}", app.redis.port());
     let client = redis::Client::open(url).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
-    for command in ["FLUSHALL", "KEYS *", "GET another", "SET another 1", "EVAL return 0", "CONFIG GET *"] {
+    for command in ["FLUSHALL", "KEYS *", "GET another", "SET another 1", "CONFIG GET *"] {
         let mut words = command.split(' ');
         let mut refused = redis::cmd(words.next().expect("a command"));
         refused.arg(words.collect::<Vec<_>>());
         let outcome: Result<Value, RedisError> = refused.query_async(&mut connection).await;
         let error = outcome.expect_err(command);
         assert_eq!(error.code(), Some("NOPERM"), "{command}: {error}");
+    }
+    for call in
+        ["'FLUSHALL'", "'KEYS', '*'", "'GET', 'another'", "'SET', 'another', 1", "'CONFIG', 'GET', '*'"]
+    {
+        let mut script = redis::cmd("EVAL");
+        script.arg(format!("return redis.call({call})")).arg(0);
+        let outcome: Result<Value, RedisError> = script.query_async(&mut connection).await;
+        let error = outcome.expect_err(call).to_string();
+        assert!(error.contains("ACL failure in script"), "{call}: {error}");
     }
 }

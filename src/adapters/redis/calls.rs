@@ -2,12 +2,13 @@
 
 use std::error::Error as _;
 
-use redis::{RedisError, Script, Value};
+use redis::{RedisError, Value};
+use thiserror::Error;
 use tokio::time::Instant;
 
 use super::RedisStore;
 use super::charge::ChargeArguments;
-use super::connections::{CONNECTIONS, is_login_rejected};
+use super::connections::{CONNECTIONS, is_refused};
 use super::key;
 use super::scripts::{Argument, NamedScript};
 use crate::domain::code_hash::CodeHash;
@@ -21,6 +22,14 @@ use crate::metrics::metrics;
 use crate::ports::StoreError;
 use crate::traces;
 
+/// Too few replicas have acknowledged a write, which the primary may therefore lose.
+#[derive(Debug, Error)]
+#[error("{acknowledged} of {wanted} replicas have acknowledged a write (WAIT)")]
+struct Unacknowledged {
+    acknowledged: u64,
+    wanted: u32,
+}
+
 impl RedisStore {
     /// Calls a script on keys that share a hash tag.
     pub(super) async fn call(
@@ -31,7 +40,7 @@ impl RedisStore {
     ) -> Result<Value, StoreError> {
         let begun = Instant::now();
         let span = traces::redis(script.name);
-        let answer = self.call_until_authenticated(&script.script, keys, args).await;
+        let answer = self.call_until_accepted(script, keys, args).await;
         let error = answer.as_ref().err().map(kind);
         if let Some(kind) = error {
             traces::fail(&span, kind);
@@ -40,19 +49,24 @@ impl RedisStore {
         answer
     }
 
-    async fn call_until_authenticated(
+    async fn call_until_accepted(
         &self,
-        script: &Script,
+        script: &NamedScript,
         keys: &[String],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
+        let wanted = self.durability.replicas;
         let mut retries = 0;
         loop {
             let mut connection = self.connections.get().await?;
-            match self.clock.call(&mut connection, script, keys, args).await {
-                // Redis did not run the script. The next connection may be authenticated by now.
-                Err(error) if is_login_rejected(&error) && retries < CONNECTIONS => retries += 1,
-                answer => return answer.map_err(StoreError::new),
+            match self.clock.call(&mut connection, script, wanted, keys, args).await {
+                // Redis did not run the script. The next connection may be accepted.
+                Err(error) if is_refused(&error) && retries < CONNECTIONS => retries += 1,
+                Ok(answer) if answer.replicas < wanted.into() => {
+                    return Err(StoreError::new(Unacknowledged { acknowledged: answer.replicas, wanted }));
+                }
+                Ok(answer) => return Ok(answer.value),
+                Err(error) => return Err(StoreError::new(error)),
             }
         }
     }
@@ -103,7 +117,9 @@ impl RedisStore {
 
 /// Returns the kind of an error, for metrics.
 fn kind(error: &StoreError) -> &'static str {
-    match error.source().and_then(|cause| cause.downcast_ref::<RedisError>()) {
+    let Some(cause) = error.source() else { return "connection" };
+    match cause.downcast_ref::<RedisError>() {
+        None if cause.is::<Unacknowledged>() => "unacknowledged",
         Some(error) if error.is_timeout() => "timeout",
         Some(error) if error.code().is_some() => "reply",
         // The pool had no connection, or the connection broke.

@@ -1,4 +1,5 @@
-//! Connections to Redis: few, each shared by any number of calls, with automatic reconnection.
+//! The pool of connections to Redis: few, each shared by any number of calls, with automatic
+//! reconnection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,31 +7,23 @@ use std::time::Duration;
 
 use bb8_redis::bb8::{ManageConnection, Pool};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError};
-use secrecy::{ExposeSecret, SecretString};
+use redis::{Client, ErrorKind, RedisError, RedisResult};
 
 use super::InvalidAddress;
+use super::link::Link;
+use super::servers::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Servers, ServersClient};
 use crate::metrics::metrics;
 use crate::ports::StoreError;
 
 /// The number of connections. Each is shared by any number of concurrent calls.
 pub(super) const CONNECTIONS: u32 = 2;
-/// How long a call may wait for its reply.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long sent data may stay unacknowledged before the connection is closed (`TCP_USER_TIMEOUT`,
-/// RFC 5482).
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The connections of one store.
 pub(super) struct Connections(Pool<Manager>);
 
-/// A connection that many calls share.
+/// A connection of the pool.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub manager: ConnectionManager,
+    pub link: Link,
     discarded: Arc<AtomicBool>,
 }
 
@@ -38,8 +31,14 @@ impl Shared {
     /// Stops the use of this connection if it caused the error: if it timed out or broke, or if
     /// Redis refused its login or its writes.
     pub(super) fn judge(&self, error: &RedisError) {
-        let of_the_call = |code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code);
-        if !error.code().is_some_and(of_the_call) {
+        let is_of_the_call = match self.link {
+            Link::One(_) => error
+                .code()
+                .is_some_and(|code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code)),
+            // The library replaces the connections to single nodes, but not one that is silent.
+            Link::Cluster(_) => !error.is_timeout() && !is_login_rejected(error),
+        };
+        if !is_of_the_call {
             self.discarded.store(true, Ordering::Relaxed);
         }
     }
@@ -49,31 +48,22 @@ impl Shared {
     }
 }
 
-/// Creates `ConnectionManager`s, which reconnect automatically. bb8-redis' own manager would ping
-/// at each check-out, and without the ping would never recover.
+/// Creates connections. bb8-redis' own manager would ping at each check-out, and without the ping
+/// would never recover.
 #[derive(Debug)]
-struct Manager(Client);
+struct Manager(ServersClient);
 
 impl Connections {
     /// Creates the pool. The first call connects, so that Redis may start later than otpd.
-    pub(super) async fn new(url: &SecretString) -> Result<Self, InvalidAddress> {
-        let refused = |_| InvalidAddress("not a redis://, rediss:// or unix:// URL");
-        let info = url.expose_secret().into_connection_info().map_err(refused)?;
-        // With RESP3 the client notices at once that the server closed the connection, not at the
-        // next call.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        // The timeout detects a server that disappeared without closing the connection.
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(TCP_USER_TIMEOUT);
-        let client =
-            Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(refused)?;
+    pub(super) async fn new(servers: &Servers) -> Result<Self, InvalidAddress> {
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(CONNECTIONS)
             .test_on_check_out(false)
             .connection_timeout(CONNECT_TIMEOUT)
-            .build(Manager(client))
+            .build(Manager(servers.client()?))
             .await
-            .map_err(refused)?;
+            .map_err(|_| InvalidAddress("its connections cannot be made"))?;
         Ok(Self(pool))
     }
 
@@ -94,15 +84,16 @@ impl ManageConnection for Manager {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Shared, RedisError> {
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(200))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
         metrics().redis_connects.inc();
-        let manager = ConnectionManager::new_lazy_with_config(self.0.clone(), config)?;
-        Ok(Shared { manager, discarded: Arc::default() })
+        let link = match &self.0 {
+            ServersClient::One(client) => Link::One(manager(client.clone())?),
+            // Asks the sentinels again for each connection, since another server may have taken over.
+            ServersClient::Sentinel(client) => {
+                Link::One(manager(client.lock().await.async_get_client().await?)?)
+            }
+            ServersClient::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
+        };
+        Ok(Shared { link, discarded: Arc::default() })
     }
 
     async fn is_valid(&self, _: &mut Shared) -> Result<(), RedisError> {
@@ -114,7 +105,23 @@ impl ManageConnection for Manager {
     }
 }
 
-/// Returns whether a connection is not authenticated, so that its calls had no effect.
-pub(super) fn is_login_rejected(error: &RedisError) -> bool {
+/// Returns a connection to one server that reconnects by itself.
+fn manager(client: Client) -> RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_millis(200))
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    ConnectionManager::new_lazy_with_config(client, config)
+}
+
+/// Returns whether Redis refused to run a call on this connection, so that the call had no effect
+/// and another connection may succeed: it is not authenticated, or leads to a replica.
+pub(super) fn is_refused(error: &RedisError) -> bool {
+    is_login_rejected(error) || error.code() == Some("READONLY")
+}
+
+fn is_login_rejected(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) || error.kind() == ErrorKind::AuthenticationFailed
 }

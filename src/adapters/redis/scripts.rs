@@ -1,21 +1,23 @@
 //! Builds the scripts and calls them.
 //!
-//! Must not call a script again if it may have run. Only a script that Redis did not know is loaded
-//! and called again.
+//! Must not call a script again if it may have run. Only a script that Redis did not know is sent
+//! again, with its text.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use redis::{RedisError, RedisResult, Script, Value};
+use redis::{Cmd, RedisError, RedisResult, Script, Value};
 
 use super::connections::Shared;
+use super::link::{Acknowledged, Wait};
 use crate::domain::time::millis;
 use crate::ports::Clock;
 
-/// How often one call may load a script that Redis does not know. A flush can come between loading
-/// and calling.
-const MAX_LOADS: usize = 3;
-/// Lets a script run when Redis has no memory left (Redis 7, script flags).
+/// How long replicas may take to acknowledge a write. Less than a call may take, so that the answer
+/// arrives.
+const WAIT_TIMEOUT: Duration = Duration::from_millis(300);
+/// Lets a script run when Redis has no memory left (Redis 7, script flags). A script with flags is
+/// also refused by a replica, and by a primary that has too few of them, even if it only reads.
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 
 /// The clock that the scripts use.
@@ -39,7 +41,11 @@ pub enum Fence {
 /// A script with the name of its call, for metrics.
 pub(super) struct NamedScript {
     pub(super) name: &'static str,
-    pub(super) script: Script,
+    text: String,
+    /// SHA-1 of the text, by which Redis knows it.
+    hash: String,
+    /// Whether the loss of what it wrote would allow more than the limits do.
+    must_last: bool,
 }
 
 pub(super) struct Scripts {
@@ -61,12 +67,23 @@ pub(super) struct Scripts {
 
 /// An argument of a script.
 pub(super) trait Argument: Send + Sync {
-    fn add_to(&self, invocation: &mut redis::ScriptInvocation<'_>);
+    fn add_to(&self, command: &mut Cmd);
 }
 
 impl<T: redis::ToRedisArgs + Send + Sync> Argument for T {
-    fn add_to(&self, invocation: &mut redis::ScriptInvocation<'_>) {
-        invocation.arg(self);
+    fn add_to(&self, command: &mut Cmd) {
+        command.arg(self);
+    }
+}
+
+impl NamedScript {
+    fn new(name: &'static str, text: String) -> Self {
+        let hash = Script::new(&text).get_hash().to_owned();
+        Self { name, text, hash, must_last: false }
+    }
+
+    fn must_last(self) -> Self {
+        Self { must_last: true, ..self }
     }
 }
 
@@ -102,27 +119,26 @@ impl Scripts {
         let verification = include_str!("lua/lib/verification.lua");
         let library = format!("{prologue}{sliding_log}{verification}");
         let idempotency_library = format!("{}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
-        let named = |name, text: &str| NamedScript { name, script: Script::new(text) };
-        let script = |name, body| named(name, &format!("{library}{body}"));
-        let idempotency = |name, body| named(name, &format!("{idempotency_library}{body}"));
+        let script = |name, body| NamedScript::new(name, format!("{library}{body}"));
+        let idempotency = |name, body| NamedScript::new(name, format!("{idempotency_library}{body}"));
         // These free memory, or write no more than is stored already, so they must run when memory
         // is full.
-        let script_without_memory = |name, body| named(name, &format!("{ALLOW_OOM}{library}{body}"));
+        let without_memory = |name, body| NamedScript::new(name, format!("{ALLOW_OOM}{library}{body}"));
         let idempotency_without_memory =
-            |name, body| named(name, &format!("{ALLOW_OOM}{idempotency_library}{body}"));
+            |name, body| NamedScript::new(name, format!("{ALLOW_OOM}{idempotency_library}{body}"));
         Self {
-            charge: script("charge", include_str!("lua/charge.lua")),
-            refund: script_without_memory("refund", include_str!("lua/refund.lua")),
-            peek: script("peek", include_str!("lua/peek.lua")),
-            open: script("open", include_str!("lua/open.lua")),
-            replace_code: script("replace_code", include_str!("lua/replace_code.lua")),
-            take_attempt: script("take_attempt", include_str!("lua/take_attempt.lua")),
-            approve: script_without_memory("approve", include_str!("lua/approve.lua")),
-            mark_failed: script_without_memory("mark_failed", include_str!("lua/mark_failed.lua")),
-            find: script("find", include_str!("lua/find.lua")),
-            cancel: script_without_memory("cancel", include_str!("lua/cancel.lua")),
-            begin: idempotency("begin", include_str!("lua/begin.lua")),
-            complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")),
+            charge: script("charge", include_str!("lua/charge.lua")).must_last(),
+            refund: without_memory("refund", include_str!("lua/refund.lua")),
+            peek: without_memory("peek", include_str!("lua/peek.lua")),
+            open: script("open", include_str!("lua/open.lua")).must_last(),
+            replace_code: script("replace_code", include_str!("lua/replace_code.lua")).must_last(),
+            take_attempt: script("take_attempt", include_str!("lua/take_attempt.lua")).must_last(),
+            approve: without_memory("approve", include_str!("lua/approve.lua")).must_last(),
+            mark_failed: without_memory("mark_failed", include_str!("lua/mark_failed.lua")),
+            find: without_memory("find", include_str!("lua/find.lua")).must_last(),
+            cancel: without_memory("cancel", include_str!("lua/cancel.lua")).must_last(),
+            begin: idempotency("begin", include_str!("lua/begin.lua")).must_last(),
+            complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")).must_last(),
             abandon: idempotency_without_memory("abandon", include_str!("lua/abandon.lua")),
             ready: script("ready", include_str!("lua/ready.lua")),
         }
@@ -130,34 +146,51 @@ impl Scripts {
 }
 
 impl ScriptClock {
-    /// Calls a script on keys that share a hash tag.
+    /// Calls a script on keys that share a hash tag. If it must last and `replicas` is not 0, waits
+    /// for them, and returns how many have acknowledged it.
     pub(super) async fn call(
         &self,
         connection: &mut Shared,
-        script: &Script,
+        script: &NamedScript,
+        replicas: u32,
         keys: &[String],
         args: &[&dyn Argument],
-    ) -> RedisResult<Value> {
-        let mut invocation = script.prepare_invoke();
-        for key in keys {
-            invocation.key(key);
-        }
-        for arg in args {
-            arg.add_to(&mut invocation);
-        }
-        if let Self::Given(clock) = self {
-            invocation.arg(clock.now().duration_since(UNIX_EPOCH).map_or(0, millis));
-        }
-        let mut loads = 0;
-        loop {
-            let answer: RedisResult<Value> = invocation.invoke_async(&mut connection.manager).await;
-            match answer {
-                Err(error) if is_unknown_script(&error) && loads < MAX_LOADS => loads += 1,
-                answer => {
-                    return answer.inspect_err(|error| connection.judge(error));
-                }
+    ) -> RedisResult<Acknowledged> {
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(keys.len()).arg(keys);
+            for arg in args {
+                arg.add_to(&mut command);
             }
-        }
+            if let Self::Given(clock) = self {
+                command.arg(clock.now().duration_since(UNIX_EPOCH).map_or(0, millis));
+            }
+            command
+        };
+        let answer = match send(connection, &command("EVALSHA", &script.hash), script, replicas, keys).await {
+            Err(error) if is_unknown_script(&error) => {
+                send(connection, &command("EVAL", &script.text), script, replicas, keys).await
+            }
+            answer => answer,
+        };
+        answer.inspect_err(|error| connection.judge(error))
+    }
+}
+
+async fn send(
+    connection: &mut Shared,
+    command: &Cmd,
+    script: &NamedScript,
+    replicas: u32,
+    keys: &[String],
+) -> RedisResult<Acknowledged> {
+    let key = keys.first().map(String::as_str).unwrap_or_default();
+    if script.must_last && replicas > 0 {
+        let wait = Wait { replicas, timeout: WAIT_TIMEOUT };
+        connection.link.query_and_wait(command, key, wait).await
+    } else {
+        let value: Value = connection.link.query(command, key).await?;
+        Ok(Acknowledged { value, replicas: replicas.into() })
     }
 }
 

@@ -60,11 +60,11 @@ pub enum NoSecurity {
 }
 
 impl TrustAnchors {
-    /// Returns the TLS configuration for a host.
+    /// Returns the certificates.
     ///
     /// # Errors
     /// [`NoSecurity`] says what is wrong.
-    pub fn tls_config(&self, host: &str) -> Result<Security, NoSecurity> {
+    pub fn certificates(&self) -> Result<RootCertStore, NoSecurity> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::System => {
@@ -80,6 +80,15 @@ impl TrustAnchors {
         if roots.is_empty() {
             return Err(NoSecurity::NoCertificates);
         }
+        Ok(roots)
+    }
+
+    /// Returns the TLS configuration for a host.
+    ///
+    /// # Errors
+    /// [`NoSecurity`] says what is wrong.
+    pub fn tls_config(&self, host: &str) -> Result<Security, NoSecurity> {
+        let roots = self.certificates()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -6,17 +6,18 @@ use std::error::Error;
 
 use redis::{ErrorKind, RedisError};
 
+use crate::adapters::redis::Weakness;
 use crate::app;
 use crate::config::Settings;
 use crate::ports::{Store as _, StoreError};
 
 /// Checks the configured Redis. The line says what was found, or what failed and how to fix it.
 pub(super) async fn check(settings: &Settings) -> Result<String, String> {
-    let store = app::store(settings).await.map_err(|error| format!("redis: {error}"))?;
+    let store = app::store(settings).await.map_err(|error| format!("redis: {error:#}"))?;
     store.ready().await.map_err(|error| report(&error))?;
     let weaknesses = store.weaknesses().await.map_err(|error| report(&error))?;
     let mut lines = vec!["redis: answers, takes writes and evicts nothing".to_owned()];
-    lines.extend(weaknesses.iter().map(|weakness| format!("note  redis: {weakness}")));
+    lines.extend(weaknesses.into_iter().map(|weakness| format!("note  redis: {}", sentence(weakness))));
     Ok(lines.join("\n"))
 }
 
@@ -37,8 +38,45 @@ fn report(error: &StoreError) -> String {
     }
 }
 
+/// Returns the sentence of SECURITY.md ("Known limitations") that applies.
+fn sentence(weakness: Weakness) -> &'static str {
+    match weakness {
+        Weakness::NoPersistence => {
+            "It writes nothing to disk: a restart resets all limits. No code survives it."
+        }
+        Weakness::SnapshotsOnly => {
+            "It writes snapshots only: a restart brings back the last one, with codes that were used since, \
+             and resets what was counted since. appendonly yes prevents that."
+        }
+        Weakness::EverySecond => {
+            "Its append-only file is written to disk once a second (appendfsync everysec): a power failure \
+             can lose the last second of what was counted, and make a code that was used in it valid again."
+        }
+        Weakness::NeverSynced => {
+            "Its append-only file is written to disk when the system decides to (appendfsync no): a power \
+             failure can lose half a minute of what was counted, and make codes that were used in it valid again."
+        }
+        Weakness::UnknownSync => {
+            "How often its append-only file is written to disk cannot be seen without the permission for CONFIG \
+             GET: unless appendfsync is always, a power failure can lose the last writes."
+        }
+        Weakness::IsolatedWrites => {
+            "It has replicas, and takes writes while none is in reach (min-replicas-to-write 0): what a \
+             primary counts after it is cut off is lost when a replica takes over."
+        }
+        Weakness::Unacknowledged => {
+            "It has replicas, and otpd does not wait for them (OTP_REDIS__WAIT_REPLICAS=0): when one takes over, the \
+             newest entries of the limits can be lost."
+        }
+        Weakness::NoFence => {
+            "It has replicas, and the fence is off (OTP_REDIS__FENCE): when one takes over, a code that was just \
+             used can be valid again, and attempts that were just taken can be given back."
+        }
+    }
+}
+
 /// The advice if a command is not allowed, by itself or in a script.
-const PERMISSIONS: &str = "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, SCRIPT LOAD, INFO, TIME, GET, \
+const PERMISSIONS: &str = "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, EVAL, INFO, WAIT, TIME, GET, \
                            GETRANGE, STRLEN, SET, APPEND, PEXPIRE and DEL on the keys otp:*";
 
 fn advice(error: &RedisError) -> &'static str {

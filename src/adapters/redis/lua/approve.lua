@@ -7,7 +7,9 @@ local v = load(retention)
 if not v or v.salt ~= ARGV[2] then return 0 end
 if v.state == APPROVED then
   local nonce, approved_at = struct.unpack(APPROVAL, v.tail)
-  return nonce == ARGV[3] and approved_at or 0
+  if nonce ~= ARGV[3] then return 0 end
+  touch(v, retention)
+  return approved_at
 end
 if v.state ~= OPEN or now >= v.expires_at then return 0 end
 v.state, v.tail = APPROVED, struct.pack(APPROVAL, ARGV[3], now)

@@ -6,5 +6,7 @@ if not v then return false end
 if status(v, max_attempts) == 'pending' then
   v.state, v.tail = CANCELED, ''
   save(v, retention)
+elseif v.state == CANCELED then
+  touch(v, retention)
 end
 return status(v, max_attempts)

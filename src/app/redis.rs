@@ -1,0 +1,69 @@
+//! Assembles the store on Redis, with the certificates that the settings name.
+//!
+//! Must not hold a rule.
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+
+use super::certificate::{LoadedCertificate, load};
+use super::files::{cured, read, shown};
+use crate::adapters::redis::{
+    Certificates, Durability, Fence, RedisStore, ScriptClock, SentinelLogin, Servers, Topology,
+};
+use crate::adapters::smtp::TrustAnchors;
+use crate::config::Settings;
+use crate::config::redis::{Redis, RedisTopology};
+
+/// Creates the Redis store of the settings. Does not connect yet.
+///
+/// # Errors
+/// Returns an error that names the setting that cannot be used.
+pub async fn store(settings: &Settings) -> anyhow::Result<RedisStore> {
+    let redis = &settings.redis;
+    let servers =
+        Servers { urls: redis.urls.clone(), topology: topology(redis), certificates: certificates(redis)? };
+    let fence = if redis.fence { Fence::Up } else { Fence::Down };
+    let durability = Durability { fence, replicas: redis.wait_replicas };
+    let store = RedisStore::new(&servers, ScriptClock::Server, durability).await;
+    store.map_err(|error| cured(&error.into(), "redis.url"))
+}
+
+fn topology(redis: &Redis) -> Topology {
+    match &redis.topology {
+        RedisTopology::One => Topology::One,
+        RedisTopology::Sentinel { primary } => Topology::Sentinel {
+            name: primary.clone(),
+            login: redis.sentinels.as_ref().map(|credentials| SentinelLogin {
+                username: credentials.username.clone(),
+                password: credentials.password.clone(),
+            }),
+        },
+        RedisTopology::Cluster => Topology::Cluster,
+    }
+}
+
+/// Reads the certificates of the settings, and checks that they can be used.
+///
+/// # Errors
+/// Returns an error that names the setting whose file cannot be used.
+pub(super) fn certificates(redis: &Redis) -> anyhow::Result<Certificates> {
+    let files = &redis.certificates;
+    let authorities = files.authorities.as_deref().map(authorities).transpose();
+    let authorities = authorities.map_err(|error| cured(&error, "redis.ca_file"))?;
+    let client = match &files.client {
+        None => None,
+        Some(files) => {
+            let LoadedCertificate { chain, key, .. } = load(files, "redis")?;
+            let text = std::str::from_utf8(&key).map_err(|_| anyhow!("the private key is not a text"))?;
+            Some((chain, text.into()))
+        }
+    };
+    Ok(Certificates { authorities, client })
+}
+
+fn authorities(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let pem = read(path)?;
+    TrustAnchors::These(pem.clone()).certificates().with_context(|| shown(path))?;
+    Ok(pem)
+}
