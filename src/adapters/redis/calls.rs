@@ -63,6 +63,8 @@ impl RedisStore {
                 // Redis did not run the script. The next connection may be accepted.
                 Err(error) if is_refused(&error) && retries < CONNECTIONS => retries += 1,
                 Ok(answer) if answer.replicas < wanted.into() => {
+                    // It may lead to a primary that was cut off.
+                    connection.discard();
                     return Err(StoreError::new(Unacknowledged { acknowledged: answer.replicas, wanted }));
                 }
                 Ok(answer) => return Ok(answer.value),

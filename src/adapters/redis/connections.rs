@@ -28,19 +28,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Stops the use of this connection if it caused the error: if it timed out or broke, or if
-    /// Redis refused its login or its writes.
+    /// Stops the use of this connection if it caused the error: if it timed out or broke, or if its
+    /// server refused the login or the call, so that another connection may lead to another server.
     pub(super) fn judge(&self, error: &RedisError) {
-        let is_of_the_call = match self.link {
-            Link::One(_) => error
-                .code()
-                .is_some_and(|code| !["NOAUTH", "NOPERM", "READONLY", "WRONGPASS"].contains(&code)),
-            // The library replaces the connections to single nodes, but not one that is silent.
-            Link::Cluster(_) => !error.is_timeout() && !is_login_rejected(error),
+        let is_over = match self.link {
+            Link::One(_) => error.code().is_none_or(is_refusal_of_the_server),
+            // The library replaces broken connections to single nodes, but not silent ones.
+            Link::Cluster(_) => error.is_timeout() || error.code().is_some_and(is_refusal_of_the_server),
         };
-        if !is_of_the_call {
-            self.discarded.store(true, Ordering::Relaxed);
+        if is_over {
+            self.discard();
         }
+    }
+
+    /// Stops the use of this connection.
+    pub(super) fn discard(&self) {
+        self.discarded.store(true, Ordering::Relaxed);
     }
 
     fn is_discarded(&self) -> bool {
@@ -117,11 +120,13 @@ fn manager(client: Client) -> RedisResult<ConnectionManager> {
 }
 
 /// Returns whether Redis refused to run a call on this connection, so that the call had no effect
-/// and another connection may succeed: it is not authenticated, or leads to a replica.
+/// and another connection may succeed.
 pub(super) fn is_refused(error: &RedisError) -> bool {
-    is_login_rejected(error) || error.code() == Some("READONLY")
+    error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some_and(is_refusal_of_the_server)
 }
 
-fn is_login_rejected(error: &RedisError) -> bool {
-    matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) || error.kind() == ErrorKind::AuthenticationFailed
+/// Returns whether an error says that a server does not run calls of this connection: it is not
+/// authenticated, or the server is a replica, lacks replicas, or is cut off from its cluster.
+fn is_refusal_of_the_server(code: &str) -> bool {
+    ["CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "NOPERM", "NOREPLICAS", "READONLY", "WRONGPASS"].contains(&code)
 }

@@ -3,6 +3,7 @@
 //! Creates the clients of the library. Must not connect.
 
 use std::fmt;
+use std::time::Duration;
 
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::io::tcp::TcpSettings;

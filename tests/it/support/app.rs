@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::host::Host;
 use super::redis::RedisServer;
 use super::secrets::Secrets;
 use super::smtp::SmtpPeer;
@@ -150,17 +151,9 @@ impl Builder {
         let smtp = self.smtp.start().await;
         let redis =
             if self.clustered { RedisServer::start_clustered().await } else { RedisServer::start().await };
-        let mut settings: BTreeMap<String, String> = [
-            ("EMAIL_SENDER", SENDER.to_owned()),
-            ("SMTP_SERVER", "localhost".to_owned()),
-            ("SMTP_PORT", smtp.port().to_string()),
-            ("REDIS_HOST", "127.0.0.1".to_owned()),
-            ("REDIS_PORT", redis.port().to_string()),
-            ("OTP_SECRETS__PEPPERS", one_pepper()),
-            ("OTP_SECRETS__INDEX_KEY", PEPPER_2.to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
+        let mut settings = peers(&smtp);
+        settings.insert("REDIS_HOST".to_owned(), redis.ip().to_owned());
+        settings.insert("REDIS_PORT".to_owned(), redis.port().to_string());
         let relay = if self.tls {
             vec![
                 ("EMAIL_PASSWORD", "relay password".to_owned()),
@@ -209,6 +202,20 @@ impl TestApp {
         builder
     }
 
+    /// Returns the settings of `builder` with a key, this relay, and these.
+    pub fn settings_for(smtp: &SmtpPeer, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let mut settings = peers(smtp);
+        settings.extend(Self::builder().keyed().settings);
+        let mut set = |name: &str, value: &str| settings.insert(name.to_owned(), value.to_owned());
+        for name in ["OTP_LIMITS__KEY_SENDS_PER_MINUTE", "OTP_LIMITS__KEY_CHECKS_PER_MINUTE"] {
+            set(name, "10000000");
+        }
+        set("OTP_SMTP__AUTH", "none");
+        set("OTP_SMTP__TLS", "none");
+        more.iter().for_each(|(name, value)| drop(set(name, value)));
+        settings
+    }
+
     /// Starts `otpd serve` with the settings of `builder`.
     pub async fn spawn() -> Self {
         Self::builder().spawn().await
@@ -254,6 +261,18 @@ impl std::ops::Deref for TestApp {
     }
 }
 
+/// Returns the settings that every process needs, but for those of Redis.
+fn peers(smtp: &SmtpPeer) -> BTreeMap<String, String> {
+    let settings = [
+        ("EMAIL_SENDER", SENDER.to_owned()),
+        ("SMTP_SERVER", "localhost".to_owned()),
+        ("SMTP_PORT", smtp.port().to_string()),
+        ("OTP_SECRETS__PEPPERS", one_pepper()),
+        ("OTP_SECRETS__INDEX_KEY", PEPPER_2.to_owned()),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
 /// Returns argon2id at its lowest cost, for tests that are not about hashing.
 pub fn light_hash() -> [(String, String); 3] {
     [("OTP_HASH__MEMORY_KIB", "64"), ("OTP_HASH__PASSES", "1"), ("OTP_DANGEROUS__WEAK_HASH", "true")]
@@ -278,7 +297,11 @@ fn wide_limits() -> [(String, String); 8] {
 /// Returns the binary with these settings, in this folder. It stops without a delay, unless they
 /// say otherwise.
 pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_otpd"));
+    command_on(&Host::here(), folder, settings)
+}
+
+fn command_on(host: &Host, folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
+    let mut command = host.command(env!("CARGO_BIN_EXE_otpd"));
     command.env_clear().env("OTP_HTTP__SHUTDOWN_DELAY", "0s").envs(settings);
     command.current_dir(folder).stdin(Stdio::null());
     command
@@ -310,13 +333,18 @@ impl Process {
 
     /// Starts the binary with this subcommand and waits until it listens.
     pub async fn start(subcommand: &str, settings: &BTreeMap<String, String>) -> Self {
+        Self::start_on(&Host::here(), subcommand, settings).await
+    }
+
+    /// Starts the binary on a host.
+    pub async fn start_on(host: &Host, subcommand: &str, settings: &BTreeMap<String, String>) -> Self {
         let mut settings = settings.clone();
         for listener in ["OTP_HTTP__LISTEN", "OTP_ADMIN__LISTEN"] {
-            settings.entry(listener.to_owned()).or_insert_with(|| "127.0.0.1:0".to_owned());
+            settings.entry(listener.to_owned()).or_insert_with(|| format!("{}:0", host.ip));
         }
         settings.entry("OTP_LOG__LEVEL".to_owned()).or_insert_with(|| "trace".to_owned());
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut child = command(folder.path(), &settings)
+        let mut child = command_on(host, folder.path(), &settings)
             .args(subcommand.split_whitespace())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

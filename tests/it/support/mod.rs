@@ -6,10 +6,14 @@
 pub mod app;
 pub mod collector;
 pub mod haproxy;
+pub mod history;
+pub mod host;
 pub mod ledgers;
+pub mod load;
 pub mod model;
 pub mod redis;
 pub mod secrets;
+pub mod sentinel;
 pub mod smtp;
 pub mod store;
 pub mod v1;

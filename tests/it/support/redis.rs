@@ -21,6 +21,8 @@ use tokio::{
     time,
 };
 
+use super::host::Host;
+
 /// How long a server may take to start or to answer; generous, for a machine that runs many tests
 /// at once.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -31,8 +33,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// A `redis-server` process that belongs to one test.
 pub struct RedisServer {
     occupant: Mutex<Occupant>,
+    host: Host,
     port: u16,
     directory: TempDir,
+    options: Mutex<Vec<String>>,
 }
 
 /// The holder of the port.
@@ -77,12 +81,19 @@ impl RedisServer {
         server
     }
 
-    async fn start_with(options: &[&str]) -> Self {
+    /// Starts a server with these options.
+    pub async fn start_with(options: &[&str]) -> Self {
+        Self::start_on(Host::here(), options).await
+    }
+
+    /// Starts a server with these options on a host.
+    pub async fn start_on(host: Host, options: &[&str]) -> Self {
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let started = time::timeout(TIMEOUT, async {
             loop {
                 let port = free_port().expect("a free port exists");
-                if let Some(process) = Process::launch(directory.path(), port, options).await {
+                if let Some(process) = Process::launch(directory.path(), &host, port, &options).await {
                     return (process, port);
                 }
             }
@@ -90,7 +101,8 @@ impl RedisServer {
         let Ok((process, port)) = started.await else {
             panic!("redis-server did not start: {}", log(directory.path()));
         };
-        Self { occupant: Mutex::new(Occupant::Server(process)), port, directory }
+        let (occupant, options) = (Mutex::new(Occupant::Server(process)), Mutex::new(options));
+        Self { occupant, host, port, directory, options }
     }
 
     /// Kills the process (SIGKILL) and waits for its end; the port then refuses connections.
@@ -98,17 +110,20 @@ impl RedisServer {
         drop(self.replace(Occupant::Nobody));
         // Without the placeholder the port is unguarded until the restart, which retries if the
         // port is taken.
-        if let Ok(socket) = bind(self.port) {
+        if let Ok(socket) = bind(self.port)
+            && self.host.namespace.is_none()
+        {
             self.replace(Occupant::Placeholder { _bound: socket });
         }
     }
 
     /// Starts on the same port with no data, after a `stop` or in place of the running process.
     pub async fn start_again(&self) {
+        let options = self.options.lock().expect("no panic under this lock").clone();
         let started = time::timeout(TIMEOUT, async {
             loop {
                 drop(self.replace(Occupant::Nobody));
-                if let Some(process) = Process::launch(self.directory.path(), self.port, &[]).await {
+                if let Some(process) = Process::launch(self.directory.path(), &self.host, self.port, &options).await {
                     return process;
                 }
                 time::sleep(POLL_INTERVAL).await;
@@ -130,25 +145,36 @@ impl RedisServer {
         self.signal("-CONT");
     }
 
-    /// Returns the TCP port on 127.0.0.1; it stays the same across restarts.
+    /// Replaces the options for the next start.
+    pub fn set_options(&self, options: &[&str]) {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        *self.options.lock().expect("no panic under this lock") = options;
+    }
+
+    /// Returns the IP address; that of this machine is 127.0.0.1.
+    pub fn ip(&self) -> &str {
+        &self.host.ip
+    }
+
+    /// Returns the TCP port; it stays the same across restarts.
     pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Returns the address in the form of `REDIS_URL`.
     pub fn url(&self) -> String {
-        url(self.port)
+        url(&self.host.ip, self.port)
     }
 
     /// Opens a connection for the test.
     pub async fn connection(&self) -> MultiplexedConnection {
-        connect(self.port, TIMEOUT).await.expect("the server accepts a connection")
+        connect(&self.host.ip, self.port, TIMEOUT).await.expect("the server accepts a connection")
     }
 
     /// Returns the commands that Redis executed meanwhile, one per line; those of scripts have
     /// `lua]`.
     pub async fn monitored(&self, act: impl Future<Output = ()>) -> Vec<String> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port())).await.expect("a connection");
+        let stream = TcpStream::connect((self.ip(), self.port())).await.expect("a connection");
         let mut stream = BufReader::new(stream);
         stream.write_all(b"MONITOR\r\n").await.expect("sent");
         let mut lines = stream.lines();
@@ -189,7 +215,7 @@ impl RedisServer {
     /// Becomes a replica of another server; returns when it has the same data.
     pub async fn follow(&self, primary: &Self) {
         let mut connection = self.connection().await;
-        let command = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).clone();
+        let command = redis::cmd("REPLICAOF").arg(primary.ip()).arg(primary.port()).clone();
         command.exec_async(&mut connection).await.expect("REPLICAOF is answered");
         let in_step = time::timeout(TIMEOUT, async {
             loop {
@@ -289,11 +315,12 @@ impl RedisServer {
 impl Process {
     /// Starts the program and waits until it answers. Returns `None` if it ended, for example
     /// because the port is in use.
-    async fn launch(directory: &Path, port: u16, options: &[&str]) -> Option<Self> {
+    async fn launch(directory: &Path, host: &Host, port: u16, options: &[String]) -> Option<Self> {
         let log = File::create(directory.join("redis.log")).expect("the directory is writable");
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+        let child = host
+            .command("redis-server")
+            .args(["--bind", &host.ip, "--port", &port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no"])
             .args(["--maxmemory-policy", "noeviction", "--rdbcompression", "no"])
             .args(["--dbfilename", "dump.rdb", "--dir"])
             .arg(directory)
@@ -304,7 +331,7 @@ impl Process {
             .spawn()
             .expect("redis-server is installed and on the PATH");
         let mut process = Self(child);
-        while !process.answers(port).await {
+        while !process.answers(host, port).await {
             if process.0.try_wait().is_ok_and(|status| status.is_some()) {
                 return None;
             }
@@ -314,8 +341,8 @@ impl Process {
     }
 
     /// Returns whether this very process answers: another server may have taken the port.
-    async fn answers(&self, port: u16) -> bool {
-        let Ok(mut connection) = connect(port, Duration::from_secs(1)).await else {
+    async fn answers(&self, host: &Host, port: u16) -> bool {
+        let Ok(mut connection) = connect(&host.ip, port, Duration::from_secs(1)).await else {
             return false;
         };
         let info: RedisResult<String> = redis::cmd("INFO").arg("server").query_async(&mut connection).await;
@@ -356,18 +383,18 @@ async fn read(connection: &mut MultiplexedConnection, key: &[u8]) -> RedisResult
     Ok(value.map(|value| (value, ttl)))
 }
 
-async fn connect(port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
+async fn connect(ip: &str, port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(patience))
         .set_response_timeout(Some(patience));
-    Client::open(url(port))?.get_multiplexed_async_connection_with_config(&config).await
+    Client::open(url(ip, port))?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-fn url(port: u16) -> String {
-    format!("redis://127.0.0.1:{port}/0")
+fn url(ip: &str, port: u16) -> String {
+    format!("redis://{ip}:{port}/0")
 }
 
-fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     Ok(bind(0)?.local_addr()?.port())
 }
 

@@ -1,7 +1,6 @@
 //! A mail relay inside the test process. It speaks real SMTP over a real socket, stores what it
 //! accepts, and misbehaves on demand. It runs on its own thread, so that a test may block while it
-//! waits for a program. It must not share code with otpd's SMTP client, delivers nothing, and
-//! listens on loopback only.
+//! waits for a program. It must not share code with otpd's SMTP client, and delivers nothing.
 
 mod certificate;
 mod connection;
@@ -12,6 +11,7 @@ mod state;
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -109,9 +109,16 @@ pub struct SmtpPeerBuilder {
     security: Security,
     certificate: Certificate,
     credentials: Option<Credentials>,
+    ip: Ipv4Addr,
 }
 
 impl SmtpPeerBuilder {
+    /// Listens on this address instead of 127.0.0.1.
+    pub fn on(mut self, ip: Ipv4Addr) -> Self {
+        self.ip = ip;
+        self
+    }
+
     /// Offers STARTTLS, and refuses AUTH and MAIL before it.
     pub fn starttls(mut self) -> Self {
         self.security = Security::StartTls;
@@ -136,13 +143,13 @@ impl SmtpPeerBuilder {
         self
     }
 
-    /// Listens on a free port of 127.0.0.1.
+    /// Listens on a free port.
     pub async fn start(self) -> SmtpPeer {
         let (acceptor, ca_pem) = certificate::issue(self.certificate);
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let peer = SmtpPeer {
             shared: Arc::new(Shared::new(self.security, self.credentials, acceptor)),
-            listener: Listener::reserve(),
+            listener: Listener::reserve(self.ip),
             directory,
         };
         fs::write(peer.ca_file(), ca_pem).expect("the directory is writable");
@@ -154,7 +161,12 @@ impl SmtpPeerBuilder {
 impl SmtpPeer {
     /// Returns a relay to be configured and started.
     pub fn builder() -> SmtpPeerBuilder {
-        SmtpPeerBuilder { security: Security::Plain, certificate: Certificate::Good, credentials: None }
+        SmtpPeerBuilder {
+            security: Security::Plain,
+            certificate: Certificate::Good,
+            credentials: None,
+            ip: Ipv4Addr::LOCALHOST,
+        }
     }
 
     /// Misbehaves from now on, in open connections too; `Fault::None` ends it.
@@ -178,7 +190,7 @@ impl SmtpPeer {
         self.listener.open(&self.shared).await;
     }
 
-    /// Returns the TCP port on 127.0.0.1; it stays the same across restarts.
+    /// Returns the TCP port; it stays the same across restarts.
     pub fn port(&self) -> u16 {
         self.listener.port()
     }

@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, atomic::Ordering, mpsc},
     thread,
     time::Duration,
@@ -31,7 +31,7 @@ const BACKLOG: u32 = 1024;
 
 pub(super) struct Listener {
     occupant: Mutex<Occupant>,
-    port: u16,
+    address: SocketAddr,
     runtime: Handle,
     /// Dropping it ends the thread and every connection.
     _thread: oneshot::Sender<()>,
@@ -53,21 +53,21 @@ struct Accepting {
 }
 
 impl Listener {
-    /// Takes a free port, which refuses connections until it is opened.
-    pub(super) fn reserve() -> Self {
-        let placeholder = bind(0).expect("a free port exists");
+    /// Takes a free port of this IP address, which refuses connections until it is opened.
+    pub(super) fn reserve(ip: Ipv4Addr) -> Self {
+        let placeholder = bind(SocketAddr::from((ip, 0))).expect("a free port exists");
         let address = placeholder.local_addr().expect("a bound socket has one");
         let (runtime, thread) = spawn_runtime();
         Self {
             occupant: Mutex::new(Occupant::Placeholder(placeholder)),
-            port: address.port(),
+            address,
             runtime,
             _thread: thread,
         }
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Starts accepting connections.
@@ -91,7 +91,7 @@ impl Listener {
                 task.abort();
                 let ended = closed.recv_timeout(TIMEOUT);
                 assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected), "still open");
-                let placeholder = bind_again(self.port);
+                let placeholder = bind_again(self.address);
                 self.replace(Occupant::Placeholder(placeholder));
             }
             other => drop(self.replace(other)),
@@ -133,19 +133,19 @@ fn spawn_runtime() -> (Handle, oneshot::Sender<()>) {
 /// Binds a port again. A process that another test is starting has a copy of our listening socket
 /// until it has loaded its program, for some milliseconds: the port is closed only when it can be
 /// bound again.
-fn bind_again(port: u16) -> TcpSocket {
+fn bind_again(address: SocketAddr) -> TcpSocket {
     for _ in 0..POLLS {
-        if let Ok(socket) = bind(port) {
+        if let Ok(socket) = bind(address) {
             return socket;
         }
         thread::sleep(POLL_INTERVAL);
     }
-    panic!("the port {port} was ours a moment ago");
+    panic!("{address} was ours a moment ago");
 }
 
-fn bind(port: u16) -> io::Result<TcpSocket> {
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    socket.bind(address)?;
     Ok(socket)
 }

@@ -1,0 +1,169 @@
+//! Failovers that sentinels decide on, under load: primaries that are killed, and ones that are cut
+//! off from their replicas while clients still reach them.
+//!
+//! `OTPD_FAILOVERS` is how many of each; `make nightly` sets it, and prints the tables.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::support::app::{Process, TestApp};
+use crate::support::host::{Host, Network};
+use crate::support::load::{Load, Tally};
+use crate::support::sentinel::Sentinels;
+use crate::support::smtp::SmtpPeer;
+
+/// How long after the failover the service may take to be back.
+const RECOVERY: Duration = Duration::from_secs(2);
+/// How long a failover may take, with what the clients do in between.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENTS: u64 = 24;
+
+/// What is done about writes that a failover loses.
+#[derive(Debug, Clone, Copy)]
+struct Guard {
+    fence: bool,
+    replicas: &'static str,
+}
+
+const FENCE: Guard = Guard { fence: true, replicas: "0" };
+const WAIT: Guard = Guard { fence: false, replicas: "1" };
+const BOTH: Guard = Guard { fence: true, replicas: "1" };
+const NEITHER: Guard = Guard { fence: false, replicas: "0" };
+
+/// Two processes that share three Redis servers, and their clients.
+struct Rig {
+    sentinels: Sentinels,
+    load: Arc<Load>,
+    tasks: JoinSet<()>,
+    guard: Guard,
+    /// The sentinels that each process asks, and the process.
+    processes: [(&'static [usize], Process); 2],
+}
+
+impl Rig {
+    /// Starts the servers on these hosts, and a process on each of `on`.
+    async fn start(
+        hosts: [Host; 3],
+        machine: Ipv4Addr,
+        on: [(&Host, &'static [usize]); 2],
+        guard: Guard,
+    ) -> Self {
+        let sentinels = Sentinels::start(hosts).await;
+        let smtp = Arc::new(SmtpPeer::builder().on(machine).start().await);
+        let start = async |(host, asks): (&Host, &'static [usize])| {
+            let server = machine.to_string();
+            let settings = TestApp::settings_for(&smtp, &[
+                ("SMTP_SERVER", &server),
+                ("REDIS_URL", &sentinels.url(asks)),
+                ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true"),
+                ("OTP_DANGEROUS__PLAINTEXT_SMTP", "true"),
+                ("OTP_REDIS__FENCE", if guard.fence { "true" } else { "false" }),
+                ("OTP_REDIS__WAIT_REPLICAS", guard.replicas),
+                ("OTP_ADMIN__LISTEN", "off"),
+                ("OTP_LOG__LEVEL", "info"),
+            ]);
+            (asks, Process::start_on(host, "serve", &settings).await)
+        };
+        let processes = [start(on[0]).await, start(on[1]).await];
+        let (load, tasks) = Load::start(&[&processes[0].1, &processes[1].1], smtp, CLIENTS);
+        Self { sentinels, load, tasks, guard, processes }
+    }
+
+    async fn end(self) -> Tally {
+        self.load.end(self.tasks, self.guard.fence).await
+    }
+}
+
+fn failovers() -> usize {
+    std::env::var("OTPD_FAILOVERS").map_or(1, |number| number.parse().expect("a number"))
+}
+
+fn is_nightly() -> bool {
+    std::env::var_os("OTPD_FAILOVERS").is_some()
+}
+
+/// Kills primaries, and returns what the clients saw, and the longest time from a failover until
+/// the service was back.
+async fn kill(guard: Guard) -> (Tally, Duration) {
+    let here = Host::here();
+    let hosts = [here.clone(), here.clone(), here.clone()];
+    let all: &[usize] = &[0, 1, 2];
+    let rig = Rig::start(hosts, Ipv4Addr::LOCALHOST, [(&here, all), (&here, all)], guard).await;
+    let Rig { sentinels, load, .. } = &rig;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..failovers() {
+        load.serves_again(Instant::now(), TIMEOUT).await;
+        let old = sentinels.primary(0).await.expect("a primary");
+        sentinels.servers[old].stop();
+        let new = sentinels.successor(old, all).await;
+        slowest = slowest.max(load.serves_again(Instant::now(), TIMEOUT).await);
+        sentinels.rejoin(old, new).await;
+        sentinels.whole().await;
+    }
+    (rig.end().await, slowest)
+}
+
+/// Cuts primaries off from the other hosts. One process is on a host, and the other is outside and
+/// reaches all of them, as long as its sentinel names one.
+async fn cut_off(guard: Guard) -> (Tally, Duration) {
+    let network = Network::create();
+    let hosts = network.hosts();
+    let outside = Host { ip: network.machine().to_string(), namespace: None };
+    let processes: [(&Host, &'static [usize]); 2] = [(&outside, &[0]), (&hosts[1], &[1, 2])];
+    let rig = Rig::start(hosts.clone(), network.machine(), processes, guard).await;
+    let Rig { sentinels, load, .. } = &rig;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..failovers() {
+        load.serves_again(Instant::now(), TIMEOUT).await;
+        let old = sentinels.primary(0).await.expect("a primary");
+        network.cut(old);
+        let others: Vec<_> = (0..3).filter(|other| *other != old).collect();
+        sentinels.successor(old, &others).await;
+        // One of the processes asks a sentinel that knows of the new primary.
+        slowest = slowest.max(load.serves_again(Instant::now(), TIMEOUT).await);
+        network.mend(old);
+        sentinels.whole().await;
+    }
+    (rig.end().await, slowest)
+}
+
+fn report(what: &str, guard: Guard, (tally, slowest): &(Tally, Duration)) {
+    let fence = if guard.fence { "on" } else { "off" };
+    println!("| {what}, fence {fence}, WAIT {} | {:.1} s | {tally}", guard.replicas, slowest.as_secs_f64());
+}
+
+fn assert_safe((tally, slowest): &(Tally, Duration)) {
+    assert!(tally.verifications > 0 && tally.approved > 0 && tally.invalid > 0, "{tally:?}");
+    assert!(tally.unavailable > 0 || tally.refused > 0, "nobody noticed: {tally:?}");
+    assert_eq!((tally.twice, tally.over, tally.unexplained), (0, 0, 0), "{tally:?}");
+    assert!(*slowest < RECOVERY, "{slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_code_is_accepted_twice_when_a_primary_is_killed() {
+    let guards = if is_nightly() { vec![FENCE, WAIT, BOTH] } else { vec![BOTH] };
+    for guard in guards {
+        let outcome = kill(guard).await;
+        report("killed", guard, &outcome);
+        assert_safe(&outcome);
+    }
+    if is_nightly() {
+        report("killed", NEITHER, &kill(NEITHER).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_code_is_accepted_twice_when_a_primary_is_cut_off() {
+    let guards = if is_nightly() { vec![FENCE, WAIT, BOTH] } else { vec![FENCE] };
+    for guard in guards {
+        let outcome = cut_off(guard).await;
+        report("cut off", guard, &outcome);
+        assert_safe(&outcome);
+    }
+    if is_nightly() {
+        report("cut off", NEITHER, &cut_off(NEITHER).await);
+    }
+}
