@@ -11,6 +11,7 @@
 mod attacks;
 mod audit;
 mod availability;
+mod cluster;
 mod commands;
 mod connections;
 mod dev;

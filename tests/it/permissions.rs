@@ -16,7 +16,9 @@ async fn create_user(server: &RedisServer) {
     let rules: Vec<_> = line.split(' ').map(|rule| rule.replace("PASSWORD", PASSWORD)).collect();
     let mut acl = redis::cmd("ACL");
     acl.arg("SETUSER").arg("otpd").arg("reset").arg(rules);
-    acl.exec_async(&mut server.connection().await).await.expect("a user");
+    for node in server.nodes() {
+        acl.exec_async(&mut node.connection().await).await.expect("a user");
+    }
 }
 
 #[tokio::test]

@@ -66,12 +66,8 @@ impl RedisStore {
                      maxmemory-policy noeviction, and in redis.conf)",
                 ));
             }
-            let fails_over = match self.topology {
-                TopologyKind::One => false,
-                TopologyKind::Sentinel => true,
-                TopologyKind::Cluster => info.has_replicas(),
-            };
-            if fails_over && !info.demands_replicas() {
+            // In a cluster, a primary that is cut off stops by itself.
+            if self.topology == TopologyKind::Sentinel && !info.demands_replicas() {
                 return Err(StoreError::new(
                     "a primary that is cut off from its replicas would go on taking writes, which are lost when one of \
                      them takes over: its min-replicas-to-write must be at least 1 (CONFIG SET min-replicas-to-write \

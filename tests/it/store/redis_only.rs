@@ -43,7 +43,7 @@ pub(super) async fn ask<T: redis::FromRedisValue>(server: &RedisServer, command:
     command[1..].iter().for_each(|arg| {
         request.arg(*arg);
     });
-    request.query_async(&mut server.connection().await).await.expect("Redis answers")
+    server.query(&request).await
 }
 
 /// Returns the words of a monitored command. Bytes stay escaped.

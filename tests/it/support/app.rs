@@ -152,8 +152,7 @@ impl Builder {
         let redis =
             if self.clustered { RedisServer::start_clustered().await } else { RedisServer::start().await };
         let mut settings = peers(&smtp);
-        settings.insert("REDIS_HOST".to_owned(), redis.ip().to_owned());
-        settings.insert("REDIS_PORT".to_owned(), redis.port().to_string());
+        settings.extend(redis.settings().into_iter().map(|(name, value)| (name.to_owned(), value)));
         let relay = if self.tls {
             vec![
                 ("EMAIL_PASSWORD", "relay password".to_owned()),

@@ -95,10 +95,9 @@ impl Rules {
         }
         (0..history.len()).any(|at| {
             // What ended before this began has taken effect before it.
-            let is_next =
-                progress[at] != Progress::Done
-                    && (0..history.len())
-                        .all(|other| other == at || !is_open(other) || history[other].end >= history[at].start);
+            let is_next = progress[at] != Progress::Done
+                && (0..history.len())
+                    .all(|other| other == at || !is_open(other) || history[other].end >= history[at].start);
             is_next
                 && self.steps(history[at], progress[at], state).into_iter().flatten().any(|(next, state)| {
                     let mut progress = progress.to_vec();

@@ -126,7 +126,8 @@ impl Drop for Network {
 
 /// Returns a command that runs as root.
 fn root(program: &str) -> Command {
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let is_root =
+        std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     if is_root {
         return Command::new(program);
     }

@@ -44,6 +44,8 @@ pub struct Load {
     begun: Instant,
     is_over: AtomicBool,
     number: AtomicU64,
+    /// How many verifications were started.
+    count: AtomicU64,
     /// When a verification was last started, in microseconds since the begin.
     started: AtomicU64,
     histories: Mutex<Vec<Vec<Operation>>>,
@@ -67,6 +69,8 @@ pub struct Tally {
     pub over: usize,
     /// Verifications whose history no order explains.
     pub unexplained: usize,
+    /// One of them.
+    pub example: Vec<Operation>,
 }
 
 impl Load {
@@ -79,6 +83,7 @@ impl Load {
             begun: Instant::now(),
             is_over: AtomicBool::new(false),
             number: AtomicU64::new(0),
+            count: AtomicU64::new(0),
             started: AtomicU64::new(0),
             histories: Mutex::default(),
             refused: AtomicU64::new(0),
@@ -123,6 +128,25 @@ impl Load {
         }
     }
 
+    /// Waits until so many verifications were started in a row, and returns when the first of them
+    /// was.
+    pub async fn in_a_row(&self, wanted: u64, limit: Duration) -> Instant {
+        let seen = || (self.refused.load(Ordering::Relaxed), self.count.load(Ordering::Relaxed));
+        let begun = Instant::now();
+        let (mut first, (mut refused, mut count)) = (begun, seen());
+        loop {
+            let now = seen();
+            if now.0 != refused {
+                (first, (refused, count)) = (Instant::now(), now);
+            }
+            if now.1 >= count + wanted {
+                return first;
+            }
+            assert!(begun.elapsed() < limit, "requests fail even after {limit:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn micros(&self, moment: Instant) -> u64 {
         moment.duration_since(self.begun).as_micros().try_into().expect("a short time")
     }
@@ -137,6 +161,7 @@ impl Load {
             tokio::time::sleep(Duration::from_millis(20)).await;
             return;
         }
+        self.count.fetch_add(1, Ordering::Relaxed);
         // Only a request that began after a failure shows that it is over.
         self.started.fetch_max(self.micros(sent), Ordering::Relaxed);
         let id = created["id"].as_str().expect("an id").to_owned();
@@ -232,18 +257,24 @@ impl Tally {
             tally.over += usize::from(is_over);
             if !rules.allow(history) {
                 tally.unexplained += 1;
-                let mut history = history.clone();
-                history.sort_by_key(|operation| operation.start);
-                println!("no order explains {history:#?}");
+                tally.example = history.clone();
+                tally.example.sort_by_key(|operation| operation.start);
             }
         }
         tally
     }
 
-    /// Returns the heading of the rows.
+    /// Fails if a code was accepted twice, or a verification compared more often than allowed, or if
+    /// nothing was seen.
+    pub fn assert_safe(&self) {
+        assert!(self.verifications > 0 && self.approved > 0 && self.invalid > 0, "{self:?}");
+        assert_eq!((self.twice, self.over, self.unexplained), (0, 0, 0), "{self:#?}");
+    }
+
+    /// Returns the heading of the rows of a table.
     pub fn heading() -> &'static str {
-        "| | verifications | not started | approved | wrong or lost | ended | unavailable | accepted twice | compared too often | unexplained |\n\
-         |---|---|---|---|---|---|---|---|---|---|"
+        "| | verifications | not started | approved | wrong or lost | ended | unavailable | accepted twice \
+         | compared too often | unexplained |\n|---|---|---|---|---|---|---|---|---|---|"
     }
 }
 

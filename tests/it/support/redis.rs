@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io, iter,
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use otpd::adapters::redis::{Certificates, Servers, Topology};
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::{
@@ -37,7 +40,21 @@ pub struct RedisServer {
     port: u16,
     directory: TempDir,
     options: Mutex<Vec<String>>,
+    /// The other nodes of its cluster: two primaries, then the replicas in the same order.
+    others: Vec<Self>,
 }
+
+/// Options of the nodes of a cluster.
+const OF_CLUSTER: [&str; 8] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "2000",
+    "--cluster-replica-validity-factor",
+    "0",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 /// The holder of the port.
 enum Occupant {
@@ -54,31 +71,114 @@ enum Occupant {
 struct Process(Child);
 
 impl RedisServer {
-    /// Starts a server on a free port and waits until it answers.
+    /// Starts a server on a free port and waits until it answers. If `OTPD_TEST_CLUSTER` is set, it
+    /// is a cluster.
     pub async fn start() -> Self {
+        if std::env::var_os("OTPD_TEST_CLUSTER").is_some() {
+            Self::start_cluster(3, true).await
+        } else {
+            Self::single().await
+        }
+    }
+
+    /// Starts a server that is no cluster.
+    pub async fn single() -> Self {
         Self::start_with(&[]).await
     }
 
     /// Starts a cluster of one node, which serves every hash slot and refuses a call that touches
     /// two.
     pub async fn start_clustered() -> Self {
-        let bus = free_port().expect("a free port exists").to_string();
-        let server = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
-        let mut connection = server.connection().await;
-        let store_keys = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16383).clone();
-        store_keys.exec_async(&mut connection).await.expect("the store_keys are free");
-        let is_up = time::timeout(TIMEOUT, async {
-            loop {
-                let info: RedisResult<String> =
-                    redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await;
-                if info.is_ok_and(|info| info.contains("cluster_state:ok")) {
-                    return;
-                }
-                time::sleep(POLL_INTERVAL).await;
+        Self::start_cluster(1, false).await
+    }
+
+    /// Starts a cluster with so many primaries, each with one replica or none.
+    pub async fn start_cluster(primaries: u16, replicated: bool) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..primaries * if replicated { 2 } else { 1 } {
+            let bus = free_port().expect("a free port exists").to_string();
+            let own = ["--cluster-port", &bus];
+            let node = Self::start_with(&[&OF_CLUSTER[..], &own].concat()).await;
+            nodes.push((node, bus));
+        }
+        let slots = 16384 / primaries;
+        for (at, (node, _)) in (0..primaries).zip(&nodes) {
+            let last = if at + 1 == primaries { 16383 } else { (at + 1) * slots - 1 };
+            node.cluster(&["ADDSLOTSRANGE", &(at * slots).to_string(), &last.to_string()]).await;
+        }
+        // Each meets all, because gossip takes seconds.
+        for (at, (node, _)) in nodes.iter().enumerate() {
+            for (other, bus) in &nodes[at + 1..] {
+                node.cluster(&["MEET", other.ip(), &other.port.to_string(), bus]).await;
             }
-        });
-        is_up.await.expect("a cluster with all store_keys is up");
-        server
+        }
+        let (primaries, replicas) = nodes.split_at(primaries.into());
+        for ((replica, _), (primary, _)) in replicas.iter().zip(primaries) {
+            let id = primary.cluster(&["MYID"]).await;
+            let patience = Patience::new("the replica knows its primary");
+            while replica.try_cluster(&["REPLICATE", &id]).await.is_err() {
+                patience.pause().await;
+            }
+        }
+        let count = nodes.len();
+        for (node, _) in &nodes {
+            let known = format!("cluster_known_nodes:{count}\r");
+            let patience = Patience::new("the node knows all, and every slot is served");
+            loop {
+                let info = node.cluster(&["INFO"]).await;
+                let links = node.cluster(&["NODES"]).await;
+                let are_linked = links.lines().all(|line| line.contains(" connected"));
+                if info.contains("cluster_state:ok") && info.contains(&known) && are_linked {
+                    break;
+                }
+                patience.pause().await;
+            }
+        }
+        for (primary, _) in primaries.iter().filter(|_| replicated) {
+            primary.await_replica().await;
+        }
+        let mut nodes = nodes.into_iter().map(|(node, _)| node);
+        let first = nodes.next().expect("a node");
+        Self { others: nodes.collect(), ..first }
+    }
+
+    /// Returns all nodes of its cluster, or itself.
+    pub fn nodes(&self) -> impl Iterator<Item = &Self> {
+        iter::once(self).chain(&self.others)
+    }
+
+    /// Returns the nodes that were primaries at the start.
+    pub fn primaries(&self) -> impl Iterator<Item = &Self> {
+        let primaries =
+            if self.others.len() > 2 { self.others.len().div_ceil(2) } else { 1 + self.others.len() };
+        self.nodes().take(primaries)
+    }
+
+    /// Sends a command about the cluster to this node, and returns its answer.
+    pub async fn cluster(&self, words: &[&str]) -> String {
+        self.try_cluster(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    async fn try_cluster(&self, words: &[&str]) -> RedisResult<String> {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg(words);
+        command.query_async(&mut connect(&self.host.ip, self.port, TIMEOUT).await?).await
+    }
+
+    /// Waits until this primary has its one replica.
+    async fn await_replica(&self) {
+        let patience = Patience::new("the primary has its replica");
+        while self.replicas_online().await != 1 {
+            patience.pause().await;
+        }
+    }
+
+    /// Returns the number of replicas that have all its data.
+    pub async fn replicas_online(&self) -> usize {
+        let Ok(mut connection) = connect(&self.host.ip, self.port, TIMEOUT).await else { return 0 };
+        let info: RedisResult<String> =
+            redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+        info.map_or(0, |info| info.matches("state=online").count())
     }
 
     /// Starts a server with these options.
@@ -102,11 +202,16 @@ impl RedisServer {
             panic!("redis-server did not start: {}", log(directory.path()));
         };
         let (occupant, options) = (Mutex::new(Occupant::Server(process)), Mutex::new(options));
-        Self { occupant, host, port, directory, options }
+        Self { occupant, host, port, directory, options, others: Vec::new() }
     }
 
     /// Kills the process (SIGKILL) and waits for its end; the port then refuses connections.
     pub fn stop(&self) {
+        self.nodes().for_each(Self::stop_node);
+    }
+
+    /// Like `stop`, but only this node of a cluster.
+    pub fn stop_node(&self) {
         drop(self.replace(Occupant::Nobody));
         // Without the placeholder the port is unguarded until the restart, which retries if the
         // port is taken.
@@ -119,11 +224,29 @@ impl RedisServer {
 
     /// Starts on the same port with no data, after a `stop` or in place of the running process.
     pub async fn start_again(&self) {
+        for node in self.nodes() {
+            node.start_node_again().await;
+        }
+        for node in self.nodes().filter(|_| !self.others.is_empty()) {
+            let patience = Patience::new("the cluster is up");
+            while !node.cluster(&["INFO"]).await.contains("cluster_state:ok") {
+                patience.pause().await;
+            }
+        }
+        for primary in self.primaries().filter(|_| !self.others.is_empty()) {
+            primary.await_replica().await;
+        }
+    }
+
+    /// Like `start_again`, but only this node of a cluster.
+    pub async fn start_node_again(&self) {
         let options = self.options.lock().expect("no panic under this lock").clone();
         let started = time::timeout(TIMEOUT, async {
             loop {
                 drop(self.replace(Occupant::Nobody));
-                if let Some(process) = Process::launch(self.directory.path(), &self.host, self.port, &options).await {
+                if let Some(process) =
+                    Process::launch(self.directory.path(), &self.host, self.port, &options).await
+                {
                     return process;
                 }
                 time::sleep(POLL_INTERVAL).await;
@@ -137,12 +260,12 @@ impl RedisServer {
 
     /// Freezes the process (SIGSTOP): the kernel still accepts connections, and nothing answers.
     pub fn pause(&self) {
-        self.signal("-STOP");
+        self.nodes().for_each(|node| node.signal("-STOP"));
     }
 
     /// Resumes a frozen process (SIGCONT).
     pub fn resume(&self) {
-        self.signal("-CONT");
+        self.nodes().for_each(|node| node.signal("-CONT"));
     }
 
     /// Replaces the options for the next start.
@@ -163,7 +286,39 @@ impl RedisServer {
 
     /// Returns the address in the form of `REDIS_URL`.
     pub fn url(&self) -> String {
-        url(&self.host.ip, self.port)
+        if self.others.is_empty() {
+            return url(&self.host.ip, self.port);
+        }
+        let nodes: Vec<_> = self.nodes().map(|node| format!("{}:{}", node.host.ip, node.port)).collect();
+        format!("redis+cluster://{}", nodes.join(","))
+    }
+
+    /// Returns the settings that name this Redis.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        if self.others.is_empty() {
+            vec![("REDIS_HOST", self.host.ip.clone()), ("REDIS_PORT", self.port.to_string())]
+        } else {
+            vec![("REDIS_URL", self.url()), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true".to_owned())]
+        }
+    }
+
+    /// Returns the servers as the adapter takes them.
+    pub fn servers(&self) -> Servers {
+        let topology = if self.others.is_empty() { Topology::One } else { Topology::Cluster };
+        let urls = self.nodes().map(|node| url(&node.host.ip, node.port).into()).collect();
+        Servers { urls, topology, certificates: Certificates::default() }
+    }
+
+    /// Sends a command on a key.
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        let answer = if self.others.is_empty() {
+            command.query_async(&mut self.connection().await).await
+        } else {
+            let nodes = self.nodes().map(|node| url(&node.host.ip, node.port));
+            let client = ClusterClient::new(nodes).expect("nodes");
+            command.query_async(&mut client.get_async_connection().await.expect("a connection")).await
+        };
+        answer.expect("Redis answers")
     }
 
     /// Opens a connection for the test.
@@ -174,42 +329,55 @@ impl RedisServer {
     /// Returns the commands that Redis executed meanwhile, one per line; those of scripts have
     /// `lua]`.
     pub async fn monitored(&self, act: impl Future<Output = ()>) -> Vec<String> {
-        let stream = TcpStream::connect((self.ip(), self.port())).await.expect("a connection");
-        let mut stream = BufReader::new(stream);
-        stream.write_all(b"MONITOR\r\n").await.expect("sent");
-        let mut lines = stream.lines();
-        assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("+OK"));
-        act.await;
-        let echo = redis::cmd("ECHO").arg("the end of the act").clone();
-        echo.exec_async(&mut self.connection().await).await.expect("Redis answers");
-        let mut seen = Vec::new();
-        while let Some(line) = lines.next_line().await.expect("a line") {
-            if line.contains("the end of the act") {
-                return seen;
-            }
-            seen.push(line);
+        let mut monitors = Vec::new();
+        for primary in self.primaries() {
+            let stream = TcpStream::connect((primary.ip(), primary.port)).await.expect("a connection");
+            let mut stream = BufReader::new(stream);
+            stream.write_all(b"MONITOR\r\n").await.expect("sent");
+            let mut lines = stream.lines();
+            assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("+OK"));
+            monitors.push((primary, lines));
         }
-        panic!("the monitor broke off: {seen:?}");
+        act.await;
+        let mut seen = Vec::new();
+        for (primary, lines) in &mut monitors {
+            let echo = redis::cmd("ECHO").arg("the end of the act").clone();
+            echo.exec_async(&mut primary.connection().await).await.expect("Redis answers");
+            loop {
+                let line = lines.next_line().await.expect("a line").expect("the monitor goes on");
+                if line.contains("the end of the act") {
+                    break;
+                }
+                seen.push(line);
+            }
+        }
+        // They begin with the time.
+        seen.sort();
+        seen
     }
 
     /// Flushes the server's scripts, as a failover does.
     pub async fn script_flush(&self) {
-        redis::cmd("SCRIPT")
-            .arg("FLUSH")
-            .exec_async(&mut self.connection().await)
-            .await
-            .expect("SCRIPT FLUSH is answered");
+        for node in self.nodes() {
+            let flush = redis::cmd("SCRIPT").arg("FLUSH").clone();
+            flush.exec_async(&mut node.connection().await).await.expect("SCRIPT FLUSH is answered");
+        }
     }
 
     /// Deletes every key.
     pub async fn flush_all(&self) {
-        redis::cmd("FLUSHALL").exec_async(&mut self.connection().await).await.expect("FLUSHALL is answered");
+        for node in self.primaries() {
+            let flush = redis::cmd("FLUSHALL");
+            flush.exec_async(&mut node.connection().await).await.expect("FLUSHALL is answered");
+        }
     }
 
     /// Sets one of the server's own settings.
     pub async fn configure(&self, name: &str, value: &str) {
-        let command = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).clone();
-        command.exec_async(&mut self.connection().await).await.expect("CONFIG SET is answered");
+        for node in self.nodes() {
+            let command = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).clone();
+            command.exec_async(&mut node.connection().await).await.expect("CONFIG SET is answered");
+        }
     }
 
     /// Becomes a replica of another server; returns when it has the same data.
@@ -243,14 +411,18 @@ impl RedisServer {
 
     /// Stops requiring a password.
     pub async fn unlock(&self) {
-        let command = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
-        command.exec_async(&mut self.locked().await).await.expect("CONFIG SET is answered");
+        for node in self.nodes() {
+            let command = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("").clone();
+            command.exec_async(&mut node.locked().await).await.expect("CONFIG SET is answered");
+        }
     }
 
     /// Closes every connection of a locked server except the one that sends this command.
     pub async fn hang_up(&self) {
-        let command = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").clone();
-        command.exec_async(&mut self.locked().await).await.expect("CLIENT KILL is answered");
+        for node in self.nodes() {
+            let command = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").clone();
+            command.exec_async(&mut node.locked().await).await.expect("CLIENT KILL is answered");
+        }
     }
 
     async fn locked(&self) -> MultiplexedConnection {
@@ -262,6 +434,15 @@ impl RedisServer {
     /// a hash, list, set or sorted set are joined by line feeds, in clear: no packing or
     /// compression hides a secret.
     pub async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>, i64)> {
+        let mut entries = Vec::new();
+        for node in self.primaries() {
+            entries.extend(node.dump_node().await);
+        }
+        entries.sort();
+        entries
+    }
+
+    async fn dump_node(&self) -> Vec<(Vec<u8>, Vec<u8>, i64)> {
         let mut connection = self.connection().await;
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut cursor = 0_u64;
@@ -289,6 +470,14 @@ impl RedisServer {
     /// Returns the bytes of a snapshot made now. It packs strings that look like 32-bit integers,
     /// which a code may: look for digits in `dump`.
     pub async fn rdb(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for node in self.primaries() {
+            bytes.extend(node.rdb_node().await);
+        }
+        bytes
+    }
+
+    async fn rdb_node(&self) -> Vec<u8> {
         redis::cmd("SAVE").exec_async(&mut self.connection().await).await.expect("SAVE is answered");
         let path = self.directory.path().join("dump.rdb");
         let bytes = fs::read(&path).expect("SAVE wrote the file");
@@ -381,6 +570,23 @@ async fn read(connection: &mut MultiplexedConnection, key: &[u8]) -> RedisResult
         command.query_async(connection).await?
     };
     Ok(value.map(|value| (value, ttl)))
+}
+
+/// How long a condition is waited for.
+struct Patience {
+    what: &'static str,
+    begun: time::Instant,
+}
+
+impl Patience {
+    fn new(what: &'static str) -> Self {
+        Self { what, begun: time::Instant::now() }
+    }
+
+    async fn pause(&self) {
+        assert!(self.begun.elapsed() < TIMEOUT, "waited in vain: {}", self.what);
+        time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 async fn connect(ip: &str, port: u16, patience: Duration) -> RedisResult<MultiplexedConnection> {

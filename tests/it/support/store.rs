@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use otpd::adapters::memory::MemoryStore;
-use otpd::adapters::redis::{Durability, Fence, RedisStore, ScriptClock, Servers};
+use otpd::adapters::redis::{Durability, Fence, RedisStore, ScriptClock};
 use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
 use otpd::domain::details::EncryptedDetails;
 use otpd::domain::email_address::EmailAddress;
@@ -253,7 +253,7 @@ impl Clock for SettableClock {
 /// Returns a store with new connections to this server.
 pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
     let durability = Durability { fence: Fence::Down, replicas: 0 };
-    RedisStore::new(&Servers::one(server.url().into()), clock, durability).await.expect("a Redis URL")
+    RedisStore::new(&server.servers(), clock, durability).await.expect("a Redis URL")
 }
 
 /// Returns limits that have these policies and no others.

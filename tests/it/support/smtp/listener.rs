@@ -58,12 +58,7 @@ impl Listener {
         let placeholder = bind(SocketAddr::from((ip, 0))).expect("a free port exists");
         let address = placeholder.local_addr().expect("a bound socket has one");
         let (runtime, thread) = spawn_runtime();
-        Self {
-            occupant: Mutex::new(Occupant::Placeholder(placeholder)),
-            address,
-            runtime,
-            _thread: thread,
-        }
+        Self { occupant: Mutex::new(Occupant::Placeholder(placeholder)), address, runtime, _thread: thread }
     }
 
     pub(super) fn port(&self) -> u16 {
