@@ -86,8 +86,8 @@ impl App {
     ///
     /// # Errors
     /// Returns an [`AssemblyError`] if a dependency cannot be created.
-    pub async fn production(settings: &Settings) -> Result<Self, AssemblyError> {
-        let store = store(settings).await.map_err(|error| AssemblyError::Settings(vec![error]))?;
+    pub fn production(settings: &Settings) -> Result<Self, AssemblyError> {
+        let store = store(settings).map_err(|error| AssemblyError::Settings(vec![error]))?;
         let store = Arc::new(store);
         let Replacement { tenants, service, certificate, relays } =
             Replacement::build(settings).map_err(AssemblyError::Settings)?;

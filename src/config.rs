@@ -615,16 +615,21 @@ mod tests {
 
     #[test]
     fn certificates_and_the_login_of_sentinels_are_refused_where_they_have_no_effect() {
+        use super::redis::SentinelAuth;
         let url = ("REDIS_URL", "rediss+sentinel://a,b/mymaster");
         let (cert, key) = (("OTP_REDIS__CERT_FILE", "/c"), ("OTP_REDIS__KEY_FILE", "/k"));
         let ca = ("OTP_REDIS__CA_FILE", "/a");
         let user = ("OTP_REDIS__SENTINEL_USERNAME", "u");
         let password = ("OTP_REDIS__SENTINEL_PASSWORD", "s3cret");
         let redis = settings(&[url, cert, key, ca, user, password]).redis;
-        assert_eq!(redis.sentinels.unwrap().username.as_deref(), Some("u"));
+        let username = |auth: SentinelAuth| match auth {
+            SentinelAuth::None => panic!("a password is set"),
+            SentinelAuth::Password { username, .. } => username,
+        };
+        assert_eq!(username(redis.sentinels).as_deref(), Some("u"));
         assert_eq!(redis.certificates.authorities.unwrap().to_str(), Some("/a"));
         assert!(redis.certificates.client.is_some());
-        assert!(settings(&[url, password]).redis.sentinels.unwrap().username.is_none());
+        assert_eq!(username(settings(&[url, password]).redis.sentinels), None);
         refused("OTP_REDIS__KEY_FILE", &[url, cert]);
         refused("OTP_REDIS__CERT_FILE", &[url, key]);
         refused("OTP_REDIS__CA_FILE", &[ca]);

@@ -62,16 +62,17 @@ pub struct Durability {
 pub struct InvalidAddress(&'static str);
 
 impl RedisStore {
-    /// Creates the store. The first call connects, so that Redis may start later than otpd.
+    /// Creates the store, in a runtime of tokio. The first call connects, so that Redis may start
+    /// later than otpd.
     ///
     /// # Errors
     /// Returns [`InvalidAddress`] if a URL is not a Redis URL.
-    pub async fn new(
+    pub fn new(
         servers: &Servers,
         clock: ScriptClock,
         durability: Durability,
     ) -> Result<Self, InvalidAddress> {
-        let connections = Connections::new(servers).await?;
+        let connections = Connections::new(servers)?;
         let scripts = Scripts::with(&clock, durability.fence);
         Ok(Self { connections, topology: servers.topology.kind(), clock, durability, scripts })
     }

@@ -13,19 +13,19 @@ use crate::adapters::redis::{
 };
 use crate::adapters::smtp::TrustAnchors;
 use crate::config::Settings;
-use crate::config::redis::{Redis, RedisTopology};
+use crate::config::redis::{Redis, RedisTopology, SentinelAuth};
 
-/// Creates the Redis store of the settings. Does not connect yet.
+/// Creates the Redis store of the settings, in a runtime of tokio. The first call connects.
 ///
 /// # Errors
 /// Returns an error that names the setting that cannot be used.
-pub async fn store(settings: &Settings) -> anyhow::Result<RedisStore> {
+pub fn store(settings: &Settings) -> anyhow::Result<RedisStore> {
     let redis = &settings.redis;
     let servers =
         Servers { urls: redis.urls.clone(), topology: topology(redis), certificates: certificates(redis)? };
     let fence = if redis.fence { Fence::Up } else { Fence::Down };
     let durability = Durability { fence, replicas: redis.wait_replicas };
-    let store = RedisStore::new(&servers, ScriptClock::Server, durability).await;
+    let store = RedisStore::new(&servers, ScriptClock::Server, durability);
     store.map_err(|error| cured(&error.into(), "redis.url"))
 }
 
@@ -34,10 +34,12 @@ fn topology(redis: &Redis) -> Topology {
         RedisTopology::One => Topology::One,
         RedisTopology::Sentinel { primary } => Topology::Sentinel {
             name: primary.clone(),
-            login: redis.sentinels.as_ref().map(|credentials| SentinelLogin {
-                username: credentials.username.clone(),
-                password: credentials.password.clone(),
-            }),
+            login: match &redis.sentinels {
+                SentinelAuth::None => None,
+                SentinelAuth::Password { username, password } => {
+                    Some(SentinelLogin { username: username.clone(), password: password.clone() })
+                }
+            },
         },
         RedisTopology::Cluster => Topology::Cluster,
     }

@@ -23,7 +23,7 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
         let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
         let http = &settings.common.http;
         let (address, delay) = (http.listen, http.shutdown_delay);
-        let app = App::production(&settings).await?;
+        let app = App::production(&settings)?;
         let listener = listen(HTTP_LISTEN, address).await?;
         let admin = listen_admin(settings.common.admin).await?;
         let address = listener.local_addr().context("the listener has no address")?;

@@ -36,7 +36,7 @@ pub struct Redis {
     /// What the URLs name.
     pub topology: RedisTopology,
     /// The login at the sentinels.
-    pub sentinels: Option<SentinelCredentials>,
+    pub sentinels: SentinelAuth,
     /// The certificates of TLS.
     pub certificates: RedisCertificates,
     /// Whether open codes expire when a replica takes over (`redis.fence`).
@@ -45,13 +45,18 @@ pub struct Redis {
     pub wait_replicas: u32,
 }
 
-/// The login at sentinels.
+/// How otpd logs in at sentinels.
 #[derive(Clone)]
-pub struct SentinelCredentials {
-    /// `None`: the default user.
-    pub username: Option<String>,
-    /// The password.
-    pub password: SecretString,
+pub enum SentinelAuth {
+    /// It does not.
+    None,
+    /// With this login.
+    Password {
+        /// `None`: the default user.
+        username: Option<String>,
+        /// The password.
+        password: SecretString,
+    },
 }
 
 /// The files of certificates for TLS to Redis.
@@ -150,7 +155,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
         return reader.refuse_for(set, what, &line);
     }
     let sentinels = match url.topology {
-        RedisTopology::Sentinel { .. } => sentinel_login(reader, sentinel_username?, sentinel_password?)?,
+        RedisTopology::Sentinel { .. } => sentinel_auth(reader, sentinel_username?, sentinel_password?)?,
         RedisTopology::One | RedisTopology::Cluster => {
             for (key, text) in
                 [(SENTINEL_USERNAME, sentinel_username?), (SENTINEL_PASSWORD, sentinel_password?)]
@@ -162,7 +167,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
                     );
                 }
             }
-            None
+            SentinelAuth::None
         }
     };
     let fence = match fence? {
@@ -197,22 +202,19 @@ fn certificates(reader: &mut Reader<'_>) -> Option<RedisCertificates> {
     Some(RedisCertificates { authorities: authorities?, client })
 }
 
-/// Returns the login at sentinels; the inner `None`: there is none.
-fn sentinel_login(
-    reader: &mut Reader<'_>,
-    username: &str,
-    password: &str,
-) -> Option<Option<SentinelCredentials>> {
-    if password.is_empty() && !username.is_empty() {
-        let line = reader.line(SENTINEL_PASSWORD, "<the password of the sentinels>");
-        return reader.refuse_for(
-            SENTINEL_USERNAME,
-            "is set, but OTP_REDIS__SENTINEL_PASSWORD is not",
-            &line,
-        );
+fn sentinel_auth(reader: &mut Reader<'_>, username: &str, password: &str) -> Option<SentinelAuth> {
+    match (username, password) {
+        ("", "") => Some(SentinelAuth::None),
+        (_, "") => {
+            let line = reader.line(SENTINEL_PASSWORD, "<the password of the sentinels>");
+            let what = "is set, but OTP_REDIS__SENTINEL_PASSWORD is not";
+            reader.refuse_for(SENTINEL_USERNAME, what, &line)
+        }
+        (username, password) => {
+            let username = (!username.is_empty()).then(|| username.to_owned());
+            Some(SentinelAuth::Password { username, password: password.into() })
+        }
     }
-    let username = (!username.is_empty()).then(|| username.to_owned());
-    Some((!password.is_empty()).then(|| SentinelCredentials { username, password: password.into() }))
 }
 
 /// Warns of settings that have no effect because a URL is set.

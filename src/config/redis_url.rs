@@ -139,7 +139,7 @@ fn is_database(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -221,7 +221,7 @@ mod tests {
             ),
         ] {
             let parsed = RedisUrl::parse(url).unwrap();
-            let urls: Vec<_> = parsed.urls.iter().map(|url| url.expose_secret()).collect();
+            let urls: Vec<_> = parsed.urls.iter().map(ExposeSecret::expose_secret).collect();
             assert_eq!((urls, parsed.topology), (expected, topology), "{url}");
             for url in parsed.urls {
                 assert!(::redis::parse_redis_url(url.expose_secret()).is_some());

@@ -523,8 +523,8 @@ async fn p47_limits_hold_when_redis_comes_back_and_nothing_passes_while_it_is_aw
 /// Uses a code on a primary whose replica is already disconnected, and promotes the replica.
 /// Returns the replica's status for the same code.
 async fn after_a_takeover(fence: &str) -> u16 {
-    let app = TestApp::limited().set("OTP_REDIS__FENCE", fence).spawn().await;
-    let replica = RedisServer::start().await;
+    let app = TestApp::limited().single_redis().set("OTP_REDIS__FENCE", fence).spawn().await;
+    let replica = RedisServer::single().await;
     // Attached before the code is sent, because attaching a replica changes the replication history
     // of a Redis that has none.
     replica.follow(&app.redis).await;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::app::{Process, TestApp, eventually};
 use crate::support::load::{Load, Tally};
+use crate::support::of_run;
 use crate::support::redis::RedisServer;
 use crate::support::smtp::SmtpPeer;
 
@@ -72,7 +73,7 @@ async fn promoted(node: &RedisServer) {
 }
 
 fn rounds() -> usize {
-    std::env::var("OTPD_FAILOVERS").map_or(1, |number| number.parse().expect("a number"))
+    of_run("OTPD_FAILOVERS").map_or(1, |number| number.parse().expect("a number"))
 }
 
 /// Starts a cluster, and two processes with clients.

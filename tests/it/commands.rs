@@ -151,7 +151,7 @@ async fn dev_answers_on_both_loopback_addresses() {
 #[tokio::test]
 async fn the_seeds_settings_and_inits_secrets_are_all_that_serve_needs() {
     let folder = tempfile::tempdir().expect("a folder");
-    let redis = RedisServer::start().await;
+    let redis = RedisServer::single().await;
     let smtp = SmtpPeer::builder().starttls().credentials(SENDER, "abcd efgh ijkl mnop").start().await;
     let init = run(folder.path(), &[], &["init"]);
     assert!(init.status.success(), "{init:?}");
@@ -224,7 +224,7 @@ fn init_completes_a_file_and_then_changes_nothing() {
 
 #[tokio::test]
 async fn doctor_says_what_is_wrong_and_how_to_fix_it() {
-    let app = TestApp::builder().tls().spawn().await;
+    let app = TestApp::builder().tls().single_redis().spawn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let doctor = |changes: &[(&str, &str)]| {
         let mut settings: Vec<(&str, &str)> =

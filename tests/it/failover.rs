@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::support::app::{Process, TestApp};
 use crate::support::host::{Host, Network};
 use crate::support::load::{Load, Tally};
+use crate::support::of_run;
 use crate::support::sentinel::Sentinels;
 use crate::support::smtp::SmtpPeer;
 
@@ -80,11 +81,11 @@ impl Rig {
 }
 
 fn failovers() -> usize {
-    std::env::var("OTPD_FAILOVERS").map_or(1, |number| number.parse().expect("a number"))
+    of_run("OTPD_FAILOVERS").map_or(1, |number| number.parse().expect("a number"))
 }
 
 fn is_nightly() -> bool {
-    std::env::var_os("OTPD_FAILOVERS").is_some()
+    of_run("OTPD_FAILOVERS").is_some()
 }
 
 /// Kills primaries, and returns what the clients saw, and the longest time from a failover until
@@ -132,13 +133,11 @@ async fn cut_off(guard: Guard) -> (Tally, Duration) {
     (rig.end().await, slowest)
 }
 
-fn report(what: &str, guard: Guard, (tally, slowest): &(Tally, Duration)) {
+/// Returns a row of the table.
+fn row(what: &str, guard: Guard, (tally, slowest): &(Tally, Duration)) -> String {
     let fence = if guard.fence { "on" } else { "off" };
-    println!(
-        "| {what}, fence {fence}, WAIT {}, back after {:.1} s | {tally}",
-        guard.replicas,
-        slowest.as_secs_f64()
-    );
+    let back = slowest.as_secs_f64();
+    format!("| {what}, fence {fence}, WAIT {}, back after {back:.1} s | {tally}", guard.replicas)
 }
 
 fn assert_safe((tally, slowest): &(Tally, Duration)) {
@@ -153,11 +152,11 @@ async fn no_code_is_accepted_twice_when_a_primary_is_killed() {
     println!("{}", Tally::heading());
     for guard in guards {
         let outcome = kill(guard).await;
-        report("killed", guard, &outcome);
+        println!("{}", row("killed", guard, &outcome));
         assert_safe(&outcome);
     }
     if is_nightly() {
-        report("killed", NEITHER, &kill(NEITHER).await);
+        println!("{}", row("killed", NEITHER, &kill(NEITHER).await));
     }
 }
 
@@ -167,10 +166,10 @@ async fn no_code_is_accepted_twice_when_a_primary_is_cut_off() {
     println!("{}", Tally::heading());
     for guard in guards {
         let outcome = cut_off(guard).await;
-        report("cut off", guard, &outcome);
+        println!("{}", row("cut off", guard, &outcome));
         assert_safe(&outcome);
     }
     if is_nightly() {
-        report("cut off", NEITHER, &cut_off(NEITHER).await);
+        println!("{}", row("cut off", NEITHER, &cut_off(NEITHER).await));
     }
 }

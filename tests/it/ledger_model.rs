@@ -487,7 +487,7 @@ impl<'a> Pair<'a> {
             }
             Op::Step(time) => self.step(time),
             Op::Flush => self.bench.forget_scripts().await,
-            Op::Restart => self.bench = self.bench.restarted().await,
+            Op::Restart => self.bench = self.bench.restarted(),
         }
         Ok(())
     }

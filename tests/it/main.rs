@@ -32,6 +32,7 @@ mod openapi;
 mod parallel;
 mod paths;
 mod permissions;
+mod redis_tls;
 mod relays;
 mod reload;
 mod rolling;

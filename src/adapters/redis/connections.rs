@@ -1,11 +1,11 @@
 //! The pool of connections to Redis: few, each shared by any number of calls, with automatic
 //! reconnection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bb8_redis::bb8::{ManageConnection, Pool};
+use bb8_redis::bb8::{ErrorSink, ManageConnection, Pool};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ErrorKind, RedisError, RedisResult};
 
@@ -18,7 +18,30 @@ use crate::ports::StoreError;
 /// The number of connections. Each is shared by any number of concurrent calls.
 pub(super) const CONNECTIONS: u32 = 2;
 /// The connections of one store.
-pub(super) struct Connections(Pool<Manager>);
+pub(super) struct Connections {
+    pool: Pool<Manager>,
+    last_error: LastError,
+}
+
+/// Why the last connection was not made. The pool itself only says that it waited in vain.
+#[derive(Debug, Clone, Default)]
+struct LastError(Arc<Mutex<Option<RedisError>>>);
+
+impl LastError {
+    fn take(&self) -> Option<RedisError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ErrorSink<RedisError> for LastError {
+    fn sink(&self, error: RedisError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<RedisError>> {
+        Box::new(self.clone())
+    }
+}
 
 /// A connection of the pool.
 #[derive(Clone)]
@@ -58,23 +81,25 @@ struct Manager(ServersClient);
 
 impl Connections {
     /// Creates the pool. The first call connects, so that Redis may start later than otpd.
-    pub(super) async fn new(servers: &Servers) -> Result<Self, InvalidAddress> {
+    pub(super) fn new(servers: &Servers) -> Result<Self, InvalidAddress> {
+        let last_error = LastError::default();
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(CONNECTIONS)
             .test_on_check_out(false)
             .connection_timeout(CONNECT_TIMEOUT)
-            .build(Manager(servers.client()?))
-            .await
-            .map_err(|_| InvalidAddress("its connections cannot be made"))?;
-        Ok(Self(pool))
+            .error_sink(last_error.boxed_clone())
+            .build_unchecked(Manager(servers.client()?));
+        Ok(Self { pool, last_error })
     }
 
     /// Returns a connection and puts it back into the pool at once, because many calls can share
     /// it. The pool drops unusable connections when they are put back.
     pub(super) async fn get(&self) -> Result<Shared, StoreError> {
         loop {
-            let shared = self.0.get().await.map(|shared| shared.clone()).map_err(StoreError::new)?;
+            let shared = self.pool.get().await.map(|shared| shared.clone()).map_err(|error| {
+                self.last_error.take().map_or_else(|| StoreError::new(error), StoreError::new)
+            })?;
             if !shared.is_discarded() {
                 return Ok(shared);
             }
@@ -89,7 +114,7 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Shared, RedisError> {
         metrics().redis_connects.inc();
         let link = match &self.0 {
-            ServersClient::One(client) => Link::One(manager(client.clone())?),
+            ServersClient::One(client) => Link::One(manager(Client::clone(client))?),
             // Asks the sentinels again for each connection, since another server may have taken over.
             ServersClient::Sentinel(client) => {
                 Link::One(manager(client.lock().await.async_get_client().await?)?)

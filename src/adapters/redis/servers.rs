@@ -79,10 +79,10 @@ pub struct Certificates {
 
 /// The client of the library.
 pub(super) enum ServersClient {
-    One(Client),
+    One(Box<Client>),
     /// Behind a lock, because it keeps its connections to the sentinels.
     Sentinel(Box<Mutex<SentinelClient>>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 impl Topology {
@@ -107,11 +107,13 @@ impl Servers {
         let infos: Vec<_> = self.urls.iter().map(info).collect::<RedisResult<_>>().map_err(refused)?;
         let first = infos.first().ok_or(InvalidAddress("no URL"))?;
         let client = match &self.topology {
-            Topology::One => self.one_client(first).map(ServersClient::One),
+            Topology::One => self.one_client(first).map(|client| ServersClient::One(Box::new(client))),
             Topology::Sentinel { name, login } => self
                 .sentinel_client(&infos, first, name, login.as_ref())
                 .map(|client| ServersClient::Sentinel(Box::new(Mutex::new(client)))),
-            Topology::Cluster => self.cluster_client(infos).map(ServersClient::Cluster),
+            Topology::Cluster => {
+                self.cluster_client(infos).map(|client| ServersClient::Cluster(Box::new(client)))
+            }
         };
         client.map_err(|_| InvalidAddress("its TLS cannot be set up"))
     }

@@ -13,7 +13,7 @@ use crate::ports::{Store as _, StoreError};
 
 /// Checks the configured Redis. The line says what was found, or what failed and how to fix it.
 pub(super) async fn check(settings: &Settings) -> Result<String, String> {
-    let store = app::store(settings).await.map_err(|error| format!("redis: {error:#}"))?;
+    let store = app::store(settings).map_err(|error| format!("redis: {error:#}"))?;
     store.ready().await.map_err(|error| report(&error))?;
     let weaknesses = store.weaknesses().await.map_err(|error| report(&error))?;
     let mut lines = vec!["redis: answers, takes writes and evicts nothing".to_owned()];

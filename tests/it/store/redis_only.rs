@@ -275,7 +275,7 @@ async fn scripts_may_be_forgotten_at_any_point() {
 #[tokio::test]
 async fn in_production_the_time_is_redis_own() {
     let server = RedisServer::start().await;
-    let store = store_on(&server, ScriptClock::Server).await;
+    let store = store_on(&server, ScriptClock::Server);
     let each_call = async || {
         let answers = answers(&store, &id(1)).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -301,7 +301,7 @@ async fn in_production_the_time_is_redis_own() {
 #[tokio::test]
 async fn in_production_a_code_expires_by_itself() {
     let server = RedisServer::start().await;
-    let store = store_on(&server, ScriptClock::Server).await;
+    let store = store_on(&server, ScriptClock::Server);
     let short = VerificationRules { life: Duration::from_millis(50), ..RULES };
     store.open(&id(1), &hash(1), &short, IN_TIME, &about(&id(1))).await.expect("an answer");
     store.open(&id(2), &hash(2), &RULES, IN_TIME, &about(&id(2))).await.expect("an answer");
@@ -360,7 +360,7 @@ async fn a_record_with_no_hash_of_ours_is_an_error() {
 #[tokio::test]
 async fn a_redis_that_hangs_is_an_error_in_time_and_it_recovers() {
     let bench = Bench::redis().await;
-    let stranger = store_on(bench.server(), ScriptClock::Server).await;
+    let stranger = store_on(bench.server(), ScriptClock::Server);
     bench.open(&id(2), 2).await;
     bench.server().pause();
     assert_no_answer_in_time(&*bench.store).await;

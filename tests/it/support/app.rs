@@ -49,7 +49,7 @@ pub struct Builder {
     settings: BTreeMap<String, String>,
     smtp: super::smtp::SmtpPeerBuilder,
     tls: bool,
-    clustered: bool,
+    redis: RedisKind,
     config: Option<String>,
 }
 
@@ -105,6 +105,13 @@ impl Answer {
     }
 }
 
+/// Which Redis a test uses.
+enum RedisKind {
+    OfTheRun,
+    Single,
+    ClusterOfOne,
+}
+
 impl Builder {
     /// Adds a setting.
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -142,15 +149,24 @@ impl Builder {
 
     /// Uses a Redis in cluster mode, which refuses a call that touches more than one hash slot.
     pub fn clustered(mut self) -> Self {
-        self.clustered = true;
+        self.redis = RedisKind::ClusterOfOne;
+        self
+    }
+
+    /// Uses a single Redis, even if the tests run on a cluster.
+    pub fn single_redis(mut self) -> Self {
+        self.redis = RedisKind::Single;
         self
     }
 
     /// Starts the peers, then otpd.
     pub async fn spawn(self) -> TestApp {
         let smtp = self.smtp.start().await;
-        let redis =
-            if self.clustered { RedisServer::start_clustered().await } else { RedisServer::start().await };
+        let redis = match self.redis {
+            RedisKind::OfTheRun => RedisServer::start().await,
+            RedisKind::Single => RedisServer::single().await,
+            RedisKind::ClusterOfOne => RedisServer::start_clustered().await,
+        };
         let mut settings = peers(&smtp);
         settings.extend(redis.settings().into_iter().map(|(name, value)| (name.to_owned(), value)));
         let relay = if self.tls {
@@ -179,7 +195,7 @@ impl TestApp {
     /// Each test sets what it is about.
     pub fn builder() -> Builder {
         let settings = light_hash().into_iter().chain(wide_limits()).collect();
-        Builder { settings, smtp: SmtpPeer::builder(), tls: false, clustered: false, config: None }
+        Builder { settings, smtp: SmtpPeer::builder(), tls: false, redis: RedisKind::OfTheRun, config: None }
     }
 
     /// Returns the same with the limits of `otpd serve`, but without load shedding, and with a
@@ -205,13 +221,14 @@ impl TestApp {
     pub fn settings_for(smtp: &SmtpPeer, more: &[(&str, &str)]) -> BTreeMap<String, String> {
         let mut settings = peers(smtp);
         settings.extend(Self::builder().keyed().settings);
-        let mut set = |name: &str, value: &str| settings.insert(name.to_owned(), value.to_owned());
-        for name in ["OTP_LIMITS__KEY_SENDS_PER_MINUTE", "OTP_LIMITS__KEY_CHECKS_PER_MINUTE"] {
-            set(name, "10000000");
-        }
-        set("OTP_SMTP__AUTH", "none");
-        set("OTP_SMTP__TLS", "none");
-        more.iter().for_each(|(name, value)| drop(set(name, value)));
+        let own = [
+            ("OTP_LIMITS__KEY_SENDS_PER_MINUTE", "10000000"),
+            ("OTP_LIMITS__KEY_CHECKS_PER_MINUTE", "10000000"),
+            ("OTP_SMTP__AUTH", "none"),
+            ("OTP_SMTP__TLS", "none"),
+        ];
+        let all = own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        settings.extend(all);
         settings
     }
 

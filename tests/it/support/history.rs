@@ -113,7 +113,7 @@ impl Rules {
         let done = |state| Some((Progress::Done, state));
         match (act, progress) {
             (Act::Cancel, _) => {
-                let canceled = state.end.is_none().then(|| State { end: Some(End::Canceled), ..state });
+                let canceled = state.end.is_none().then_some(State { end: Some(End::Canceled), ..state });
                 match seen {
                     Seen::Canceled if state.end == Some(End::Canceled) => [done(state), None],
                     Seen::Canceled | Seen::Unknown => [canceled.and_then(done), None],
@@ -123,7 +123,7 @@ impl Rules {
             }
             (_, Progress::Begun) => {
                 let is_takeable = state.end.is_none() && state.attempts < self.attempts;
-                let taken = is_takeable.then(|| State { attempts: state.attempts + 1, ..state });
+                let taken = is_takeable.then_some(State { attempts: state.attempts + 1, ..state });
                 let next = if act == Act::CheckRight { Progress::Taken } else { Progress::Done };
                 let taken = taken.map(|state| (next, state));
                 match seen {
@@ -139,7 +139,7 @@ impl Rules {
                 }
             }
             (_, Progress::Taken) => {
-                let won = state.end.is_none().then(|| State { end: Some(End::Approved), ..state });
+                let won = state.end.is_none().then_some(State { end: Some(End::Approved), ..state });
                 match seen {
                     Seen::Approved | Seen::Unknown => [won.and_then(done), None],
                     // Another one was approved first, or it ended otherwise.

@@ -52,19 +52,19 @@ impl Network {
             subnet: [10, 64 + second % 128, third.wrapping_add(number)],
         };
         let bridge = &network.name;
-        network.ip(&["link", "add", bridge, "type", "bridge"]);
-        network.ip(&["address", "add", &format!("{}/24", network.machine()), "dev", bridge]);
-        network.ip(&["link", "set", bridge, "up"]);
+        ip(&["link", "add", bridge, "type", "bridge"]);
+        ip(&["address", "add", &format!("{}/24", network.machine()), "dev", bridge]);
+        ip(&["link", "set", bridge, "up"]);
         for at in 0..HOSTS {
             let namespace = network.namespace(at);
             let (here, there) = (format!("{namespace}h"), "eth0");
-            network.ip(&["netns", "add", &namespace]);
-            network.ip(&["link", "add", &here, "type", "veth", "peer", "name", there, "netns", &namespace]);
-            network.ip(&["link", "set", &here, "master", bridge, "up"]);
+            ip(&["netns", "add", &namespace]);
+            ip(&["link", "add", &here, "type", "veth", "peer", "name", there, "netns", &namespace]);
+            ip(&["link", "set", &here, "master", bridge, "up"]);
             let address = format!("{}/24", network.address(at));
-            network.ip(&["-n", &namespace, "address", "add", &address, "dev", there]);
-            network.ip(&["-n", &namespace, "link", "set", there, "up"]);
-            network.ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+            ip(&["-n", &namespace, "address", "add", &address, "dev", there]);
+            ip(&["-n", &namespace, "link", "set", there, "up"]);
+            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         }
         network
     }
@@ -95,7 +95,7 @@ impl Network {
         for other in (0..HOSTS).filter(|other| *other != host) {
             for (from, to) in [(host, other), (other, host)] {
                 let to = format!("{}/32", self.address(to));
-                self.ip(&["-n", &self.namespace(from), "route", action, "blackhole", &to]);
+                ip(&["-n", &self.namespace(from), "route", action, "blackhole", &to]);
             }
         }
     }
@@ -108,11 +108,6 @@ impl Network {
     fn namespace(&self, host: u8) -> String {
         format!("{}{host}", self.name)
     }
-
-    fn ip(&self, arguments: &[&str]) {
-        let output = root("ip").args(arguments).output().expect("Debian's iproute2 is installed");
-        assert!(output.status.success(), "ip {arguments:?}: {output:?}");
-    }
 }
 
 impl Drop for Network {
@@ -122,6 +117,11 @@ impl Drop for Network {
         }
         let _ = root("ip").args(["link", "delete", &self.name]).status();
     }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = root("ip").args(arguments).output().expect("Debian's iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments:?}: {output:?}");
 }
 
 /// Returns a command that runs as root.

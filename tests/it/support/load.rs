@@ -257,7 +257,7 @@ impl Tally {
             tally.over += usize::from(is_over);
             if !rules.allow(history) {
                 tally.unexplained += 1;
-                tally.example = history.clone();
+                tally.example.clone_from(history);
                 tally.example.sort_by_key(|operation| operation.start);
             }
         }

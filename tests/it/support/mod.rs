@@ -17,3 +17,9 @@ pub mod sentinel;
 pub mod smtp;
 pub mod store;
 pub mod v1;
+
+/// Returns a variable that sets how the tests run.
+pub fn of_run(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "it is no setting of otpd")]
+    std::env::var(name).ok()
+}

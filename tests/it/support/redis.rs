@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use super::host::Host;
+use super::of_run;
 
 /// How long a server may take to start or to answer; generous, for a machine that runs many tests
 /// at once.
@@ -74,7 +75,7 @@ impl RedisServer {
     /// Starts a server on a free port and waits until it answers. If `OTPD_TEST_CLUSTER` is set, it
     /// is a cluster.
     pub async fn start() -> Self {
-        if std::env::var_os("OTPD_TEST_CLUSTER").is_some() {
+        if of_run("OTPD_TEST_CLUSTER").is_some() {
             Self::start_cluster(3, true).await
         } else {
             Self::single().await
@@ -94,11 +95,16 @@ impl RedisServer {
 
     /// Starts a cluster with so many primaries, each with one replica or none.
     pub async fn start_cluster(primaries: u16, replicated: bool) -> Self {
+        Self::start_cluster_with(primaries, replicated, &[]).await
+    }
+
+    /// Starts a cluster of nodes with these options.
+    pub async fn start_cluster_with(primaries: u16, replicated: bool, options: &[&str]) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..primaries * if replicated { 2 } else { 1 } {
             let bus = free_port().expect("a free port exists").to_string();
             let own = ["--cluster-port", &bus];
-            let node = Self::start_with(&[&OF_CLUSTER[..], &own].concat()).await;
+            let node = Self::start_with(&[&OF_CLUSTER[..], &own, options].concat()).await;
             nodes.push((node, bus));
         }
         let slots = 16384 / primaries;

@@ -17,7 +17,7 @@ pub const NAME: &str = "otpd";
 /// How long a primary may be silent before the sentinels look for another.
 const DOWN_AFTER: &str = "1000";
 /// How long a set of servers may take to be whole again.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Options of each server.
 const OPTIONS: [&str; 8] = [
@@ -52,10 +52,25 @@ impl Sentinels {
         let replica = [&OPTIONS[..], &["--replicaof", &address.0, &address.1]].concat();
         let second = RedisServer::start_on(second, &replica).await;
         let third = RedisServer::start_on(third, &replica).await;
-        let sentinels = hosts.map(|host| Sentinel::start(host, &address)).into();
+        let sentinels = hosts.map(|host| Sentinel::start(host, &address, "")).into();
         let this = Self { servers: vec![primary, second, third], sentinels };
         this.whole().await;
         this
+    }
+
+    /// Starts a primary with a replica, and one sentinel. The servers' password is that of
+    /// [`RedisServer::lock`], and the sentinel has this one.
+    pub async fn guarded(password: &str) -> Self {
+        let primary = RedisServer::start_with(&OPTIONS).await;
+        let address = (primary.ip().to_owned(), primary.port().to_string());
+        let own = ["--replicaof", &address.0, &address.1];
+        let replica = RedisServer::start_with(&[&OPTIONS[..], &own].concat()).await;
+        within(TIMEOUT, "the replica has all", async || primary.replicas_online().await == 1).await;
+        replica.configure("masterauth", "locked").await;
+        primary.lock().await;
+        let more = format!("requirepass \"{password}\"\nsentinel auth-pass {NAME} locked\n");
+        let sentinel = Sentinel::start(Host::here(), &address, &more);
+        Self { servers: vec![primary, replica], sentinels: vec![sentinel] }
     }
 
     /// Returns the form of `REDIS_URL` with these sentinels.
@@ -117,14 +132,14 @@ impl Sentinels {
 }
 
 impl Sentinel {
-    fn start(host: Host, primary: &(String, String)) -> Self {
+    fn start(host: Host, primary: &(String, String), more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port().expect("a port");
         let file = folder.path().join("sentinel.conf");
         let config = format!(
             "bind {ip}\nprotected-mode no\nport {port}\ndir {dir}\nsentinel monitor {NAME} {} {} 2\n\
              sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\nsentinel failover-timeout {NAME} 5000\n\
-             sentinel parallel-syncs {NAME} 2\n",
+             sentinel parallel-syncs {NAME} 2\n{more}",
             primary.0,
             primary.1,
             ip = host.ip,

@@ -67,7 +67,7 @@ impl Bench {
     /// Returns the store of `otpd serve`, on a new Redis.
     pub async fn redis() -> Self {
         let (server, clock) = (RedisServer::start().await, SettableClock::new());
-        let store = store_on(&server, ScriptClock::Given(clock.clone())).await;
+        let store = store_on(&server, ScriptClock::Given(clock.clone()));
         Self::of(store, clock, Some(Arc::new(server)))
     }
 
@@ -88,9 +88,9 @@ impl Bench {
 
     /// Returns the store as a restarted process sees it: on Redis, new connections to the same
     /// server; in memory, the same store, because memory ends with its process.
-    pub async fn restarted(&self) -> Self {
+    pub fn restarted(&self) -> Self {
         match &self.redis {
-            Some(server) => self.with(store_on(server, ScriptClock::Given(self.clock.clone())).await),
+            Some(server) => self.with(store_on(server, ScriptClock::Given(self.clock.clone()))),
             None => self.clone(),
         }
     }
@@ -251,9 +251,9 @@ impl Clock for SettableClock {
 }
 
 /// Returns a store with new connections to this server.
-pub async fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
+pub fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
     let durability = Durability { fence: Fence::Down, replicas: 0 };
-    RedisStore::new(&server.servers(), clock, durability).await.expect("a Redis URL")
+    RedisStore::new(&server.servers(), clock, durability).expect("a Redis URL")
 }
 
 /// Returns limits that have these policies and no others.

@@ -335,7 +335,7 @@ async fn entries_outlive_the_process_that_made_them() {
     for policy in Policy::ALL {
         assert_eq!(enter(&bench, policy, "1/1h").await, Ok(()));
     }
-    let another = bench.restarted().await;
+    let another = bench.restarted();
     for policy in Policy::ALL {
         assert_eq!(enter(&another, policy, "1/1h").await.map_err(|limit_state| limit_state.wait), Err(HOUR));
     }
@@ -344,7 +344,7 @@ async fn entries_outlive_the_process_that_made_them() {
 #[tokio::test]
 async fn in_production_entries_bear_redis_own_time() {
     let server = RedisServer::start().await;
-    let store = store_on(&server, ScriptClock::Server).await;
+    let store = store_on(&server, ScriptClock::Server);
     let now = async || {
         let (seconds, micros): (u64, u64) = ask(&server, &[b"TIME"]).await;
         seconds * 1000 + micros / 1000
