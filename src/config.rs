@@ -798,6 +798,17 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_sends_to_a_recipient_are_bounded() {
+        for name in ["OTP_LIMITS__IP_EMAIL_SENDS", "OTP_LIMITS__EMAIL_SENDS_TOTAL"] {
+            settings(&[(name, "100/day")]);
+            let said = refused(name, &[(name, "5/1h 101/day")]);
+            assert!(said.contains("more than 100 emails to one address"), "{said}");
+            settings(&[(name, "100000/day"), ("OTP_DANGEROUS__WEAK_LIMITS", "true")]);
+        }
+        settings(&[("OTP_LIMITS__IP_SENDS", "100000/day")]);
+    }
+
+    #[test]
     fn limits_that_let_an_address_be_guessed_are_refused() {
         let sends = |text| ("OTP_LIMITS__EMAIL_SENDS", text);
         let said = refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 21/day")]);

@@ -3,6 +3,7 @@
 //! `cargo bench` runs all benchmarks, and `cargo bench --bench figures overload` only that one.
 
 #![expect(
+    clippy::cast_precision_loss,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -11,7 +12,9 @@
 )]
 #![expect(unreachable_pub, reason = "nothing is exported; `pub` is what other files may use")]
 
+mod capacity;
 mod ledger_cost;
+mod memory;
 mod observation;
 mod overload;
 mod redis_cost;
@@ -20,17 +23,21 @@ mod relay;
 #[path = "../../tests/it/support/mod.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod support;
+mod wait_cost;
 
 use std::env;
 
 /// The benchmarks by name.
-const BENCHMARKS: [(&str, fn()); 6] = [
+const BENCHMARKS: [(&str, fn()); 9] = [
+    ("capacity", capacity::run),
     ("ledger_cost", ledger_cost::run),
+    ("memory", memory::run),
     ("observation", observation::run),
     ("overload", overload::run),
     ("redis_cost", redis_cost::run),
     ("refusals", refusals::run),
     ("relay", relay::run),
+    ("wait_cost", wait_cost::run),
 ];
 
 fn main() {

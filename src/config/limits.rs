@@ -32,11 +32,15 @@ pub enum LoadShedding {
     },
 }
 
+/// The most entries of a window that counts sends to a recipient. Their ledger is walked as a whole:
+/// a charge at so many entries takes less than twice as long as one at ten.
+const MAX_SENDS_TO_RECIPIENT: NonZeroU32 = NonZeroU32::new(100).unwrap();
+
 /// Reads the ledgers' limits from the section `limits`.
 pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Dangerous) -> Option<Limits> {
     let limits = Policy::ALL.map(|policy| {
         let key = format!("limits.{}", policy.name());
-        Some((policy, limit(reader, policy, &key)?))
+        Some((policy, limit(reader, policy, &key, dangerous)?))
     });
     let limits = limits.into_iter().collect::<Option<Limits>>()?;
     if !dangerous.weak_limits {
@@ -47,14 +51,14 @@ pub(super) fn read(reader: &mut Reader<'_>, codes: Option<&Codes>, dangerous: Da
 
 /// Reads the limits that a tenant's section sets; the others are those of the deployment.
 pub(super) fn read_own(reader: &mut Reader<'_>, section: &str, defaults: &Defaults<'_>) -> Option<Limits> {
+    let dangerous = defaults.dangerous;
     let limits = Policy::ALL.map(|policy| {
         let key = format!("{section}.{}", policy.name());
         let default = || defaults.limits.map(|limits| limits.of(policy).clone());
-        Some((policy, if reader.has(&key) { limit(reader, policy, &key) } else { default() }?))
+        Some((policy, if reader.has(&key) { limit(reader, policy, &key, dangerous) } else { default() }?))
     });
     let limits = limits.into_iter().collect::<Option<Limits>>()?;
     let codes = defaults.codes;
-    let dangerous = defaults.dangerous;
     let key = format!("{section}.email_sends");
     if !dangerous.weak_limits && reader.has(&key) {
         floors(reader, &key, &limits, codes?)?;
@@ -86,7 +90,7 @@ pub(super) fn read_exempt(reader: &mut Reader<'_>, http: Option<&Http>) -> Optio
     Some(exempt)
 }
 
-fn limit(reader: &mut Reader<'_>, policy: Policy, key: &str) -> Option<Limit> {
+fn limit(reader: &mut Reader<'_>, policy: Policy, key: &str, dangerous: Dangerous) -> Option<Limit> {
     let unlimited = if policy.is_optional() { "unlimited, or " } else { "" };
     let windows = match policy {
         Policy::RelayEmails => "a whole number from 1 to 100000",
@@ -94,11 +98,25 @@ fn limit(reader: &mut Reader<'_>, policy: Policy, key: &str) -> Option<Limit> {
             "one to four windows such as 5/1h, 10/day or 1/60s with spaces between: 1 to 100000, in 1s to 744h"
         }
     };
-    reader.parse(key, &format!("{unlimited}{windows}"), |text| match text.to_ascii_lowercase().as_str() {
-        "unlimited" if policy.is_optional() => Some(Limit::UNLIMITED),
-        most if policy == Policy::RelayEmails => format!("{most}/24h").parse().ok(),
-        windows => windows.parse().ok(),
-    })
+    let limit = reader.parse(key, &format!("{unlimited}{windows}"), |text| {
+        match text.to_ascii_lowercase().as_str() {
+            "unlimited" if policy.is_optional() => Some(Limit::UNLIMITED),
+            most if policy == Policy::RelayEmails => format!("{most}/24h").parse().ok(),
+            windows => windows.parse().ok(),
+        }
+    })?;
+    let is_of_recipient =
+        matches!(policy, Policy::EmailSends | Policy::IpEmailSends | Policy::EmailSendsTotal);
+    let is_long = limit.windows().iter().any(|window| window.most > MAX_SENDS_TO_RECIPIENT);
+    if is_of_recipient && is_long && !dangerous.weak_limits {
+        let what = format!(
+            "allows more than {MAX_SENDS_TO_RECIPIENT} emails to one address, and each of its sends takes the longer the \
+             more there are, during which Redis serves nobody else: set at most {MAX_SENDS_TO_RECIPIENT} in a window, or \
+             OTP_DANGEROUS__WEAK_LIMITS=true"
+        );
+        return reader.refuse(key, &what);
+    }
+    Some(limit)
 }
 
 fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) -> Option<()> {

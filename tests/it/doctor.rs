@@ -3,6 +3,7 @@
 
 use crate::commands::{run, text};
 use crate::support::app::TestApp;
+use crate::support::redis::RedisServer;
 use crate::support::smtp::{Certificate, Fault, SmtpPeer, SmtpPeerBuilder};
 
 #[tokio::test]
@@ -172,4 +173,44 @@ async fn doctor_tells_a_relay_that_wants_a_login_from_one_that_wants_another_sen
         assert!(said.contains(&format!("refused with reply {}\n", code.join(" "))), "{reply}: {said}");
         assert!(said.contains(advice), "{advice}: {said}");
     }
+}
+
+/// Returns what `otpd doctor` notes about Redis, up to the first explanation.
+fn notes(app: &TestApp, more: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = app.settings().iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let settings: Vec<_> = own.chain(more.iter().copied()).collect();
+    let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
+    assert!(said.contains("ok    redis"), "{said}");
+    let notes = said.lines().filter_map(|line| line.strip_prefix("note  redis: "));
+    notes.map(|note| note.split([':', '(']).next().expect("a word").trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn doctor_says_how_redis_can_lose_what_it_has_written() {
+    const EVERY_SECOND: &str = "Its append-only file is written to disk once a second";
+    const WHEN_DECIDED: &str = "Its append-only file is written to disk when the system decides to";
+    const ISOLATED: &str = "It has replicas, and takes writes while none is in reach";
+    const UNACKNOWLEDGED: &str = "It has replicas, and otpd does not wait for them";
+    const NO_FENCE: &str = "It has replicas, and the fence is off";
+    let app = TestApp::builder().single_redis().spawn().await;
+    let set = async |name, value| app.redis.configure(name, value).await;
+    assert_eq!(notes(&app, &[]), ["It writes nothing to disk"]);
+    set("save", "3600 1").await;
+    assert_eq!(notes(&app, &[]), ["It writes snapshots only"]);
+    set("appendonly", "yes").await;
+    set("appendfsync", "everysec").await;
+    assert_eq!(notes(&app, &[]), [EVERY_SECOND]);
+    set("appendfsync", "no").await;
+    assert_eq!(notes(&app, &[]), [WHEN_DECIDED]);
+    set("appendfsync", "always").await;
+    assert!(notes(&app, &[]).is_empty());
+
+    let replica = RedisServer::single().await;
+    replica.follow(&app.redis).await;
+    assert_eq!(notes(&app, &[]), [ISOLATED, UNACKNOWLEDGED, NO_FENCE]);
+    assert_eq!(notes(&app, &[("OTP_REDIS__WAIT_REPLICAS", "1")]), [ISOLATED, NO_FENCE]);
+    assert_eq!(notes(&app, &[("OTP_REDIS__FENCE", "true")]), [ISOLATED, UNACKNOWLEDGED]);
+    set("min-replicas-to-write", "1").await;
+    assert_eq!(notes(&app, &[]), [UNACKNOWLEDGED, NO_FENCE]);
 }

@@ -113,7 +113,7 @@ async fn a_redis_that_hangs_is_unavailable_in_time() {
 async fn a_redis_that_takes_no_writes_is_not_ready() {
     let app = TestApp::spawn().await;
     let code = app.code_for(EMAIL).await;
-    for (name, bad, good) in [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0")] {
+    for (name, bad, good) in [("maxmemory", "1", "0"), ("min-replicas-to-write", "5", "0")] {
         app.redis.configure(name, bad).await;
         until(503, Duration::from_secs(5), async || app.get("/readyz").await).await;
         // The answer is the same whether or not there is a code to check.

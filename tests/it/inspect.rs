@@ -93,7 +93,7 @@ async fn an_approved_code_is_seen_and_spellings_of_one_mailbox_share_their_limit
 
 #[tokio::test]
 async fn without_redis_the_operator_is_told_so() {
-    let app = TestApp::limited().spawn().await;
+    let app = TestApp::limited().single_redis().spawn().await;
     let folder = tempfile::tempdir().expect("a folder");
     let mut settings: Vec<(&str, &str)> =
         app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();

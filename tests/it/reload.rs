@@ -162,7 +162,8 @@ async fn what_takes_a_restart_is_named() {
 
 #[tokio::test]
 async fn a_protection_is_not_switched_off_by_a_reload() {
-    let app = app_with(&settings(&one_pepper(), "", &[1])).await;
+    let text = settings(&one_pepper(), "", &[1]);
+    let app = TestApp::builder().single_redis().set("OTP_SECRETS__PEPPERS", "").config(&text).spawn().await;
     for name in ["plaintext_smtp", "plaintext_redis", "public_admin"] {
         app.reload(&format!("{}[dangerous]\n{name} = true\n", settings(&one_pepper(), "", &[2])));
         let refused = format!("OTP_DANGEROUS__{} has changed: that takes a restart", name.to_uppercase());

@@ -38,6 +38,7 @@ macro_rules! on_both_stores {
     };
 }
 
+mod formats;
 mod idempotency;
 mod ledgers;
 mod redis_only;

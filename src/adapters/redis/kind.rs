@@ -32,6 +32,20 @@ pub enum Weakness {
     NoFence,
 }
 
+impl Weakness {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::NoPersistence,
+        Self::SnapshotsOnly,
+        Self::EverySecond,
+        Self::NeverSynced,
+        Self::UnknownSync,
+        Self::IsolatedWrites,
+        Self::Unacknowledged,
+        Self::NoFence,
+    ];
+}
+
 impl RedisStore {
     /// Returns the ways in which this Redis can lose acknowledged writes.
     ///

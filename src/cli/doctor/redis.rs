@@ -109,6 +109,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_sentence_stands_in_the_security_document() {
+        let document = include_str!("../../../SECURITY.md").split_whitespace().collect::<Vec<_>>().join(" ");
+        for weakness in Weakness::ALL {
+            assert!(document.contains(sentence(weakness)), "{}", sentence(weakness));
+        }
+    }
+
+    #[test]
     fn the_advice_is_on_what_redis_said() {
         for (error, setting) in [
             (RedisError::from((ErrorKind::AuthenticationFailed, "x")), "REDIS_PASSWORD"),

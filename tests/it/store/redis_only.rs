@@ -108,7 +108,10 @@ async fn until_ready(store: &dyn Store) {
 /// Delays every command for this long: time passes at the server without a sleep here.
 async fn pause(server: &RedisServer, time: Duration) {
     let millis = time.as_millis().to_string();
-    ask::<()>(server, &[b"CLIENT", b"PAUSE", millis.as_bytes(), b"ALL"]).await;
+    for node in server.nodes() {
+        let pause = redis::cmd("CLIENT").arg("PAUSE").arg(&millis).arg("ALL").clone();
+        pause.exec_async(&mut node.connection().await).await.expect("CLIENT PAUSE is answered");
+    }
 }
 
 async fn record(bench: &Bench, store_key: &StoreKey) -> Vec<u8> {

@@ -165,7 +165,7 @@ impl Load {
         // Only a request that began after a failure shows that it is over.
         self.started.fetch_max(self.micros(sent), Ordering::Relaxed);
         let id = created["id"].as_str().expect("an id").to_owned();
-        let code = self.smtp.last_code_to(&email);
+        let code = self.smtp.take_code_to(&email);
         let mut acts = ACTS.to_vec();
         acts.shuffle(random);
         let mut operations = JoinSet::new();

@@ -216,6 +216,18 @@ impl SmtpPeer {
         self.shared.mails.borrow().clone()
     }
 
+    /// Returns the code of the last email to an address, and forgets that email and the transcript,
+    /// so that many of them take no memory.
+    pub fn take_code_to(&self, address: &str) -> String {
+        self.shared.lock_transcript().clear();
+        let mut taken = None;
+        self.shared.mails.send_modify(|mails| {
+            let last = mails.iter().rposition(|mail| mail.to.iter().any(|to| to == address));
+            taken = last.map(|at| mails.remove(at));
+        });
+        taken.expect("an email to that address").code()
+    }
+
     /// Waits until `n` emails were accepted and returns the `n`-th; the first is `await_mail(1)`.
     pub async fn await_mail(&self, n: usize) -> ReceivedMail {
         let mut mails = self.shared.mails.subscribe();

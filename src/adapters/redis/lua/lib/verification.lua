@@ -1,12 +1,14 @@
 -- The record of one verification at KEYS[1], and its rules. `domain/verification.rs` has the same
 -- rules. The prologue before this defines `now` (ms) and `fence`.
 --
--- A record is packed: state, attempts, id of the entry that paid for it, opened at, expires at
--- (ms), the fence that was up when it was opened, the salt of its code, the length of its encrypted
--- details and the details, then a tail. The tail is the hash and the pepper's name while it is
--- open, the attempt's nonce and the time once it is approved, and empty once it is failed or
--- canceled.
+-- A record is packed: format and state (four bits each), attempts, id of the entry that paid for
+-- it, opened at, expires at (ms), the fence that was up when it was opened, the salt of its code,
+-- the length of its encrypted details and the details, then a tail. The tail is the hash and the
+-- pepper's name while it is open, the attempt's nonce and the time once it is approved, and empty
+-- once it is failed or canceled.
 
+-- The format of records. ARCHITECTURE.md ("What Redis stores") says how it may change.
+local VERSION = 0
 local OPEN, APPROVED, FAILED, CANCELED = 0, 1, 2, 3
 local FORMAT, APPROVAL = '>BBI6I6I6c4c16I2c0', '>c16I6'
 
@@ -17,8 +19,10 @@ local function load(retention)
   if not packed then return nil end
   local v = {}
   local tail
-  v.state, v.attempts, v.entry, v.opened_at, v.expires_at, v.fence, v.salt, v.encrypted, tail = struct.unpack(FORMAT, packed)
-  v.tail = string.sub(packed, tail)
+  local first
+  first, v.attempts, v.entry, v.opened_at, v.expires_at, v.fence, v.salt, v.encrypted, tail = struct.unpack(FORMAT, packed)
+  if math.floor(first / 16) ~= VERSION then error('a record of another format') end
+  v.state, v.tail = first % 16, string.sub(packed, tail)
   local ended = #v.tail == 0
   local fits = { [OPEN] = #v.tail > 32, [APPROVED] = #v.tail == 22, [FAILED] = ended, [CANCELED] = ended }
   if not fits[v.state] then error('not a record of a verification') end
@@ -31,7 +35,7 @@ end
 -- Writes the record. It expires when its retention is over.
 local function save(v, retention)
   local packed = struct.pack(
-    FORMAT, v.state, v.attempts, v.entry, v.opened_at, v.expires_at, v.fence, v.salt, #v.encrypted, v.encrypted
+    FORMAT, 16 * VERSION + v.state, v.attempts, v.entry, v.opened_at, v.expires_at, v.fence, v.salt, #v.encrypted, v.encrypted
   ) .. v.tail
   local ttl = math.max(1, v.expires_at + retention - now)
   redis.call('SET', KEYS[1], packed, 'PX', string.format('%.0f', ttl))
