@@ -1,5 +1,5 @@
-//! A cluster of three primaries with a replica each, under load: slots that move to another primary,
-//! and primaries that die.
+//! A cluster of three primaries with a replica each, under load: slots that move to another
+//! primary, and primaries that die.
 //!
 //! The whole suite runs on such a cluster if `OTPD_TEST_CLUSTER` is set; `make nightly` does.
 

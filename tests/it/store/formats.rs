@@ -1,5 +1,5 @@
-//! What is stored, byte for byte, as the release before this one wrote it. Two releases can run side
-//! by side: this one reads those rows, and writes the same ones.
+//! What is stored, byte for byte, as the release before this one wrote it. Two releases can run
+//! side by side: this one reads those rows, and writes the same ones.
 //!
 //! A release that writes another format keeps this file of rows, reads both, and comes after a
 //! release that reads both already (ARCHITECTURE.md, "What Redis stores").
@@ -25,7 +25,8 @@ const ROWS: &str = include_str!("../fixtures/rows_of_format_0.txt");
 const EMAIL: &str = "person@example.com";
 
 fn sends_limits() -> Limits {
-    limits(&[(Policy::EmailSends, "3/1h"), (Policy::IpSends, "3/1h"), (Policy::IpAttempts, "3/1h")])
+    let policies = [Policy::EmailSends, Policy::EmailSendsTotal, Policy::IpSends, Policy::IpAttempts];
+    limits(&policies.map(|policy| (policy, "3/1h")))
 }
 
 /// Returns a charge of each kind of ledger.
