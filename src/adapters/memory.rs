@@ -113,7 +113,13 @@ impl Store for MemoryStore {
         state.peek(charge, now)
     }
 
-    async fn refund(&self, ledger: &LedgerKey, entry: EntryId) -> Result<(), StoreError> {
+    /// The ledger has its partitions in it.
+    async fn refund(
+        &self,
+        ledger: &LedgerKey,
+        _: Option<&LedgerKey>,
+        entry: EntryId,
+    ) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
         state.refund(ledger, entry);
         Ok(())

@@ -82,7 +82,7 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError> {
         let args = ChargeArguments::of(charge)?;
-        match self.call_with(&self.scripts.charge, &charge.ledger, &args).await? {
+        match self.call_with(&self.scripts.charge, charge, &args).await? {
             Value::Array(parts) => args.charged(&parts),
             _ => Err(unexpected()),
         }
@@ -90,15 +90,21 @@ impl Store for RedisStore {
 
     async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError> {
         let args = ChargeArguments::of(charge)?;
-        match self.call_with(&self.scripts.peek, &charge.ledger, &args).await? {
+        match self.call_with(&self.scripts.peek, charge, &args).await? {
             Value::Array(parts) => args.limit_state(&parts),
             _ => Err(unexpected()),
         }
     }
 
-    async fn refund(&self, ledger: &LedgerKey, entry: EntryId) -> Result<(), StoreError> {
+    async fn refund(
+        &self,
+        ledger: &LedgerKey,
+        of_partition: Option<&LedgerKey>,
+        entry: EntryId,
+    ) -> Result<(), StoreError> {
         let partition_bytes = ledger.partition_bytes() as u64;
-        self.call(&self.scripts.refund, &[key::ledger(ledger)], &[&partition_bytes, &entry]).await.map(|_| ())
+        let keys = key::ledgers(ledger, of_partition);
+        self.call(&self.scripts.refund, &keys, &[&partition_bytes, &entry]).await.map(|_| ())
     }
 
     async fn open(

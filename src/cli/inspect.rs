@@ -121,7 +121,8 @@ async fn empty_each(
 ) -> Result<(), StoreError> {
     let mut ledgers = store.ledgers_of(&subject.recipient.email).await?;
     for (tenant, limits) in &subject.tenants {
-        ledgers.extend(subject.ip_charges(tenant, limits).into_iter().map(|charge| charge.ledger));
+        let of_ip = subject.ip_charges(tenant, limits).into_iter();
+        ledgers.extend(of_ip.flat_map(|charge| [charge.ledger].into_iter().chain(charge.of_partition)));
     }
     for ledger in ledgers {
         if store.empty(&ledger).await? {

@@ -32,8 +32,8 @@ pub enum LoadShedding {
     },
 }
 
-/// The most entries of a window that counts sends to a recipient. Their ledger is walked as a whole:
-/// a charge at so many entries takes less than twice as long as one at ten.
+/// The most entries of a window that counts sends to a recipient. Their ledger is walked as a
+/// whole: a charge at so many entries takes less than twice as long as one at ten.
 const MAX_SENDS_TO_RECIPIENT: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 /// Reads the ledgers' limits from the section `limits`.

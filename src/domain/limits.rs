@@ -43,6 +43,9 @@ pub struct Charge<'a> {
     pub ledger: LedgerKey,
     /// The partition of the entry.
     pub partition: Partition,
+    /// A ledger of the entries of this partition alone, where a partition may have so many that a
+    /// store must not search the ledger for them.
+    pub of_partition: Option<LedgerKey>,
     /// The rules, in the order in which clients see them. One of them must count all entries, so
     /// that the size of the ledger is bounded.
     pub rules: Vec<LimitRule<'a>>,
@@ -113,7 +116,9 @@ impl Limits {
         let of_prefix64 = LimitRule { partition_bytes: PARTITION_BYTES, ..rule };
         let of_prefix48 = LimitRule { factor: PREFIX48_FACTOR, ..rule };
         Charge {
-            ledger: LedgerKey::partitioned(hash_tag, suffix),
+            of_partition: Some(LedgerKey::new(hash_tag.clone(), format!("{suffix}:64:{prefix64}"))),
+            // Without the number it was a ledger with partitions in it.
+            ledger: LedgerKey::new(hash_tag, format!("{suffix}:48")),
             partition: partition(*prefix64.as_bytes()),
             rules: vec![of_prefix64, of_prefix48],
             retention: rule.limit.longest(),
@@ -140,6 +145,7 @@ impl Limits {
         Charge {
             ledger: LedgerKey::partitioned(email_hash_tag(&recipient.email), SENDS.to_owned()),
             partition: partition(tenant.chain(client)),
+            of_partition: None,
             rules,
             retention: self.sends_retention,
         }
@@ -171,7 +177,7 @@ impl Limits {
     fn unpartitioned(&self, ledger: LedgerKey, policy: Policy) -> Charge<'_> {
         let rule = self.rule(policy, 0);
         let retention = rule.limit.longest();
-        Charge { ledger, partition: Partition::default(), rules: vec![rule], retention }
+        Charge { ledger, partition: Partition::default(), of_partition: None, rules: vec![rule], retention }
     }
 
     fn rule(&self, policy: Policy, partition_bytes: usize) -> LimitRule<'_> {
@@ -227,8 +233,9 @@ mod tests {
         let one = charge("2001:db8:1:1::1");
         let other = charge("2001:db8:1:2::1");
         assert_eq!(one.ledger, other.ledger);
-        assert_ne!(one.partition, other.partition);
-        assert_eq!(one.partition, charge("2001:db8:1:1::2").partition);
+        assert_ne!((one.partition, &one.of_partition), (other.partition, &other.of_partition));
+        let same = charge("2001:db8:1:1::2");
+        assert_eq!((one.partition, &one.of_partition), (same.partition, &same.of_partition));
         assert_ne!(one.ledger, charge("2001:db8:2:1::1").ledger);
     }
 

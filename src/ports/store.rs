@@ -28,8 +28,13 @@ pub trait Store: Send + Sync {
     /// Returns the limit state that a charge would meet. Charges nothing.
     async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError>;
 
-    /// Removes an entry from a ledger, if it is still there.
-    async fn refund(&self, ledger: &LedgerKey, entry: EntryId) -> Result<(), StoreError>;
+    /// Removes an entry from a ledger, and from that of its partition, if it is still there.
+    async fn refund(
+        &self,
+        ledger: &LedgerKey,
+        of_partition: Option<&LedgerKey>,
+        entry: EntryId,
+    ) -> Result<(), StoreError>;
 
     /// Makes this code the live one of the store key.
     ///

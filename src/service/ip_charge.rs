@@ -12,7 +12,7 @@ use super::{Dependencies, UseCaseError, WithLimitState};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
-use crate::domain::limits::Action;
+use crate::domain::limits::{Action, Charge};
 use crate::domain::store_key::ClientNetwork;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::EntryId;
@@ -33,6 +33,7 @@ struct ClientIp {
 
 struct Entry {
     ledger: LedgerKey,
+    of_partition: Option<LedgerKey>,
     id: EntryId,
     limit_state: LimitState,
 }
@@ -89,7 +90,8 @@ impl IpCharge {
         let charge = profile.limits.ip_charge(action, &profile.tenant, &network);
         match deps.store.charge(&charge).await.map_err(ServiceError::from)? {
             ChargeOutcome::Admitted { entry: id, limit_state } => {
-                Ok(Self { client_prefix, entry: Some(Entry { ledger: charge.ledger, id, limit_state }) })
+                let Charge { ledger, of_partition, .. } = charge;
+                Ok(Self { client_prefix, entry: Some(Entry { ledger, of_partition, id, limit_state }) })
             }
             ChargeOutcome::Refused(limit_state) => Err(E::exceeded(limit_state)),
         }
@@ -114,7 +116,7 @@ impl IpCharge {
     /// Refunds the charge. If that fails, the charge stays.
     pub(super) async fn refund(&self, deps: &Dependencies) {
         if let Some(entry) = &self.entry
-            && let Err(error) = deps.store.refund(&entry.ledger, entry.id).await
+            && let Err(error) = deps.store.refund(&entry.ledger, entry.of_partition.as_ref(), entry.id).await
         {
             log(&error, "an IP was not refunded");
         }

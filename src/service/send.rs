@@ -198,7 +198,7 @@ async fn deliver(deps: &Dependencies, mail: &CodeMail) -> Delivery {
 /// If this fails, the code stays live until it expires, known to nobody, and the charge stays.
 async fn undo(deps: &Dependencies, store_key: &StoreKey, ledger: &LedgerKey, salt: &Salt, entry: EntryId) {
     let undone = match deps.store.mark_failed(store_key, salt, entry).await {
-        Ok(true) => deps.store.refund(ledger, entry).await,
+        Ok(true) => deps.store.refund(ledger, None, entry).await,
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };

@@ -538,8 +538,9 @@ impl<'a> Pair<'a> {
     }
 
     async fn refund(&mut self, entered: &Entered) {
-        let ledger = self.ledger(entered.request);
-        self.bench.store.refund(&ledger, entered.entry).await.expect("an answer");
+        let charge = self.names.charge(entered.request, &self.store_limits).expect("an entry");
+        let refunded = self.bench.store.refund(&charge.ledger, charge.of_partition.as_ref(), entered.entry);
+        refunded.await.expect("an answer");
         self.refunded(entered);
     }
 

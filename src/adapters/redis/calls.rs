@@ -13,8 +13,8 @@ use super::key;
 use super::scripts::{Argument, NamedScript};
 use crate::domain::code_hash::CodeHash;
 use crate::domain::details::EncryptedDetails;
-use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limit::MAX_OPEN_DELAY;
+use crate::domain::limits::Charge;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, millis};
 use crate::domain::verification::{MAX_LIFETIME, VerificationRules};
@@ -73,14 +73,15 @@ impl RedisStore {
         }
     }
 
-    /// Calls a script on the ledger of a charge.
+    /// Calls a script on the ledgers of a charge.
     pub(super) async fn call_with(
         &self,
         script: &NamedScript,
-        ledger: &LedgerKey,
+        charge: &Charge<'_>,
         args: &ChargeArguments<'_>,
     ) -> Result<Value, StoreError> {
-        self.call(script, &[key::ledger(ledger)], &args.in_order()).await
+        let keys = key::ledgers(&charge.ledger, charge.of_partition.as_ref());
+        self.call(script, &keys, &args.in_order()).await
     }
 
     pub(super) async fn ask(

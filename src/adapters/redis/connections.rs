@@ -115,7 +115,7 @@ impl ManageConnection for Manager {
         metrics().redis_connects.inc();
         let link = match &self.0 {
             ServersClient::One(client) => Link::One(manager(Client::clone(client))?),
-            // Asks the sentinels again for each connection, since another server may have taken over.
+            // Asks the sentinels again for each connection: another server may have taken over.
             ServersClient::Sentinel(client) => {
                 Link::One(manager(client.lock().await.async_get_client().await?)?)
             }

@@ -28,6 +28,11 @@ pub(super) fn ledger(ledger: &LedgerKey) -> String {
     format!("otp:{ledger}")
 }
 
+/// Returns the keys of a ledger, and of that of a partition of it.
+pub(super) fn ledgers(ledger: &LedgerKey, of_partition: Option<&LedgerKey>) -> Vec<String> {
+    std::iter::once(ledger).chain(of_partition).map(self::ledger).collect()
+}
+
 /// Returns the key of an idempotency key.
 pub(super) fn idempotency(key: &KeyedHash) -> String {
     format!("otp:{{i:{key}}}")

@@ -40,8 +40,8 @@ pub struct Servers {
 pub enum Topology {
     /// One server.
     One,
-    /// Sentinels, which know the primary by this name. The login of the URLs is that of the primary;
-    /// the sentinels have their own.
+    /// Sentinels, which know the primary by this name. The login of the URLs is that of the
+    /// primary; the sentinels have their own.
     Sentinel {
         /// The name of the primary.
         name: String,

@@ -116,13 +116,14 @@ async fn admit(
 }
 
 async fn refund(bench: &Bench, own: &IpAction, entry: EntryId) {
-    let ledger = own.charge(&ip_limits(ROOMY)).ledger;
-    bench.store.refund(&ledger, entry).await.expect("an answer");
+    let limits = ip_limits(ROOMY);
+    let Charge { ledger, of_partition, .. } = own.charge(&limits);
+    bench.store.refund(&ledger, of_partition.as_ref(), entry).await.expect("an answer");
 }
 
 async fn refund_send(bench: &Bench, recipient: &Recipient, entry: EntryId) {
     let ledger = sends(ROOMY, ROOMY, ROOMY).send_charge(recipient, None).ledger;
-    bench.store.refund(&ledger, entry).await.expect("an answer");
+    bench.store.refund(&ledger, None, entry).await.expect("an answer");
 }
 
 /// Makes a request for which only this policy has a limit that matters. Each policy has its own

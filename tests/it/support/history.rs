@@ -66,8 +66,9 @@ enum Progress {
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     pub attempts: u8,
-    /// Whether there may be a second server on which the verification has expired, as there is at a
-    /// failover behind a fence: a client may be told so at any time, while the first server goes on.
+    /// Whether there may be a second server on which the verification has expired, as there is at
+    /// a failover behind a fence: a client may be told so at any time, while the first server goes
+    /// on.
     pub may_expire: bool,
 }
 

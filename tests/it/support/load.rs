@@ -264,8 +264,8 @@ impl Tally {
         tally
     }
 
-    /// Fails if a code was accepted twice, or a verification compared more often than allowed, or if
-    /// nothing was seen.
+    /// Fails if a code was accepted twice, or a verification compared more often than allowed, or
+    /// if nothing was seen.
     pub fn assert_safe(&self) {
         assert!(self.verifications > 0 && self.approved > 0 && self.invalid > 0, "{self:?}");
         assert_eq!((self.twice, self.over, self.unexplained), (0, 0, 0), "{self:#?}");

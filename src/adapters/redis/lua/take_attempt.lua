@@ -5,7 +5,7 @@
 -- encrypted details, salt, hash}; the status that forbids it; or nil.
 local retention, max_attempts, entry = tonumber(ARGV[1]), tonumber(ARGV[2]), 0
 if KEYS[2] then
-  local charged = charge(KEYS[2], 3)
+  local charged = charge(3, KEYS[2])
   entry = charged[1]
   if entry == 0 then return { 'limited', unpack(charged) } end
 end

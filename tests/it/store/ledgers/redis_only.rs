@@ -1,6 +1,7 @@
 //! The contract of the ledgers on Redis only: keys expire and reveal nothing, a foreign value is an
 //! error that admits nothing, and entries outlive a process.
 
+use std::iter;
 use std::time::Duration;
 
 use otpd::adapters::redis::ScriptClock;
@@ -34,7 +35,15 @@ fn ip_key(own: &IpAction) -> String {
         Action::Send => "sends",
         Action::Attempt => "attempts",
     };
-    format!("otp:{{n:{}}}:{}:{what}", own.network.prefix48, own.tenant.name())
+    let of_prefix48 = if own.network.prefix64.is_some() { ":48" } else { "" };
+    format!("otp:{{n:{}}}:{}:{what}{of_prefix48}", own.network.prefix48, own.tenant.name())
+}
+
+/// Returns the keys of the ledgers of an IP: that of a /64 is beside that of its /48.
+fn ip_keys(own: &IpAction) -> Vec<String> {
+    let key = ip_key(own);
+    let of_prefix64 = own.network.prefix64.map(|prefix64| key.replace(":48", &format!(":64:{prefix64}")));
+    iter::once(key).chain(of_prefix64).collect()
 }
 
 async fn assert_ttl(bench: &Bench, key: &str, wanted: Duration) {
@@ -72,7 +81,9 @@ async fn a_ledgers_key_expires_once_no_window_holds_its_newest_entry() {
     for _ in 0..3 {
         for ip in ["192.0.2.1", "2001:db8::1"] {
             send_from(&bench, ip, "9/1h 9/2h").await;
-            assert_ttl(&bench, &ip_key(&ip_action(ip, Action::Send)), HOUR * 2).await;
+            for key in ip_keys(&ip_action(ip, Action::Send)) {
+                assert_ttl(&bench, &key, HOUR * 2).await;
+            }
         }
         admit(&bench, &simple_recipient(email), Some(&client_prefix("192.0.2.1")), &limits).await;
         assert_ttl(&bench, &sends_key(email), HOUR * 3).await;
@@ -88,13 +99,18 @@ async fn a_ledgers_key_expires_once_no_window_holds_its_newest_entry() {
     admit(&bench, &simple_recipient(email), None, &limits).await;
     assert_ttl(&bench, &sends_key(email), HOUR * 4 + Duration::from_millis(1)).await;
     // A refund does not shorten the TTL of other entries, and leaves no empty key.
-    let own = ip_action("192.0.2.2", Action::Send);
+    let own = ip_action("2001:db8::2", Action::Send);
+    bench.clear().await;
     let [first, second] = [charge(&bench, &own, "9/1h").await, charge(&bench, &own, "9/1h").await].map(entry);
     refund(&bench, &own, first).await;
-    assert_ttl(&bench, &ip_key(&own), HOUR + Duration::from_millis(1)).await;
+    for key in ip_keys(&own) {
+        assert_ttl(&bench, &key, HOUR + Duration::from_millis(1)).await;
+    }
     refund(&bench, &own, second).await;
-    let exists: u8 = ask(bench.server(), &[b"EXISTS", ip_key(&own).as_bytes()]).await;
-    assert_eq!(exists, 0);
+    for key in ip_keys(&own) {
+        let exists: u8 = ask(bench.server(), &[b"EXISTS", key.as_bytes()]).await;
+        assert_eq!(exists, 0, "{key}");
+    }
 }
 
 #[tokio::test]
@@ -149,8 +165,9 @@ async fn a_long_ledger_is_appended_to_and_shortened_once_half_of_it_is_old() {
 #[tokio::test]
 async fn a_long_ledger_is_counted_as_in_memory() {
     let (redis, memory) = (Bench::redis().await, Bench::memory());
-    for ip in ["192.0.2.1", "2001:db8::1"] {
-        let own = ip_action(ip, Action::Send);
+    let of_48 = ["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"];
+    for ips in [&["192.0.2.1"][..], &of_48] {
+        let own: Vec<_> = ips.iter().map(|ip| ip_action(ip, Action::Send)).collect();
         let (mut entries, mut longest, mut seed) = (Vec::new(), 0, 1_u64);
         // A linear congruential generator with Knuth's constants: the same steps each time.
         let mut random = |below: u64| {
@@ -164,18 +181,21 @@ async fn a_long_ledger_is_counted_as_in_memory() {
             match random(20) {
                 0..3 if !entries.is_empty() => {
                     let at = usize::try_from(random(entries.len() as u64)).expect("an index");
-                    let entry = entries.swap_remove(at);
-                    refund(&redis, &own, entry).await;
-                    refund(&memory, &own, entry).await;
+                    let (own, entry) = entries.swap_remove(at);
+                    refund(&redis, own, entry).await;
+                    refund(&memory, own, entry).await;
                 }
                 _ => {
                     // In a second, few entries count: those of the last piece.
                     let limit = "40/1s 600/1h 900/3h";
-                    let charged = charge(&redis, &own, limit).await;
-                    let wanted = charge(&memory, &own, limit).await;
-                    assert_eq!(charged, wanted, "{ip}, step {step}");
+                    // The first has most, so that the limits of one and of all are met.
+                    let at = usize::try_from(random(own.len() as u64 * 3)).expect("an index");
+                    let own = own.get(at).unwrap_or(&own[0]);
+                    let charged = charge(&redis, own, limit).await;
+                    let wanted = charge(&memory, own, limit).await;
+                    assert_eq!(charged, wanted, "{ips:?}, step {step}");
                     if let ChargeOutcome::Admitted { entry, .. } = charged {
-                        entries.push(entry);
+                        entries.push((own, entry));
                     }
                 }
             }
@@ -220,9 +240,9 @@ async fn ledgers_name_nobody_and_share_the_hash_slot_of_their_call() {
         attempt_from(&bench, &address(email), ip, "9/1h").await;
     }
     let dump = bench.server().dump().await;
-    // The sends and the attempts of each network; the recipient's sends, code, and attempts of two
-    // IPs.
-    assert_eq!(dump.len(), 2 + 2 + 4, "{dump:?}");
+    // The sends and the attempts of each network, and of the /64; the recipient's sends, code, and
+    // attempts of two IPs.
+    assert_eq!(dump.len(), 2 + 4 + 4, "{dump:?}");
     for (key, value, ttl) in &dump {
         assert!(key.starts_with(b"otp:{") && *ttl > 0, "{key:?}: {ttl}");
         for part in ["quizzical", "kestrel", "198.51", "237", "2001:", "db8", "aced", "cafe", "babe"] {
@@ -253,7 +273,7 @@ async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreEr
     for charge in charges {
         answers.push(store.charge(&charge).await.map(drop));
         answers.push(store.peek(&charge).await.map(drop));
-        answers.push(store.refund(&charge.ledger, 1).await);
+        answers.push(store.refund(&charge.ledger, charge.of_partition.as_ref(), 1).await);
     }
     let limits = attempt_limits(ROOMY);
     let charge = limits.ip_email_attempt_charge(&simple_recipient(email), &client);
@@ -264,10 +284,7 @@ async fn answers(bench: &Bench, email: &str, ip: &str) -> Vec<Result<(), StoreEr
 /// Returns all ledgers of one recipient and one network, with the bytes of their entries.
 fn ledger_keys(email: &str, ip: &str) -> Vec<(String, usize)> {
     let own = [Action::Send, Action::Attempt].map(|action| ip_action(ip, action));
-    let of_network = own.iter().map(|own| {
-        let entry = if own.network.prefix64.is_some() { PARTITIONED_ENTRY } else { ENTRY };
-        (ip_key(own), entry)
-    });
+    let of_network = own.iter().flat_map(ip_keys).map(|key| (key, ENTRY));
     let of_recipient = [(sends_key(email), PARTITIONED_ENTRY), (attempts_key(email, ip), ENTRY)];
     of_network.chain(of_recipient).collect()
 }

@@ -27,6 +27,13 @@ local function read_log(key, partition_bytes)
   return log
 end
 
+-- Returns a log, and that of the partition of the entry, if it has one of its own.
+local function read_logs(partition_bytes, key, partition_key)
+  local log = read_log(key, partition_bytes)
+  if partition_key then log.of_partition = read_log(partition_key, 0) end
+  return log
+end
+
 local function id_of(log, n)
   if log.packed then return (struct.unpack('>I6', log.packed, (n - 1) * log.size + 1)) end
   local at = math.floor((n - 1) / PIECE)
@@ -89,6 +96,7 @@ end
 -- the time until its oldest entry leaves it, and the time until it admits one more (ms). Only
 -- entries count whose partition begins with the same `prefix` bytes.
 local function state_of(log, partition, prefix, max, span)
+  if prefix > 0 and log.of_partition then log, prefix = log.of_partition, 0 end
   local first = first_within(log, span)
   local counted, oldest, in_the_way = log.entries + 1 - first, first, log.entries + 1 - max
   if prefix > 0 then
@@ -146,19 +154,20 @@ local function add(log, id, partition, retention)
   end
 end
 
--- Makes an entry in a ledger, unless a window is full. The arguments from index `first` are the
--- partition, the retention (ms; it may be longer than these windows), the number of windows, and
--- the windows. Returns the id of the entry (0 if it was refused) and the state of the tightest
--- window: its index, room, reset, wait.
-local function charge(key, first)
+-- Makes an entry in a ledger, and in that of its partition, unless a window is full. The arguments
+-- from index `first` are the partition, the retention (ms; it may be longer than these windows),
+-- the number of windows, and the windows. Returns the id of the entry (0 if it was refused) and the
+-- state of the tightest window: its index, room, reset, wait.
+local function charge(first, key, partition_key)
   local partition, retention, windows = ARGV[first], tonumber(ARGV[first + 1]), windows_from(first + 2)
-  local log = read_log(key, #partition)
+  local log = read_logs(#partition, key, partition_key)
   local best = tightest(log, partition, windows)
   local id = 0
   if best.wait <= 0 then
     id = now
     if log.entries > 0 then id = math.max(id, id_of(log, log.entries) + 1) end
     add(log, id, partition, retention)
+    if log.of_partition then add(log.of_partition, id, '', retention) end
     best = tightest(log, partition, windows)
   end
   return { id, best.window, best.room, best.reset, best.wait }
