@@ -10,9 +10,11 @@ run: ## Run otpd dev at http://localhost:5000/dev: no Redis or relay needed
 test: ## Run everything that CI checks; installs missing packages
 	tests/run
 
-nightly: test ## Also run what takes too long for CI: proofs in Java, benchmarks
+nightly: test ## Also run what takes too long for CI: proofs in Java, failovers, benchmarks
 	tests/proofs/run --java
-	cargo bench
+	OTPD_FAILOVERS=20 cargo test --test it -- failover:: cluster:: --nocapture --test-threads 1
+	OTPD_TEST_CLUSTER=1 cargo test --test it -- --test-threads 3
+	OTPD_REQUESTS=2000000 cargo bench
 
 check: ## Check formatting, lints and unit tests: the quick loop
 	cargo fmt --check

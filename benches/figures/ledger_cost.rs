@@ -19,7 +19,8 @@ const CHARGES: usize = 200;
 #[tokio::main(flavor = "multi_thread")]
 pub async fn run() {
     let limits = store::limits(&[
-        (Policy::IpSends, "100000/1h 100000/24h"),
+        // An entry a millisecond: the first window holds less than half of a long ledger.
+        (Policy::IpSends, "100000/20s 100000/24h"),
         (Policy::EmailSends, "100000/1h 100000/2h 100000/24h"),
         (Policy::IpEmailSends, "100000/1h 100000/24h"),
         (Policy::EmailSendsTotal, "100000/24h"),

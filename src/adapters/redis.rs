@@ -16,6 +16,7 @@ mod scripts;
 mod servers;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
@@ -62,8 +63,17 @@ pub struct Durability {
 pub struct InvalidAddress(&'static str);
 
 impl RedisStore {
+    /// Checks that scripts can write: keys with other numbers are in other slots of a cluster.
+    ///
+    /// # Errors
+    /// Returns the error if Redis does not answer, or does not take the write.
+    pub async fn takes_writes(&self, number: u32) -> Result<(), StoreError> {
+        self.call(&self.scripts.ready, &[key::ready(number)], &[]).await.map(|_| ())
+    }
+
     /// Creates the store, in a runtime of tokio. The first call connects, so that Redis may start
-    /// later than otpd.
+    /// later than otpd. A call waits for a connection for as long as `patience`: a server or a
+    /// sentinel that is silent holds up a new one.
     ///
     /// # Errors
     /// Returns [`InvalidAddress`] if a URL is not a Redis URL.
@@ -71,8 +81,9 @@ impl RedisStore {
         servers: &Servers,
         clock: ScriptClock,
         durability: Durability,
+        patience: Duration,
     ) -> Result<Self, InvalidAddress> {
-        let connections = Connections::new(servers)?;
+        let connections = Connections::new(servers, patience)?;
         let scripts = Scripts::with(&clock, durability.fence);
         Ok(Self { connections, topology: servers.topology.kind(), clock, durability, scripts })
     }
@@ -228,7 +239,7 @@ impl Store for RedisStore {
     /// Fails if a script cannot write, or if Redis may lose what it has written, which no error
     /// would report: by evicting it, or by a failover from a primary that was cut off.
     async fn ready(&self) -> Result<(), StoreError> {
-        self.call(&self.scripts.ready, &[key::READY.to_owned()], &[]).await?;
+        self.takes_writes(0).await?;
         self.keeps_everything().await
     }
 }

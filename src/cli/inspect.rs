@@ -74,7 +74,7 @@ impl<'a> Subject<'a> {
 pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let (settings, _telemetry) = read(sources, |settings| settings.common.audit = AuditOutput::Off)?;
     let text = block_on(async {
-        let store = app::store(&settings)?;
+        let store = store(&settings)?;
         described(&store, &settings, person).await.map_err(failed)
     })?;
     print(text).map_err(Failure::Other)
@@ -84,7 +84,7 @@ pub(super) fn inspect(person: &Person, sources: Result<Sources, Failure>) -> Res
 pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let (settings, _telemetry) = read(sources, |_| {})?;
     let emptied = block_on(async {
-        let store = app::store(&settings)?;
+        let store = store(&settings)?;
         empty(&store, &Subject::of(person, &settings)).await.map_err(failed)
     })?;
     let what = match emptied {
@@ -93,6 +93,10 @@ pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Res
         several => format!("{several} ledgers were emptied: the person can try again"),
     };
     print(what).map_err(Failure::Other)
+}
+
+fn store(settings: &Settings) -> Result<RedisStore, Failure> {
+    app::store(settings, app::COMMAND_PATIENCE).map_err(|error| Failure::Unusable(vec![error]))
 }
 
 /// Empties the ledgers of the email address and of the IP address. Returns how many had entries.

@@ -2,7 +2,18 @@
 
 /// Names that other programs and platforms use for a setting. otpd does not read them, because they
 /// may be meant for other programs; it warns if one is set and the setting is not.
-pub(super) const FOREIGN_NAMES: [(&str, &[&str]); 20] = [
+pub(super) const FOREIGN_NAMES: [(&str, &[&str]); 22] = [
+    (
+        "redis.url",
+        &[
+            "REDIS_SENTINELS",
+            "REDIS_SENTINEL_HOSTS",
+            "REDIS_SENTINEL_MASTER",
+            "REDIS_CLUSTER_NODES",
+            "REDIS_NODES",
+        ],
+    ),
+    ("redis.sentinel_password", &["REDIS_SENTINEL_PASSWORD"]),
     (
         "smtp.server",
         &["SMTP_HOST", "SMTP_HOSTNAME", "SMTP_ADDRESS", "SMTP_URL", "EMAIL_HOST", "MAIL_HOST", "MAIL_SERVER"],

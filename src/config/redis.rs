@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 
 use super::dangerous::Dangerous;
 use super::reader::{Reader, named};
-use super::redis_url::{RedisUrl, Wire};
+use super::redis_url::{CLUSTER_SAMPLE, RedisUrl, SAMPLE, SENTINEL_SAMPLE, Wire};
 use super::tls::TlsFiles;
 use crate::domain::host::Host;
 
 pub use super::redis_url::RedisTopology;
 
 /// Setting and value that fix plaintext to another machine if Redis is set by URL.
-const TLS_URL: (&str, &str) = ("redis.url", "rediss://user:password@redis.example.com:6379/0");
+const TLS_URL: (&str, &str) = ("redis.url", SAMPLE);
 /// The same if Redis is set by host and port.
 const TLS: (&str, &str) = ("redis.tls", "true");
 const CA_FILE: &str = "redis.ca_file";
@@ -69,6 +69,7 @@ pub struct RedisCertificates {
 }
 
 /// The setting of the fence.
+#[derive(Clone, Copy)]
 enum FenceSetting {
     Auto,
     Always(bool),
@@ -116,7 +117,10 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
             without_effect(reader, username, password, tls);
             match RedisUrl::parse(url) {
                 Ok(url) => ("redis.url", TLS_URL, url),
-                Err(why) => return reader.refuse("redis.url", why),
+                Err((why, sample)) => {
+                    let line = reader.line("redis.url", sample);
+                    return reader.refuse_for("redis.url", why, &line);
+                }
             }
         }
     };
@@ -138,12 +142,8 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
         };
         let line = match &url.topology {
             RedisTopology::One => reader.line(cure, value),
-            RedisTopology::Sentinel { .. } => reader.line(
-                "redis.url",
-                "rediss+sentinel://user:password@s1.example.com:26379,s2.example.com:26379/mymaster",
-            ),
-            RedisTopology::Cluster => reader
-                .line("redis.url", "rediss+cluster://user:password@r1.example.com:6379,r2.example.com:6379"),
+            RedisTopology::Sentinel { .. } => reader.line("redis.url", SENTINEL_SAMPLE),
+            RedisTopology::Cluster => reader.line("redis.url", CLUSTER_SAMPLE),
         };
         return reader.refuse_for(key, &what, &line);
     }
@@ -185,8 +185,13 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
 }
 
 fn fence(reader: &mut Reader<'_>) -> Option<FenceSetting> {
-    let is_auto = reader.text("redis.fence")?.eq_ignore_ascii_case("auto");
-    if is_auto { Some(FenceSetting::Auto) } else { reader.flag("redis.fence").map(FenceSetting::Always) }
+    use FenceSetting::{Always, Auto};
+    let words = ["true", "yes", "on", "1"].map(|word| (word, Always(true)));
+    let no = ["false", "no", "off", "0"].map(|word| (word, Always(false)));
+    let choices: Vec<_> = [("auto", Auto)].into_iter().chain(words).chain(no).collect();
+    reader.parse("redis.fence", "auto, true or false", |text| {
+        choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, choice)| *choice)
+    })
 }
 
 fn certificates(reader: &mut Reader<'_>) -> Option<RedisCertificates> {

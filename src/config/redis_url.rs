@@ -43,28 +43,37 @@ const FORM: &str = "must have the form rediss://user:password@host:port/db or un
 const SENTINEL_FORM: &str = "must have the form rediss+sentinel://user:password@host:port,host:port/name/db, where name is \
                              what the sentinels call the primary; in a password, percent-encode characters such as \
                              / ? # @ , and :";
-const CLUSTER_FORM: &str = "must have the form rediss+cluster://user:password@host:port,host:port; in a password, \
+const CLUSTER_FORM: &str = "must have the form rediss+cluster://user:password@host:port,host:port, without another database than \
+                            0; in a password, \
                             percent-encode characters such as / ? # @ , and :";
+/// A URL of each form.
+pub(super) const SAMPLE: &str = "rediss://user:password@redis.example.com:6379/0";
+pub(super) const SENTINEL_SAMPLE: &str =
+    "rediss+sentinel://user:password@s1.example.com:26379,s2.example.com:26379/mymaster";
+pub(super) const CLUSTER_SAMPLE: &str =
+    "rediss+cluster://user:password@r1.example.com:6379,r2.example.com:6379";
 const SENTINEL_PORT: u16 = 26379;
 const REDIS_PORT: u16 = 6379;
 
 impl RedisUrl {
-    /// Takes a URL apart, or returns what is wrong with it.
-    pub(super) fn parse(url: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = url.split_once("://").ok_or(SCHEMES)?;
+    /// Takes a URL apart, or returns what is wrong with it and a URL of the form that was meant.
+    pub(super) fn parse(url: &str) -> Result<Self, (&'static str, &'static str)> {
+        let (scheme, rest) = url.split_once("://").ok_or((SCHEMES, SAMPLE))?;
         let scheme = scheme.to_ascii_lowercase();
         let (scheme, kind) =
             scheme.split_once('+').map_or((scheme.as_str(), ""), |(first, kind)| (first, kind));
         let form = match kind {
-            "sentinel" => SENTINEL_FORM,
-            "cluster" => CLUSTER_FORM,
-            _ => FORM,
+            "sentinel" => (SENTINEL_FORM, SENTINEL_SAMPLE),
+            "cluster" => (CLUSTER_FORM, CLUSTER_SAMPLE),
+            _ => (FORM, SAMPLE),
         };
         // `#insecure` would disable the verification of the server's certificate.
         let is_plain = rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\');
         match (scheme, kind) {
             ("redis" | "rediss" | "unix", "") | ("redis" | "rediss", "sentinel" | "cluster") => {}
-            _ => return Err(SCHEMES),
+            _ if url.contains("sentinel") => return Err((SCHEMES, SENTINEL_SAMPLE)),
+            _ if url.contains("cluster") => return Err((SCHEMES, CLUSTER_SAMPLE)),
+            _ => return Err((SCHEMES, SAMPLE)),
         }
         if !is_plain {
             return Err(form);
@@ -145,7 +154,7 @@ mod tests {
 
     #[test]
     fn urls_lead_over_plaintext_tls_or_a_socket() {
-        let plaintext = |host| Ok::<_, &str>(Wire::Plaintext(Host::parse(host).unwrap()));
+        let plaintext = |host| Ok::<_, (&str, &str)>(Wire::Plaintext(Host::parse(host).unwrap()));
         for (url, expected) in [
             ("redis://localhost", plaintext("localhost")),
             ("redis://:secret@10.0.0.1:6380/3", plaintext("10.0.0.1")),

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::support::app::{Process, TestApp};
+use crate::commands::{run, text};
+use crate::support::app::{Process, TestApp, eventually};
 use crate::support::host::{Host, Network};
 use crate::support::load::{Load, Tally};
 use crate::support::of_run;
+use crate::support::redis::RedisServer;
 use crate::support::sentinel::Sentinels;
 use crate::support::smtp::SmtpPeer;
 
@@ -172,4 +174,59 @@ async fn no_code_is_accepted_twice_when_a_primary_is_cut_off() {
     if is_nightly() {
         println!("{}", row("cut off", NEITHER, &cut_off(NEITHER).await));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_idle_finds_the_new_primary_at_once() {
+    let here = Host::here();
+    let sentinels = Sentinels::start([here.clone(), here.clone(), here]).await;
+    let smtp = SmtpPeer::builder().start().await;
+    let url = sentinels.url(&[0, 1, 2]);
+    let own = [("REDIS_URL", url.as_str()), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true")];
+    let process = Process::start("serve", &TestApp::settings_for(&smtp, &own)).await;
+    eventually("it is ready", async || process.get("/readyz").await.status == 200).await;
+    sentinels.servers[0].stop();
+    let new = sentinels.successor(0, &[0, 1, 2]).await;
+    let has_replica = async || sentinels.servers[new].replicas_online().await == 1;
+    eventually("the other replica follows", has_replica).await;
+    // A sentinel may be told of the new primary by the others.
+    eventually("all know it", async || {
+        let mut known = true;
+        for sentinel in 0..3 {
+            known &= sentinels.primary(sentinel).await == Some(new);
+        }
+        known
+    })
+    .await;
+    for number in 0..4 {
+        assert_eq!(process.send_otp(&format!("person{number}@example.com")).await.status, 200, "{number}");
+    }
+
+    // A command that ends soon waits for an answer all the same.
+    sentinels.pause_sentinel(0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = TestApp::settings_for(&smtp, &own);
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
+    assert!(said.contains("ok    redis"), "{said}");
+    let output = run(folder.path(), &settings, &["inspect", "person1@example.com"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_wait_that_no_replica_can_meet_is_not_ready() {
+    let app = TestApp::builder().single_redis().set("OTP_REDIS__WAIT_REPLICAS", "1").spawn().await;
+    assert_eq!(app.get("/readyz").await.status, 503);
+    assert_eq!(app.send_otp("person@example.com").await.status, 503);
+    let replica = RedisServer::single().await;
+    replica.follow(&app.redis).await;
+    eventually("it is ready", async || app.get("/readyz").await.status == 200).await;
+    app.code_for("person@example.com").await;
+    replica.pause();
+    eventually("it is not ready", async || app.get("/readyz").await.status == 503).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings: Vec<_> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
+    assert!(said.contains("0 of 1 replicas have acknowledged a write"), "{said}");
+    replica.resume();
 }

@@ -11,9 +11,13 @@ use crate::support::smtp::SmtpPeer;
 
 const PASSWORD: &str = "a-long-password";
 
-/// Creates the user of docs/operations.md.
+/// Creates the user of docs/operations.md, or that of docs/failover.md for a cluster.
 async fn create_user(server: &RedisServer) {
-    let document = include_str!("../../docs/operations.md");
+    let document = if server.nodes().count() == 1 {
+        include_str!("../../docs/operations.md")
+    } else {
+        include_str!("../../docs/failover.md")
+    };
     let line = document.lines().find_map(|line| line.trim().strip_prefix("user otpd ")).expect("the user");
     let rules: Vec<_> = line.split(' ').map(|rule| rule.replace("PASSWORD", PASSWORD)).collect();
     let mut acl = redis::cmd("ACL");
@@ -25,8 +29,8 @@ async fn create_user(server: &RedisServer) {
 
 #[tokio::test]
 async fn the_user_of_the_documents_can_do_what_otpd_needs_and_nothing_else() {
-    let app = TestApp::builder().keyed().set("REDIS_USERNAME", "otpd").set("REDIS_PASSWORD", PASSWORD);
-    let app = app.spawn().await;
+    let app = TestApp::builder().keyed().single_redis();
+    let app = app.set("REDIS_USERNAME", "otpd").set("REDIS_PASSWORD", PASSWORD).spawn().await;
     create_user(&app.redis).await;
     assert_eq!(app.get("/readyz").await.status, 200);
     let caller = app.caller(1);
@@ -97,4 +101,37 @@ async fn sentinels_have_a_login_of_their_own() {
     assert_eq!(process.send_otp("person@example.com").await.status, 200);
     let without = Process::start("serve", &settings("")).await;
     assert_eq!(without.get("/readyz").await.status, 503);
+}
+
+#[tokio::test]
+async fn the_user_of_the_documents_can_do_what_otpd_needs_in_a_cluster() {
+    let redis = RedisServer::start_cluster(3, true).await;
+    create_user(&redis).await;
+    let smtp = SmtpPeer::builder().start().await;
+    let url = redis.url().replace("://", &format!("://otpd:{PASSWORD}@"));
+    let own = [("REDIS_URL", url.as_str()), ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true")];
+    let settings = TestApp::settings_for(&smtp, &own);
+    let process = Process::start("serve", &settings).await;
+    eventually("it is ready", async || process.get("/readyz").await.status == 200).await;
+    let nodes: Vec<_> = redis.nodes().collect();
+    for number in 0..20 {
+        let email = format!("person{number}@example.com");
+        if number == 10 {
+            // Keys of slots that are half moved are asked for with `ASKING`.
+            let (source, target) = (nodes[0].cluster(&["MYID"]).await, nodes[1].cluster(&["MYID"]).await);
+            for slot in 0..5461 {
+                let slot = slot.to_string();
+                nodes[1].cluster(&["SETSLOT", &slot, "IMPORTING", &source]).await;
+                nodes[0].cluster(&["SETSLOT", &slot, "MIGRATING", &target]).await;
+            }
+        }
+        let id = process.caller(1).start(&email).await;
+        assert_eq!(process.caller(1).check(&id, &smtp.last_code_to(&email)).await.status, 200);
+    }
+    for node in nodes {
+        let mut log = redis::cmd("ACL");
+        log.arg("LOG");
+        let denied: Vec<Value> = log.query_async(&mut node.connection().await).await.expect("a log");
+        assert!(denied.is_empty(), "{denied:?}");
+    }
 }

@@ -81,13 +81,13 @@ struct Manager(ServersClient);
 
 impl Connections {
     /// Creates the pool. The first call connects, so that Redis may start later than otpd.
-    pub(super) fn new(servers: &Servers) -> Result<Self, InvalidAddress> {
+    pub(super) fn new(servers: &Servers, patience: Duration) -> Result<Self, InvalidAddress> {
         let last_error = LastError::default();
         let pool = Pool::builder()
             .max_size(CONNECTIONS)
             .min_idle(CONNECTIONS)
             .test_on_check_out(false)
-            .connection_timeout(CONNECT_TIMEOUT)
+            .connection_timeout(patience)
             .error_sink(last_error.boxed_clone())
             .build_unchecked(Manager(servers.client()?));
         Ok(Self { pool, last_error })
@@ -97,8 +97,9 @@ impl Connections {
     /// it. The pool drops unusable connections when they are put back.
     pub(super) async fn get(&self) -> Result<Shared, StoreError> {
         loop {
-            let shared = self.pool.get().await.map(|shared| shared.clone()).map_err(|error| {
-                self.last_error.take().map_or_else(|| StoreError::new(error), StoreError::new)
+            let shared = self.pool.get().await.map(|shared| shared.clone()).map_err(|_| {
+                let why = self.last_error.take();
+                why.map_or_else(|| StoreError::new("no connection was made in time"), StoreError::new)
             })?;
             if !shared.is_discarded() {
                 return Ok(shared);
@@ -144,10 +145,12 @@ fn manager(client: Client) -> RedisResult<ConnectionManager> {
     ConnectionManager::new_lazy_with_config(client, config)
 }
 
-/// Returns whether Redis refused to run a call on this connection, so that the call had no effect
-/// and another connection may succeed.
+/// Returns whether Redis did not run a call on this connection, so that the call had no effect and
+/// another connection may succeed.
 pub(super) fn is_refused(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some_and(is_refusal_of_the_server)
+    error.kind() == ErrorKind::AuthenticationFailed
+        || error.is_connection_refusal()
+        || error.code().is_some_and(is_refusal_of_the_server)
 }
 
 /// Returns whether an error says that a server does not run calls of this connection: it is not

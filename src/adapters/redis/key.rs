@@ -38,5 +38,7 @@ pub(super) fn idempotency(key: &KeyedHash) -> String {
     format!("otp:{{i:{key}}}")
 }
 
-/// The key that `ready` writes.
-pub(super) const READY: &str = "otp:{ready}";
+/// Returns the key that a check of this number writes.
+pub(super) fn ready(number: u32) -> String {
+    format!("otp:{{ready:{number}}}")
+}

@@ -140,7 +140,7 @@ impl Scripts {
             begin: idempotency("begin", include_str!("lua/begin.lua")).must_last(),
             complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")).must_last(),
             abandon: idempotency_without_memory("abandon", include_str!("lua/abandon.lua")),
-            ready: script("ready", include_str!("lua/ready.lua")),
+            ready: script("ready", include_str!("lua/ready.lua")).must_last(),
         }
     }
 }

@@ -11,10 +11,17 @@ use crate::app;
 use crate::config::Settings;
 use crate::ports::{Store as _, StoreError};
 
+/// The keys that are written.
+const KEYS: u32 = 200;
+
 /// Checks the configured Redis. The line says what was found, or what failed and how to fix it.
 pub(super) async fn check(settings: &Settings) -> Result<String, String> {
-    let store = app::store(settings).map_err(|error| format!("redis: {error:#}"))?;
+    let store = app::store(settings, app::COMMAND_PATIENCE).map_err(|error| format!("redis: {error:#}"))?;
     store.ready().await.map_err(|error| report(&error))?;
+    // In a cluster, these are in many slots.
+    for number in 0..KEYS {
+        store.takes_writes(number).await.map_err(|error| report(&error))?;
+    }
     let weaknesses = store.weaknesses().await.map_err(|error| report(&error))?;
     let mut lines = vec!["redis: answers, takes writes and evicts nothing".to_owned()];
     lines.extend(weaknesses.into_iter().map(|weakness| format!("note  redis: {}", sentence(weakness))));
@@ -77,30 +84,74 @@ fn sentence(weakness: Weakness) -> &'static str {
 
 /// The advice if a command is not allowed, by itself or in a script.
 const PERMISSIONS: &str = "allow the user of REDIS_USERNAME (or REDIS_URL) the commands EVALSHA, EVAL, INFO, WAIT, TIME, GET, \
-                           GETRANGE, STRLEN, SET, APPEND, PEXPIRE and DEL on the keys otp:*";
+                           GETRANGE, STRLEN, SET, APPEND, PEXPIRE and DEL on the keys otp:*, and in a cluster \
+                           also CLUSTER SLOTS, ASKING and PING";
 
 fn advice(error: &RedisError) -> &'static str {
+    let text = error.to_string();
     match (error.code(), error.kind()) {
-        (Some("NOAUTH" | "WRONGPASS"), _) | (_, ErrorKind::AuthenticationFailed) => {
-            "set REDIS_PASSWORD, and REDIS_USERNAME for a user of an ACL, or put both into REDIS_URL \
-             (rediss://user:password@host:port/db)"
-        }
+        (Some("NOAUTH" | "WRONGPASS"), _) | (_, ErrorKind::AuthenticationFailed) => LOGIN,
         (Some("NOPERM"), _) => PERMISSIONS,
-        _ if error.to_string().contains("can't run this command") => PERMISSIONS,
         (Some("READONLY"), _) => {
             "it is a replica: set REDIS_HOST and REDIS_PORT, or REDIS_URL, to the primary"
         }
+        (Some("NOREPLICAS"), _) => {
+            "its replicas are out of reach: it takes no writes while fewer than min-replicas-to-write are connected"
+        }
         (Some("MISCONF"), _) => "it cannot save to its disk, and so takes no writes: its log says why",
         (Some("OOM"), _) => "its memory is full: raise its maxmemory",
-        _ if error.is_timeout() || error.is_io_error() => {
-            "check that it runs and that REDIS_HOST and REDIS_PORT, or REDIS_URL, are its address; if its port speaks TLS, set \
-             REDIS_TLS=true (or rediss:// in REDIS_URL), and if not, do not"
+        (Some("MOVED" | "CROSSSLOT"), _) => "it is a node of a cluster: set REDIS_URL=rediss+cluster://host:port,host:port",
+        (Some("CLUSTERDOWN"), _) => "its cluster does not serve all slots: redis-cli --cluster check says which",
+        (_, ErrorKind::MasterNameNotFoundBySentinel) => {
+            "the sentinels know no primary of the name that stands after the / in REDIS_URL, or it is down: redis-cli \
+             sentinel masters shows the names"
         }
-        _ => {
-            "check that it is a Redis of version 7 or later, and that REDIS_DB (or the number in REDIS_URL) is a database of it"
-        }
+        _ => OF_TEXT.iter().find(|(part, _)| text.contains(part)).map_or_else(
+            || {
+                if error.is_timeout() || error.is_io_error() {
+                    "check that it runs and that REDIS_HOST and REDIS_PORT, or REDIS_URL, are its address; if its port speaks TLS, set \
+                     REDIS_TLS=true (or rediss:// in REDIS_URL), and if not, do not"
+                } else {
+                    "check that it is a Redis of version 7 or later, and that REDIS_DB (or the number in REDIS_URL) is a database of it"
+                }
+            },
+            |(_, advice)| *advice,
+        ),
     }
 }
+
+const LOGIN: &str = "set REDIS_PASSWORD, and REDIS_USERNAME for a user of an ACL, or put both into REDIS_URL \
+                     (rediss://user:password@host:port/db); the login at sentinels is another one: \
+                     OTP_REDIS__SENTINEL_PASSWORD and OTP_REDIS__SENTINEL_USERNAME";
+
+/// Parts of errors that have no code, and the advice.
+const OF_TEXT: [(&str, &str); 10] = [
+    ("can't run this command", PERMISSIONS),
+    ("WRONGPASS", LOGIN),
+    ("NOAUTH", LOGIN),
+    (
+        "point to a sentinel",
+        "these are no sentinels: set REDIS_URL to rediss://host:port or rediss+cluster://host:port",
+    ),
+    (
+        "cluster support disabled",
+        "it is no cluster: set REDIS_URL to rediss://host:port or rediss+sentinel://host:port/name",
+    ),
+    (
+        "'CLUSTER'",
+        "it is no node of a cluster: set REDIS_URL to rediss+sentinel://host:port/name if it is a sentinel",
+    ),
+    (
+        "'EVALSHA'",
+        "it is no Redis server: set REDIS_URL to rediss+sentinel://host:port/name if it is a sentinel",
+    ),
+    ("UnknownIssuer", "its certificate is of an authority that is unknown here: set OTP_REDIS__CA_FILE"),
+    ("CertificateRequired", "it asks for a certificate: set OTP_REDIS__CERT_FILE and OTP_REDIS__KEY_FILE"),
+    (
+        "UnknownCA",
+        "it does not know the authority of OTP_REDIS__CERT_FILE: use a certificate that it accepts",
+    ),
+];
 
 #[cfg(test)]
 mod tests {

@@ -104,6 +104,13 @@ impl Sentinels {
         }
     }
 
+    /// Freezes a sentinel (SIGSTOP): it accepts connections, and answers nothing.
+    pub fn pause_sentinel(&self, sentinel: usize) {
+        let id = self.sentinels[sentinel].process.id().to_string();
+        let status = std::process::Command::new("kill").args(["-STOP", &id]).status();
+        assert!(status.is_ok_and(|status| status.success()));
+    }
+
     /// Starts a server again as a replica of the primary, without data.
     pub async fn rejoin(&self, server: usize, primary: usize) {
         let (ip, port) = (self.servers[primary].ip(), self.servers[primary].port().to_string());

@@ -253,7 +253,7 @@ impl Clock for SettableClock {
 /// Returns a store with new connections to this server.
 pub fn store_on(server: &RedisServer, clock: ScriptClock) -> RedisStore {
     let durability = Durability { fence: Fence::Down, replicas: 0 };
-    RedisStore::new(&server.servers(), clock, durability).expect("a Redis URL")
+    RedisStore::new(&server.servers(), clock, durability, Duration::from_millis(500)).expect("a Redis URL")
 }
 
 /// Returns limits that have these policies and no others.

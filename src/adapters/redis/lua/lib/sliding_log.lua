@@ -46,15 +46,23 @@ local function id_of(log, n)
   return (struct.unpack('>I6', piece, (n - 1 - at * PIECE) * log.size + 1))
 end
 
--- Returns the index of the first entry whose id is greater than `id`. Ids rise, so a binary search
--- finds it.
+-- Returns the index of the first entry whose id is greater than `id`. Ids rise. Every other step of
+-- the search takes them to rise evenly, so that it reads few pieces; the others halve what is left.
 local function first_after(log, id)
-  local low, high = 1, log.entries + 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if id_of(log, middle) > id then high = middle else low = middle + 1 end
+  if log.entries == 0 then return 1 end
+  local low, high = 1, log.entries
+  local id_low, id_high = id_of(log, low), id_of(log, high)
+  if id_low > id then return low end
+  if id_high <= id then return high + 1 end
+  local is_guess = true
+  while high - low > 1 do
+    local share = is_guess and (id - id_low) / (id_high - id_low) or 0.5
+    local at = math.max(low + 1, math.min(high - 1, low + math.floor(share * (high - low))))
+    local found = id_of(log, at)
+    if found > id then high, id_high = at, found else low, id_low = at, found end
+    is_guess = not is_guess
   end
-  return low
+  return high
 end
 
 -- Returns the index of the first entry that is younger than `span`.
