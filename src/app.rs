@@ -38,8 +38,8 @@ use crate::{api, server};
 
 pub use self::certificate::{certificate, validity_fault};
 pub use self::mails::{composer, mailer, recipients, unusable, unusable_files};
-use self::redis::REQUEST_PATIENCE;
-pub use self::redis::{COMMAND_PATIENCE, store};
+use self::redis::REQUEST_CONNECTION_TIMEOUT;
+pub use self::redis::{COMMAND_CONNECTION_TIMEOUT, store};
 pub use self::replacement::{Replaceable, Replacement};
 use self::tenants::tenant_keys;
 pub use self::tenants::{sender, tenants};
@@ -88,8 +88,8 @@ impl App {
     /// # Errors
     /// Returns an [`AssemblyError`] if a dependency cannot be created.
     pub fn production(settings: &Settings) -> Result<Self, AssemblyError> {
-        let store =
-            store(settings, REQUEST_PATIENCE).map_err(|error| AssemblyError::Settings(vec![error]))?;
+        let store = store(settings, REQUEST_CONNECTION_TIMEOUT)
+            .map_err(|error| AssemblyError::Settings(vec![error]))?;
         let store = Arc::new(store);
         let Replacement { tenants, service, certificate, relays } =
             Replacement::build(settings).map_err(AssemblyError::Settings)?;

@@ -2,127 +2,26 @@
 //!
 //! `OTPD_REQUESTS` is how many; `make nightly` sets it.
 
-use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use reqwest::{Client, Method};
-use serde_json::{Value, json};
-use tokio::task::JoinSet;
-
-use crate::support::app::TestApp;
 use crate::support::of_run;
-use crate::support::smtp::Fault;
-use crate::support::v1::key;
+use crate::support::traffic::Traffic;
 
 const REQUESTS: u64 = 100_000;
-const CALLERS: u64 = 32;
-/// Addresses that the emails go to.
-const ADDRESSES: u64 = 5_000;
-/// Of so many requests, the relay refuses the emails of the last tenth.
-const FAULT_PERIOD: u64 = 20_000;
 /// The parts after which memory is printed.
 const PARTS: u64 = 10;
-
-/// What the callers share.
-struct Callers {
-    app: TestApp,
-    client: Client,
-    sent: AtomicU64,
-}
 
 /// Runs the benchmark.
 #[tokio::main(flavor = "multi_thread")]
 pub async fn run() {
     let all = of_run("OTPD_REQUESTS").map_or(REQUESTS, |number| number.parse().expect("a number"));
-    let app = TestApp::builder()
-        .keyed()
-        .set("OTP_LIMITS__KEY_SENDS_PER_MINUTE", "10000000")
-        .set("OTP_LIMITS__KEY_CHECKS_PER_MINUTE", "10000000")
-        .set("OTP_LIMITS__EMAIL_SENDS", "5/1h 10/day")
-        .set("OTP_HASH__QUEUE", "1000")
-        .set("OTP_AUDIT__OUTPUT", "off")
-        .set("OTP_LOG__LEVEL", "info")
-        .config("");
-    let app = app.spawn().await;
-    // The log would be kept here.
-    app.reload("[log]\nlevel = \"error\"\n");
-    let client = Client::builder().no_proxy().build().expect("a client");
-    let callers = Arc::new(Callers { app, client, sent: AtomicU64::new(0) });
+    let traffic = Traffic::start().await;
     let mut figures = Vec::new();
     println!("resident memory after so many requests of all kinds:");
     for part in 1..=PARTS {
-        callers.run_until(all * part / PARTS).await;
-        figures.push(callers.memory_kib());
-        let mib = callers.memory_kib() as f64 / 1024.0;
-        println!("  {:>9}  {mib:6.2} MiB", callers.sent.load(Ordering::Relaxed));
+        traffic.run_until(all * part / PARTS).await;
+        let kib = traffic.memory_kib();
+        figures.push(kib);
+        println!("  {:>9}  {:6.2} MiB", all * part / PARTS, kib as f64 / 1024.0);
     }
     let (early, late) = (figures[1] as f64, figures[figures.len() - 1] as f64);
     println!("  the end is {:.3} x that after a fifth", late / early);
-}
-
-impl Callers {
-    async fn run_until(self: &Arc<Self>, end: u64) {
-        let mut tasks = JoinSet::new();
-        for caller in 0..CALLERS {
-            let callers = Arc::clone(self);
-            tasks.spawn(async move {
-                let mut number = caller * 1_000_003;
-                while callers.sent.load(Ordering::Relaxed) < end {
-                    callers.round(number).await;
-                    number += 1;
-                }
-            });
-        }
-        tasks.join_all().await;
-    }
-
-    /// Sends requests of every kind.
-    async fn round(&self, number: u64) {
-        let is_failing = self.sent.load(Ordering::Relaxed) % FAULT_PERIOD > FAULT_PERIOD * 9 / 10;
-        self.app.smtp.set(if is_failing { Fault::RefuseRecipient } else { Fault::None });
-        let email = format!("person{}@example.com", number.wrapping_mul(7919) % ADDRESSES);
-        let sent = self.post("/send-otp", &json!({ "email": email })).await;
-        self.post("/verify-otp", &json!({ "email": email, "otp": "000000" })).await;
-        if sent.0 == 200 {
-            let code = self.app.smtp.take_code_to(&email);
-            self.post("/verify-otp", &json!({ "email": email, "otp": code })).await;
-        }
-        self.post("/send-otp", &json!({ "email": "no address" })).await;
-        self.post("/send-otp", &json!([])).await;
-        self.send(Method::GET, "/readyz", None).await;
-        let unique = format!("v{number}@example.com");
-        let (status, created) = self.post("/v1/verifications", &json!({ "email": unique })).await;
-        let id = created["id"].as_str().unwrap_or("unknown");
-        let path = format!("/v1/verifications/{id}");
-        self.post(&format!("{path}/check"), &json!({ "code": "000000" })).await;
-        if status == 201 {
-            let code = self.app.smtp.take_code_to(&unique);
-            self.post(&format!("{path}/check"), &json!({ "code": code })).await;
-        }
-        self.send(Method::GET, &path, None).await;
-        self.send(Method::DELETE, &path, None).await;
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.send(Method::POST, path, Some(body)).await
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        let url = format!("http://{}{path}", self.app.address());
-        let request = self.client.request(method, url).bearer_auth(key(1));
-        let request = match body {
-            Some(body) => request.json(body),
-            None => request,
-        };
-        let answer = request.send().await.expect("an answer");
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-    }
-
-    fn memory_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.app.id())).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
-        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
-    }
 }

@@ -57,6 +57,9 @@ pub struct Durability {
     pub replicas: u32,
 }
 
+/// How many slots of a cluster a readiness check writes to: enough to meet most of its primaries.
+const READY_SLOTS: u32 = 16;
+
 /// Redis could not be set up, because its address is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the Redis address cannot be used: {0}")]
@@ -72,8 +75,8 @@ impl RedisStore {
     }
 
     /// Creates the store, in a runtime of tokio. The first call connects, so that Redis may start
-    /// later than otpd. A call waits for a connection for as long as `patience`: a server or a
-    /// sentinel that is silent holds up a new one.
+    /// later than otpd. A call waits for a connection of the pool for as long as
+    /// `connection_timeout`: a server or a sentinel that is silent holds up a new one.
     ///
     /// # Errors
     /// Returns [`InvalidAddress`] if a URL is not a Redis URL.
@@ -81,10 +84,10 @@ impl RedisStore {
         servers: &Servers,
         clock: ScriptClock,
         durability: Durability,
-        patience: Duration,
+        connection_timeout: Duration,
     ) -> Result<Self, InvalidAddress> {
-        let connections = Connections::new(servers, patience)?;
-        let scripts = Scripts::with(&clock, durability.fence);
+        let connections = Connections::new(servers, durability.replicas, connection_timeout)?;
+        let scripts = Scripts::with(&clock, durability);
         Ok(Self { connections, topology: servers.topology.kind(), clock, durability, scripts })
     }
 }
@@ -239,7 +242,10 @@ impl Store for RedisStore {
     /// Fails if a script cannot write, or if Redis may lose what it has written, which no error
     /// would report: by evicting it, or by a failover from a primary that was cut off.
     async fn ready(&self) -> Result<(), StoreError> {
-        self.takes_writes(0).await?;
+        let slots = if self.topology == TopologyKind::Cluster { READY_SLOTS } else { 1 };
+        for number in 0..slots {
+            self.takes_writes(number).await?;
+        }
         self.keeps_everything().await
     }
 }

@@ -17,22 +17,22 @@ use crate::config::Settings;
 use crate::config::redis::{Redis, RedisTopology, SentinelAuth};
 
 /// How long a request waits for a connection to Redis.
-pub(super) const REQUEST_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const REQUEST_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a command waits for one.
-pub const COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+pub const COMMAND_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Creates the Redis store of the settings, in a runtime of tokio. The first call connects. A call
-/// waits for a connection for as long as `patience`.
+/// waits for a connection of the pool for as long as `connection_timeout`.
 ///
 /// # Errors
 /// Returns an error that names the setting that cannot be used.
-pub fn store(settings: &Settings, patience: Duration) -> anyhow::Result<RedisStore> {
+pub fn store(settings: &Settings, connection_timeout: Duration) -> anyhow::Result<RedisStore> {
     let redis = &settings.redis;
     let servers =
         Servers { urls: redis.urls.clone(), topology: topology(redis), certificates: certificates(redis)? };
     let fence = if redis.fence { Fence::Up } else { Fence::Down };
     let durability = Durability { fence, replicas: redis.wait_replicas };
-    let store = RedisStore::new(&servers, ScriptClock::Server, durability, patience);
+    let store = RedisStore::new(&servers, ScriptClock::Server, durability, connection_timeout);
     store.map_err(|error| cured(&error.into(), "redis.url"))
 }
 

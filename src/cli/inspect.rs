@@ -96,7 +96,7 @@ pub(super) fn unblock(person: &Person, sources: Result<Sources, Failure>) -> Res
 }
 
 fn store(settings: &Settings) -> Result<RedisStore, Failure> {
-    app::store(settings, app::COMMAND_PATIENCE).map_err(|error| Failure::Unusable(vec![error]))
+    app::store(settings, app::COMMAND_CONNECTION_TIMEOUT).map_err(|error| Failure::Unusable(vec![error]))
 }
 
 /// Empties the ledgers of the email address and of the IP address. Returns how many had entries.

@@ -135,7 +135,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
                  set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
             ),
             RedisTopology::Sentinel { .. } | RedisTopology::Cluster => {
-                "would reach the servers that it is told of in plaintext: use TLS (rediss+sentinel:// or \
+                "would reach the servers that it discovers in plaintext: use TLS (rediss+sentinel:// or \
                  rediss+cluster://), or set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
                     .to_owned()
             }

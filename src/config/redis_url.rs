@@ -115,6 +115,9 @@ fn cluster(scheme: &str, rest: &str) -> Option<RedisUrl> {
 /// Returns a URL for each of several hosts, which have the login in front of them in common.
 fn several(scheme: &str, authority: &str, port: u16, db: &str, topology: RedisTopology) -> Option<RedisUrl> {
     let (login, hosts) = authority.split_once('@').map_or(("", authority), |(login, hosts)| (login, hosts));
+    if login.contains('?') {
+        return None;
+    }
     let at = if login.is_empty() { "" } else { "@" };
     let hosts: Vec<(Host, u16)> = hosts
         .split(',')
@@ -201,6 +204,8 @@ mod tests {
             "redis+sentinel://a/name/0/1",
             "redis+sentinel://a/name?db=1",
             "redis+sentinel://u:p@a,u:p@b/name",
+            "redis+sentinel://u:1?x@a/name",
+            "redis+cluster://u:1?x@a",
             "redis+cluster://a/1",
             "redis+cluster://a,b:x",
             "redis+cluster://",

@@ -27,6 +27,7 @@ mod ledger_model;
 mod limits;
 mod limits_of_a_request;
 mod mails;
+mod memory;
 mod metrics;
 mod openapi;
 mod parallel;

@@ -13,13 +13,19 @@ const PASSWORD: &str = "a-long-password";
 
 /// Creates the user of docs/operations.md, or that of docs/failover.md for a cluster.
 async fn create_user(server: &RedisServer) {
+    create_user_without(server, "").await;
+}
+
+/// Creates that user without one of its rules.
+async fn create_user_without(server: &RedisServer, rule: &str) {
     let document = if server.nodes().count() == 1 {
         include_str!("../../docs/operations.md")
     } else {
         include_str!("../../docs/failover.md")
     };
     let line = document.lines().find_map(|line| line.trim().strip_prefix("user otpd ")).expect("the user");
-    let rules: Vec<_> = line.split(' ').map(|rule| rule.replace("PASSWORD", PASSWORD)).collect();
+    let rules = line.split(' ').filter(|other| *other != rule);
+    let rules: Vec<_> = rules.map(|rule| rule.replace("PASSWORD", PASSWORD)).collect();
     let mut acl = redis::cmd("ACL");
     acl.arg("SETUSER").arg("otpd").arg("reset").arg(rules);
     for node in server.nodes() {
@@ -134,4 +140,18 @@ async fn the_user_of_the_documents_can_do_what_otpd_needs_in_a_cluster() {
         let denied: Vec<Value> = log.query_async(&mut node.connection().await).await.expect("a log");
         assert!(denied.is_empty(), "{denied:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_ran_is_not_sent_again_if_the_user_may_not_wait() {
+    let app = TestApp::builder().single_redis().set("OTP_REDIS__WAIT_REPLICAS", "1");
+    let app = app.set("REDIS_USERNAME", "otpd").set("REDIS_PASSWORD", PASSWORD).spawn().await;
+    create_user_without(&app.redis, "+wait").await;
+    let replica = RedisServer::single().await;
+    replica.follow(&app.redis).await;
+    assert_eq!(app.send_otp("person@example.com").await.status, 503);
+    let dump = app.redis.dump().await;
+    let ledgers: Vec<_> = dump.iter().filter(|(key, ..)| key.starts_with(b"otp:{n:")).collect();
+    assert_eq!(ledgers.len(), 1, "{ledgers:?}");
+    assert_eq!(ledgers[0].1.len(), 6, "one entry: {ledgers:?}");
 }

@@ -1,4 +1,5 @@
-//! Calls of the scripts: their keys and arguments. Must not interpret an answer.
+//! Calls of the scripts: their keys and arguments, and which calls are sent again. Must not
+//! interpret an answer.
 
 use std::error::Error as _;
 
@@ -63,8 +64,7 @@ impl RedisStore {
                 // Redis did not run the script. The next connection may be accepted.
                 Err(error) if is_refused(&error) && retries < CONNECTIONS => retries += 1,
                 Ok(answer) if answer.replicas < wanted.into() => {
-                    // It may lead to a primary that was cut off.
-                    connection.discard();
+                    connection.discard_unacknowledged();
                     return Err(StoreError::new(Unacknowledged { acknowledged: answer.replicas, wanted }));
                 }
                 Ok(answer) => return Ok(answer.value),

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bb8_redis::bb8::{ErrorSink, ManageConnection, Pool};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -17,6 +17,12 @@ use crate::ports::StoreError;
 
 /// The number of connections. Each is shared by any number of concurrent calls.
 pub(super) const CONNECTIONS: u32 = 2;
+/// The number of connections if calls wait for replicas, because a connection on which one waits
+/// sends nothing else.
+const WAITING_CONNECTIONS: u32 = 8;
+/// How long the connections to a cluster are used at least.
+const CLUSTER_CONNECTION_LIFE: Duration = Duration::from_secs(2);
+
 /// The connections of one store.
 pub(super) struct Connections {
     pool: Pool<Manager>,
@@ -47,26 +53,34 @@ impl ErrorSink<RedisError> for LastError {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub link: Link,
+    made: Instant,
     discarded: Arc<AtomicBool>,
 }
 
 impl Shared {
     /// Stops the use of this connection if it caused the error: if it timed out or broke, or if its
     /// server refused the login or the call, so that another connection may lead to another server.
-    pub(super) fn judge(&self, error: &RedisError) {
-        let is_over = match self.link {
+    pub(super) fn discard_if_broken(&self, error: &RedisError) {
+        let is_broken = match self.link {
             Link::One(_) => error.code().is_none_or(is_refusal_of_the_server),
-            // The library replaces broken connections to single nodes, but not silent ones.
-            Link::Cluster(_) => error.is_timeout() || error.code().is_some_and(is_refusal_of_the_server),
+            // The library replaces broken connections to single nodes, but not silent ones. Making
+            // all anew takes those of other shards too, so it is not done again and again.
+            Link::Cluster(_) => {
+                (error.is_timeout() || error.code() == Some("CLUSTERDOWN") || is_login_rejected(error))
+                    && self.made.elapsed() > CLUSTER_CONNECTION_LIFE
+            }
         };
-        if is_over {
-            self.discard();
+        if is_broken {
+            self.discarded.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Stops the use of this connection.
-    pub(super) fn discard(&self) {
-        self.discarded.store(true, Ordering::Relaxed);
+    /// Stops the use of this connection because replicas did not acknowledge a write: it may lead
+    /// to a primary that was cut off. A cluster tells by itself who the primary is.
+    pub(super) fn discard_unacknowledged(&self) {
+        if matches!(self.link, Link::One(_)) {
+            self.discarded.store(true, Ordering::Relaxed);
+        }
     }
 
     fn is_discarded(&self) -> bool {
@@ -81,13 +95,14 @@ struct Manager(ServersClient);
 
 impl Connections {
     /// Creates the pool. The first call connects, so that Redis may start later than otpd.
-    pub(super) fn new(servers: &Servers, patience: Duration) -> Result<Self, InvalidAddress> {
+    pub(super) fn new(servers: &Servers, replicas: u32, timeout: Duration) -> Result<Self, InvalidAddress> {
         let last_error = LastError::default();
+        let connections = if replicas == 0 { CONNECTIONS } else { WAITING_CONNECTIONS };
         let pool = Pool::builder()
-            .max_size(CONNECTIONS)
-            .min_idle(CONNECTIONS)
+            .max_size(connections)
+            .min_idle(connections)
             .test_on_check_out(false)
-            .connection_timeout(patience)
+            .connection_timeout(timeout)
             .error_sink(last_error.boxed_clone())
             .build_unchecked(Manager(servers.client()?));
         Ok(Self { pool, last_error })
@@ -122,7 +137,7 @@ impl ManageConnection for Manager {
             }
             ServersClient::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
         };
-        Ok(Shared { link, discarded: Arc::default() })
+        Ok(Shared { link, made: Instant::now(), discarded: Arc::default() })
     }
 
     async fn is_valid(&self, _: &mut Shared) -> Result<(), RedisError> {
@@ -148,13 +163,19 @@ fn manager(client: Client) -> RedisResult<ConnectionManager> {
 /// Returns whether Redis did not run a call on this connection, so that the call had no effect and
 /// another connection may succeed.
 pub(super) fn is_refused(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
+    is_login_rejected(error)
         || error.is_connection_refusal()
-        || error.code().is_some_and(is_refusal_of_the_server)
+        || error.code().is_some_and(|code| code != "NOPERM" && is_refusal_of_the_server(code))
+}
+
+fn is_login_rejected(error: &RedisError) -> bool {
+    matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) || error.kind() == ErrorKind::AuthenticationFailed
 }
 
 /// Returns whether an error says that a server does not run calls of this connection: it is not
-/// authenticated, or the server is a replica, lacks replicas, or is cut off from its cluster.
+/// authenticated, or the server loads its data, is a replica, lacks replicas, or is cut off from
+/// its cluster.
 fn is_refusal_of_the_server(code: &str) -> bool {
-    ["CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "NOPERM", "NOREPLICAS", "READONLY", "WRONGPASS"].contains(&code)
+    ["CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "NOREPLICAS", "READONLY", "WRONGPASS"]
+        .contains(&code)
 }

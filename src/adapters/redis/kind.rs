@@ -1,6 +1,6 @@
-//! Reads how durable the configured Redis is.
+//! Reads how durable the configured Redis is, for `otpd doctor` and for readiness.
 //!
-//! Reports only. Must not decide what follows from it.
+//! Must not change a setting of Redis.
 
 use redis::{Cmd, FromRedisValue};
 
@@ -53,12 +53,14 @@ impl RedisStore {
     /// Returns the error if Redis does not answer.
     pub async fn weaknesses(&self) -> Result<Vec<Weakness>, StoreError> {
         let mut weaknesses = Vec::new();
-        for info in self.infos().await? {
-            if info.says("aof_enabled:1") {
-                weaknesses.extend(self.sync_weakness().await);
-            } else {
-                weaknesses.push(self.without_append_only_file().await);
-            }
+        let infos = self.infos().await?;
+        if infos.iter().any(|info| info.says("aof_enabled:1")) {
+            weaknesses.extend(self.sync_weakness().await);
+        }
+        if infos.iter().any(|info| !info.says("aof_enabled:1")) {
+            weaknesses.push(self.without_append_only_file().await);
+        }
+        for info in infos {
             if self.topology == TopologyKind::Sentinel || info.has_replicas() {
                 weaknesses.extend((!info.demands_replicas()).then_some(Weakness::IsolatedWrites));
                 weaknesses.extend((self.durability.replicas == 0).then_some(Weakness::Unacknowledged));
@@ -129,7 +131,7 @@ impl RedisStore {
     async fn ask_all<T: FromRedisValue>(&self, command: &Cmd) -> Result<Vec<T>, StoreError> {
         let mut connection = self.connections.get().await?;
         connection.link.query_all(command).await.map_err(|error| {
-            connection.judge(&error);
+            connection.discard_if_broken(&error);
             StoreError::new(error)
         })
     }

@@ -146,9 +146,9 @@ fn pipeline(command: &Cmd, wait: Option<Wait>, asking: bool) -> (Pipeline, usize
 fn acknowledged(answers: Vec<Value>) -> RedisResult<Acknowledged> {
     let mut answers = answers.into_iter();
     let value = answers.next().ok_or_else(unexpected)?.extract_error()?;
-    let replicas =
-        answers.next().map(|answer| Ok::<_, RedisError>(redis::from_redis_value(answer.extract_error()?)?));
-    Ok(Acknowledged { value, replicas: replicas.transpose()?.unwrap_or_default() })
+    // An error of `WAIT` is not one of the command, which has run: no replica has acknowledged it.
+    let replicas = answers.next().and_then(|answer| redis::from_redis_value(answer).ok());
+    Ok(Acknowledged { value, replicas: replicas.unwrap_or_default() })
 }
 
 fn unexpected() -> RedisError {

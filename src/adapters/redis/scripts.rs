@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use redis::{Cmd, RedisError, RedisResult, Script, Value};
 
+use super::Durability;
 use super::connections::Shared;
 use super::link::{Acknowledged, Wait};
 use crate::domain::time::millis;
@@ -45,7 +46,7 @@ pub(super) struct NamedScript {
     /// SHA-1 of the text, by which Redis knows it.
     hash: String,
     /// Whether the loss of what it wrote would allow more than the limits do.
-    must_last: bool,
+    durable: bool,
 }
 
 pub(super) struct Scripts {
@@ -79,11 +80,11 @@ impl<T: redis::ToRedisArgs + Send + Sync> Argument for T {
 impl NamedScript {
     fn new(name: &'static str, text: String) -> Self {
         let hash = Script::new(&text).get_hash().to_owned();
-        Self { name, text, hash, must_last: false }
+        Self { name, text, hash, durable: false }
     }
 
-    fn must_last(self) -> Self {
-        Self { must_last: true, ..self }
+    fn durable(self) -> Self {
+        Self { durable: true, ..self }
     }
 }
 
@@ -113,12 +114,14 @@ impl Fence {
 }
 
 impl Scripts {
-    pub(super) fn with(clock: &ScriptClock, fence: Fence) -> Self {
-        let prologue = format!("{}{}", clock.prologue(), fence.prologue());
+    pub(super) fn with(clock: &ScriptClock, durability: Durability) -> Self {
+        let waits = format!("local WAITS = {}\n", durability.replicas > 0);
+        let prologue = format!("{}{waits}{}", clock.prologue(), durability.fence.prologue());
         let sliding_log = include_str!("lua/lib/sliding_log.lua");
         let verification = include_str!("lua/lib/verification.lua");
         let library = format!("{prologue}{sliding_log}{verification}");
-        let idempotency_library = format!("{}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
+        let idempotency_library =
+            format!("{}{waits}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
         let script = |name, body| NamedScript::new(name, format!("{library}{body}"));
         let idempotency = |name, body| NamedScript::new(name, format!("{idempotency_library}{body}"));
         // These free memory, or write no more than is stored already, so they must run when memory
@@ -127,27 +130,27 @@ impl Scripts {
         let idempotency_without_memory =
             |name, body| NamedScript::new(name, format!("{ALLOW_OOM}{idempotency_library}{body}"));
         Self {
-            charge: script("charge", include_str!("lua/charge.lua")).must_last(),
+            charge: script("charge", include_str!("lua/charge.lua")).durable(),
             refund: without_memory("refund", include_str!("lua/refund.lua")),
             peek: without_memory("peek", include_str!("lua/peek.lua")),
-            open: script("open", include_str!("lua/open.lua")).must_last(),
-            replace_code: script("replace_code", include_str!("lua/replace_code.lua")).must_last(),
-            take_attempt: script("take_attempt", include_str!("lua/take_attempt.lua")).must_last(),
-            approve: without_memory("approve", include_str!("lua/approve.lua")).must_last(),
+            open: script("open", include_str!("lua/open.lua")).durable(),
+            replace_code: script("replace_code", include_str!("lua/replace_code.lua")).durable(),
+            take_attempt: script("take_attempt", include_str!("lua/take_attempt.lua")).durable(),
+            approve: without_memory("approve", include_str!("lua/approve.lua")).durable(),
             mark_failed: without_memory("mark_failed", include_str!("lua/mark_failed.lua")),
-            find: without_memory("find", include_str!("lua/find.lua")).must_last(),
-            cancel: without_memory("cancel", include_str!("lua/cancel.lua")).must_last(),
-            begin: idempotency("begin", include_str!("lua/begin.lua")).must_last(),
-            complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")).must_last(),
+            find: without_memory("find", include_str!("lua/find.lua")).durable(),
+            cancel: without_memory("cancel", include_str!("lua/cancel.lua")).durable(),
+            begin: idempotency("begin", include_str!("lua/begin.lua")).durable(),
+            complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")).durable(),
             abandon: idempotency_without_memory("abandon", include_str!("lua/abandon.lua")),
-            ready: script("ready", include_str!("lua/ready.lua")).must_last(),
+            ready: script("ready", include_str!("lua/ready.lua")).durable(),
         }
     }
 }
 
 impl ScriptClock {
-    /// Calls a script on keys that share a hash tag. If it must last and `replicas` is not 0, waits
-    /// for them, and returns how many have acknowledged it.
+    /// Calls a script on keys that share a hash tag. If it is durable and `replicas` is not 0,
+    /// waits for them, and returns how many have acknowledged it.
     pub(super) async fn call(
         &self,
         connection: &mut Shared,
@@ -173,7 +176,7 @@ impl ScriptClock {
             }
             answer => answer,
         };
-        answer.inspect_err(|error| connection.judge(error))
+        answer.inspect_err(|error| connection.discard_if_broken(error))
     }
 }
 
@@ -185,7 +188,7 @@ async fn send(
     keys: &[String],
 ) -> RedisResult<Acknowledged> {
     let key = keys.first().map(String::as_str).unwrap_or_default();
-    if script.must_last && replicas > 0 {
+    if script.durable && replicas > 0 {
         let wait = Wait { replicas, timeout: WAIT_TIMEOUT };
         connection.link.query_and_wait(command, key, wait).await
     } else {

@@ -16,7 +16,8 @@ const KEYS: u32 = 200;
 
 /// Checks the configured Redis. The line says what was found, or what failed and how to fix it.
 pub(super) async fn check(settings: &Settings) -> Result<String, String> {
-    let store = app::store(settings, app::COMMAND_PATIENCE).map_err(|error| format!("redis: {error:#}"))?;
+    let store =
+        app::store(settings, app::COMMAND_CONNECTION_TIMEOUT).map_err(|error| format!("redis: {error:#}"))?;
     store.ready().await.map_err(|error| report(&error))?;
     // In a cluster, these are in many slots.
     for number in 0..KEYS {
@@ -52,16 +53,18 @@ fn sentence(weakness: Weakness) -> &'static str {
             "It writes nothing to disk: a restart resets all limits. No code survives it."
         }
         Weakness::SnapshotsOnly => {
-            "It writes snapshots only: a restart brings back the last one, with codes that were used since, \
-             and resets what was counted since. appendonly yes prevents that."
+            "It writes snapshots only: a restart brings back the last one, and resets what was counted \
+             since; unless the fence is on, codes that were used since are valid again. appendonly yes prevents that."
         }
         Weakness::EverySecond => {
             "Its append-only file is written to disk once a second (appendfsync everysec): a power failure \
-             can lose the last second of what was counted, and make a code that was used in it valid again."
+             can lose the last second of what was counted; unless the fence is on, a code that was used in it is valid \
+             again."
         }
         Weakness::NeverSynced => {
             "Its append-only file is written to disk when the system decides to (appendfsync no): a power \
-             failure can lose half a minute of what was counted, and make codes that were used in it valid again."
+             failure can lose half a minute of what was counted; unless the fence is on, codes that were used in it are \
+             valid again."
         }
         Weakness::UnknownSync => {
             "How often its append-only file is written to disk cannot be seen without the permission for CONFIG \
@@ -103,7 +106,7 @@ fn advice(error: &RedisError) -> &'static str {
         (Some("MOVED" | "CROSSSLOT"), _) => "it is a node of a cluster: set REDIS_URL=rediss+cluster://host:port,host:port",
         (Some("CLUSTERDOWN"), _) => "its cluster does not serve all slots: redis-cli --cluster check says which",
         (_, ErrorKind::MasterNameNotFoundBySentinel) => {
-            "the sentinels know no primary of the name that stands after the / in REDIS_URL, or it is down: redis-cli \
+            "the sentinels know no primary of the name at the end of REDIS_URL, or it is down: redis-cli \
              sentinel masters shows the names"
         }
         _ => OF_TEXT.iter().find(|(part, _)| text.contains(part)).map_or_else(

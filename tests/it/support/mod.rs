@@ -16,6 +16,7 @@ pub mod secrets;
 pub mod sentinel;
 pub mod smtp;
 pub mod store;
+pub mod traffic;
 pub mod v1;
 
 /// Returns a variable that sets how the tests run.

@@ -8,7 +8,7 @@ if not v or v.salt ~= ARGV[2] then return 0 end
 if v.state == APPROVED then
   local nonce, approved_at = struct.unpack(APPROVAL, v.tail)
   if nonce ~= ARGV[3] then return 0 end
-  touch(v, retention)
+  rewrite(v, retention)
   return approved_at
 end
 if v.state ~= OPEN or now >= v.expires_at then return 0 end

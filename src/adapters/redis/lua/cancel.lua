@@ -7,6 +7,6 @@ if status(v, max_attempts) == 'pending' then
   v.state, v.tail = CANCELED, ''
   save(v, retention)
 elseif v.state == CANCELED then
-  touch(v, retention)
+  rewrite(v, retention)
 end
 return status(v, max_attempts)

@@ -5,6 +5,6 @@ local v = load(retention)
 if not v then return false end
 if v.state == APPROVED then
   approved_at = select(2, struct.unpack(APPROVAL, v.tail))
-  touch(v, retention)
+  rewrite(v, retention)
 end
 return { status(v, tonumber(ARGV[2])), v.attempts, v.expires_at, approved_at, now, v.encrypted }

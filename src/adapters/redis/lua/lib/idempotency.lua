@@ -11,7 +11,7 @@ local function write(state, life, fingerprint, owner)
   redis.call('SET', KEYS[1], struct.pack(FORMAT, 16 * VERSION + state, now + life, fingerprint, owner), 'PX', life)
 end
 
--- Returns state, fingerprint, and token or id; nil if the key is free.
+-- Returns state, fingerprint, token or id, and until when it counts; nil if the key is free.
 local function read()
   local packed = redis.call('GET', KEYS[1])
   if not packed then return nil end
@@ -20,5 +20,5 @@ local function read()
   if math.floor(first / 16) ~= VERSION then error('an idempotency key of another format') end
   local state = first % 16
   if now >= until_then then return nil end
-  return state, fingerprint, owner
+  return state, fingerprint, owner, until_then
 end

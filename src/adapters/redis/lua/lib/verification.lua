@@ -41,9 +41,12 @@ local function save(v, retention)
   redis.call('SET', KEYS[1], packed, 'PX', string.format('%.0f', ttl))
 end
 
--- Writes what is stored already. The answer tells that a verification ended, and `WAIT` counts the
--- writes of its own connection: another one may have written the end, and its replica lost it.
-local touch = save
+-- Writes again what is stored already, if calls wait for replicas. The answer tells that a
+-- verification ended, and `WAIT` counts the writes of its own connection, while another one may
+-- have written the end.
+local function rewrite(v, retention)
+  if WAITS then save(v, retention) end
+end
 
 local function status(v, max_attempts)
   if v.state == APPROVED then return 'approved' end
