@@ -118,12 +118,7 @@ impl<'a> Reader<'a> {
 
     /// Parses `true`, `false` or a common synonym, ignoring case.
     pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
-        let is_on = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "1" => Some(true),
-            "false" | "no" | "off" | "0" => Some(false),
-            _ => None,
-        };
-        self.parse(key, "true or false, or on or off", is_on)
+        self.parse(key, "true or false, or on or off", flag)
     }
 
     /// Parses a comma-separated list. `parse` returns what is wrong with an entry. The fault names
@@ -168,6 +163,15 @@ impl<'a> Reader<'a> {
     /// Records a warning about the setting.
     pub(super) fn warn(&mut self, key: &str, what: &str) {
         self.warnings.push(format!("{} {what}", names::usual_name(key)));
+    }
+}
+
+/// Parses `true`, `false` or a common synonym, ignoring case.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
     }
 }
 

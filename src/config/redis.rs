@@ -10,17 +10,13 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::dangerous::Dangerous;
-use super::reader::{Reader, named};
+use super::reader::{Reader, flag, named};
 use super::redis_url::{CLUSTER_SAMPLE, RedisUrl, SAMPLE, SENTINEL_SAMPLE, Wire};
 use super::tls::TlsFiles;
 use crate::domain::host::Host;
 
 pub use super::redis_url::RedisTopology;
 
-/// Setting and value that fix plaintext to another machine if Redis is set by URL.
-const TLS_URL: (&str, &str) = ("redis.url", SAMPLE);
-/// The same if Redis is set by host and port.
-const TLS: (&str, &str) = ("redis.tls", "true");
 const CA_FILE: &str = "redis.ca_file";
 const CERT_FILE: &str = "redis.cert_file";
 const KEY_FILE: &str = "redis.key_file";
@@ -69,7 +65,6 @@ pub struct RedisCertificates {
 }
 
 /// The setting of the fence.
-#[derive(Clone, Copy)]
 enum FenceSetting {
     Auto,
     Always(bool),
@@ -108,15 +103,15 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     let username = username?;
     let password = password?;
     let tls = tls?;
-    let (key, (cure, value), url) = match url? {
+    let (key, url) = match url? {
         "" => {
             let settings = HostSettings { host: host?, port: port?, db: db?, username, password, tls };
-            ("redis.host", TLS, from_host(reader, &settings)?)
+            ("redis.host", from_host(reader, &settings)?)
         }
         url => {
             without_effect(reader, username, password, tls);
             match RedisUrl::parse(url) {
-                Ok(url) => ("redis.url", TLS_URL, url),
+                Ok(url) => ("redis.url", url),
                 Err((why, sample)) => {
                     let line = reader.line("redis.url", sample);
                     return reader.refuse_for("redis.url", why, &line);
@@ -124,52 +119,19 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
             }
         }
     };
+    let with_tls = line_with_tls(reader, key, &url.topology);
     if let Wire::Plaintext(host) = &url.wire
         && !dangerous.plaintext_redis
-        && !(url.topology == RedisTopology::One && host.is_loopback())
     {
-        let tls = if key == "redis.url" { "rediss:// in REDIS_URL" } else { "REDIS_TLS=true" };
-        let what = match &url.topology {
-            RedisTopology::One => format!(
-                "would reach another machine in plaintext: use TLS ({tls}), a Redis or a TLS tunnel on this machine, or \
-                 set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
-            ),
-            RedisTopology::Sentinel { .. } | RedisTopology::Cluster => {
-                "would reach the servers that it discovers in plaintext: use TLS (rediss+sentinel:// or \
-                 rediss+cluster://), or set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
-                    .to_owned()
-            }
-        };
-        let line = match &url.topology {
-            RedisTopology::One => reader.line(cure, value),
-            RedisTopology::Sentinel { .. } => reader.line("redis.url", SENTINEL_SAMPLE),
-            RedisTopology::Cluster => reader.line("redis.url", CLUSTER_SAMPLE),
-        };
-        return reader.refuse_for(key, &what, &line);
+        plaintext(reader, key, host, &url.topology, &with_tls)?;
     }
     let certificates = certificates?;
     if url.wire != Wire::Tls && certificates != RedisCertificates::default() {
         let set = if certificates.authorities.is_some() { CA_FILE } else { CERT_FILE };
         let what = "is set, but without TLS no certificate is asked for: leave it out, or use TLS";
-        let line = reader.line(cure, value);
-        return reader.refuse_for(set, what, &line);
+        return reader.refuse_for(set, what, &with_tls);
     }
-    let sentinels = match url.topology {
-        RedisTopology::Sentinel { .. } => sentinel_auth(reader, sentinel_username?, sentinel_password?)?,
-        RedisTopology::One | RedisTopology::Cluster => {
-            for (key, text) in
-                [(SENTINEL_USERNAME, sentinel_username?), (SENTINEL_PASSWORD, sentinel_password?)]
-            {
-                if !text.is_empty() {
-                    reader.warn(
-                        key,
-                        "has no effect, because REDIS_URL is not one of sentinels (rediss+sentinel://)",
-                    );
-                }
-            }
-            SentinelAuth::None
-        }
-    };
+    let sentinels = sentinels(reader, &url.topology, sentinel_username?, sentinel_password?)?;
     let fence = match fence? {
         FenceSetting::Auto => url.topology != RedisTopology::One,
         FenceSetting::Always(fence) => fence,
@@ -184,13 +146,66 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Redi
     })
 }
 
+/// Returns the line that changes a plaintext connection into one with TLS.
+fn line_with_tls(reader: &Reader<'_>, key: &str, topology: &RedisTopology) -> String {
+    match topology {
+        RedisTopology::One if key == "redis.host" => reader.line("redis.tls", "true"),
+        RedisTopology::One => reader.line("redis.url", SAMPLE),
+        RedisTopology::Sentinel { .. } => reader.line("redis.url", SENTINEL_SAMPLE),
+        RedisTopology::Cluster => reader.line("redis.url", CLUSTER_SAMPLE),
+    }
+}
+
+/// Refuses a plaintext connection, unless it is to one server on this machine. Sentinels and nodes
+/// of a cluster may name servers elsewhere.
+fn plaintext(
+    reader: &mut Reader<'_>,
+    key: &str,
+    host: &Host,
+    topology: &RedisTopology,
+    with_tls: &str,
+) -> Option<()> {
+    let tls = if key == "redis.url" { "rediss:// in REDIS_URL" } else { "REDIS_TLS=true" };
+    let what = match topology {
+        RedisTopology::One if host.is_loopback() => return Some(()),
+        RedisTopology::One => format!(
+            "would reach another machine in plaintext: use TLS ({tls}), a Redis or a TLS tunnel on this machine, or \
+             set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
+        ),
+        RedisTopology::Sentinel { .. } | RedisTopology::Cluster => {
+            "would reach the servers that it discovers in plaintext: use TLS (rediss+sentinel:// or \
+             rediss+cluster://), or set OTP_DANGEROUS__PLAINTEXT_REDIS=true"
+                .to_owned()
+        }
+    };
+    reader.refuse_for(key, &what, with_tls)
+}
+
+/// Returns the login at sentinels, and warns of one that has no effect.
+fn sentinels(
+    reader: &mut Reader<'_>,
+    topology: &RedisTopology,
+    username: &str,
+    password: &str,
+) -> Option<SentinelAuth> {
+    if let RedisTopology::Sentinel { .. } = topology {
+        return sentinel_auth(reader, username, password);
+    }
+    for (key, text) in [(SENTINEL_USERNAME, username), (SENTINEL_PASSWORD, password)] {
+        if !text.is_empty() {
+            reader.warn(key, "has no effect, because REDIS_URL is not one of sentinels (rediss+sentinel://)");
+        }
+    }
+    Some(SentinelAuth::None)
+}
+
 fn fence(reader: &mut Reader<'_>) -> Option<FenceSetting> {
-    use FenceSetting::{Always, Auto};
-    let words = ["true", "yes", "on", "1"].map(|word| (word, Always(true)));
-    let no = ["false", "no", "off", "0"].map(|word| (word, Always(false)));
-    let choices: Vec<_> = [("auto", Auto)].into_iter().chain(words).chain(no).collect();
     reader.parse("redis.fence", "auto, true or false", |text| {
-        choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, choice)| *choice)
+        if text.eq_ignore_ascii_case("auto") {
+            Some(FenceSetting::Auto)
+        } else {
+            flag(text).map(FenceSetting::Always)
+        }
     })
 }
 
