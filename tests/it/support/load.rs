@@ -20,8 +20,9 @@ use super::v1::key;
 
 /// The attempts of a verification.
 const ATTEMPTS: u8 = 5;
-/// How long the clients of one verification take for its operations, in milliseconds.
-const SPAN: u64 = 1500;
+/// How long the clients of one verification take for its operations, in milliseconds: longer than a
+/// failover, so that some operations are before it and some behind.
+const SPAN: u64 = 5000;
 
 /// The operations on one verification, in random order.
 const ACTS: [Act; 9] = [
