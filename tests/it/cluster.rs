@@ -20,7 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_secs(2);
 /// So many verifications in a row show that all slots are served.
 const IN_A_ROW: u64 = 40;
-const CLIENTS: u64 = 24;
+const CLIENTS: u64 = 48;
+/// How many codes are compared before anything happens to the cluster.
+const COMPARED: u64 = 60;
 /// The slots that move in the test.
 const SLOTS: std::ops::Range<u16> = 0..400;
 
@@ -83,7 +85,7 @@ async fn start(fence: &str, replicas: &str) -> (RedisServer, [Process; 2], Arc<L
     let processes =
         [process(&smtp, &redis, fence, replicas).await, process(&smtp, &redis, fence, replicas).await];
     let (load, tasks) = Load::start(&[&processes[0], &processes[1]], smtp, CLIENTS);
-    load.serves_again(Instant::now(), TIMEOUT).await;
+    load.compares(COMPARED, TIMEOUT).await;
     (redis, processes, load, tasks)
 }
 

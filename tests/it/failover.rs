@@ -22,7 +22,9 @@ use crate::support::smtp::SmtpPeer;
 const RECOVERY: Duration = Duration::from_secs(2);
 /// How long a failover may take, with what the clients do in between.
 const TIMEOUT: Duration = Duration::from_secs(30);
-const CLIENTS: u64 = 24;
+const CLIENTS: u64 = 48;
+/// How many codes are compared before each failover.
+const COMPARED: u64 = 60;
 
 /// What is done about writes that a failover loses.
 #[derive(Debug, Clone, Copy)]
@@ -32,9 +34,10 @@ struct Guard {
 }
 
 const FENCE: Guard = Guard { fence: true, replicas: "0" };
-const WAIT: Guard = Guard { fence: false, replicas: "1" };
 const BOTH: Guard = Guard { fence: true, replicas: "1" };
-const NEITHER: Guard = Guard { fence: false, replicas: "0" };
+/// Guards that narrow what is lost, or do not even that. A replica that lags may be chosen although
+/// another one has acknowledged a write: what follows is shown, and not asserted.
+const UNFENCED: [Guard; 2] = [Guard { fence: false, replicas: "1" }, Guard { fence: false, replicas: "0" }];
 
 /// Two processes that share three Redis servers, and their clients.
 struct Rig {
@@ -100,7 +103,7 @@ async fn kill(guard: Guard) -> (Tally, Duration) {
     let Rig { sentinels, load, .. } = &rig;
     let mut slowest = Duration::ZERO;
     for _ in 0..failovers() {
-        load.serves_again(Instant::now(), TIMEOUT).await;
+        load.compares(COMPARED, TIMEOUT).await;
         let old = sentinels.primary(0).await.expect("a primary");
         sentinels.servers[old].stop();
         let new = sentinels.successor(old, all).await;
@@ -122,7 +125,7 @@ async fn cut_off(guard: Guard) -> (Tally, Duration) {
     let Rig { sentinels, load, .. } = &rig;
     let mut slowest = Duration::ZERO;
     for _ in 0..failovers() {
-        load.serves_again(Instant::now(), TIMEOUT).await;
+        load.compares(COMPARED, TIMEOUT).await;
         let old = sentinels.primary(0).await.expect("a primary");
         network.cut(old);
         let others: Vec<_> = (0..3).filter(|other| *other != old).collect();
@@ -150,29 +153,29 @@ fn assert_safe((tally, slowest): &(Tally, Duration)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_code_is_accepted_twice_when_a_primary_is_killed() {
-    let guards = if is_nightly() { vec![FENCE, WAIT, BOTH] } else { vec![BOTH] };
+    let guards = if is_nightly() { vec![FENCE, BOTH] } else { vec![BOTH] };
     println!("{}", Tally::heading());
     for guard in guards {
         let outcome = kill(guard).await;
         println!("{}", row("killed", guard, &outcome));
         assert_safe(&outcome);
     }
-    if is_nightly() {
-        println!("{}", row("killed", NEITHER, &kill(NEITHER).await));
+    for guard in UNFENCED.into_iter().filter(|_| is_nightly()) {
+        println!("{}", row("killed", guard, &kill(guard).await));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_code_is_accepted_twice_when_a_primary_is_cut_off() {
-    let guards = if is_nightly() { vec![FENCE, WAIT, BOTH] } else { vec![FENCE] };
+    let guards = if is_nightly() { vec![FENCE, BOTH] } else { vec![FENCE] };
     println!("{}", Tally::heading());
     for guard in guards {
         let outcome = cut_off(guard).await;
         println!("{}", row("cut off", guard, &outcome));
         assert_safe(&outcome);
     }
-    if is_nightly() {
-        println!("{}", row("cut off", NEITHER, &cut_off(NEITHER).await));
+    for guard in UNFENCED.into_iter().filter(|_| is_nightly()) {
+        println!("{}", row("cut off", guard, &cut_off(guard).await));
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Load {
     number: AtomicU64,
     /// How many verifications were started.
     count: AtomicU64,
+    /// How many codes were compared.
+    compared: AtomicU64,
     /// When a verification was last started, in microseconds since the begin.
     started: AtomicU64,
     histories: Mutex<Vec<Vec<Operation>>>,
@@ -85,6 +87,7 @@ impl Load {
             is_over: AtomicBool::new(false),
             number: AtomicU64::new(0),
             count: AtomicU64::new(0),
+            compared: AtomicU64::new(0),
             started: AtomicU64::new(0),
             histories: Mutex::default(),
             refused: AtomicU64::new(0),
@@ -125,6 +128,15 @@ impl Load {
                 return Duration::from_micros(started - moment);
             }
             assert!(begun.elapsed() < limit, "no verification was started within {limit:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until so many more codes were compared.
+    pub async fn compares(&self, more: u64, limit: Duration) {
+        let (begun, before) = (Instant::now(), self.compared.load(Ordering::Relaxed));
+        while self.compared.load(Ordering::Relaxed) < before + more {
+            assert!(begun.elapsed() < limit, "fewer than {more} codes were compared within {limit:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -216,6 +228,9 @@ impl Load {
             (503 | 0, _) => Seen::Unknown,
             other => panic!("{other:?}: {answer}"),
         };
+        if matches!(seen, Seen::Approved | Seen::Invalid(_)) {
+            self.compared.fetch_add(1, Ordering::Relaxed);
+        }
         Operation { act, seen, start, end }
     }
 
