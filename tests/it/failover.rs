@@ -35,8 +35,8 @@ struct Guard {
 
 const FENCE: Guard = Guard { fence: true, replicas: "0" };
 const BOTH: Guard = Guard { fence: true, replicas: "1" };
-/// Guards that narrow what is lost, or do not even that. A replica that lags may be chosen although
-/// another one has acknowledged a write: what follows is shown, and not asserted.
+/// Guards that narrow what is lost, or do not even that. The replica that has acknowledged a write
+/// need not be the one that is chosen: what follows is shown, and not asserted.
 const UNFENCED: [Guard; 2] = [Guard { fence: false, replicas: "1" }, Guard { fence: false, replicas: "0" }];
 
 /// Two processes that share three Redis servers, and their clients.
