@@ -113,15 +113,14 @@ impl Store for MemoryStore {
         state.peek(charge, now)
     }
 
-    /// The ledger has its partitions in it.
     async fn refund(
         &self,
         ledger: &LedgerKey,
-        _: Option<&LedgerKey>,
+        of_partition: Option<&LedgerKey>,
         entry: EntryId,
     ) -> Result<(), StoreError> {
         let (mut state, _) = self.lock();
-        state.refund(ledger, entry);
+        state.refund(ledger, of_partition, entry);
         Ok(())
     }
 
@@ -209,7 +208,7 @@ impl Store for MemoryStore {
             .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
         // Only once: later the id may belong to the entry of another attempt.
         if let (ApproveOutcome::Taken(_), Some((ledger, entry))) = (outcome, charged) {
-            state.refund(ledger, entry);
+            state.refund(ledger, None, entry);
         }
         Ok(match outcome {
             ApproveOutcome::Taken(at) | ApproveOutcome::Repeated(at) => Some(at),

@@ -69,19 +69,11 @@ impl LimitRule<'_> {
 }
 
 impl SlidingLog {
-    /// Returns the state of the tightest window of these rules for an entry with this partition:
-    /// the one with the longest wait, then with the least room, then the first.
+    /// Returns the state of the tightest window of this rule for an entry with this partition,
+    /// unless it has none.
     #[must_use]
-    pub fn limit_state(
-        &self,
-        rules: &[LimitRule<'_>],
-        partition: Partition,
-        now: Millis,
-    ) -> Option<LimitState> {
-        let limit_states = rules
-            .iter()
-            .flat_map(|rule| rule.windows().map(move |window| self.window(rule, window, partition, now)));
-        tightest(limit_states)
+    pub fn limit_state(&self, rule: &LimitRule<'_>, partition: Partition, now: Millis) -> Option<LimitState> {
+        tightest(rule.windows().map(|window| self.window(rule, window, partition, now)))
     }
 
     fn window(&self, rule: &LimitRule<'_>, window: Window, partition: Partition, now: Millis) -> LimitState {
@@ -127,8 +119,9 @@ impl SlidingLog {
     }
 }
 
-/// Returns the limit state with the longest wait, then with the least room, then the first.
-fn tightest(limit_states: impl IntoIterator<Item = LimitState>) -> Option<LimitState> {
+/// Returns the state of the tightest of these windows: that with the longest wait, then with the
+/// least room, then the first.
+pub fn tightest(limit_states: impl IntoIterator<Item = LimitState>) -> Option<LimitState> {
     limit_states.into_iter().reduce(|tightest, other| {
         let tighter = (other.wait, tightest.remaining) > (tightest.wait, other.remaining);
         if tighter { other } else { tightest }
@@ -154,7 +147,7 @@ mod tests {
     }
 
     fn limit_state(log: &SlidingLog, limit: &Limit, now: Millis) -> LimitState {
-        log.limit_state(&[rule(limit)], Partition::default(), now).unwrap()
+        log.limit_state(&rule(limit), Partition::default(), now).unwrap()
     }
 
     #[test]
@@ -183,7 +176,8 @@ mod tests {
         let first = limit("2/1h");
         let second = limit("2/1h");
         let tied = [rule(&first), LimitRule { policy: Policy::EmailSendsTotal, ..rule(&second) }];
-        let tied = entries.limit_state(&tied, Partition::default(), 1_010_000).unwrap();
+        let state = |rule| entries.limit_state(rule, Partition::default(), 1_010_000);
+        let tied = tightest(tied.iter().filter_map(state)).unwrap();
         assert_eq!(tied.policy, Policy::IpSends);
     }
 

@@ -1,9 +1,10 @@
 //! The ledgers in memory.
 
+use std::iter;
 use std::time::Duration;
 
 use super::MemoryState;
-use crate::domain::ledger::{LimitState, SlidingLog};
+use crate::domain::ledger::{LimitState, SlidingLog, tightest};
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
 use crate::domain::time::{EntryId, Millis};
@@ -22,26 +23,36 @@ impl MemoryState {
         if !before.wait.is_zero() {
             return Ok(ChargeOutcome::Refused(before));
         }
-        let Retained { log, retention } = self.ledgers.entry(charge.ledger.clone()).or_default();
-        let entry = log.newest().map_or(now, |newest| now.max(newest + 1));
-        log.add(entry, charge.partition, charge.retention, now);
-        *retention = charge.retention;
+        let ledgers = || iter::once(&charge.ledger).chain(&charge.of_partition);
+        let newest = ledgers().filter_map(|ledger| self.ledgers.get(ledger)?.log.newest()).max();
+        let entry = newest.map_or(now, |newest| now.max(newest + 1));
+        for ledger in ledgers() {
+            let Retained { log, retention } = self.ledgers.entry(ledger.clone()).or_default();
+            log.add(entry, charge.partition, charge.retention, now);
+            *retention = charge.retention;
+        }
         self.sweep_now_and_then(now);
         Ok(ChargeOutcome::Admitted { entry, limit_state: self.peek(charge, now)? })
     }
 
     pub(super) fn peek(&self, charge: &Charge<'_>, now: Millis) -> Result<LimitState, StoreError> {
         let empty = SlidingLog::default();
-        let log = self.ledgers.get(&charge.ledger).map_or(&empty, |retained| &retained.log);
-        let limit_state = log.limit_state(&charge.rules, charge.partition, now);
-        limit_state
+        let limit_states = charge.rules.iter().filter_map(|rule| {
+            let of_partition = charge.of_partition.as_ref().filter(|_| rule.partition_bytes > 0);
+            let ledger = of_partition.unwrap_or(&charge.ledger);
+            let log = self.ledgers.get(ledger).map_or(&empty, |retained| &retained.log);
+            log.limit_state(rule, charge.partition, now)
+        });
+        tightest(limit_states)
             .filter(|_| !charge.has_rule_without_window())
             .ok_or_else(|| StoreError::new("a limit has no window"))
     }
 
-    pub(super) fn refund(&mut self, ledger: &LedgerKey, entry: EntryId) {
-        if let Some(retained) = self.ledgers.get_mut(ledger) {
-            retained.log.remove(entry);
+    pub(super) fn refund(&mut self, ledger: &LedgerKey, of_partition: Option<&LedgerKey>, entry: EntryId) {
+        for ledger in iter::once(ledger).chain(of_partition) {
+            if let Some(retained) = self.ledgers.get_mut(ledger) {
+                retained.log.remove(entry);
+            }
         }
     }
 }

@@ -27,14 +27,6 @@ pub enum ClientNetwork {
     Prefix64(u8, u8),
 }
 
-impl ClientNetwork {
-    fn prefix48(self) -> Self {
-        match self {
-            Self::Prefix48(prefix) | Self::Prefix64(prefix, _) => Self::Prefix48(prefix),
-        }
-    }
-}
-
 /// The state of the tightest window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
@@ -69,7 +61,7 @@ impl Ledger {
     }
 
     /// Returns whether the entries of both ledgers are stored and dropped together. Those of all
-    /// sends to one recipient are, and those of a /48 and its /64s.
+    /// sends to one recipient are.
     fn shares_its_log_with(self, other: Self) -> bool {
         self.log() == other.log()
     }
@@ -80,8 +72,6 @@ impl Ledger {
             Self::EmailSends(_, recipient) | Self::IpEmailSends(_, recipient, _) => {
                 Self::EmailSendsTotal(recipient)
             }
-            Self::IpSends(tenant, network) => Self::IpSends(tenant, network.prefix48()),
-            Self::IpAttempts(tenant, network) => Self::IpAttempts(tenant, network.prefix48()),
             widest => widest,
         }
     }

@@ -162,6 +162,11 @@ local function add(log, id, partition, retention)
   end
 end
 
+-- Returns the lowest id that a new entry may have.
+local function next_id(log)
+  return log.entries > 0 and id_of(log, log.entries) + 1 or 0
+end
+
 -- Makes an entry in a ledger, and in that of its partition, unless a window is full. The arguments
 -- from index `first` are the partition, the retention (ms; it may be longer than these windows),
 -- the number of windows, and the windows. Returns the id of the entry (0 if it was refused) and the
@@ -172,8 +177,10 @@ local function charge(first, key, partition_key)
   local best = tightest(log, partition, windows)
   local id = 0
   if best.wait <= 0 then
-    id = now
-    if log.entries > 0 then id = math.max(id, id_of(log, log.entries) + 1) end
+    id = math.max(now, next_id(log))
+    -- If the clock steps back, the newest entry may be in this log alone: each drops what is old
+    -- when it is added to.
+    if log.of_partition then id = math.max(id, next_id(log.of_partition)) end
     add(log, id, partition, retention)
     if log.of_partition then add(log.of_partition, id, '', retention) end
     best = tightest(log, partition, windows)
