@@ -32,6 +32,7 @@ on_both_stores! {
     of_several_windows_the_one_with_the_longest_wait_is_named,
     a_days_window_is_half_an_hour_and_ten_seconds_longer,
     entries_in_the_future_of_a_clock_that_stepped_back_count,
+    the_entries_of_a_64_rise_when_the_clock_steps_back_and_its_48_is_empty,
     a_limit_state_says_what_is_left_and_when_the_oldest_entry_leaves,
     entries_of_one_moment_have_names_of_their_own,
     the_ledger_to_wait_for_is_named_and_the_first_of_equals,
@@ -267,6 +268,23 @@ async fn entries_in_the_future_of_a_clock_that_stepped_back_count(bench: &Bench)
         bench.clock.forward(TICK);
         assert_eq!(enter(bench, policy, "2/60s").await, Ok(()), "{policy:?}");
     }
+}
+
+async fn the_entries_of_a_64_rise_when_the_clock_steps_back_and_its_48_is_empty(bench: &Bench) {
+    let (own, neighbour) = ("2001:db8:1:a::1", "2001:db8:1:b::1");
+    let ChargeOutcome::Admitted { entry: first, .. } = send_from(bench, own, "2/60s").await else {
+        panic!("there is room");
+    };
+    bench.clock.forward(MINUTE);
+    let ChargeOutcome::Admitted { entry, .. } = send_from(bench, neighbour, "2/60s").await else {
+        panic!("there is room");
+    };
+    refund(bench, &ip_action(neighbour, Action::Send), entry).await;
+    bench.clock.step(-90_000);
+    let ChargeOutcome::Admitted { entry: second, limit_state } = send_from(bench, own, "2/60s").await else {
+        panic!("there is room");
+    };
+    assert_eq!((second, limit_state.remaining), (first + 1, 0));
 }
 
 async fn a_limit_state_says_what_is_left_and_when_the_oldest_entry_leaves(bench: &Bench) {
