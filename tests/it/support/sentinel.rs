@@ -1,5 +1,6 @@
 //! A primary with two replicas, and three sentinels that watch them. They end when dropped.
 
+use std::collections::HashMap;
 use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use super::redis::{RedisServer, free_port};
 
 /// What the sentinels call the primary.
 pub const NAME: &str = "otpd";
-/// How long a primary may be silent before the sentinels look for another.
-const DOWN_AFTER: &str = "1000";
+/// How long a primary may be silent before the sentinels look for another. They ask once a second, and
+/// connect again as often, so with less than two seconds they replace primaries that are well.
+const DOWN_AFTER: &str = "2500";
 /// How long a set of servers may take to be whole again.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -104,6 +106,22 @@ impl Sentinels {
         }
     }
 
+    /// Tells a sentinel to replace the primary, which lives on until it is told.
+    pub async fn replace_primary(&self) {
+        let mut connection = self.sentinels[0].connection().await.expect("a connection");
+        let mut command = redis::cmd("SENTINEL");
+        let _: () = command.arg("FAILOVER").arg(NAME).query_async(&mut connection).await.expect("begun");
+    }
+
+    /// Returns how many failovers there were, whatever began them.
+    pub async fn failovers(&self) -> usize {
+        let mut connection = self.sentinels[0].connection().await.expect("a connection");
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("MASTER").arg(NAME);
+        let state: HashMap<String, String> = command.query_async(&mut connection).await.expect("a state");
+        state["config-epoch"].parse().expect("a number")
+    }
+
     /// Freezes a sentinel (SIGSTOP): it accepts connections, and answers nothing.
     pub fn pause_sentinel(&self, sentinel: usize) {
         let id = self.sentinels[sentinel].process.id().to_string();
@@ -174,11 +192,11 @@ impl Sentinel {
             command.arg(what).arg(NAME);
             command
         };
-        let replicas: RedisResult<Vec<std::collections::HashMap<String, String>>> =
+        let replicas: RedisResult<Vec<HashMap<String, String>>> =
             ask("REPLICAS").query_async(&mut connection).await;
-        let others: RedisResult<Vec<std::collections::HashMap<String, String>>> =
+        let others: RedisResult<Vec<HashMap<String, String>>> =
             ask("SENTINELS").query_async(&mut connection).await;
-        let in_reach = |found: RedisResult<Vec<std::collections::HashMap<String, String>>>| {
+        let in_reach = |found: RedisResult<Vec<HashMap<String, String>>>| {
             found.is_ok_and(|found| {
                 found.len() == 2
                     && found.iter().all(|one| {
