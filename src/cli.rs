@@ -5,10 +5,12 @@
 
 #![expect(clippy::print_stderr, reason = "a command tells its user why it failed")]
 
+use std::env::consts;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -20,21 +22,25 @@ use crate::config::{self, Common, Faults, Sources};
 use crate::telemetry::{Telemetry, TelemetryError};
 use crate::{server, telemetry};
 
+mod completions;
 mod dev;
 mod doctor;
+mod effective;
+mod healthcheck;
 pub mod init;
 mod inspect;
 pub mod keygen;
 mod openapi;
 mod reload;
 mod serve;
+mod service_manager;
 
 /// Exit code for settings that are missing or not usable.
 const BAD_SETTINGS: u8 = 2;
 
 /// Verifies email addresses: sends one-time codes (OTP) by email and checks them
 #[derive(Debug, Parser)]
-#[command(name = "otpd", version)]
+#[command(name = "otpd", version = version())]
 pub struct Cli {
     /// Read settings from this TOML file; .env and environment variables override it
     #[arg(long, global = true, value_name = "FILE")]
@@ -63,11 +69,28 @@ enum Command {
     Unblock(inspect::Person),
     /// Check the settings before SIGHUP reloads them
     Reload(reload::Reload),
+    /// Ask the running service on this machine whether it is well; exit code 0 or 1
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print the effective settings with where each comes from, secrets masked, and check them
+    Config(effective::EffectiveSettings),
     /// Generate a secret or an API key and print it
     #[command(subcommand)]
     Keygen(keygen::Keygen),
     /// Print the OpenAPI document
     Openapi(openapi::Openapi),
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::Completions),
+}
+
+/// Returns the version, with the commit that a release was built from, and the target.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let commit = option_env!("OTPD_COMMIT").unwrap_or("no release");
+        let target = option_env!("OTPD_TARGET");
+        let target = target.map_or_else(|| format!("{}-{}", consts::ARCH, consts::OS), str::to_owned);
+        format!("{} ({commit}, {target})", env!("CARGO_PKG_VERSION"))
+    });
+    &VERSION
 }
 
 /// Why a command failed.
@@ -98,10 +121,15 @@ impl Cli {
             Command::Inspect(person) => done(inspect::inspect(&person, sources())),
             Command::Unblock(person) => done(inspect::unblock(&person, sources())),
             Command::Reload(reload::Reload { .. }) => done(reload::check(sources())),
+            Command::Healthcheck(healthcheck) => {
+                done(healthcheck::run(&healthcheck, sources()).map_err(Failure::Other))
+            }
+            Command::Config(settings) => done(effective::run(&settings, sources())),
             Command::Keygen(keygen) => {
                 done(keygen.run().and_then(|secret| print(&*secret)).map_err(Failure::Other))
             }
             Command::Openapi(openapi) => done(print(openapi.document()).map_err(Failure::Other)),
+            Command::Completions(completions) => done(print(completions.script()).map_err(Failure::Other)),
         };
         match outcome {
             Ok(code) => code,

@@ -14,6 +14,7 @@ mod defaults;
 mod document;
 pub mod domains;
 mod dotenv;
+mod effective;
 mod fault;
 mod foreign_names;
 pub mod http;
@@ -37,7 +38,7 @@ mod unknown;
 mod value;
 mod web_url;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -169,6 +170,27 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
         reader.refuse_for::<()>("http.listen", what, &line);
     }
     reader.finish(|| common)
+}
+
+/// Where the service listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerAddress {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether it speaks HTTPS.
+    pub has_tls: bool,
+}
+
+/// Returns where the service listens.
+///
+/// # Errors
+/// [`Faults`] of the settings that say so; those of all others are ignored.
+pub fn listener(sources: &Sources) -> Result<ListenerAddress, Faults> {
+    let mut reader = Reader::of_few(sources);
+    let address = http::read_listen(&mut reader);
+    let has_tls = tls::read(&mut reader).map(|tls| tls.files().is_some());
+    let address = || Some(ListenerAddress { address: address?, has_tls: has_tls? });
+    reader.finish(address).map(|loaded| loaded.settings)
 }
 
 fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {

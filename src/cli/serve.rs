@@ -8,7 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use super::reload::Reloader;
-use super::{Failure, HTTP_LISTEN, StopSignal, announce, block_on, listen, listen_admin, stop_signal};
+use super::{
+    Failure, HTTP_LISTEN, StopSignal, announce, block_on, listen, listen_admin, service_manager, stop_signal,
+};
 use crate::api::Draining;
 use crate::app::App;
 use crate::config::{self, Sources};
@@ -28,10 +30,12 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
         let admin = listen_admin(settings.common.admin).await?;
         let address = listener.local_addr().context("the listener has no address")?;
         tracing::info!(%address, "listening");
+        service_manager::ready();
         let reloader = Reloader::new(config, (&sources, &settings), app.replaceable(), telemetry.handle());
         tokio::select! {
             () = app.run(vec![listener], admin, async |draining| drain(draining, delay).await) => {}
             () = reloader.run(hangup) => {}
+            () = service_manager::watch() => {}
         }
         Ok(())
     })
@@ -40,7 +44,10 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
 /// Waits for a signal. After SIGTERM, waits for the delay, while load balancers learn from
 /// `/readyz` that requests should go elsewhere; a second signal ends it.
 async fn drain(draining: &Draining, delay: Duration) {
-    if stop_signal().await == StopSignal::Interrupt || delay.is_zero() {
+    let stop = stop_signal().await;
+    let delay = if stop == StopSignal::Interrupt { Duration::ZERO } else { delay };
+    service_manager::stopping(delay);
+    if delay.is_zero() {
         return;
     }
     draining.begin();

@@ -78,7 +78,7 @@ impl SecurityContact {
 
 /// Reads the section `http`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
-    let listen = reader.parse("http.listen", "an IP address and a port, such as 127.0.0.1:5000", listen);
+    let listen = read_listen(reader);
     let allowed_origins = reader.list_of("http.allowed_origins", Origin::parse);
     let trusted_proxies = reader.list_of("http.trusted_proxies", network);
     let headers = ForwardedHeader::ALL.map(|header| (header.name(), header));
@@ -106,6 +106,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Http> {
         docs: docs?,
         security_contact: security_contact?,
     })
+}
+
+/// Reads the address of the listener.
+pub(super) fn read_listen(reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    reader.parse("http.listen", "an IP address and a port, such as 127.0.0.1:5000", listen)
 }
 
 /// Parses the public URL, which may be empty.

@@ -109,6 +109,17 @@ pub(super) const TENANT_KEYS: [&str; 12] = [
     "limits.key_checks_per_minute",
 ];
 
+/// Returns whether a setting is a secret.
+pub(super) fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key)
+}
+
+/// Returns all settings that are secrets.
+#[cfg(test)]
+pub(super) fn secrets() -> impl Iterator<Item = &'static str> {
+    SECRETS.into_iter()
+}
+
 /// How a layer spells names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
@@ -139,7 +150,7 @@ impl Names {
         let mut names = Self { document: BTreeMap::new(), environment: BTreeMap::new() };
         for key in keys {
             names.add(key, "", "");
-            if SECRETS.contains(&key) {
+            if is_secret(key) {
                 names.add(key, "_file", "_FILE");
             }
         }
@@ -232,7 +243,7 @@ fn other_name(key: &str) -> Option<&'static str> {
 /// cannot be read from a file.
 pub(super) fn of_file(names: &Names, name: &str) -> Option<String> {
     let key = &names.meaning(Spelling::Environment, name.strip_suffix("_FILE")?)?.key;
-    (!SECRETS.contains(&key.as_str()) && !is_claimed(name)).then(|| usual_name(key))
+    (!is_secret(key) && !is_claimed(name)).then(|| usual_name(key))
 }
 
 /// Returns an example value for a setting whose default is empty.

@@ -29,6 +29,11 @@ impl<'a> Reader<'a> {
         Self { sources, faults: sources.faults.clone(), warnings }
     }
 
+    /// Creates a reader for a few settings, which does not report the faults of others.
+    pub(super) fn of_few(sources: &'a Sources) -> Self {
+        Self { sources, faults: Vec::new(), warnings: Vec::new() }
+    }
+
     /// Returns the settings if there are no faults.
     pub(super) fn finish<T>(self, settings: impl FnOnce() -> Option<T>) -> Result<Loaded<T>, Faults> {
         match settings() {

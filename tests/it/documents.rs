@@ -4,71 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use otpd::config;
-
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
-}
-
-/// Returns docs/settings.md as it must be: every section of the default file with its comment, and
-/// every setting with its default and its comment.
-fn settings_page() -> String {
-    let text = read("otpd.default.toml");
-    let defaults: toml::Table = text.parse().expect("TOML");
-    let mut blocks = vec![SETTINGS_HEAD.to_owned()];
-    let mut section = "";
-    let mut comment = Vec::new();
-    for line in text.lines() {
-        if let Some(words) = line.strip_prefix("# ") {
-            comment.push(words);
-            continue;
-        }
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']');
-            blocks.push(format!("## `[{section}]`\n"));
-        } else if let Some((key, _)) = line.split_once(" = ") {
-            let default = &defaults[section][key];
-            let name = config::name(&format!("{section}.{key}"));
-            let default = match default {
-                toml::Value::String(text) if text.is_empty() => "empty".to_owned(),
-                toml::Value::String(text) => format!("`{text}`"),
-                toml::Value::Integer(number) => format!("`{number}`"),
-                toml::Value::Boolean(switch) => format!("`{switch}`"),
-                other => panic!("{key}: {other:?}"),
-            };
-            blocks.push(format!("### `{name}`\n\n`{key}` in the file. Default: {default}.\n"));
-        }
-        // The head of the file belongs to no section.
-        if !comment.is_empty() && !section.is_empty() {
-            blocks.push(comment.join("\n") + "\n");
-        }
-        comment.clear();
-    }
-    blocks.join("\n")
-}
-
-/// The beginning of docs/settings.md.
-const SETTINGS_HEAD: &str = "\
-# Settings
-
-This page is made from `otpd.default.toml`, which is compiled into the binary.
-
-otpd reads its settings from four layers, each of which overrides the one before: the defaults, the
-file of `--config` (TOML), `.env` in the working directory, and the environment. A setting is
-`[section]` and `key` in the file, and `OTP_SECTION__KEY` in `.env` and the environment. Eleven
-settings have a shorter name there, which this page shows. Secrets can also be read from a file:
-`NAME_FILE` contains its path. An unknown name stops the start, and the message names the setting
-that was meant.
-";
-
-#[test]
-fn the_page_of_settings_is_made_from_the_default_file() {
-    let page = settings_page();
-    if read("docs/settings.md") != page {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("settings.md");
-        fs::write(&path, page).expect("written");
-        panic!("run: cp {} docs/settings.md", path.display());
-    }
 }
 
 /// Returns the numbers of the steps in the comments of these files of `src/service/`.
