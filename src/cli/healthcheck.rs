@@ -48,7 +48,8 @@ pub(super) fn run(command: &Healthcheck, sources: Result<Sources, Failure>) -> a
     })?;
     if response.status() != 200 {
         let body = response.body_mut().with_config().limit(MAX_RESPONSE).read_to_string().unwrap_or_default();
-        bail!("{url} answered {}: {}", response.status().as_u16(), body.trim());
+        let hint = if command.ready { "; 'otpd doctor' says what is missing" } else { "" };
+        bail!("{url} answered {}: {}{hint}", response.status().as_u16(), body.trim());
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use super::value::{Layer, SettingValue};
 const MASK: &str = "********";
 
 impl Sources {
-    /// Returns a line for each setting, in the form of `.env`, with where it comes from as a comment.
-    /// Without `with_defaults`, settings that are not set have no line.
+    /// Returns a line for each setting, in the form of `.env`, with where it comes from as a
+    /// comment. Without `with_defaults`, settings that are not set have no line.
     #[must_use]
     pub fn effective(&self, with_defaults: bool) -> String {
         let mut lines = String::new();

@@ -26,7 +26,7 @@ async fn a_healthcheck_asks_whether_the_process_lives_or_is_ready() {
     let output = check(&address, &[], &["--ready"]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
-    assert!(said.contains("/readyz answered 503") && said.contains("redis"), "{said}");
+    assert!(said.contains("/readyz answered 503") && said.contains("otpd doctor"), "{said}");
 }
 
 #[tokio::test]
