@@ -35,6 +35,7 @@ mod openapi;
 mod parallel;
 mod paths;
 mod permissions;
+mod proxies;
 mod redis_tls;
 mod relays;
 mod reload;

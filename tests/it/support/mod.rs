@@ -11,6 +11,7 @@ pub mod host;
 pub mod ledgers;
 pub mod load;
 pub mod model;
+pub mod proxies;
 pub mod redis;
 pub mod secrets;
 pub mod sentinel;
