@@ -1,7 +1,7 @@
 //! `otpd completions`: prints a script that completes commands and options in a shell.
 
-use clap::{Args, CommandFactory as _};
-use clap_complete::Shell;
+use clap::{Args, CommandFactory as _, ValueEnum};
+use clap_complete::shells;
 
 use super::Cli;
 
@@ -9,14 +9,26 @@ use super::Cli;
 #[derive(Debug, Args)]
 pub(super) struct Completions {
     /// The shell
-    shell: Shell,
+    shell: CompletedShell,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CompletedShell {
+    Bash,
+    Fish,
+    Zsh,
 }
 
 impl Completions {
     /// Returns the script.
     pub(super) fn script(&self) -> String {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "otpd", &mut script);
+        let (command, shell) = (&mut Cli::command(), self.shell);
+        match shell {
+            CompletedShell::Bash => clap_complete::generate(shells::Bash, command, "otpd", &mut script),
+            CompletedShell::Fish => clap_complete::generate(shells::Fish, command, "otpd", &mut script),
+            CompletedShell::Zsh => clap_complete::generate(shells::Zsh, command, "otpd", &mut script),
+        }
         String::from_utf8_lossy(&script).into_owned()
     }
 }
