@@ -275,8 +275,12 @@ export async function assertFits(page) {
   assert.equal(screen, page.viewportSize().width);
 }
 
-/** Takes a screenshot of the whole page, or of a part of it, for a human to check. */
-export async function screenshot(target, name) {
+/**
+ * Takes a screenshot of the whole page, or of a part of it, for a human to check. Returns its path.
+ */
+export async function screenshot(target, name, options = { fullPage: true }) {
+  const path = join(artifacts, `${name}.png`);
   await mkdir(artifacts, { recursive: true });
-  await target.screenshot({ path: join(artifacts, `${name}.png`), fullPage: true });
+  await target.screenshot({ path, ...options });
+  return path;
 }
