@@ -2,9 +2,10 @@
 
 usage: blocks.py OTPD
 
-Runs each block that tests/book/commands lists for this script. A command must print what the comments
-below it show. There `…` stands for any text, and a code, an id and a reference for any other. What
-was printed in place of a code or an id is used in the commands after it, as a reader would do.
+Runs each block that tests/book/commands lists for this script. A command must print what the
+comments below it show. There `…` stands for any text, and a code, an id and a reference for any
+other. What was printed in place of a code or an id is used in the commands after it, as a reader
+would do.
 """
 
 import os

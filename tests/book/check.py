@@ -5,8 +5,8 @@ usage: check.py ROOT BOOK
 - Each relative link leads to a file and an anchor that exist, in every Markdown document and on
   every page of the book. Of external links only the syntax is checked; nothing is fetched.
 - Each page in docs/ is in docs/SUMMARY.md, once.
-- Each block of shell commands in README.md and docs/ is in `commands`, with the test that runs it or
-  why none does. Each setting that such a block sets exists.
+- Each block of shell commands in README.md and docs/ is in `commands`, with the test that runs it
+  or why none does. Each setting that such a block sets exists.
 - The answer to each of `questions` is at most two clicks from README.md.
 - README.md has at most 120 lines, and the two commands that CI and newcomers read.
 
@@ -196,9 +196,7 @@ def clicks(graph: dict[str, set[str]], begin: str) -> dict[str, int]:
     return found
 
 
-def check_questions(
-    checks: Checks, root: Path, here: Path, graph: dict[str, set[str]]
-) -> None:
+def check_questions(checks: Checks, root: Path, here: Path, graph: dict[str, set[str]]) -> None:
     distance = clicks(graph, "README.md")
     questions = list(read_table(here / "questions", 2))
     checks.check(len(questions) >= 20, f"questions: only {len(questions)}")

@@ -1,7 +1,8 @@
 """A preprocessor of mdBook for links that lead out of docs/.
 
-The documents of the repository's root become chapters at the end of the book, and links to them lead
-there. A book has no other file of the repository: a link to one becomes its text and its path.
+The documents of the repository's root become chapters at the end of the book, and links to them
+lead there. A book has no other file of the repository: a link to one becomes its text and its
+path.
 """
 
 import json
