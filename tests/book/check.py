@@ -9,6 +9,7 @@ usage: check.py ROOT BOOK
   or why none does. Each setting that such a block sets exists.
 - The answer to each of `questions` is at most two clicks from README.md.
 - README.md has at most 120 lines, and the two commands that CI and newcomers read.
+- Each picture in docs/images has at most 150 kB.
 
 Prints each fault, and a summary.
 """
@@ -28,6 +29,7 @@ import markdown
 README_LINES = 120
 README_COMMANDS = ["cargo run --release -- dev\n", "tests/run\n"]
 CLICKS = 2
+PICTURE_BYTES = 150_000
 #: Folders that have no documents of ours.
 SKIPPED = {".git", "target", "node_modules", "corpus", "artifacts"}
 #: Pages of the book that are served for paths of any depth.
@@ -222,6 +224,12 @@ def check_readme(checks: Checks, root: Path) -> None:
         checks.check(command in blocks, f"README.md has no block {command!r}")
 
 
+def check_pictures(checks: Checks, root: Path) -> None:
+    for picture in sorted((root / "docs/images").iterdir()):
+        size = picture.stat().st_size
+        checks.check(size <= PICTURE_BYTES, f"docs/images/{picture.name} has {size} bytes")
+
+
 class Page(HTMLParser):
     """The ids of a page, its links, and what a browser loads for it."""
 
@@ -276,6 +284,7 @@ def check(root: Path, book: Path) -> Checks:
     check_names(checks, root)
     check_questions(checks, root, here, graph)
     check_readme(checks, root)
+    check_pictures(checks, root)
     check_book(checks, book, root)
     anchors_of.cache_clear()
     return checks

@@ -73,6 +73,8 @@ FAR = {
     "docs/far.md": "# Far\n",
     "docs/lone.md": "# Lone\n",
 }
+#: A picture that is too large.
+PICTURE = "docs/images/large.png"
 
 
 class Copy:
@@ -130,6 +132,12 @@ def main() -> None:
                 (place / path).write_text(before)
                 if is_far:
                     copy.remove_far_pages(limits)
+        (copy.root / PICTURE).write_bytes(bytes(150_001))
+        if any(fault.startswith(PICTURE) for fault in check(copy.root, copy.book).faults):
+            found += 1
+        else:
+            missed.append(f"{PICTURE}: too large")
+        (copy.root / PICTURE).unlink()
         for path, old, new in BUILD:
             before = copy.replace(copy.root / path, old, new)
             if build(mdbook, copy.root):
