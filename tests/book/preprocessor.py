@@ -1,8 +1,7 @@
 """A preprocessor of mdBook for links that lead out of docs/.
 
-The documents of the repository's root become chapters at the end of the book, and links to them
-lead there. A book has no other file of the repository: a link to one becomes its text and its
-path.
+The documents of the repository's root become chapters of the book, and links to them lead there. A
+book has no other file of the repository: a link to one becomes its text and its path.
 """
 
 import json
@@ -13,12 +12,12 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 from markdown import FENCE, LINK
 
-#: Chapters that are added, with their names.
+#: Chapters that are added, with their names and the chapter that each follows.
 ROOT = {
-    "SECURITY.md": "Security, threat by threat",
-    "CONTRIBUTING.md": "Contributing",
-    "ARCHITECTURE.md": "Architecture",
-    "CHANGELOG.md": "Changelog",
+    "SECURITY.md": ("Security, threat by threat", "Security"),
+    "CHANGELOG.md": ("Changelog", "Releases"),
+    "CONTRIBUTING.md": ("Contributing", "Decisions"),
+    "ARCHITECTURE.md": ("Architecture", "Contributing"),
 }
 #: The folder of these chapters.
 FOLDER = "repository"
@@ -87,7 +86,8 @@ def main() -> None:
         sys.exit(sys.argv[2] != "html")
     context, book = json.load(sys.stdin)
     walk(book["items"])
-    for name, title in ROOT.items():
+    items = book["items"]
+    for name, (title, before) in ROOT.items():
         text = (Path(context["root"]) / name).read_text()
         chapter = {
             "name": title,
@@ -98,7 +98,8 @@ def main() -> None:
             "source_path": None,
             "parent_names": [],
         }
-        book["items"].append({"Chapter": chapter})
+        names = [isinstance(item, dict) and item.get("Chapter", {}).get("name") for item in items]
+        items.insert(names.index(before) + 1, {"Chapter": chapter})
     json.dump(book, sys.stdout)
 
 
