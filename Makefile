@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := run
-.PHONY: help run test nightly check fix bench fuzz spec lock audit
+.PHONY: help run test nightly check fix bench fuzz spec lock audit cut release
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,11 +10,12 @@ run: ## Run otpd dev at http://localhost:5000/dev: no Redis or relay needed
 test: ## Run everything that CI checks; installs missing packages
 	tests/run
 
-nightly: test ## Also run what takes too long for CI: proofs in Java, failovers, benchmarks
+nightly: test ## Also run what takes too long for CI: proofs in Java, failovers, benchmarks, equal builds
 	tests/proofs/run --java
 	OTPD_FAILOVERS=20 cargo test --test it -- failover:: cluster:: --nocapture --test-threads 1
 	OTPD_TEST_CLUSTER=1 cargo test --test it -- --test-threads 3
 	OTPD_REQUESTS=2000000 cargo bench
+	tests/release/reproducible
 
 check: ## Check formatting, lints and unit tests: the quick loop
 	cargo fmt --check
@@ -45,3 +46,9 @@ lock: ## Update dependencies to the newest compatible versions, the same for fuz
 
 audit: ## Check licenses, sources and advisories of the dependencies; needs cargo-deny
 	cargo deny check
+
+cut: ## Prepare a release: make cut VERSION=1.2.3; commits nothing
+	deploy/cut $(VERSION)
+
+release: ## Build the files of a release into target/dist, from the tagged commit
+	deploy/release
