@@ -69,7 +69,7 @@ enum Command {
     Unblock(inspect::Person),
     /// Check the settings before SIGHUP reloads them
     Reload(reload::Reload),
-    /// Ask the running service on this machine whether it is well; exit code 0 or 1
+    /// Check that the service on this machine responds; exit code 0 or 1
     Healthcheck(healthcheck::Healthcheck),
     /// Print the effective settings with where each comes from, secrets masked, and check them
     Config(effective::EffectiveSettings),

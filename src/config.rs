@@ -172,6 +172,12 @@ pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
     reader.finish(|| common)
 }
 
+/// Returns the names of the settings of `[[tenants]]`.
+#[must_use]
+pub fn tenant_keys() -> &'static [&'static str] {
+    &names::TENANT_KEYS
+}
+
 /// Where the service listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerAddress {

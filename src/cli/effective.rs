@@ -15,10 +15,10 @@ pub(super) struct EffectiveSettings {
     changed: bool,
 }
 
-/// Prints the settings, then checks them.
+/// Prints the settings, and fails if one has a fault.
 pub(super) fn run(command: &EffectiveSettings, sources: Result<Sources, Failure>) -> Result<(), Failure> {
     let sources = sources?;
-    print(sources.effective(!command.changed))?;
-    config::serve(&sources).map_err(Failure::Settings)?;
-    Ok(())
+    let faults = config::serve(&sources).err();
+    print(sources.effective(!command.changed, faults.as_ref()))?;
+    faults.map_or(Ok(()), |faults| Err(Failure::Settings(faults)))
 }

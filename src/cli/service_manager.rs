@@ -1,7 +1,7 @@
-//! What systemd hears from `otpd serve`, according to `sd_notify(3)`. Without systemd, nothing
-//! happens.
+//! Notifies systemd of the state of `otpd serve`, according to `sd_notify(3)`. Without systemd,
+//! nothing happens.
 //!
-//! Must not stop the service because the service manager does not listen.
+//! Must not stop the service because systemd cannot be notified.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) fn ready() {
 
 /// Says that the service drains for so long before it closes the listener.
 pub(super) fn stopping(delay: Duration) {
-    // The time limit of a stop begins behind the delay.
+    // The time limit of a stop begins after the delay.
     let extension = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX);
     let extension = NotifyState::ExtendTimeoutUsec(extension.saturating_add(MARGIN));
     notify(&[NotifyState::Stopping, NotifyState::Status("draining"), extension]);

@@ -216,6 +216,7 @@ fn schema() -> String {
         properties.insert(section.name.clone(), table);
     }
     let (mut of_tenant, mut limits) = (Map::new(), Map::new());
+    assert_eq!(OF_TENANTS.map(|(key, _)| key), *config::tenant_keys());
     for (key, rule) in OF_TENANTS {
         assert!(is_known(&format!("[[tenants]]\n{key} = \"a\"\n"), &format!("tenants.1.{key}")), "{key}");
         match key.strip_prefix("limits.") {

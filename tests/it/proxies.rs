@@ -146,7 +146,7 @@ fn connections_to(process: &Process) -> usize {
 async fn ten_thousand_requests_succeed_over_few_connections(product: Product) {
     let app = builder().set("OTP_LOG__LEVEL", "info").spawn().await;
     let proxy = in_front_of(product, &app).await;
-    send_many(&proxy, 10_000 / 2 / CLIENTS).await;
+    send_many(&proxy, (10_000 / 2_usize).div_ceil(CLIENTS)).await;
     let connections = connections_to(&app);
     assert!((1..=4 * CLIENTS).contains(&connections), "{connections}");
 }

@@ -1,4 +1,4 @@
-//! What a service manager hears from `otpd serve` (`sd_notify(3)`).
+//! The notifications that a service manager receives from `otpd serve` (`sd_notify(3)`).
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn receive(socket: &UnixDatagram, line: &str) -> HashSet<String> {
 }
 
 #[tokio::test]
-async fn a_service_manager_hears_of_the_start_the_watchdog_and_the_stop() {
+async fn a_service_manager_is_notified_of_the_start_for_the_watchdog_and_of_the_stop() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
