@@ -82,8 +82,8 @@ fn printable(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Texts;
     use super::*;
+    use crate::config::Texts;
 
     fn effective(texts: Texts, with_defaults: bool) -> String {
         let read_file = |_: &std::path::Path| Ok("hunter2\n".to_owned());
@@ -93,7 +93,7 @@ mod tests {
     /// Returns what is shown of settings that are checked first.
     fn checked(texts: Texts) -> String {
         let sources = Sources::layered(texts, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap();
-        sources.effective(false, super::super::serve(&sources).err().as_ref())
+        sources.effective(false, crate::config::serve(&sources).err().as_ref())
     }
 
     #[test]
