@@ -3,8 +3,6 @@
 //! Must not contain a rule of the service: a command reads settings, assembles an `App` and
 //! reports.
 
-#![expect(clippy::print_stderr, reason = "a command tells its user why it failed")]
-
 use std::env::consts;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +13,7 @@ use std::sync::LazyLock;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::AssemblyError;
 use crate::config::admin::AdminListener;
@@ -135,14 +134,12 @@ impl Cli {
             Ok(code) => code,
             Err(Failure::Settings(faults)) => report(&faults),
             Err(Failure::Unusable(errors)) => {
-                eprintln!("otpd cannot start with these settings:");
-                for error in &errors {
-                    eprintln!("- {error:#}");
-                }
+                let errors: Vec<_> = errors.iter().map(|error| format!("- {error:#}")).collect();
+                complain(&format!("otpd cannot start with these settings:\n{}", errors.join("\n")));
                 ExitCode::from(BAD_SETTINGS)
             }
             Err(Failure::Other(error)) => {
-                eprintln!("otpd: {error:#}");
+                complain(&format!("otpd: {error:#}"));
                 ExitCode::FAILURE
             }
         }
@@ -171,9 +168,18 @@ fn done(outcome: Result<(), Failure>) -> Result<ExitCode, Failure> {
 
 /// Prints all faults of the settings.
 fn report(faults: &Faults) -> ExitCode {
-    eprintln!("otpd cannot start with these settings:\n{faults}\n");
-    eprintln!("'otpd init' writes a .env with fresh secrets; 'otpd dev' needs no settings at all.");
+    let hint = "'otpd init' writes a .env with fresh secrets; 'otpd dev' needs no settings at all.";
+    complain(&format!("otpd cannot start with these settings:\n{faults}\n\n{hint}"));
     ExitCode::from(BAD_SETTINGS)
+}
+
+/// Prints to standard error, without characters that a terminal acts on. If that cannot be written,
+/// the exit code says what there is to say.
+fn complain(text: &str) {
+    use std::io::Write as _;
+    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    let text: String = text.chars().map(shown).collect();
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints to standard output. A closed pipe is not an error, because `head`, for example, closes it
@@ -269,15 +275,24 @@ enum StopSignal {
     Interrupt,
 }
 
-/// Completes at the next SIGTERM or SIGINT.
-async fn stop_signal() -> StopSignal {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without a handler, the system's default still ends the process.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => StopSignal::Terminate,
-        _ = tokio::signal::ctrl_c() => StopSignal::Interrupt,
+/// The signals to stop, from its creation on. Before, they end the process, except process 1 of a
+/// container, which does not receive them.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Completes at the next signal.
+    async fn next(&mut self) -> StopSignal {
+        tokio::select! {
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+        }
     }
 }

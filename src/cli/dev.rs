@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use super::{
-    Failure, HTTP_LISTEN, announce, block_on, cannot_listen, listen, listen_admin, print, stop_signal,
+    Failure, HTTP_LISTEN, StopSignals, announce, block_on, cannot_listen, listen, listen_admin, print,
 };
 use crate::app::App;
 use crate::config::http::Docs;
@@ -19,6 +19,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let loaded = config::dev(sources).map_err(Failure::Settings)?;
     let (common, _telemetry) = announce(loaded, |common| common)?;
     block_on(async {
+        let mut stop = StopSignals::new()?;
         let (app, key) = App::development(&common)?;
         let listeners = loopback(common.http.listen.port()).await?;
         let admin = listen_admin(common.admin).await?;
@@ -39,7 +40,7 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
             },
             *key
         ))?;
-        app.run(listeners, admin, async |_| _ = stop_signal().await).await;
+        app.run(listeners, admin, async |_| _ = stop.next().await).await;
         Ok(())
     })
 }

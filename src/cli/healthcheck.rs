@@ -42,14 +42,24 @@ pub(super) fn run(command: &Healthcheck, sources: Result<Sources, Failure>) -> a
         config::listener(&sources.map_err(faults)?).map_err(|faults| anyhow::anyhow!("{faults}"))?;
     let path = if command.ready { "/readyz" } else { "/livez" };
     let scheme = if listener.has_tls { "https" } else { "http" };
-    let url = format!("{scheme}://{}{path}", reachable(listener.address));
-    let mut response = agent().get(&url).call().map_err(reason).with_context(|| {
-        format!("{url} does not answer; is otpd running, with this OTP_HTTP__LISTEN and OTP_TLS__CERT_FILE?")
-    })?;
+    let mut outcome = Err(anyhow::anyhow!("no address"));
+    for address in reachable(listener.address) {
+        let url = format!("{scheme}://{address}{path}");
+        outcome = agent().get(&url).call().map_err(reason).with_context(|| {
+            format!(
+                "{url} does not answer; is otpd running, with this OTP_HTTP__LISTEN and OTP_TLS__CERT_FILE?"
+            )
+        });
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    let mut response = outcome?;
     if response.status() != 200 {
-        let body = response.body_mut().with_config().limit(MAX_RESPONSE).read_to_string().unwrap_or_default();
+        let body = response.body_mut().with_config().limit(MAX_RESPONSE).read_to_string();
+        let body = body.unwrap_or_else(|_| "not a response of otpd".to_owned());
         let hint = if command.ready { "; 'otpd doctor' says what is missing" } else { "" };
-        bail!("{url} answered {}: {}{hint}", response.status().as_u16(), body.trim());
+        bail!("{path} answered {}: {}{hint}", response.status().as_u16(), body.trim());
     }
     Ok(())
 }
@@ -58,18 +68,21 @@ fn reason(error: ureq::Error) -> anyhow::Error {
     match error {
         ureq::Error::Io(error) => error.into(),
         ureq::Error::Timeout(_) => anyhow::anyhow!("no answer within {} s", TIMEOUT.as_secs()),
-        other => other.into(),
+        _ => anyhow::anyhow!("what is there does not speak HTTP, or HTTPS"),
     }
 }
 
-/// Returns an address of this machine on which a listener on `address` is reached.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+/// Returns the addresses of this machine on which a listener on `address` may be reached. Without
+/// IPv6, a listener on `[::]` is reached over IPv4.
+fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+    let ips: &[IpAddr] = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            &[IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)]
+        }
+        ip => &[ip],
     };
-    SocketAddr::new(ip, address.port())
+    ips.iter().map(|ip| SocketAddr::new(*ip, address.port())).collect()
 }
 
 /// Returns a client. The certificate of the listener names its public host, not this address, and
@@ -94,12 +107,13 @@ mod tests {
     #[test]
     fn a_listener_on_all_addresses_is_reached_on_loopback() {
         for (address, expected) in [
-            ("0.0.0.0:5000", "127.0.0.1:5000"),
-            ("[::]:5000", "[::1]:5000"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+            ("0.0.0.0:5000", &["127.0.0.1:5000"][..]),
+            ("[::]:5000", &["[::1]:5000", "127.0.0.1:5000"]),
+            ("192.0.2.1:80", &["192.0.2.1:80"]),
+            ("[2001:db8::1]:80", &["[2001:db8::1]:80"]),
         ] {
-            assert_eq!(reachable(address.parse().unwrap()), expected.parse().unwrap());
+            let reachable = reachable(address.parse().unwrap());
+            assert_eq!(reachable.iter().map(SocketAddr::to_string).collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::reload::Reloader;
 use super::{
-    Failure, HTTP_LISTEN, StopSignal, announce, block_on, listen, listen_admin, service_manager, stop_signal,
+    Failure, HTTP_LISTEN, StopSignal, StopSignals, announce, block_on, listen, listen_admin, service_manager,
 };
 use crate::api::Draining;
 use crate::app::App;
@@ -23,6 +23,7 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
     block_on(async {
         // Installed first, because an unhandled SIGHUP ends the process.
         let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be heard")?;
+        let mut stop = StopSignals::new()?;
         let http = &settings.common.http;
         let (address, delay) = (http.listen, http.shutdown_delay);
         let app = App::production(&settings)?;
@@ -33,7 +34,7 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
         service_manager::ready();
         let reloader = Reloader::new(config, (&sources, &settings), app.replaceable(), telemetry.handle());
         tokio::select! {
-            () = app.run(vec![listener], admin, async |draining| drain(draining, delay).await) => {}
+            () = app.run(vec![listener], admin, async |draining| drain(draining, delay, &mut stop).await) => {}
             () = reloader.run(hangup) => {}
             () = service_manager::watch() => {}
         }
@@ -43,9 +44,8 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
 
 /// Waits for a signal. After SIGTERM, waits for the delay, while load balancers learn from
 /// `/readyz` that requests should go elsewhere; a second signal ends it.
-async fn drain(draining: &Draining, delay: Duration) {
-    let stop = stop_signal().await;
-    let delay = if stop == StopSignal::Interrupt { Duration::ZERO } else { delay };
+async fn drain(draining: &Draining, delay: Duration, stop: &mut StopSignals) {
+    let delay = if stop.next().await == StopSignal::Interrupt { Duration::ZERO } else { delay };
     service_manager::stopping(delay);
     if delay.is_zero() {
         return;
@@ -53,5 +53,5 @@ async fn drain(draining: &Draining, delay: Duration) {
     draining.begin();
     tracing::info!(delay_s = delay.as_secs(), "stopping after a delay: /readyz answers 503");
     // Elapsed, or ended by a signal.
-    let _ = timeout(delay, stop_signal()).await;
+    let _ = timeout(delay, stop.next()).await;
 }

@@ -14,7 +14,7 @@ const MASK: &str = "********";
 
 impl Sources {
     /// Returns a line for each setting, in the form of `.env`, with where it comes from as a
-    /// comment; settings of `[[tenants]]` have the name that faults give them. Without
+    /// comment. Settings that are masked, and those of `[[tenants]]`, are comments. Without
     /// `with_defaults`, settings that are not set have no line. Settings with one of these faults
     /// are masked too, because a secret may have been set in the wrong place.
     #[must_use]
@@ -25,11 +25,16 @@ impl Sources {
         let shown = self.values.iter().filter(|(_, value)| with_defaults || value.layer != Layer::Defaults);
         for (key, value) in shown {
             let name = if key.starts_with("tenants.") { key.clone() } else { names::usual_name(key) };
+            // What cannot be used as it stands is a comment.
+            let mark = |shown: String| {
+                if shown.contains(MASK) || key.starts_with("tenants.") { "# " } else { "" }.to_owned()
+                    + &shown
+            };
             let line = match &value.text {
                 Err(why) => format!("# {name}: {}", printable(why)),
                 Ok(text) if text.is_empty() => format!("{name}="),
-                Ok(_) if has_fault(&name) || has_fault(&value.name) => format!("{name}={MASK}"),
-                Ok(text) => format!("{name}={}", quoted(&masked(key, text))),
+                Ok(_) if has_fault(&name) || has_fault(&value.name) => mark(format!("{name}={MASK}")),
+                Ok(text) => mark(format!("{name}={}", quoted(&masked(key, text)))),
             };
             // Writing to a string cannot fail.
             let _ = writeln!(lines, "{line}  # {}", printable(&origin(value)));
@@ -50,6 +55,8 @@ fn origin(value: &SettingValue) -> String {
 fn masked(key: &str, text: &str) -> String {
     match key {
         "redis.url" => without_password(text),
+        // A login does not belong there, and is refused unless another setting wins.
+        "redis.host" | "smtp.server" | "smtp_fallback.server" if text.contains(['@', '/']) => MASK.to_owned(),
         key if names::is_secret(key) => MASK.to_owned(),
         _ => text.to_owned(),
     }
@@ -108,7 +115,7 @@ mod tests {
             "OTP_LOG__LEVEL=debug  # the environment",
             "OTP_MAIL__BRAND='Example Co'  # the environment",
             "REDIS_HOST=localhost  # .env",
-            "tenants.1.name=app  # /etc/a.toml",
+            "# tenants.1.name=app  # /etc/a.toml",
         ];
         assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
         assert!(effective(texts, true).contains("OTP_HTTP__LISTEN=127.0.0.1:5000  # the defaults\n"));
@@ -120,10 +127,10 @@ mod tests {
         for key in secrets {
             let name = names::usual_name(key);
             let shown = effective(Texts::only(&[(&name, "hunter2")]), false);
-            assert_eq!(shown, format!("{name}={MASK}  # the environment\n"));
+            assert_eq!(shown, format!("# {name}={MASK}  # the environment\n"));
             let by_file = format!("{name}_FILE");
             let shown = effective(Texts::only(&[(&by_file, "/run/secret")]), false);
-            assert_eq!(shown, format!("{name}={MASK}  # the file of {by_file} in the environment\n"));
+            assert_eq!(shown, format!("# {name}={MASK}  # the file of {by_file} in the environment\n"));
         }
     }
 
@@ -143,7 +150,8 @@ mod tests {
             ("redis://localhost/0", "redis://localhost/0"),
         ] {
             let line = effective(Texts::only(&[("REDIS_URL", url)]), false);
-            assert_eq!(line, format!("REDIS_URL={shown}  # the environment\n"), "{url}");
+            let mark = if shown.contains(MASK) { "# " } else { "" };
+            assert_eq!(line, format!("{mark}REDIS_URL={shown}  # the environment\n"), "{url}");
         }
     }
 

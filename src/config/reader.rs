@@ -145,7 +145,12 @@ impl<'a> Reader<'a> {
 
     /// Reads the path of a file or folder; it may be empty (see [`named`]).
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
+        let text = self.text(key)?;
+        // The content of the file instead, which may be a secret and must not be repeated.
+        if text.contains(char::is_control) || text.contains("-----BEGIN") {
+            return self.refuse(key, "must be the path of a file, and not its content");
+        }
+        Some(PathBuf::from(text))
     }
 
     /// Records a fault of the setting.

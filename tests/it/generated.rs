@@ -153,7 +153,7 @@ fn rule(said: &str) -> Value {
         return json!({ "type": "integer", "minimum": number(least), "maximum": number(most) });
     }
     if said.contains("must be true or false") {
-        return json!({ "type": "boolean" });
+        return json!({ "enum": [true, false, "on", "off"] });
     }
     if said.contains("must be auto, true or false") {
         return json!({ "enum": ["auto", true, false] });
@@ -255,10 +255,11 @@ fn the_schema_of_settings_is_made_from_what_otpd_accepts() {
 
 #[test]
 fn the_manual_pages_are_made_from_the_commands() {
-    let mut command = Cli::command();
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    let pages = std::iter::once(&command).chain(command.get_subcommands());
-    for page in pages.filter(|page| page.get_name() != "help") {
+    let mut rest = vec![&command];
+    while let Some(page) = rest.pop() {
+        rest.extend(page.get_subcommands());
         let name = page.get_display_name().unwrap_or(page.get_name()).to_owned();
         let mut text = Vec::new();
         // Without the version, which names the target of a build.

@@ -44,3 +44,17 @@ async fn a_service_manager_is_notified_of_the_start_for_the_watchdog_and_of_the_
     receive(&socket, "WATCHDOG=1").await;
     assert_eq!(app.stopped().await.code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_service_manager_that_does_not_read_stops_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let _socket = UnixDatagram::bind(&path).expect("a socket");
+    let other = UnixDatagram::unbound().expect("a socket");
+    // Until its queue is full.
+    while other.try_send_to(b"STATUS=", &path).is_ok() {}
+    let app = TestApp::builder().set("NOTIFY_SOCKET", &path.display().to_string());
+    let app = app.set("WATCHDOG_USEC", "200000").set("OTP_HTTP__SHUTDOWN_DELAY", "0s").spawn().await;
+    app.code_for("person@example.com").await;
+    assert_eq!(app.stopped().await.code(), Some(0));
+}
