@@ -106,28 +106,18 @@ fn is_nightly() -> bool {
     of_run("OTPD_FAILOVERS").is_some()
 }
 
-/// Kills primaries.
+/// Kills primaries, which come back as replicas without data.
 async fn kill(guard: Guard) -> Outcome {
-    let here = Host::here();
-    let hosts = [here.clone(), here.clone(), here.clone()];
-    let all: &[usize] = &[0, 1, 2];
-    let rig = Rig::start(hosts, Ipv4Addr::LOCALHOST, [(&here, all), (&here, all)], guard).await;
-    let Rig { sentinels, load, .. } = &rig;
-    let mut slowest = Duration::ZERO;
-    for _ in 0..failovers() {
-        load.compares(COMPARED, TIMEOUT).await;
-        let old = sentinels.primary(0).await.expect("a primary");
-        sentinels.servers[old].stop();
-        let new = sentinels.successor(old, all).await;
-        slowest = slowest.max(load.serves_again(Instant::now(), TIMEOUT).await);
-        sentinels.rejoin(old, new).await;
-        sentinels.whole().await;
-    }
-    rig.end(slowest).await
+    on_one_host(guard, async |sentinels, old| sentinels.servers[old].stop()).await
 }
 
-/// Has primaries replaced that are well, as operators do.
+/// Replaces healthy primaries, as operators do.
 async fn replace(guard: Guard) -> Outcome {
+    on_one_host(guard, async |sentinels, _| sentinels.replace_primary().await).await
+}
+
+/// Fails primaries over, each by `fail`, with everything on one host.
+async fn on_one_host(guard: Guard, fail: impl AsyncFn(&Sentinels, usize)) -> Outcome {
     let here = Host::here();
     let hosts = [here.clone(), here.clone(), here.clone()];
     let all: &[usize] = &[0, 1, 2];
@@ -137,9 +127,12 @@ async fn replace(guard: Guard) -> Outcome {
     for _ in 0..failovers() {
         load.compares(COMPARED, TIMEOUT).await;
         let old = sentinels.primary(0).await.expect("a primary");
-        sentinels.replace_primary().await;
-        sentinels.successor(old, all).await;
+        fail(sentinels, old).await;
+        let new = sentinels.successor(old, all).await;
         slowest = slowest.max(load.serves_again(Instant::now(), TIMEOUT).await);
+        if !sentinels.servers[old].is_running() {
+            sentinels.rejoin(old, new).await;
+        }
         sentinels.whole().await;
     }
     rig.end(slowest).await

@@ -491,6 +491,11 @@ impl RedisServer {
         bytes
     }
 
+    /// Returns whether it was not stopped.
+    pub fn is_running(&self) -> bool {
+        matches!(&*self.occupant.lock().expect("no panic under this lock"), Occupant::Server(_))
+    }
+
     fn replace(&self, occupant: Occupant) -> Occupant {
         let mut held = self.occupant.lock().expect("no panic under this lock");
         std::mem::replace(&mut *held, occupant)

@@ -16,7 +16,7 @@ use super::redis::{RedisServer, free_port};
 /// What the sentinels call the primary.
 pub const NAME: &str = "otpd";
 /// How long a primary may be silent before the sentinels look for another. They ask once a second,
-/// and connect again as often, so with less than two seconds they replace primaries that are well.
+/// and connect again as often, so with less than two seconds they replace healthy primaries.
 const DOWN_AFTER: &str = "2500";
 /// How long a set of servers may take to be whole again.
 const TIMEOUT: Duration = Duration::from_mins(1);
