@@ -21,6 +21,7 @@ use super::replies::Replies;
 use super::reply::Reply;
 use super::secure::{self, Security, reach};
 use super::stage::Stage;
+use crate::adapters::mailer::Deadlines;
 
 /// Address and configuration of a relay.
 #[derive(Debug)]
@@ -75,17 +76,6 @@ pub struct Envelope<'a> {
     pub to: &'a str,
     /// Header and body.
     pub message: &'a [u8],
-}
-
-/// Deadlines of the stages of one email.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// For the reply to the first command.
-    pub first: Instant,
-    /// For the start of the message's transmission; after it another relay may be tried.
-    pub begin: Instant,
-    /// For the end of the attempt.
-    pub end: Instant,
 }
 
 /// An open session, secured and logged in.
