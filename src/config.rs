@@ -154,7 +154,7 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     let common = common(&mut reader, dangerous);
     let tls = tls::read(&mut reader);
     let redis = redis::read(&mut reader, dangerous);
-    let order = senders::read_order(&mut reader, "sender");
+    let order = senders::read_order(&mut reader, "mail.transport");
     let of_tenants = common.iter().flat_map(|common| &common.tenants).flat_map(|tenant| &tenant.transports);
     let used: BTreeSet<_> = order.iter().flatten().chain(of_tenants.flatten()).copied().collect();
     let smtp = smtp::read(&mut reader, dangerous, used.contains(&TransportKind::Smtp));
@@ -453,12 +453,12 @@ mod tests {
     /// used, because the settings of others are not read.
     fn unread(mut sources: Sources) -> Vec<String> {
         sources.values.values_mut().for_each(|value| value.text = Err("is broken".into()));
-        let mut sender = sources.values.remove("sender").unwrap();
+        let mut sender = sources.values.remove("mail.transport").unwrap();
         sender.text = Ok("smtp,resend,postmark,mailgun,ses,hook".to_owned().into());
-        sources.values.insert("sender".into(), sender);
+        sources.values.insert("mail.transport".into(), sender);
         let faults = serve(&sources).unwrap_err();
         let read: BTreeSet<_> = faults.iter().map(|fault| fault.name().to_owned()).collect();
-        let keys = sources.values.into_keys().filter(|key| key != "sender");
+        let keys = sources.values.into_keys().filter(|key| key != "mail.transport");
         keys.filter(|key| !read.contains(&names::usual_name(key))).collect()
     }
 

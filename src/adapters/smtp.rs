@@ -1,8 +1,8 @@
 //! Hands emails over by SMTP, over pooled connections.
 //!
-//! The outcome of a failure depends on its stage. Before the message is transmitted, a failure means
-//! that nobody has the code; afterwards only a reply tells. Must not log the text of a reply, because
-//! relays repeat addresses in it.
+//! The outcome of a failure depends on its stage. Before the message is transmitted, a failure
+//! means that nobody has the code; afterwards only a reply tells. Must not log the text of a reply,
+//! because relays repeat addresses in it.
 
 mod connection;
 mod error;
@@ -36,8 +36,8 @@ pub struct SmtpTransport {
 
 impl SmtpTransport {
     /// Creates a transport with at most `connections` simultaneous connections. Does not connect
-    /// yet. `hello` is the name for EHLO. If there is an `idempotency_header`, each email has it with
-    /// its id, and the relay sends only one of two emails with the same id.
+    /// yet. `hello` is the name for EHLO. If there is an `idempotency_header`, each email has it
+    /// with its id, and the relay sends only one of two emails with the same id.
     #[must_use]
     pub fn new(
         relay: Relay,

@@ -9,9 +9,9 @@ use super::foreign_names::{FOREIGN_NAMES, MEANT_NAMES, key_of};
 /// Every setting with its default. A key that is not in this file is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
 
-/// Settings that have another name, either from the Flask service that otpd replaces or because it
-/// is common for Redis.
-const OTHER_NAMES: [(&str, &str); 11] = [
+/// Settings that have another name: from the Flask service that otpd replaces, because it is common
+/// for Redis, or because it is short.
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("redis.url", "REDIS_URL"),
     ("redis.host", "REDIS_HOST"),
     ("redis.port", "REDIS_PORT"),
@@ -23,6 +23,7 @@ const OTHER_NAMES: [(&str, &str); 11] = [
     ("smtp.port", "SMTP_PORT"),
     ("smtp.sender", "EMAIL_SENDER"),
     ("smtp.password", "EMAIL_PASSWORD"),
+    ("mail.transport", "OTP_SENDER"),
 ];
 
 /// Settings that can also be read from a file, by a name that ends in `_FILE`.
@@ -295,7 +296,7 @@ pub(super) fn inherited_key(key: &str) -> &str {
         "brand" => "mail.brand",
         "locale" => "mail.locale",
         "sender" => "smtp.sender",
-        "transport" => "sender",
+        "transport" => "mail.transport",
         limits => limits,
     }
 }

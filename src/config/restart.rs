@@ -10,7 +10,7 @@ use super::names;
 use super::source::Sources;
 
 /// The settings that a reload replaces; a name that ends in a dot stands for its section.
-const RELOADED: [&str; 27] = [
+const RELOADED: [&str; 26] = [
     "domains.",
     "hook.",
     "limits.email_sends",
@@ -31,7 +31,6 @@ const RELOADED: [&str; 27] = [
     "secrets.peppers",
     "resend.",
     "secrets.proof_keys",
-    "sender",
     "ses.",
     "smtp.",
     "smtp_fallback.",

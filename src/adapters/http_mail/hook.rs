@@ -1,7 +1,7 @@
 //! The hook: one signed request for each code to a URL of the operator's, which sends it.
 //!
-//! Signed as Standard Webhooks (specification 1.0) describes. The request contains the code, so it is
-//! sent over TLS, or to this machine.
+//! Signed as Standard Webhooks (specification 1.0) describes. The request contains the code, so it
+//! is sent over TLS, or to this machine.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

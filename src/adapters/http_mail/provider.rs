@@ -25,8 +25,8 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Returns the request that sends an email. Two requests for the same email are the same, except
-    /// for signatures with a time.
+    /// Returns the request that sends an email. Two requests for the same email are the same,
+    /// except for signatures with a time.
     ///
     /// # Errors
     /// [`RequestError`] if there is none, such as for a secret that cannot be in a header.
@@ -78,8 +78,8 @@ impl Word {
 }
 
 /// Returns what a status other than 2xx means, unless the provider says more. Without a documented
-/// meaning, a failure of the server (5xx) leaves it open whether the email was accepted, except that
-/// 503 means that the request was not handled (RFC 9110 section 15.6.4).
+/// meaning, a failure of the server (5xx) leaves it open whether the email was accepted, except
+/// that 503 means that the request was not handled (RFC 9110 section 15.6.4).
 #[must_use]
 pub(super) fn usual_meaning(status: StatusCode) -> FailureKind {
     match status {

@@ -1,0 +1,168 @@
+//! The hook: what the operator's program gets, and where requests may go.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use standardwebhooks::Webhook;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::support::app::{Builder, TestApp, eventually};
+use crate::support::hook::{HookReceiver, SECRET};
+use crate::support::v1::hash;
+
+const EMAIL: &str = "recipient@example.com";
+
+/// Returns a service that sends by the hook at this URL.
+fn hooked(url: &str) -> Builder {
+    TestApp::builder()
+        .keyed()
+        .set("OTP_SENDER", "hook")
+        .set("OTP_HOOK__URL", url)
+        .set("OTP_HOOK__SECRET", SECRET)
+}
+
+#[tokio::test]
+async fn a_code_is_posted_once_with_everything_that_a_gateway_needs() {
+    let hook = HookReceiver::start().await;
+    let app = hooked(&hook.url()).spawn().await;
+    assert_eq!(app.send_otp(EMAIL).await.message(), (200, "OTP sent successfully".to_owned()));
+    let body = json!({ "email": EMAIL, "purpose": "login", "locale": "de" });
+    let created = app.caller(1).create(&body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let created = created.json();
+
+    let calls = hook.calls().clone();
+    let [simple, v1] = calls.as_slice() else { panic!("{calls:?}") };
+    for call in [simple, v1] {
+        assert_eq!(call.headers["content-type"], "application/json");
+        assert_eq!(call.headers["webhook-id"], call.body["id"].as_str().expect("an id"));
+        assert_eq!(call.headers["user-agent"], concat!("otpd/", env!("CARGO_PKG_VERSION")));
+        assert_eq!(call.body["to"], EMAIL);
+        assert_eq!(call.body["brand"], "sender.example");
+        let code = call.body["code"].as_str().expect("a code");
+        assert_eq!(code.len(), 6);
+        for part in ["text", "html"] {
+            assert_eq!(call.body[part].as_str().expect("a text").matches(code).count(), 1, "{part}");
+        }
+        let mut members: Vec<_> = call.body.as_object().expect("an object").keys().cloned().collect();
+        members.sort();
+        let expected = [
+            "brand",
+            "code",
+            "expires_at",
+            "html",
+            "id",
+            "locale",
+            "purpose",
+            "reference",
+            "subject",
+            "tenant",
+            "text",
+            "to",
+        ];
+        assert_eq!(members, expected);
+    }
+    assert_eq!((&simple.body["tenant"], &simple.body["locale"]), (&json!("simple"), &json!("en")));
+    assert_eq!((&simple.body["purpose"], &simple.body["reference"]), (&json!(null), &json!(null)));
+    assert_eq!((&v1.body["tenant"], &v1.body["locale"]), (&json!("default"), &json!("de")));
+    assert_eq!((&v1.body["purpose"], &v1.body["reference"]), (&json!("login"), &created["reference"]));
+    let whole_seconds = |time: &serde_json::Value| time.as_str().expect("a time")[..19].to_owned();
+    assert_eq!(whole_seconds(&v1.body["expires_at"]), whole_seconds(&created["expires_at"]));
+    assert_ne!(simple.body["id"], v1.body["id"]);
+
+    let id = created["id"].as_str().expect("an id");
+    let checked = app.caller(1).check(id, v1.body["code"].as_str().expect("a code")).await;
+    assert_eq!(checked.status, 200, "{checked:?}");
+    assert_eq!(app.verify_otp(EMAIL, simple.body["code"].as_str().expect("a code")).await.status, 200);
+    assert_eq!(app.smtp.mails().len(), 0, "nothing goes to the relay");
+}
+
+#[test]
+fn a_signature_is_of_these_bytes_with_this_secret() {
+    // What the receiver of these tests relies on.
+    let webhook = Webhook::new(SECRET).expect("a secret");
+    let other = Webhook::new("whsec_AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=").expect("a secret");
+    let sign = |webhook: &Webhook, id: &str, body: &[u8]| webhook.sign(id, 1, body).expect("a signature");
+    let signature = sign(&webhook, "a", b"{}");
+    for other in [sign(&other, "a", b"{}"), sign(&webhook, "b", b"{}"), sign(&webhook, "a", b"[]")] {
+        assert_ne!(signature, other);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_hangs_costs_nobody_else() {
+    let hook = HookReceiver::start().await;
+    hook.delay(Duration::from_hours(1));
+    let tenants = format!("[[tenants]]\nname = \"slow\"\nkeys = [\"{}\"]\ntransport = \"hook\"\n", hash(3));
+    let app = hooked(&hook.url()).set("OTP_SENDER", "smtp").config(&tenants).spawn().await;
+    let process = std::sync::Arc::clone(&app.process);
+    let mut hanging = JoinSet::new();
+    for number in 0..100 {
+        let process = std::sync::Arc::clone(&process);
+        hanging.spawn(async move {
+            process.caller(3).create(&json!({ "email": format!("slow{number}@example.com") })).await
+        });
+    }
+    // One request for each connection; the others wait for one.
+    eventually("as many requests as connections", async || hook.calls().len() == 64).await;
+    let begun = Instant::now();
+    for number in 0..20 {
+        let body = json!({ "email": format!("quick{number}@example.com") });
+        let created = app.caller(1).create(&body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(hanging.try_join_next().map(|_| ()), None, "these still hang");
+    while let Some(answer) = hanging.join_next().await {
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 502, "{answer:?}");
+    }
+    let asked = hook.calls().len();
+    // Now the hook is known to be down: a send does not wait for it.
+    let begun = Instant::now();
+    let body = json!({ "email": "later@example.com" });
+    assert_eq!(app.caller(3).create(&body).await.status, 502);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(hook.calls().len(), asked);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = HookReceiver::start().await;
+    let hook = HookReceiver::start().await;
+    hook.redirect_to(&elsewhere.url());
+    let app = hooked(&hook.url()).spawn().await;
+    assert_eq!(app.send_otp(EMAIL).await.status, 500);
+    assert_eq!((hook.calls().len(), elsewhere.calls().len()), (1, 0));
+    assert!(app.whole_log().await.contains("refused with status 307"));
+}
+
+#[tokio::test]
+async fn no_request_goes_to_an_address_that_is_not_public() {
+    // Each of these would be answered if otpd connected: all addresses of this machine listen here.
+    let listener = TcpListener::bind("[::]:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    for host in [
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.0.1",
+        "100.64.0.1",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::1]",
+        // A name that DNS or /etc/hosts knows as this machine.
+        "ip6-localhost",
+    ] {
+        let app = hooked(&format!("https://{host}:{port}/codes")).spawn().await;
+        assert_eq!(app.send_otp(EMAIL).await.status, 500, "{host}");
+        let log = app.whole_log().await;
+        assert!(log.contains("OTP_OUTBOUND__ALLOWED_NETWORKS"), "{host}: {log}");
+    }
+    let connected = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+    assert!(connected.is_err(), "{connected:?}");
+}
