@@ -1,14 +1,20 @@
 //! The hook: what the operator's program gets, and where requests may go.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use standardwebhooks::Webhook;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
-use crate::support::app::{Builder, TestApp, eventually};
+use crate::support::app::{Builder, Process, TestApp, eventually};
 use crate::support::hook::{HookReceiver, SECRET};
+use crate::support::host::Network;
+use crate::support::redis::RedisServer;
+use crate::support::smtp::SmtpPeer;
 use crate::support::v1::hash;
 
 const EMAIL: &str = "recipient@example.com";
@@ -96,10 +102,10 @@ async fn a_hook_that_hangs_costs_nobody_else() {
     hook.delay(Duration::from_hours(1));
     let tenants = format!("[[tenants]]\nname = \"slow\"\nkeys = [\"{}\"]\ntransport = \"hook\"\n", hash(3));
     let app = hooked(&hook.url()).set("OTP_SENDER", "smtp").config(&tenants).spawn().await;
-    let process = std::sync::Arc::clone(&app.process);
+    let process = Arc::clone(&app.process);
     let mut hanging = JoinSet::new();
     for number in 0..100 {
-        let process = std::sync::Arc::clone(&process);
+        let process = Arc::clone(&process);
         hanging.spawn(async move {
             process.caller(3).create(&json!({ "email": format!("slow{number}@example.com") })).await
         });
@@ -155,8 +161,6 @@ async fn no_request_goes_to_an_address_that_is_not_public() {
         "[fd00:ec2::254]",
         "[64:ff9b::7f00:1]",
         "[2002:7f00:1::1]",
-        // A name that DNS or /etc/hosts knows as this machine.
-        "ip6-localhost",
     ] {
         let app = hooked(&format!("https://{host}:{port}/codes")).spawn().await;
         assert_eq!(app.send_otp(EMAIL).await.status, 500, "{host}");
@@ -164,5 +168,74 @@ async fn no_request_goes_to_an_address_that_is_not_public() {
         assert!(log.contains("OTP_OUTBOUND__ALLOWED_NETWORKS"), "{host}: {log}");
     }
     let connected = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+    assert!(connected.is_err(), "{connected:?}");
+}
+
+/// A public address, which this machine has for the time of the test.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 22, 33, 44);
+
+/// Answers the first question for an IPv4 address with `first`, and all others with `then`. Returns how
+/// many there were.
+fn answer_dns(socket: UdpSocket, first: Ipv4Addr, then: Ipv4Addr) -> Arc<AtomicUsize> {
+    let questions = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&questions);
+    tokio::spawn(async move {
+        let mut packet = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut packet).await {
+            // RFC 1035 section 4: the header of 12 bytes, then the name, its type and its class.
+            let name_end = 12 + packet[12..length].iter().position(|byte| *byte == 0).expect("a name") + 1;
+            let question = &packet[12..name_end + 4];
+            let is_ipv4 = packet[name_end..name_end + 2] == [0, 1];
+            let mut answer = packet[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_ipv4), 0, 0, 0, 0]);
+            answer.extend(question);
+            if is_ipv4 {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                answer.extend(if number == 0 { first } else { then }.octets());
+            }
+            socket.send_to(&answer, client).await.expect("an answer");
+        }
+    });
+    questions
+}
+
+/// The address of a name is the one that was checked: a name that changes its address (DNS rebinding)
+/// leads nowhere.
+#[tokio::test]
+async fn a_name_whose_address_changes_to_a_private_one_is_not_connected_to() {
+    let network = Network::create();
+    let [host, ..] = network.hosts();
+    network.add_address(PUBLIC);
+    network.resolve_with(&host, network.machine());
+    let dns = UdpSocket::bind((network.machine(), 53)).await.expect("the port of DNS");
+    let questions = answer_dns(dns, PUBLIC, network.machine());
+    let public = TcpListener::bind((PUBLIC, 0)).await.expect("a port");
+    let port = public.local_addr().expect("an address").port();
+    let private = TcpListener::bind((network.machine(), port)).await.expect("the same port");
+
+    let redis = RedisServer::start_on(host.clone(), &["--protected-mode", "no"]).await;
+    let mut settings = TestApp::settings_for(&SmtpPeer::builder().start().await, &[]);
+    settings.extend(redis.settings().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let url = format!("https://hook.example:{port}/codes");
+    for (name, value) in [
+        ("OTP_SENDER", "hook"),
+        ("OTP_HOOK__URL", &url),
+        ("OTP_HOOK__SECRET", SECRET),
+        ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true"),
+    ] {
+        settings.insert(name.to_owned(), value.to_owned());
+    }
+    let otpd = Process::start_on(&host, "serve", &settings).await;
+    let accepted = tokio::spawn(async move {
+        let (stream, _) = public.accept().await.expect("a connection");
+        drop(stream);
+    });
+    assert_eq!(otpd.send_otp("first@example.com").await.status, 500);
+    accepted.await.expect("the first request goes to the public address");
+    assert_eq!(otpd.send_otp("second@example.com").await.status, 500);
+    assert_eq!(questions.load(Ordering::Relaxed), 2, "one question for each connection");
+    assert!(otpd.whole_log().await.contains("OTP_OUTBOUND__ALLOWED_NETWORKS"));
+    let connected = tokio::time::timeout(Duration::from_millis(1), private.accept()).await;
     assert!(connected.is_err(), "{connected:?}");
 }

@@ -81,13 +81,6 @@ impl HookReceiver {
     pub fn calls(&self) -> MutexGuard<'_, Vec<HookCall>> {
         self.state.calls.lock().expect("no thread panics with the calls")
     }
-
-    /// Returns the code of the last request for this address.
-    pub fn code_for(&self, email: &str) -> String {
-        let calls = self.calls();
-        let call = calls.iter().rev().find(|call| call.body["to"] == email).expect("a call");
-        call.body["code"].as_str().expect("a code").to_owned()
-    }
 }
 
 impl State {

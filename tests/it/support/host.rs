@@ -80,6 +80,24 @@ impl Network {
         Ipv4Addr::new(first, second, third, 254)
     }
 
+    /// Gives this machine another address, which the hosts reach.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        ip(&["address", "add", &format!("{address}/32"), "dev", &self.name]);
+        for at in 0..HOSTS {
+            let machine = self.machine().to_string();
+            ip(&["-n", &self.namespace(at), "route", "add", &address.to_string(), "via", &machine]);
+        }
+    }
+
+    /// Resolves names on a host with this DNS server.
+    pub fn resolve_with(&self, host: &Host, server: Ipv4Addr) {
+        let namespace = host.namespace.as_ref().expect("a host of this network");
+        let folder = format!("/etc/netns/{namespace}");
+        let text = format!("mkdir -p {folder} && echo nameserver {server} >{folder}/resolv.conf");
+        let status = root("sh").args(["-c", &text]).status().expect("a shell");
+        assert!(status.success(), "{text}");
+    }
+
     /// Drops all packets between a host and the other hosts. This machine still reaches all.
     pub fn cut(&self, host: usize) {
         self.routes(host, "add");
@@ -114,6 +132,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         for at in 0..HOSTS {
             let _ = root("ip").args(["netns", "delete", &self.namespace(at)]).status();
+            let _ = root("rm").args(["-rf", &format!("/etc/netns/{}", self.namespace(at))]).status();
         }
         let _ = root("ip").args(["link", "delete", &self.name]).status();
     }
