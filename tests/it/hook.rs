@@ -1,9 +1,11 @@
 //! The hook: what the operator's program gets, and where requests may go.
 
+use std::io::{BufRead as _, BufReader, Lines};
 use std::net::Ipv4Addr;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use standardwebhooks::Webhook;
@@ -238,4 +240,65 @@ async fn a_name_whose_address_changes_to_a_private_one_is_not_connected_to() {
     assert!(otpd.whole_log().await.contains("OTP_OUTBOUND__ALLOWED_NETWORKS"));
     let connected = tokio::time::timeout(Duration::from_millis(1), private.accept()).await;
     assert!(connected.is_err(), "{connected:?}");
+}
+
+/// The example of examples/hook, as a process.
+struct Example {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: String,
+}
+
+impl Example {
+    fn start() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hook/sms.py");
+        let mut command = Command::new("python3");
+        command.arg(path).env("HOOK_SECRET", SECRET).env("PORT", "0").stdout(Stdio::piped());
+        let mut child = command.spawn().expect("Python");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("text");
+        let port = first.strip_prefix("listening on port ").expect("a port").to_owned();
+        Self { child, lines, port }
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_example_sends_a_code_once_and_refuses_what_otpd_did_not_sign() {
+    let mut example = Example::start();
+    let url = format!("http://127.0.0.1:{}/", example.port);
+    let app = hooked(&url).spawn().await;
+    assert_eq!(app.send_otp(EMAIL).await.status, 200);
+    let line = example.lines.next().expect("a line").expect("text");
+    let rest = line.strip_prefix("to the phone of recipient@example.com: ").expect("the recipient");
+    let (code, rest) = rest.split_once(' ').expect("a code");
+    assert_eq!(rest, "is your code for sender.example");
+    assert_eq!(app.verify_otp(EMAIL, code).await.status, 200);
+
+    let body = r#"{"id":"a","to":"b@example.com","code":"123456","brand":"B"}"#;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let now = i64::try_from(now).expect("a time");
+    let post = async |time: i64, secret: &str, body: &str| {
+        let webhook = Webhook::new(secret).expect("a secret");
+        let signature = webhook.sign("a", time, body.as_bytes()).expect("a signature");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let request = client.post(&url).header("webhook-id", "a").header("webhook-timestamp", time);
+        let request = request.header("webhook-signature", signature).body(body.to_owned());
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let other = "whsec_AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+    assert_eq!(post(now, other, body).await, 401);
+    assert_eq!(post(now - 600, SECRET, body).await, 401);
+    assert_eq!(post(now, SECRET, body).await, 204);
+    assert_eq!(post(now, SECRET, body).await, 204);
+    drop(app);
+    example.child.kill().expect("it runs");
+    let printed: Vec<_> = example.lines.by_ref().map(|line| line.expect("text")).collect();
+    assert_eq!(printed, ["to the phone of b@example.com: 123456 is your code for B"], "sent once");
 }
