@@ -5,8 +5,10 @@ use std::net::Ipv4Addr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use otpd::adapters::clock::SystemClock;
+use otpd::ports::Clock as _;
 use serde_json::json;
 use standardwebhooks::Webhook;
 use tokio::net::{TcpListener, UdpSocket};
@@ -176,8 +178,8 @@ async fn no_request_goes_to_an_address_that_is_not_public() {
 /// A public address, which this machine has for the time of the test.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 22, 33, 44);
 
-/// Answers the first question for an IPv4 address with `first`, and all others with `then`. Returns how
-/// many there were.
+/// Answers the first question for an IPv4 address with `first`, and all others with `then`. Returns
+/// how many there were.
 fn answer_dns(socket: UdpSocket, first: Ipv4Addr, then: Ipv4Addr) -> Arc<AtomicUsize> {
     let questions = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&questions);
@@ -202,14 +204,14 @@ fn answer_dns(socket: UdpSocket, first: Ipv4Addr, then: Ipv4Addr) -> Arc<AtomicU
     questions
 }
 
-/// The address of a name is the one that was checked: a name that changes its address (DNS rebinding)
-/// leads nowhere.
+/// The address of a name is the one that was checked: a name that changes its address (DNS
+/// rebinding) leads nowhere.
 #[tokio::test]
 async fn a_name_whose_address_changes_to_a_private_one_is_not_connected_to() {
     let network = Network::create();
     let [host, ..] = network.hosts();
     network.add_address(PUBLIC);
-    network.resolve_with(&host, network.machine());
+    network.resolve_here();
     let dns = UdpSocket::bind((network.machine(), 53)).await.expect("the port of DNS");
     let questions = answer_dns(dns, PUBLIC, network.machine());
     let public = TcpListener::bind((PUBLIC, 0)).await.expect("a port");
@@ -282,7 +284,7 @@ async fn the_example_sends_a_code_once_and_refuses_what_otpd_did_not_sign() {
     assert_eq!(app.verify_otp(EMAIL, code).await.status, 200);
 
     let body = r#"{"id":"a","to":"b@example.com","code":"123456","brand":"B"}"#;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let now = SystemClock.now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
     let now = i64::try_from(now).expect("a time");
     let post = async |time: i64, secret: &str, body: &str| {
         let webhook = Webhook::new(secret).expect("a secret");

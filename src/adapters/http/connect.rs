@@ -78,8 +78,8 @@ impl Connector {
     }
 }
 
-/// Returns whether a URL with this host is meant for this machine. An IPv6 address that stands for an
-/// IPv4 address is not how one writes that.
+/// Returns whether a URL with this host is meant for this machine. An IPv6 address that stands for
+/// an IPv4 address is not how one writes that.
 fn names_this_machine(host: &Host) -> bool {
     match host {
         Host::Name(_) => host.is_loopback(),

@@ -89,9 +89,15 @@ impl Network {
         }
     }
 
-    /// Resolves names on a host with this DNS server.
-    pub fn resolve_with(&self, host: &Host, server: Ipv4Addr) {
-        let namespace = host.namespace.as_ref().expect("a host of this network");
+    /// Resolves names on the hosts with a DNS server on this machine.
+    pub fn resolve_here(&self) {
+        for at in 0..HOSTS {
+            self.resolve_here_on(&self.namespace(at));
+        }
+    }
+
+    fn resolve_here_on(&self, namespace: &str) {
+        let server = self.machine();
         let folder = format!("/etc/netns/{namespace}");
         let text = format!("mkdir -p {folder} && echo nameserver {server} >{folder}/resolv.conf");
         let status = root("sh").args(["-c", &text]).status().expect("a shell");
