@@ -1,15 +1,17 @@
 //! Sends emails by SMTP over pooled connections, within a time limit.
 //!
-//! Drives lettre's connection stage by stage, because the outcome of a failure depends on the
+//! Speaks SMTP stage by stage, because the outcome of a failure depends on the
 //! stage. Before the message is transmitted, a failure means that nobody has the code; afterwards
 //! only a reply tells. Must not pass an email to a second relay if the first may have accepted it,
 //! and must not log the text of a reply, because relays repeat addresses in it.
 
 mod breaker;
 mod connection;
+mod conversation;
 mod error;
+mod full_reply;
+mod login;
 mod pool;
-mod replies;
 mod reply;
 mod secure;
 mod stage;
@@ -22,8 +24,10 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use self::connection::{Deadlines, Envelope, HandoverError};
-pub use self::connection::{Login, Relay, Tls};
+pub use self::connection::{Relay, Tls};
 pub use self::error::{Cause, CertificateFault, Offer, SendError};
+pub use self::full_reply::{Capabilities, FullReply, ReplyError};
+pub use self::login::Login;
 use self::pool::Pool;
 pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};
