@@ -204,3 +204,145 @@ impl fmt::Debug for Tls {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const MESSAGE: &[u8] = b"Subject: a\r\n\r\n.\r\n";
+    const COMMANDS: [&str; 3] = ["MAIL FROM:<a@example.com>\r\n", "RCPT TO:<b@example.com>\r\n", "DATA\r\n"];
+    const DATA: &str = "Subject: a\r\n\r\n..\r\n.\r\n";
+
+    /// Returns a session whose relay answers each write with the next of these replies and then
+    /// closes the connection, and what the relay hears, write by write.
+    fn session(pipelining: bool, replies: Vec<String>) -> (Session, JoinHandle<Vec<String>>) {
+        let (ours, mut theirs) = duplex(64 * 1024);
+        let relay = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            let mut chunk = vec![0; 64 * 1024];
+            for reply in replies {
+                let count = theirs.read(&mut chunk).await.unwrap();
+                if count == 0 {
+                    return heard;
+                }
+                heard.push(String::from_utf8(chunk[..count].to_vec()).unwrap());
+                theirs.write_all(reply.as_bytes()).await.unwrap();
+            }
+            theirs.shutdown().await.unwrap();
+            let count = theirs.read(&mut chunk).await.unwrap();
+            assert_eq!(count, 0, "more than the test knows of");
+            heard
+        });
+        (Session { conversation: Conversation::new(Box::new(ours)), pipelining }, relay)
+    }
+
+    /// Returns the replies to MAIL, RCPT, DATA and the message as they answer each write.
+    fn by_write(pipelining: bool, replies: [&str; 4]) -> Vec<String> {
+        match replies.map(|reply| format!("{reply}\r\n")) {
+            [mail, rcpt, data, message] if pipelining => vec![mail + &rcpt + &data, message],
+            replies => replies.into(),
+        }
+    }
+
+    async fn send(session: &mut Session, from: &str, to: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mail = Envelope { from, to, message: MESSAGE };
+        match session.hand_over(&mail, Deadlines { first: end, begin: end, end }).await {
+            Ok(()) => "accepted".to_owned(),
+            Err(HandoverError::Refused(error)) => format!("refused: {error}"),
+            Err(HandoverError::Unknown(error)) => format!("unknown: {error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn pipelining_takes_two_round_trips_for_an_email_instead_of_four() {
+        for (pipelining, round_trips) in [(true, 2), (false, 4)] {
+            let replies = by_write(pipelining, ["250 2.1.0 ok", "250", "354", "250 2.0.0 queued"]);
+            let (mut session, relay) = session(pipelining, [replies.clone(), replies].concat());
+            for _ in 0..2 {
+                assert_eq!(send(&mut session, "a@example.com", "b@example.com").await, "accepted");
+            }
+            drop(session);
+            let heard = relay.await.unwrap();
+            assert_eq!(heard.len(), 2 * round_trips, "{heard:?}");
+            assert_eq!(heard.concat(), (COMMANDS.concat() + DATA).repeat(2));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_outcome_is_the_first_refusal_or_the_reply_to_the_message() {
+        for (replies, outcome) in [
+            (["250", "251 forwarded", "354", "250"], "accepted"),
+            (["550 5.7.1", "503", "503", ""], "refused: MAIL FROM: refused with reply 550 5.7.1"),
+            (["421", "", "", ""], "refused: MAIL FROM: refused with reply 421"),
+            (["250", "550 5.1.1", "503 5.5.1", ""], "refused: RCPT TO: refused with reply 550 5.1.1"),
+            (["250", "450 4.2.1", "354", ""], "refused: RCPT TO: refused with reply 450 4.2.1"),
+            (["550", "250", "354", ""], "refused: MAIL FROM: refused with reply 550"),
+            (["250", "252", "354", ""], "refused: RCPT TO: unexpected reply 252"),
+            (["250", "250", "554", ""], "refused: DATA: refused with reply 554"),
+            (["250", "250", "250", ""], "refused: DATA: unexpected reply 250"),
+            (["250", "250", "354\r\n250", ""], "refused: DATA: the connection was lost or refused"),
+            (["250", "250", "x", ""], "refused: DATA: the connection was lost or refused"),
+            (["250", "250", "354", "451 4.3.0"], "refused: the message: refused with reply 451 4.3.0"),
+            (["250", "250", "354", "571 5.7.1"], "refused: the message: refused with reply 571 5.7.1"),
+            (["250", "250", "354", "251"], "unknown: the message: unexpected reply 251"),
+            (["250", "250", "354", "354"], "unknown: the message: unexpected reply 354"),
+            (
+                ["250", "250", "354", "250-a\r\n550 b"],
+                "unknown: the message: the connection was lost or refused",
+            ),
+            (["250", "250", "354", "250-a"], "unknown: the message: the connection was lost or refused"),
+            (["250", "250", "354", "\u{fe}"], "unknown: the message: the connection was lost or refused"),
+        ] {
+            for pipelining in [true, false] {
+                let (mut session, relay) = session(pipelining, by_write(pipelining, replies));
+                assert_eq!(
+                    send(&mut session, "a@example.com", "b@example.com").await,
+                    outcome,
+                    "{replies:?}"
+                );
+                drop(session);
+                let is_transmitted = outcome == "accepted" || outcome.contains("the message");
+                let heard = relay.await.unwrap().concat();
+                let (commands, data) = heard.split_at(heard.find("Subject").unwrap_or(heard.len()));
+                assert!(COMMANDS.concat().starts_with(commands), "{replies:?}: {heard}");
+                assert_eq!(
+                    data,
+                    if is_transmitted { DATA } else { "" },
+                    "{replies:?}: no message, not even a dot"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_cannot_add_a_command() {
+        let good = "a@example.com";
+        for bad in [
+            "a@example.com>\r\nRCPT TO:<b@example.com",
+            "a@example.com\r\n",
+            "a@example.com> SIZE=1",
+            "a b@example.com",
+            "\"a b\"@example.com",
+            "<a@example.com>",
+            " a@example.com",
+            "a@example.com\u{0}",
+            "m\u{fc}ller@example.com",
+            "a@[127.0.0.1]",
+            "",
+        ] {
+            for (from, to) in [(bad, good), (good, bad)] {
+                let (mut session, relay) = session(true, Vec::new());
+                let outcome = send(&mut session, from, to).await;
+                assert_eq!(outcome, "refused: MAIL FROM: an address that cannot be said", "{bad:?}");
+                drop(session);
+                assert!(relay.await.unwrap().is_empty());
+            }
+        }
+    }
+}

@@ -172,3 +172,142 @@ pub(super) fn dot_stuffed(message: &[u8]) -> Vec<u8> {
 fn out_of_turn() -> io::Error {
     io::Error::other("the relay speaks out of turn")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::task::coop;
+
+    use super::*;
+
+    /// Returns a conversation whose relay has sent `said`.
+    async fn after(said: &[u8]) -> (Conversation<DuplexStream>, DuplexStream) {
+        let (ours, mut theirs) = duplex(1024 * 1024);
+        theirs.write_all(said).await.unwrap();
+        (Conversation::new(ours), theirs)
+    }
+
+    async fn code(conversation: &mut Conversation<DuplexStream>) -> u16 {
+        conversation.reply(Stage::Hello).await.unwrap().reply().code()
+    }
+
+    async fn may_say(conversation: &mut Conversation<DuplexStream>) -> bool {
+        conversation.say(Stage::Hello, b"NOOP\r\n").await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn one_reply_is_read_at_a_time_and_nothing_is_said_over_another() {
+        let (mut conversation, _relay) = after(b"220-a\r\n220 go\r\n250 x\r\n354\r\n").await;
+        for (expected, is_last) in [(220, false), (250, false), (354, true)] {
+            assert_eq!(code(&mut conversation).await, expected);
+            assert_eq!(may_say(&mut conversation).await, is_last);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_may_come_in_pieces() {
+        let (mut conversation, mut relay) = after(b"250-a\r").await;
+        let reply = tokio::spawn(async move { code(&mut conversation).await });
+        for piece in ["\n25", "0 ", "b", "\r", "\n"] {
+            assert!(!reply.is_finished());
+            relay.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reply.await.unwrap(), 250);
+    }
+
+    #[tokio::test]
+    async fn what_comes_unasked_ends_the_connection_though_nobody_reads_it() {
+        let (mut conversation, mut relay) = after(b"220 a\r\n").await;
+        code(&mut conversation).await;
+        assert!(may_say(&mut conversation).await);
+        relay.write_all(b"250 ok\r\n").await.unwrap();
+        assert_eq!(code(&mut conversation).await, 250);
+        relay.write_all(b"250 once more\r\n").await.unwrap();
+        assert!(!may_say(&mut conversation).await);
+
+        let (mut conversation, relay) = after(b"").await;
+        drop(relay);
+        assert!(!may_say(&mut conversation).await, "it has ended");
+    }
+
+    #[tokio::test]
+    async fn what_comes_unasked_is_seen_without_a_budget_to_read_it() {
+        let (mut conversation, _relay) = after(b"250 ok\r\n").await;
+        let (mut other, _full) = after(&[0; 1024]).await;
+        while coop::has_budget_remaining() {
+            let _ = other.stream.read_u8().await;
+        }
+        assert!(!may_say(&mut conversation).await);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_before_tls_is_kept() {
+        let offered = Capabilities { starttls: true, ..Capabilities::default() };
+        for (said, is_clean) in
+            [("220 go\r\n", true), ("220 go\r\n250 AUTH PLAIN\r\n", false), ("454\r\n", false)]
+        {
+            let (conversation, mut relay) = after(b"").await;
+            let starting = tokio::spawn({
+                let offered = offered.clone();
+                async move { conversation.start_tls(&offered).await.map(|_| ()) }
+            });
+            let mut heard = [0; 10];
+            relay.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"STARTTLS\r\n");
+            relay.write_all(said.as_bytes()).await.unwrap();
+            assert_eq!(starting.await.unwrap().is_ok(), is_clean, "{said:?}");
+        }
+        let (conversation, mut relay) = after(b"").await;
+        let error = conversation.start_tls(&Capabilities::default()).await.unwrap_err();
+        assert!(matches!(error.cause(), Cause::NoStartTls));
+        assert_eq!(relay.read(&mut [0]).await.unwrap(), 0, "nothing was said");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_does_not_end_is_not_listened_to() {
+        for said in [vec![b'2'; 4 * MAX_BYTES], b"250-\r\n".repeat(4096)] {
+            let (mut conversation, _relay) = after(&said).await;
+            assert!(conversation.reply(Stage::Hello).await.is_err());
+            assert!(conversation.received.len() <= 3 * MAX_BYTES, "{}", conversation.received.len());
+        }
+    }
+
+    #[test]
+    fn a_message_ends_with_its_own_dot_alone() {
+        for (message, data) in [
+            ("", "\r\n.\r\n"),
+            ("a", "a\r\n.\r\n"),
+            ("a\r\n", "a\r\n.\r\n"),
+            (".\r\n", "..\r\n.\r\n"),
+            ("a\r\n.\r\nMAIL\r\n", "a\r\n..\r\nMAIL\r\n.\r\n"),
+            ("a\r\n..b\r\n", "a\r\n...b\r\n.\r\n"),
+            ("a\n.\nMAIL\n", "a\n..\nMAIL\n\r\n.\r\n"),
+            ("a.b\r\n", "a.b\r\n.\r\n"),
+        ] {
+            assert_eq!(String::from_utf8(dot_stuffed(message.as_bytes())).unwrap(), data);
+        }
+    }
+
+    /// Undoes the transmission as a relay does.
+    fn received(data: &[u8]) -> Vec<u8> {
+        let lines = data.strip_suffix(b".\r\n").unwrap().split_inclusive(|byte| *byte == b'\n');
+        let lines = lines.map(|line| {
+            assert_ne!(line.trim_ascii_end(), b".", "it ended before");
+            line.strip_prefix(b".").unwrap_or(line)
+        });
+        lines.collect::<Vec<_>>().concat()
+    }
+
+    proptest! {
+        #[test]
+        fn a_relay_receives_the_message_that_was_sent(message in "[a.\r\n]{0,40}") {
+            let mut expected = message.clone().into_bytes();
+            if !expected.ends_with(b"\r\n") {
+                expected.extend_from_slice(b"\r\n");
+            }
+            prop_assert_eq!(received(&dot_stuffed(message.as_bytes())), expected);
+        }
+    }
+}
