@@ -5,9 +5,11 @@
 //! relays repeat addresses in it.
 
 mod connection;
+mod conversation;
 mod error;
+mod full_reply;
+mod login;
 mod pool;
-mod replies;
 mod reply;
 mod secure;
 mod stage;
@@ -16,8 +18,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::connection::{Envelope, HandoverError};
-pub use self::connection::{Login, Relay, Tls};
+pub use self::connection::{Relay, Tls};
 pub use self::error::{Cause, CertificateFault, Offer, SendError};
+pub use self::full_reply::{Capabilities, FullReply, ReplyError};
+pub use self::login::Login;
 use self::pool::Pool;
 pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};

@@ -37,6 +37,7 @@ mod paths;
 mod permissions;
 mod proxies;
 mod redis_tls;
+mod relay_sessions;
 mod relays;
 mod reload;
 mod rolling;

@@ -1,11 +1,8 @@
 //! Errors of a session with a relay. They never contain the text of a reply, because relays repeat
 //! addresses in it.
 
-use std::error::Error as _;
 use std::{fmt, io};
 
-use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::response::Response;
 use rustls::CertificateError;
 use thiserror::Error;
 
@@ -42,6 +39,9 @@ pub enum Cause {
     /// The relay offers neither AUTH PLAIN nor AUTH LOGIN, only these.
     #[error("the relay does not offer AUTH PLAIN or LOGIN{}", offered(*.0))]
     NoMechanism(Offer),
+    /// The relay offers neither AUTH XOAUTH2 nor AUTH OAUTHBEARER.
+    #[error("the relay does not offer AUTH XOAUTH2 or OAUTHBEARER")]
+    NoOAuth,
     /// The relay's certificate is not valid.
     #[error("TLS could not be established: {0}")]
     Certificate(CertificateFault),
@@ -66,12 +66,12 @@ pub enum Cause {
     /// A reply that is not allowed at this stage.
     #[error("unexpected reply {0}")]
     Unexpected(Reply),
-    /// lettre does not accept the sender's or recipient's address.
+    /// The sender's or recipient's address could not be sent as part of a command.
     #[error("an address that cannot be said")]
     Address,
 }
 
-/// Mechanisms that a relay offers but otpd does not support.
+/// Mechanisms that a relay offers to a login with a password that cannot use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
     /// None.
@@ -102,21 +102,6 @@ impl SendError {
     #[must_use]
     pub fn timeout(stage: Stage) -> Self {
         Self { stage, cause: Cause::Timeout }
-    }
-
-    pub(super) fn unexpected(stage: Stage, reply: &Response) -> Self {
-        Self { stage, cause: Cause::Unexpected(Reply::new(reply.code().into(), "")) }
-    }
-
-    pub(super) fn from_smtp(stage: Stage, error: &SmtpError) -> Self {
-        if let Some(code) = error.status() {
-            // lettre keeps the text of the reply in the source.
-            let text = error.source().map(ToString::to_string).unwrap_or_default();
-            return Self::reply(stage, Reply::new(code.into(), &text));
-        }
-        // For a broken connection, the source is the I/O error.
-        let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        io.map_or(Self { stage, cause: Cause::Lost }, |error| Self::from_io(stage, error))
     }
 
     pub(super) fn from_io(stage: Stage, error: &io::Error) -> Self {
@@ -178,6 +163,7 @@ impl SendError {
                 | Cause::Unexpected(_)
                 | Cause::NoStartTls
                 | Cause::NoMechanism(_)
+                | Cause::NoOAuth
                 | Cause::Certificate(_)
         )
     }

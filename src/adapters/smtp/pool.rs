@@ -29,7 +29,7 @@ pub(super) struct Pool {
     relay: Relay,
     /// Name for EHLO.
     hello: String,
-    /// One permit for each connection, because lettre's pool limits only idle ones.
+    /// One permit for each connection.
     connections: Semaphore,
     idle: Mutex<Vec<(Connection, Instant)>>,
     /// Notified when an email is finished, so that another can use its connection or open a new
