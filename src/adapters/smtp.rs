@@ -27,6 +27,7 @@ pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};
 pub use self::stage::Stage;
 use super::mailer::{Deadlines, Email, Failure, FailureKind, Receipt, TIMEOUT, Transport};
+use super::oauth::AccessToken;
 
 /// The header by which Resend drops duplicates of an email.
 pub const RESEND_IDEMPOTENCY_KEY: &str = "Resend-Idempotency-Key";
@@ -50,6 +51,14 @@ impl SmtpTransport {
         idempotency_header: Option<&'static str>,
     ) -> Self {
         Self { pool: Pool::new(relay, hello.to_owned(), connections), idempotency_header }
+    }
+
+    /// Returns an access token, if otpd logs in with one.
+    ///
+    /// # Errors
+    /// [`SendError`] if there is none.
+    pub async fn token(&self) -> Result<Option<AccessToken>, SendError> {
+        self.pool.token(Instant::now() + TIMEOUT).await
     }
 
     /// Connects and logs in, without sending anything.

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::future::Future;
 
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::conversation::{Conversation, Transport, dot_stuffed};
 use super::error::{Cause, SendError};
-use super::login::Login;
+use super::login::{Credentials, Login};
 use super::secure::{Security, reach};
 use super::stage::Stage;
 use crate::adapters::mailer::Deadlines;
@@ -73,11 +74,38 @@ struct Command {
 }
 
 impl Relay {
-    /// Opens a session by `deadline`; `hello` is the name for EHLO.
+    /// Opens a session by `deadline`; `hello` is the name for EHLO. If the relay refuses an access
+    /// token, which may have been revoked, tries another one once.
     ///
     /// # Errors
-    /// [`SendError`] if the connection, TLS or the login fails.
+    /// [`SendError`] if there is no access token, or if the connection, TLS or the login fails.
     pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, SendError> {
+        let tokens = match &self.login {
+            Login::None => return self.open(hello, Credentials::None, deadline).await,
+            Login::Password { username, password } => {
+                let password = password.expose_secret();
+                return self.open(hello, Credentials::Password { username, password }, deadline).await;
+            }
+            Login::OAuth(tokens) => tokens,
+        };
+        let with = |token| Credentials::Bearer { username: tokens.username(), token };
+        let token = tokens.token(deadline).await.map_err(SendError::token)?;
+        let error = match self.open(hello, with(token.expose()), deadline).await {
+            Err(error) if error.refuses_the_login() => error,
+            outcome => return outcome,
+        };
+        match tokens.renew(&token, deadline).await.map_err(SendError::token)? {
+            Some(token) => self.open(hello, with(token.expose()), deadline).await,
+            None => Err(error),
+        }
+    }
+
+    async fn open(
+        &self,
+        hello: &str,
+        credentials: Credentials<'_>,
+        deadline: Instant,
+    ) -> Result<Session, SendError> {
         let stream = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
         let (stream, is_greeted): (Box<dyn Transport>, bool) = match &self.tls {
             Tls::Plaintext => (Box::new(stream), false),
@@ -98,7 +126,7 @@ impl Relay {
             within(deadline, Stage::Greeting, conversation.greeting()).await?;
         }
         let offered = within(deadline, Stage::Hello, conversation.hello(hello)).await?;
-        let login = self.login.log_in(&mut conversation, &offered, &self.host, self.port);
+        let login = credentials.log_in(&mut conversation, &offered, &self.host, self.port);
         within(deadline, Stage::Login, login).await?;
         Ok(Session { conversation, pipelining: offered.pipelining })
     }

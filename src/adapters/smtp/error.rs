@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::reply::Reply;
 use super::stage::Stage;
+use crate::adapters::oauth::TokenError;
 
 /// Why a session failed, without the text of a reply.
 #[derive(Debug, Error)]
@@ -42,6 +43,9 @@ pub enum Cause {
     /// The relay offers neither AUTH XOAUTH2 nor AUTH OAUTHBEARER.
     #[error("the relay does not offer AUTH XOAUTH2 or OAUTHBEARER")]
     NoOAuth,
+    /// There is no access token to log in with.
+    #[error("{0}")]
+    Token(TokenError),
     /// The relay's certificate is not valid.
     #[error("TLS could not be established: {0}")]
     Certificate(CertificateFault),
@@ -104,6 +108,11 @@ impl SendError {
         Self { stage, cause: Cause::Timeout }
     }
 
+    /// Creates the error of a missing access token.
+    pub(super) fn token(error: TokenError) -> Self {
+        Self { stage: Stage::Token, cause: Cause::Token(error) }
+    }
+
     pub(super) fn from_io(stage: Stage, error: &io::Error) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let cause = match (tls, error.kind()) {
@@ -140,9 +149,13 @@ impl SendError {
         matches!(self.cause, Cause::Reply(reply) if reply.is_transient())
     }
 
-    /// Returns whether otpd itself did not try the relay.
+    /// Returns whether otpd itself did not try the relay, nor its token endpoint.
     pub(super) fn is_our_own(&self) -> bool {
-        matches!(self.cause, Cause::BreakerOpen | Cause::NoneFree)
+        match &self.cause {
+            Cause::BreakerOpen | Cause::NoneFree => true,
+            Cause::Token(error) => error.is_paused(),
+            _ => false,
+        }
     }
 
     /// Returns whether the relay has closed the connection or is about to (421).
@@ -154,18 +167,24 @@ impl SendError {
         }
     }
 
-    /// Returns whether the relay has replied.
+    /// Returns whether the relay has replied, or its token endpoint refused to give a token.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
-        matches!(
-            self.cause,
+        match &self.cause {
+            Cause::Token(error) => error.is_an_answer(),
             Cause::Reply(_)
-                | Cause::Unexpected(_)
-                | Cause::NoStartTls
-                | Cause::NoMechanism(_)
-                | Cause::NoOAuth
-                | Cause::Certificate(_)
-        )
+            | Cause::Unexpected(_)
+            | Cause::NoStartTls
+            | Cause::NoMechanism(_)
+            | Cause::NoOAuth
+            | Cause::Certificate(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Returns whether the relay refused the access token, or any login with it (535).
+    pub(super) fn refuses_the_login(&self) -> bool {
+        self.stage == Stage::Login && matches!(self.cause, Cause::Reply(reply) if reply.code() == 535)
     }
 
     /// Returns whether the relay currently accepts no further connections.

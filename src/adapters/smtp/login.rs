@@ -6,7 +6,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::conversation::{Conversation, Transport};
@@ -14,6 +14,7 @@ use super::error::{Cause, Offer, SendError};
 use super::full_reply::Capabilities;
 use super::reply::Reply;
 use super::stage::Stage;
+use crate::adapters::oauth::TokenSource;
 
 /// Maximum length of a command line with its CR LF, in bytes (RFC 5321 section 4.5.3.1.4).
 const MAX_COMMAND: usize = 512;
@@ -30,15 +31,30 @@ pub enum Login {
         password: SecretString,
     },
     /// AUTH XOAUTH2, or AUTH OAUTHBEARER if the relay offers only that.
+    OAuth(TokenSource),
+}
+
+/// What one login presents.
+pub(super) enum Credentials<'a> {
+    /// Nothing.
+    None,
+    /// A password.
+    Password {
+        /// Username.
+        username: &'a str,
+        /// Password.
+        password: &'a str,
+    },
+    /// An OAuth access token.
     Bearer {
         /// Address of the mailbox that the token is for.
-        username: String,
-        /// OAuth access token.
-        token: SecretString,
+        username: &'a str,
+        /// The token.
+        token: &'a str,
     },
 }
 
-impl Login {
+impl Credentials<'_> {
     /// Logs in to the relay with this host name and port.
     pub(super) async fn log_in<S: Transport>(
         &self,
@@ -50,10 +66,9 @@ impl Login {
         match self {
             Self::None => Ok(()),
             Self::Password { username, password } => {
-                by_password(conversation, offered, username, password.expose_secret()).await
+                by_password(conversation, offered, username, password).await
             }
             Self::Bearer { username, token } => {
-                let token = token.expose_secret();
                 let (mechanism, response, acknowledgement) = if offered.has_mechanism("XOAUTH2") {
                     ("XOAUTH2", xoauth2(username, token), "")
                 } else if offered.has_mechanism("OAUTHBEARER") {
@@ -170,7 +185,7 @@ impl fmt::Debug for Login {
         f.write_str(match self {
             Self::None => "None",
             Self::Password { .. } => "Password(***)",
-            Self::Bearer { .. } => "Bearer(***)",
+            Self::OAuth(_) => "OAuth(***)",
         })
     }
 }
@@ -183,17 +198,21 @@ mod tests {
 
     const CHALLENGE: &str = "334 eyJzdGF0dXMiOiI0MDAifQ==";
 
-    fn bearer(token: &str) -> Login {
-        Login::Bearer { username: "a=b,c@example.com".to_owned(), token: token.into() }
+    fn bearer(token: &str) -> Credentials<'_> {
+        Credentials::Bearer { username: "a=b,c@example.com", token }
     }
 
-    fn password() -> Login {
-        Login::Password { username: "u".to_owned(), password: "p".into() }
+    fn password() -> Credentials<'static> {
+        Credentials::Password { username: "u", password: "p" }
     }
 
     /// Logs in at a relay that offers these mechanisms and answers the lines with these replies.
     /// Returns what it heard, and the error.
-    async fn played(login: &Login, offers: &str, replies: &[&str]) -> (Vec<String>, Option<SendError>) {
+    async fn played(
+        login: &Credentials<'_>,
+        offers: &str,
+        replies: &[&str],
+    ) -> (Vec<String>, Option<SendError>) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let replies: Vec<String> = replies.iter().map(|reply| format!("{reply}\r\n")).collect();
         let relay = tokio::spawn(async move {
@@ -299,7 +318,8 @@ mod tests {
         );
         // The longest password whose response fits, and one byte more.
         for (length, lines) in [(369, 1), (370, 2)] {
-            let login = Login::Password { username: "u".to_owned(), password: "p".repeat(length).into() };
+            let password = "p".repeat(length);
+            let login = Credentials::Password { username: "u", password: &password };
             let replies = ["334", "235"];
             let (heard, error) = played(&login, "PLAIN", &replies[2 - lines..]).await;
             assert!(error.is_none() && heard.iter().all(|line| line.len() + 2 <= 512), "{length}");
@@ -321,7 +341,7 @@ mod tests {
             let (_, error) = played(&password(), offers, &[]).await;
             assert!(matches!(error.unwrap().cause(), Cause::NoMechanism(Offer::OAuth)));
         }
-        assert!(played(&Login::None, "PLAIN", &[]).await.1.is_none());
+        assert!(played(&Credentials::None, "PLAIN", &[]).await.1.is_none());
     }
 
     #[test]
