@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use self::answer::Grant;
+use self::answer::GrantedToken;
 pub use self::claims::TokenClaims;
 use self::error::TokenFailure;
 pub use self::error::{TokenCause, TokenError, TokenRefusal};
@@ -49,10 +49,10 @@ pub struct AccessToken {
 
 /// The access tokens of one relay.
 pub struct TokenSource {
-    shared: Arc<Shared>,
+    shared: Arc<TokenStore>,
 }
 
-struct Shared {
+struct TokenStore {
     client: OAuthClient,
     http: HttpClient,
     clock: Arc<dyn Clock>,
@@ -77,7 +77,7 @@ impl TokenSource {
     /// Creates a source. Does not send a request yet.
     #[must_use]
     pub fn new(client: OAuthClient, http: HttpClient, clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { client, http, clock, state: Mutex::default() }) }
+        Self { shared: Arc::new(TokenStore { client, http, clock, state: Mutex::default() }) }
     }
 
     /// Returns the mailbox that the tokens are for.
@@ -154,10 +154,10 @@ impl TokenState {
     }
 
     /// Keeps the outcome of a request.
-    fn finish(&mut self, outcome: Result<Grant, TokenFailure>, begun: Instant) {
+    fn finish(&mut self, outcome: Result<GrantedToken, TokenFailure>, begun: Instant) {
         self.request = None;
         match outcome {
-            Ok(Grant { token, life, refresh_token }) => {
+            Ok(GrantedToken { token, life, refresh_token }) => {
                 self.issued += 1;
                 let token = Arc::new(token);
                 self.token = Some(AccessToken { token, number: self.issued, issued: begun, life });
@@ -173,7 +173,7 @@ impl TokenState {
     }
 }
 
-impl Shared {
+impl TokenStore {
     /// Returns the request in progress, or begins one.
     fn request(self: &Arc<Self>, state: &mut TokenState) -> watch::Receiver<()> {
         if let Some(request) = &state.request {
@@ -193,7 +193,7 @@ impl Shared {
         request
     }
 
-    async fn ask(&self, rotated: Option<&SecretString>) -> Result<Grant, TokenFailure> {
+    async fn ask(&self, rotated: Option<&SecretString>) -> Result<GrantedToken, TokenFailure> {
         let request = request::request(&self.client, rotated, self.clock.now())?;
         let now = Instant::now();
         let sent = self.http.send(request, now + CONNECT_TIMEOUT, now + REQUEST_TIMEOUT).await;
@@ -203,7 +203,7 @@ impl Shared {
     }
 
     /// Logs a failure, and once that the refresh token of the settings was replaced.
-    fn report(&self, outcome: &Result<Grant, TokenFailure>, rotated: Option<&SecretString>) {
+    fn report(&self, outcome: &Result<GrantedToken, TokenFailure>, rotated: Option<&SecretString>) {
         let endpoint = self.client.token_url.host().to_string();
         match outcome {
             Err(TokenFailure { cause, .. }) => {

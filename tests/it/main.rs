@@ -31,6 +31,7 @@ mod limits_of_a_request;
 mod mails;
 mod memory;
 mod metrics;
+mod oauth;
 mod openapi;
 mod parallel;
 mod paths;

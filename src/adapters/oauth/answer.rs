@@ -19,8 +19,11 @@ const MAX_LIFE: Duration = Duration::from_hours(24);
 /// Maximum length of an error code.
 const MAX_ERROR: usize = 64;
 
+/// Error codes of a server that cannot answer now.
+const TEMPORARY: [&str; 2] = ["temporarily_unavailable", "server_error"];
+
 /// A token, as the server granted it.
-pub(super) struct Grant {
+pub(super) struct GrantedToken {
     pub(super) token: SecretString,
     pub(super) life: Duration,
     /// A refresh token that replaces the one of the request.
@@ -28,7 +31,7 @@ pub(super) struct Grant {
 }
 
 #[derive(Deserialize)]
-struct Granted {
+struct TokenBody {
     access_token: String,
     token_type: String,
     expires_in: Option<Seconds>,
@@ -44,39 +47,37 @@ enum Seconds {
 }
 
 #[derive(Deserialize)]
-struct Denied {
+struct ErrorBody {
     error: String,
     #[serde(default)]
     error_description: serde_json::Value,
 }
 
 /// Parses an answer.
-pub(super) fn parse(status: StatusCode, body: &[u8]) -> Result<Grant, TokenCause> {
+pub(super) fn parse(status: StatusCode, body: &[u8]) -> Result<GrantedToken, TokenCause> {
     if status.is_success() {
         return granted(body).map_err(|fault| TokenCause::Invalid { status, fault });
     }
-    let denied: Option<Denied> = serde_json::from_slice(body).ok();
+    let denied: Option<ErrorBody> = serde_json::from_slice(body).ok();
     let refusal = denied.filter(|denied| is_error_code(&denied.error));
     match refusal {
-        Some(denied) if !is_temporary(status, &denied.error) => {
+        _ if is_temporary(status) => Err(TokenCause::Unavailable(status)),
+        Some(denied) if TEMPORARY.contains(&denied.error.as_str()) => Err(TokenCause::Unavailable(status)),
+        Some(denied) => {
             let aadsts = denied.error_description.as_str().and_then(aadsts);
             Err(TokenCause::Refused(TokenRefusal { error: denied.error, aadsts }))
         }
-        _ if is_temporary(status, "") => Err(TokenCause::Unavailable(status)),
-        Some(_) => Err(TokenCause::Unavailable(status)),
         None => Err(TokenCause::Invalid { status, fault: "is not one of OAuth" }),
     }
 }
 
 /// Returns whether the server cannot answer now.
-fn is_temporary(status: StatusCode, error: &str) -> bool {
-    status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || ["temporarily_unavailable", "server_error"].contains(&error)
+fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
-fn granted(body: &[u8]) -> Result<Grant, &'static str> {
-    let granted: Granted = serde_json::from_slice(body).map_err(|_| "is not a token in JSON")?;
+fn granted(body: &[u8]) -> Result<GrantedToken, &'static str> {
+    let granted: TokenBody = serde_json::from_slice(body).map_err(|_| "is not a token in JSON")?;
     let token = Zeroizing::new(granted.access_token);
     let refresh_token = granted.refresh_token.map(Zeroizing::new);
     if !is_token(&token) {
@@ -92,7 +93,7 @@ fn granted(body: &[u8]) -> Result<Grant, &'static str> {
     // A refresh token may contain any visible character (RFC 6749 appendix A.17).
     let refresh_token = refresh_token.filter(|token| is_visible(token));
     let refresh_token = refresh_token.map(|token| SecretString::from(token.as_str()));
-    Ok(Grant { token: SecretString::from(token.as_str()), life, refresh_token })
+    Ok(GrantedToken { token: SecretString::from(token.as_str()), life, refresh_token })
 }
 
 fn life(seconds: &Seconds) -> Option<Duration> {

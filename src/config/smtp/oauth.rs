@@ -24,7 +24,7 @@ const OUTLOOK_SCOPE: &str = "https://outlook.office.com/SMTP.Send offline_access
 
 /// What is known of a relay's authorization server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
+enum AuthorizationServer {
     Google,
     /// Of organizations.
     Microsoft365,
@@ -41,7 +41,7 @@ enum GrantKind {
     ServiceAccount,
 }
 
-impl Server {
+impl AuthorizationServer {
     fn of(host: &str) -> Self {
         match host.to_ascii_lowercase().as_str() {
             "smtp.gmail.com" | "smtp.googlemail.com" | "smtp-relay.gmail.com" => Self::Google,
@@ -89,7 +89,7 @@ pub(super) fn read(
     username: Option<String>,
 ) -> Option<OAuthClient> {
     let own = |name: &str| format!("{section}.{name}");
-    let server = host.map_or(Server::Other, Server::of);
+    let server = host.map_or(AuthorizationServer::Other, AuthorizationServer::of);
     let is_set = |reader: &mut Reader<'_>, name| reader.text(&own(name)).is_some_and(|text| !text.is_empty());
     let kind = if is_set(reader, "oauth_service_account") {
         GrantKind::ServiceAccount
@@ -154,7 +154,11 @@ fn refresh_token(reader: &mut Reader<'_>, section: &str) -> Option<OAuthGrant> {
     })
 }
 
-fn client_credentials(reader: &mut Reader<'_>, section: &str, server: Server) -> Option<OAuthGrant> {
+fn client_credentials(
+    reader: &mut Reader<'_>,
+    section: &str,
+    server: AuthorizationServer,
+) -> Option<OAuthGrant> {
     let own = |name: &str| format!("{section}.{name}");
     if let Some(why) = server.refuses_client_credentials() {
         client_id(reader, &own("oauth_client_id"));
@@ -192,7 +196,7 @@ fn secret(reader: &mut Reader<'_>, key: &str) -> Option<Option<SecretString>> {
 fn token_url(
     reader: &mut Reader<'_>,
     key: &str,
-    server: Server,
+    server: AuthorizationServer,
     grant: Option<&OAuthGrant>,
 ) -> Option<TargetUrl> {
     let text = reader.text(key)?;
@@ -201,7 +205,7 @@ fn token_url(
         _ => None,
     };
     let usual = of_account.or_else(|| server.token_url());
-    let example = if server == Server::Microsoft365 {
+    let example = if server == AuthorizationServer::Microsoft365 {
         MICROSOFT_TOKEN_URL
     } else {
         usual.unwrap_or(MICROSOFT_TOKEN_URL)
@@ -210,7 +214,7 @@ fn token_url(
         ("", Some(usual)) => usual,
         ("", None) => {
             let what = match server {
-                Server::Microsoft365 => {
+                AuthorizationServer::Microsoft365 => {
                     "is missing: the token endpoint, with the id of the tenant (directory)"
                 }
                 _ => "is missing: the token endpoint of the relay's provider",

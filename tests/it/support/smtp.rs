@@ -13,7 +13,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -134,7 +134,8 @@ impl SmtpPeerBuilder {
 
     /// Offers AUTH and refuses MAIL before a login with these credentials.
     pub fn credentials(mut self, user: &str, password: &str) -> Self {
-        self.credentials = Some(Credentials { user: user.to_owned(), password: password.to_owned() });
+        self.credentials =
+            Some(Credentials { user: user.to_owned(), password: Mutex::new(password.to_owned()) });
         self
     }
 
@@ -190,6 +191,12 @@ impl SmtpPeer {
     /// Sets whether it offers PIPELINING (RFC 2920) from the next EHLO on. It does by default.
     pub fn offer_pipelining(&self, offered: bool) {
         self.shared.pipelining.store(offered, Ordering::SeqCst);
+    }
+
+    /// Accepts this password or token from now on, and no other.
+    pub fn accept(&self, password: &str) {
+        let credentials = self.shared.credentials.as_ref().expect("a relay with credentials");
+        password.clone_into(&mut credentials.password.lock().expect("no panic under this lock"));
     }
 
     /// Closes every connection and refuses new ones; returns when that has happened.

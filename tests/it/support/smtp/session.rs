@@ -203,7 +203,9 @@ impl Session {
             return Ok("501 5.5.2 Cancelled, or not a response");
         };
         let wanted = self.shared.credentials.as_ref();
-        if wanted.is_some_and(|wanted| wanted.user == user && wanted.password == password) {
+        if wanted.is_some_and(|wanted| {
+            wanted.user == user && *wanted.password.lock().expect("no panic under this lock") == password
+        }) {
             self.user = Some(user);
             return Ok("235 2.7.0 Authentication successful");
         }
@@ -217,7 +219,8 @@ impl Session {
             initial => decode(initial),
         };
         let wanted = self.shared.credentials.as_ref().ok_or_else(ended)?;
-        let auth = format!("\x01auth=Bearer {}\x01\x01", wanted.password);
+        let auth =
+            format!("\x01auth=Bearer {}\x01\x01", wanted.password.lock().expect("no panic under this lock"));
         let (is_right, acknowledgement) = if mechanism == "XOAUTH2" {
             (response == Some(format!("user={}{auth}", wanted.user)), "")
         } else {

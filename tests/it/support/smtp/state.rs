@@ -20,7 +20,8 @@ pub(super) enum Security {
 
 pub(super) struct Credentials {
     pub(super) user: String,
-    pub(super) password: String,
+    /// The password, or the token.
+    pub(super) password: Mutex<String>,
 }
 
 /// State that the sessions and the test share.
