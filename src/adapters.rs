@@ -10,6 +10,7 @@ pub mod mailbox;
 pub mod mailer;
 pub mod memory;
 pub mod message;
+pub mod oauth;
 pub mod redis;
 pub mod smtp;
 

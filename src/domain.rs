@@ -20,6 +20,7 @@ pub mod ledger_key;
 pub mod limit;
 pub mod limits;
 pub mod locale;
+pub mod oauth;
 pub mod origin;
 pub mod pepper;
 pub mod proof;

@@ -5,9 +5,11 @@
 //! because relays repeat addresses in it.
 
 mod connection;
+mod conversation;
 mod error;
+mod full_reply;
+mod login;
 mod pool;
-mod replies;
 mod reply;
 mod secure;
 mod stage;
@@ -16,13 +18,16 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::connection::{Envelope, HandoverError};
-pub use self::connection::{Login, Relay, Tls};
+pub use self::connection::{Relay, Tls};
 pub use self::error::{Cause, CertificateFault, Offer, SendError};
+pub use self::full_reply::{Capabilities, FullReply, ReplyError};
+pub use self::login::Login;
 use self::pool::Pool;
 pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};
 pub use self::stage::Stage;
 use super::mailer::{Deadlines, Email, Failure, FailureKind, Receipt, TIMEOUT, Transport};
+use super::oauth::AccessToken;
 
 /// The header by which Resend drops duplicates of an email.
 pub const RESEND_IDEMPOTENCY_KEY: &str = "Resend-Idempotency-Key";
@@ -46,6 +51,14 @@ impl SmtpTransport {
         idempotency_header: Option<&'static str>,
     ) -> Self {
         Self { pool: Pool::new(relay, hello.to_owned(), connections), idempotency_header }
+    }
+
+    /// Returns an access token, if otpd logs in with one.
+    ///
+    /// # Errors
+    /// [`SendError`] if there is none.
+    pub async fn token(&self) -> Result<Option<AccessToken>, SendError> {
+        self.pool.token(Instant::now() + TIMEOUT).await
     }
 
     /// Connects and logs in, without sending anything.

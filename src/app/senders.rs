@@ -13,6 +13,7 @@ use crate::adapters::http::HttpClient;
 use crate::adapters::http_mail::{Hook, HttpTransport, Provider};
 use crate::adapters::mailer::{Route, Transport, TransportMailer};
 use crate::adapters::message::Composer;
+use crate::adapters::oauth::TokenSource;
 use crate::adapters::smtp::{Login, RESEND_IDEMPOTENCY_KEY, Relay, SmtpTransport, Tls, TrustAnchors};
 use crate::config::outbound::Outbound;
 use crate::config::senders::{Senders, TransportKind};
@@ -46,7 +47,7 @@ pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<Transpo
 pub fn relays(settings: &Settings) -> anyhow::Result<Vec<SmtpTransport>> {
     let smtp = &settings.smtp;
     let transport = |(relay, section)| {
-        let relay = relay_with(relay).map_err(|error| cured(&error, &format!("{section}.ca_file")))?;
+        let relay = relay_with(relay, section, &settings.outbound)?;
         let header = (relay.host.eq_ignore_ascii_case(RESEND_RELAY)).then_some(RESEND_IDEMPOTENCY_KEY);
         Ok(SmtpTransport::new(relay, smtp.sender.domain(), smtp.connections, header))
     };
@@ -56,8 +57,7 @@ pub fn relays(settings: &Settings) -> anyhow::Result<Vec<SmtpTransport>> {
 /// Returns an error for every transport that cannot be set up.
 pub(super) fn unusable_transports(settings: &Settings) -> Vec<anyhow::Error> {
     let relays = settings.smtp.relays.iter().zip(SECTIONS);
-    let relays = relays
-        .filter_map(|(relay, section)| Some(cured(&relay_with(relay).err()?, &format!("{section}.ca_file"))));
+    let relays = relays.filter_map(|(relay, section)| relay_with(relay, section, &settings.outbound).err());
     let (client, provider) = match providers(&settings.senders) {
         Ok(providers) if providers.is_empty() => (None, None),
         providers => (client(&settings.outbound).err(), providers.err()),
@@ -108,22 +108,29 @@ fn client(outbound: &Outbound) -> anyhow::Result<HttpClient> {
     HttpClient::new(roots, outbound.allowed_networks.clone()).context("TLS cannot be set up")
 }
 
-/// Converts the settings of one relay.
-fn relay_with(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
-    let (trust_anchors, place) = trust_anchors(&relay.trust_anchors)?;
-    let security = || trust_anchors.tls_config(&relay.server).context(place);
-    let tls = match relay.tls {
-        smtp::TlsMode::Implicit => Tls::Implicit(security()?),
-        smtp::TlsMode::StartTls => Tls::StartTls(security()?),
-        smtp::TlsMode::Plaintext => Tls::Plaintext,
-    };
+/// Converts the settings of one relay. Its tokens, if it has any, come from a client of their own.
+fn relay_with(relay: &smtp::RelaySettings, section: &str, outbound: &Outbound) -> anyhow::Result<Relay> {
+    let tls = tls_of(relay).map_err(|error| cured(&error, &format!("{section}.ca_file")))?;
     let login = match &relay.auth {
         smtp::Auth::None => Login::None,
         smtp::Auth::Password { username, password } => {
             Login::Password { username: username.clone(), password: password.clone() }
         }
+        smtp::Auth::OAuth(oauth) => {
+            Login::OAuth(TokenSource::new(oauth.clone(), client(outbound)?, Arc::new(SystemClock)))
+        }
     };
     Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })
+}
+
+fn tls_of(relay: &smtp::RelaySettings) -> anyhow::Result<Tls> {
+    let (trust_anchors, place) = trust_anchors(&relay.trust_anchors)?;
+    let security = || trust_anchors.tls_config(&relay.server).context(place);
+    Ok(match relay.tls {
+        smtp::TlsMode::Implicit => Tls::Implicit(security()?),
+        smtp::TlsMode::StartTls => Tls::StartTls(security()?),
+        smtp::TlsMode::Plaintext => Tls::Plaintext,
+    })
 }
 
 /// Reads trust anchors, and says where they come from.

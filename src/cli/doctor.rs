@@ -6,6 +6,7 @@ mod cure;
 mod provider;
 mod redis;
 mod relay;
+mod token;
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;

@@ -27,12 +27,18 @@ const OTHER_NAMES: [(&str, &str); 12] = [
 ];
 
 /// Settings that can also be read from a file, by a name that ends in `_FILE`.
-const SECRETS: [&str; 13] = [
+const SECRETS: [&str; 19] = [
     "redis.url",
     "redis.password",
     "redis.sentinel_password",
     "smtp.password",
+    "smtp.oauth_client_secret",
+    "smtp.oauth_refresh_token",
+    "smtp.oauth_service_account",
     "smtp_fallback.password",
+    "smtp_fallback.oauth_client_secret",
+    "smtp_fallback.oauth_refresh_token",
+    "smtp_fallback.oauth_service_account",
     "resend.api_key",
     "postmark.token",
     "mailgun.api_key",
@@ -44,7 +50,7 @@ const SECRETS: [&str; 13] = [
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 48] = [
+const EXAMPLES: [(&str, &str); 60] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -63,10 +69,22 @@ const EXAMPLES: [(&str, &str); 48] = [
     ("smtp.sender", "you@example.com"),
     ("smtp.password", "<the password at the relay; for Gmail an app password>"),
     ("smtp.username", "you@example.com"),
+    ("smtp.oauth_token_url", "https://login.microsoftonline.com/<tenant id>/oauth2/v2.0/token"),
+    ("smtp.oauth_client_id", "<the id of the application>"),
+    ("smtp.oauth_client_secret", "<the value of the application's secret>"),
+    ("smtp.oauth_refresh_token", "<a refresh token of the mailbox>"),
+    ("smtp.oauth_scope", "https://outlook.office365.com/.default"),
+    ("smtp.oauth_service_account", "<the JSON key file of a service account>"),
     ("smtp.ca_file", "/etc/otpd/relay-ca.pem"),
     ("smtp_fallback.server", "smtp.example.net"),
     ("smtp_fallback.password", "<the password at the second relay>"),
     ("smtp_fallback.username", "you@example.com"),
+    ("smtp_fallback.oauth_token_url", "https://login.microsoftonline.com/<tenant id>/oauth2/v2.0/token"),
+    ("smtp_fallback.oauth_client_id", "<the id of the application>"),
+    ("smtp_fallback.oauth_client_secret", "<the value of the application's secret>"),
+    ("smtp_fallback.oauth_refresh_token", "<a refresh token of the mailbox>"),
+    ("smtp_fallback.oauth_scope", "https://outlook.office365.com/.default"),
+    ("smtp_fallback.oauth_service_account", "<the JSON key file of a service account>"),
     ("smtp_fallback.ca_file", "/etc/otpd/fallback-ca.pem"),
     ("resend.api_key", "<an API key of Resend with the permission Sending access>"),
     ("resend.url", "https://api.resend.com"),

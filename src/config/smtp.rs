@@ -2,6 +2,8 @@
 //!
 //! TLS is required unless the relay is on this machine. Must not connect.
 
+mod oauth;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -12,9 +14,14 @@ use super::names;
 use super::reader::{Reader, named};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::host::Host;
+use crate::domain::oauth::OAuthClient;
 
 /// Port of implicit TLS (RFC 8314 section 3.3).
 const IMPLICIT_TLS_PORT: u16 = 465;
+
+/// What Microsoft has announced for logins by password.
+const PASSWORDS_END: &str = "is password, which Microsoft turns off by default at the end of December 2026 \
+                             (550 5.7.30) and does not offer to new tenants: docs/oauth.md describes oauth";
 
 /// The mail relays.
 #[derive(Debug, Clone)]
@@ -74,6 +81,8 @@ pub enum Auth {
         /// Password.
         password: SecretString,
     },
+    /// An access token.
+    OAuth(OAuthClient),
 }
 
 impl fmt::Debug for Auth {
@@ -81,6 +90,7 @@ impl fmt::Debug for Auth {
         f.write_str(match self {
             Self::None => "None",
             Self::Password { .. } => "Password(***)",
+            Self::OAuth(_) => "OAuth(***)",
         })
     }
 }
@@ -90,6 +100,7 @@ impl fmt::Debug for Auth {
 enum Method {
     None,
     Password,
+    OAuth,
 }
 
 /// Names of the settings of TLS.
@@ -124,8 +135,16 @@ fn relays(
 /// Returns no fallback relay. Refuses its other settings if they are set, because somebody meant
 /// them to have an effect.
 fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<RelaySettings>> {
-    let mut said =
-        ["password", "username", "ca_file"].map(|name| format!("smtp_fallback.{name}")).into_iter();
+    let mut said = [
+        "password",
+        "username",
+        "ca_file",
+        "oauth_client_id",
+        "oauth_refresh_token",
+        "oauth_service_account",
+    ]
+    .map(|name| format!("smtp_fallback.{name}"))
+    .into_iter();
     match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
         Some(key) => {
             let what = "is set, but OTP_SMTP_FALLBACK__SERVER is not";
@@ -151,7 +170,7 @@ fn relay(
     let trust_anchors = reader
         .path(&own("ca_file"))
         .map(|path| named(path).map_or(TrustAnchorSource::System, TrustAnchorSource::File));
-    let auth = auth(reader, section, sender);
+    let auth = auth(reader, section, server.as_ref(), sender);
     let protection = protection(reader, &own("tls"));
     let server = server?;
     let port = port?;
@@ -215,18 +234,48 @@ fn protection(reader: &mut Reader<'_>, key: &str) -> Option<Protection> {
     )
 }
 
-fn auth(reader: &mut Reader<'_>, section: &str, sender: Option<&EmailAddress>) -> Option<Auth> {
+fn auth(
+    reader: &mut Reader<'_>,
+    section: &str,
+    server: Option<&Host>,
+    sender: Option<&EmailAddress>,
+) -> Option<Auth> {
     let own = |name: &str| format!("{section}.{name}");
-    let method = reader.choice(&own("auth"), &[("password", Method::Password), ("none", Method::None)]);
+    let methods = [("password", Method::Password), ("oauth", Method::OAuth), ("none", Method::None)];
+    let method = reader.choice(&own("auth"), &methods);
     let username = reader.parse(&own("username"), "a name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
-    if let Some(Method::None) = method {
-        return reader.verbatim(&own("password")).map(|_| Auth::None);
+    let username = username
+        .and_then(|name| if name.is_empty() { Some(sender?.as_str().to_owned()) } else { Some(name) });
+    let host = match server {
+        Some(Host::Name(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    match method? {
+        Method::OAuth => oauth::read(reader, section, host, username).map(Auth::OAuth),
+        Method::None => {
+            oauth::warn_of_unused(reader, section);
+            reader.verbatim(&own("password")).map(|_| Auth::None)
+        }
+        Method::Password => {
+            oauth::warn_of_unused(reader, section);
+            if host.is_some_and(is_of_microsoft) {
+                reader.warn(&own("auth"), PASSWORDS_END);
+            }
+            let [none, oauth] =
+                ["none", "oauth"].map(|word| format!("{}={word}", names::usual_name(&own("auth"))));
+            let what = format!(
+                "the password at the relay, an app password for Gmail; or set {none}, or {oauth} for a token"
+            );
+            let password = reader.required(&own("password"), &what)?;
+            Some(Auth::Password { username: username?, password: password.into() })
+        }
     }
-    let none = format!("{}=none", names::usual_name(&own("auth")));
-    let what = format!("the password at the relay, an app password for Gmail; or set {none}");
-    let password = reader.required(&own("password"), &what);
-    let username = username.filter(|name| !name.is_empty()).or_else(|| Some(sender?.as_str().to_owned()));
-    method.and(Some(Auth::Password { username: username?, password: password?.into() }))
+}
+
+/// Returns whether a relay is one of Microsoft's.
+fn is_of_microsoft(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    host == "smtp.office365.com" || host == "smtp-legacy.office365.com" || host.ends_with(".outlook.com")
 }

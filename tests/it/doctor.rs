@@ -139,7 +139,7 @@ async fn doctor_tells_a_relay_that_wants_oauth_from_one_that_wants_another_passw
     let answers = |reply| Fault::Answers("AUTH", reply);
     let (microsoft, google) = (answers("535 5.7.139 for u"), answers("534-5.7.9 App\r\n534 5.7.9 password"));
     let later = answers("454 4.7.0 Later");
-    let oauth = "otpd does not speak yet";
+    let oauth = "set OTP_SMTP__AUTH=oauth";
     assert_diagnosed(vec![
         (starttls(), Fault::Offers("AUTH XOAUTH2"), "starttls", lacks, oauth),
         (starttls(), Fault::Offers("AUTH OAUTHBEARER"), "starttls", lacks, oauth),

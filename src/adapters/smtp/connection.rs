@@ -5,23 +5,16 @@
 use std::fmt;
 use std::future::Future;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use lettre::transport::smtp::authentication::Mechanism;
-use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
-use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
-use lettre::transport::smtp::extension::ClientId;
-use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncRead, AsyncWrite};
+use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout_at};
-use zeroize::Zeroizing;
 
-use super::error::{Cause, Offer, SendError};
-use super::replies::Replies;
-use super::reply::Reply;
-use super::secure::{self, Security, reach};
+use super::conversation::{Conversation, Transport, dot_stuffed};
+use super::error::{Cause, SendError};
+use super::login::{Credentials, Login};
+use super::secure::{Security, reach};
 use super::stage::Stage;
 use crate::adapters::mailer::Deadlines;
+use crate::domain::email_address::EmailAddress;
 
 /// Address and configuration of a relay.
 #[derive(Debug)]
@@ -46,19 +39,6 @@ pub enum Tls {
     Plaintext,
 }
 
-/// How otpd logs in to the relay.
-pub enum Login {
-    /// No login.
-    None,
-    /// AUTH PLAIN or AUTH LOGIN.
-    Password {
-        /// Username.
-        username: String,
-        /// Password.
-        password: SecretString,
-    },
-}
-
 /// Why sending a message failed.
 #[derive(Debug)]
 pub enum HandoverError {
@@ -79,52 +59,77 @@ pub struct Envelope<'a> {
 }
 
 /// An open session, secured and logged in.
-pub struct Session(AsyncSmtpConnection);
-
-impl Relay {
-    /// Opens a session by `deadline`; `hello` is the name for EHLO.
-    ///
-    /// # Errors
-    /// [`SendError`] if the connection, TLS or the login fails.
-    pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, SendError> {
-        let (stream, peer) = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
-        let stream: Box<dyn AsyncTokioStream> = match &self.tls {
-            Tls::Plaintext => Box::new(greeted(Replies::new(stream, peer), deadline).await?),
-            Tls::Implicit(security) => {
-                let secured = within(deadline, Stage::Tls, security.wrap(stream)).await?;
-                Box::new(greeted(Replies::new(secured, peer), deadline).await?)
-            }
-            Tls::StartTls(security) => {
-                let mut replies = Replies::new(stream, peer);
-                within(deadline, Stage::Greeting, secure::greeting(&mut replies)).await?;
-                let offers = within(deadline, Stage::Hello, secure::hello(&mut replies, hello)).await?;
-                let stream = within(deadline, Stage::StartTls, secure::start_tls(replies, &offers)).await?;
-                let secured = within(deadline, Stage::Tls, security.wrap(stream)).await?;
-                // The relay does not greet again after STARTTLS.
-                Box::new(Replies::new(secured, peer).greeted())
-            }
-        };
-        let name = ClientId::Domain(hello.to_owned());
-        let connecting = AsyncSmtpConnection::connect_with_transport(stream, &name);
-        let connection = within(deadline, Stage::Hello, async {
-            connecting.await.map_err(|error| SendError::from_smtp(Stage::Hello, &error))
-        });
-        let mut session = Session(connection.await?);
-        if let Login::Password { username, password } = &self.login {
-            let login = session.log_in(hello, username, password.expose_secret());
-            within(deadline, Stage::Login, login).await?;
-        }
-        Ok(session)
-    }
+pub struct Session {
+    conversation: Conversation<Box<dyn Transport>>,
+    /// Whether the relay offers PIPELINING (RFC 2920).
+    pipelining: bool,
 }
 
-/// Reads the relay's greeting, and returns the replies that follow.
-async fn greeted<S>(mut replies: Replies<S>, deadline: Instant) -> Result<Replies<S>, SendError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    within(deadline, Stage::Greeting, secure::greeting(&mut replies)).await?;
-    Ok(replies.greeted())
+/// A command of a transaction, and the codes of the replies that continue it.
+struct Command {
+    stage: Stage,
+    line: String,
+    accepted: &'static [u16],
+    deadline: Instant,
+}
+
+impl Relay {
+    /// Opens a session by `deadline`; `hello` is the name for EHLO. If the relay refuses an access
+    /// token, which may have been revoked, tries another one once.
+    ///
+    /// # Errors
+    /// [`SendError`] if there is no access token, or if the connection, TLS or the login fails.
+    pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, SendError> {
+        let tokens = match &self.login {
+            Login::None => return self.open(hello, Credentials::None, deadline).await,
+            Login::Password { username, password } => {
+                let password = password.expose_secret();
+                return self.open(hello, Credentials::Password { username, password }, deadline).await;
+            }
+            Login::OAuth(tokens) => tokens,
+        };
+        let with = |token| Credentials::Bearer { username: tokens.username(), token };
+        let token = tokens.token(deadline).await.map_err(SendError::token)?;
+        let error = match self.open(hello, with(token.expose()), deadline).await {
+            Err(error) if error.refuses_the_login() => error,
+            outcome => return outcome,
+        };
+        match tokens.renew(&token, deadline).await.map_err(SendError::token)? {
+            Some(token) => self.open(hello, with(token.expose()), deadline).await,
+            None => Err(error),
+        }
+    }
+
+    async fn open(
+        &self,
+        hello: &str,
+        credentials: Credentials<'_>,
+        deadline: Instant,
+    ) -> Result<Session, SendError> {
+        let stream = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
+        let (stream, is_greeted): (Box<dyn Transport>, bool) = match &self.tls {
+            Tls::Plaintext => (Box::new(stream), false),
+            Tls::Implicit(security) => {
+                (Box::new(within(deadline, Stage::Tls, security.wrap(stream)).await?), false)
+            }
+            Tls::StartTls(security) => {
+                let mut plaintext = Conversation::new(stream);
+                within(deadline, Stage::Greeting, plaintext.greeting()).await?;
+                let offered = within(deadline, Stage::Hello, plaintext.hello(hello)).await?;
+                let stream = within(deadline, Stage::StartTls, plaintext.start_tls(&offered)).await?;
+                // The relay does not greet again after STARTTLS.
+                (Box::new(within(deadline, Stage::Tls, security.wrap(stream)).await?), true)
+            }
+        };
+        let mut conversation = Conversation::new(stream);
+        if !is_greeted {
+            within(deadline, Stage::Greeting, conversation.greeting()).await?;
+        }
+        let offered = within(deadline, Stage::Hello, conversation.hello(hello)).await?;
+        let login = credentials.log_in(&mut conversation, &offered, &self.host, self.port);
+        within(deadline, Stage::Login, login).await?;
+        Ok(Session { conversation, pipelining: offered.pipelining })
+    }
 }
 
 /// Runs `work` until the deadline; afterwards fails with a timeout of `stage`.
@@ -137,125 +142,75 @@ async fn within<T>(
 }
 
 impl Session {
-    /// Logs in by PLAIN (RFC 4616) if the relay offers it, otherwise by LOGIN. Ignores the prompts
-    /// of LOGIN, because servers word them differently.
-    async fn log_in(&mut self, hello: &str, username: &str, password: &str) -> Result<(), SendError> {
-        let info = self.0.server_info();
-        let [plain, login] = [Mechanism::Plain, Mechanism::Login].map(|it| info.supports_auth_mechanism(it));
-        if plain {
-            let secret = Zeroizing::new(format!("\0{username}\0{password}"));
-            let secret = Zeroizing::new(STANDARD.encode(&*secret));
-            match self.say(&Zeroizing::new(format!("AUTH PLAIN {}", *secret))).await {
-                Ok(235) => return Ok(()),
-                Ok(334) => return self.end_login(&secret).await,
-                // Some relays offer PLAIN without supporting it, but do support LOGIN.
-                Err(SendError { cause: Cause::Reply(reply), .. }) if login && reply.code() == 504 => {}
-                answer => return Err(unexpected(answer)),
-            }
-        }
-        if !login {
-            let cause = Cause::NoMechanism(self.offer(hello).await);
-            return Err(SendError { stage: Stage::Login, cause });
-        }
-        for prompted in ["AUTH LOGIN", &STANDARD.encode(username)] {
-            match self.say(prompted).await {
-                Ok(334) => {}
-                answer => return Err(unexpected(answer)),
-            }
-        }
-        self.end_login(&Zeroizing::new(STANDARD.encode(password))).await
-    }
-
-    /// Returns which other mechanisms the relay offers. Sends another EHLO, because lettre keeps
-    /// only the mechanisms that it knows.
-    async fn offer(&mut self, hello: &str) -> Offer {
-        let reply = self.0.command(format!("EHLO {hello}\r\n")).await;
-        let lines: Vec<String> =
-            reply.map(|reply| reply.message().map(str::to_owned).collect()).unwrap_or_default();
-        let mechanisms = lines.iter().filter_map(|line| line.strip_prefix("AUTH "));
-        let mechanisms: Vec<&str> = mechanisms.flat_map(str::split_ascii_whitespace).collect();
-        if mechanisms.is_empty() {
-            Offer::Nothing
-        } else if mechanisms.iter().any(|name| ["XOAUTH2", "OAUTHBEARER"].contains(name)) {
-            Offer::OAuth
-        } else {
-            Offer::Others
-        }
-    }
-
-    async fn end_login(&mut self, secret: &str) -> Result<(), SendError> {
-        match self.say(secret).await {
-            Ok(235) => Ok(()),
-            answer => Err(unexpected(answer)),
-        }
-    }
-
-    /// Sends a line of the login. Returns the code of the reply unless it is 4yz or 5yz.
-    async fn say(&mut self, line: &str) -> Result<u16, SendError> {
-        let line = Zeroizing::new(format!("{line}\r\n"));
-        let reply = self.0.command(&*line).await;
-        reply.map(|reply| reply.code().into()).map_err(|error| SendError::from_smtp(Stage::Login, &error))
-    }
-
     /// Sends one message. If this fails, the session must be dropped.
     pub async fn hand_over(
         &mut self,
         mail: &Envelope<'_>,
         deadlines: Deadlines,
     ) -> Result<(), HandoverError> {
-        let Envelope { from, to, message } = *mail;
-        let (Ok(from), Ok(to)) = (from.parse(), to.parse()) else {
-            return Err(HandoverError::Refused(SendError { stage: Stage::Sender, cause: Cause::Address }));
-        };
-        self.command(Stage::Sender, Mail::new(Some(from), Vec::new()), 250, deadlines.first).await?;
-        self.command(Stage::Recipient, Rcpt::new(to, Vec::new()), 250, deadlines.begin).await?;
-        self.command(Stage::Data, Data, 354, deadlines.begin).await?;
-
+        self.begin(mail, deadlines).await.map_err(HandoverError::Refused)?;
         let stage = Stage::Message;
-        match timeout_at(deadlines.end, self.0.message(message)).await {
-            Ok(Ok(reply)) if reply.has_code(250) => Ok(()),
-            Ok(Ok(reply)) => Err(HandoverError::Unknown(SendError::unexpected(stage, &reply))),
-            // A 4yz or 5yz reply is a definite outcome; a broken connection leaves it unknown.
-            Ok(Err(error)) if error.status().is_some() => {
-                Err(HandoverError::Refused(SendError::from_smtp(stage, &error)))
-            }
-            Ok(Err(error)) => Err(HandoverError::Unknown(SendError::from_smtp(stage, &error))),
-            Err(_) => Err(HandoverError::Unknown(SendError::timeout(stage))),
+        let transmitted = within(deadlines.end, stage, async {
+            self.conversation.say(stage, &dot_stuffed(mail.message)).await?;
+            self.conversation.reply(stage).await
+        });
+        let reply = transmitted.await.map_err(HandoverError::Unknown)?.reply();
+        if reply.code() == 250 {
+            return Ok(());
         }
+        let error = SendError::reply(stage, reply);
+        // A 4yz or 5yz reply is a definite outcome; any other leaves it unknown.
+        Err(match error.cause() {
+            Cause::Reply(_) => HandoverError::Refused(error),
+            _ => HandoverError::Unknown(error),
+        })
+    }
+
+    /// Sends MAIL, RCPT and DATA, in one write if the relay offers PIPELINING, and reads their
+    /// replies. Nothing of the message is sent before the 354 reply to DATA.
+    ///
+    /// Fails with the first refusal. If DATA was sent with the refused command, the relay may reply
+    /// 354 and wait for a message (RFC 2920 section 3.1). It does not get one, not even an empty
+    /// one, because the session is dropped: the end of the connection delivers nothing, whatever
+    /// the relay has accepted (RFC 5321 section 4.1.1.4).
+    async fn begin(&mut self, mail: &Envelope<'_>, deadlines: Deadlines) -> Result<(), SendError> {
+        let Envelope { from, to, .. } = *mail;
+        if !is_plain_address(from) || !is_plain_address(to) {
+            return Err(SendError { stage: Stage::Sender, cause: Cause::Address });
+        }
+        let command = |stage, line, accepted, deadline| Command { stage, line, accepted, deadline };
+        let commands = [
+            command(Stage::Sender, format!("MAIL FROM:<{from}>\r\n"), &[250][..], deadlines.first),
+            // 251 means that the relay will forward to the recipient (RFC 5321 section 3.4).
+            command(Stage::Recipient, format!("RCPT TO:<{to}>\r\n"), &[250, 251], deadlines.begin),
+            command(Stage::Data, "DATA\r\n".to_owned(), &[354], deadlines.begin),
+        ];
+        let conversation = &mut self.conversation;
+        if self.pipelining {
+            let lines = commands.each_ref().map(|command| command.line.as_str()).concat();
+            within(deadlines.first, Stage::Sender, conversation.say(Stage::Sender, lines.as_bytes())).await?;
+        }
+        for Command { stage, line, accepted, deadline } in commands {
+            within(deadline, stage, async {
+                if !self.pipelining {
+                    conversation.say(stage, line.as_bytes()).await?;
+                }
+                conversation.expect(stage, accepted).await
+            })
+            .await?;
+        }
+        conversation.ensure_quiet(Stage::Data).await
     }
 
     /// Sends QUIT and ignores the reply.
     pub async fn quit(mut self, deadline: Instant) {
-        let _ = timeout_at(deadline, self.0.quit()).await;
-    }
-
-    async fn command(
-        &mut self,
-        stage: Stage,
-        command: impl fmt::Display,
-        expected: u16,
-        deadline: Instant,
-    ) -> Result<(), HandoverError> {
-        let error = match timeout_at(deadline, self.0.command(command)).await {
-            // 251 means that the relay will forward to the recipient (RFC 5321 section 3.4); it
-            // counts as 250.
-            Ok(Ok(reply)) if reply.has_code(expected) || (expected == 250 && reply.has_code(251)) => {
-                return Ok(());
-            }
-            Ok(Ok(reply)) => SendError::unexpected(stage, &reply),
-            Ok(Err(error)) => SendError::from_smtp(stage, &error),
-            Err(_) => SendError::timeout(stage),
-        };
-        Err(HandoverError::Refused(error))
+        let _ = timeout_at(deadline, self.conversation.ask(Stage::Message, "QUIT", &[221])).await;
     }
 }
 
-/// Returns the error of a login that did not end in 235.
-fn unexpected(answer: Result<u16, SendError>) -> SendError {
-    answer.map_or_else(
-        |error| error,
-        |code| SendError { stage: Stage::Login, cause: Cause::Unexpected(Reply::new(code, "")) },
-    )
+/// Returns whether a text is an address that cannot end its command or add to it.
+fn is_plain_address(text: &str) -> bool {
+    EmailAddress::parse(text).is_ok_and(|address| address.as_str() == text)
 }
 
 impl fmt::Debug for Tls {
@@ -268,11 +223,144 @@ impl fmt::Debug for Tls {
     }
 }
 
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Password { .. } => "Password(***)",
-        })
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const MESSAGE: &[u8] = b"Subject: a\r\n\r\n.\r\n";
+    const COMMANDS: [&str; 3] = ["MAIL FROM:<a@example.com>\r\n", "RCPT TO:<b@example.com>\r\n", "DATA\r\n"];
+    const DATA: &str = "Subject: a\r\n\r\n..\r\n.\r\n";
+
+    /// Returns a session whose relay answers each write with the next of these replies and then
+    /// closes the connection, and what the relay hears, write by write.
+    fn session(pipelining: bool, replies: Vec<String>) -> (Session, JoinHandle<Vec<String>>) {
+        let (ours, mut theirs) = duplex(64 * 1024);
+        let relay = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            let mut chunk = vec![0; 64 * 1024];
+            for reply in replies {
+                let count = theirs.read(&mut chunk).await.unwrap();
+                if count == 0 {
+                    return heard;
+                }
+                heard.push(String::from_utf8(chunk[..count].to_vec()).unwrap());
+                theirs.write_all(reply.as_bytes()).await.unwrap();
+            }
+            theirs.shutdown().await.unwrap();
+            let count = theirs.read(&mut chunk).await.unwrap();
+            assert_eq!(count, 0, "more than the test knows of");
+            heard
+        });
+        (Session { conversation: Conversation::new(Box::new(ours)), pipelining }, relay)
+    }
+
+    /// Returns the replies to MAIL, RCPT, DATA and the message as they answer each write.
+    fn by_write(pipelining: bool, replies: [&str; 4]) -> Vec<String> {
+        match replies.map(|reply| format!("{reply}\r\n")) {
+            [mail, rcpt, data, message] if pipelining => vec![mail + &rcpt + &data, message],
+            replies => replies.into(),
+        }
+    }
+
+    async fn send(session: &mut Session, from: &str, to: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mail = Envelope { from, to, message: MESSAGE };
+        match session.hand_over(&mail, Deadlines { first: end, begin: end, end }).await {
+            Ok(()) => "accepted".to_owned(),
+            Err(HandoverError::Refused(error)) => format!("refused: {error}"),
+            Err(HandoverError::Unknown(error)) => format!("unknown: {error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn pipelining_takes_two_round_trips_for_an_email_instead_of_four() {
+        for (pipelining, round_trips) in [(true, 2), (false, 4)] {
+            let replies = by_write(pipelining, ["250 2.1.0 ok", "250", "354", "250 2.0.0 queued"]);
+            let (mut session, relay) = session(pipelining, [replies.clone(), replies].concat());
+            for _ in 0..2 {
+                assert_eq!(send(&mut session, "a@example.com", "b@example.com").await, "accepted");
+            }
+            drop(session);
+            let heard = relay.await.unwrap();
+            assert_eq!(heard.len(), 2 * round_trips, "{heard:?}");
+            assert_eq!(heard.concat(), (COMMANDS.concat() + DATA).repeat(2));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_outcome_is_the_first_refusal_or_the_reply_to_the_message() {
+        for (replies, outcome) in [
+            (["250", "251 forwarded", "354", "250"], "accepted"),
+            (["550 5.7.1", "503", "503", ""], "refused: MAIL FROM: refused with reply 550 5.7.1"),
+            (["421", "", "", ""], "refused: MAIL FROM: refused with reply 421"),
+            (["250", "550 5.1.1", "503 5.5.1", ""], "refused: RCPT TO: refused with reply 550 5.1.1"),
+            (["250", "450 4.2.1", "354", ""], "refused: RCPT TO: refused with reply 450 4.2.1"),
+            (["550", "250", "354", ""], "refused: MAIL FROM: refused with reply 550"),
+            (["250", "252", "354", ""], "refused: RCPT TO: unexpected reply 252"),
+            (["250", "250", "554", ""], "refused: DATA: refused with reply 554"),
+            (["250", "250", "250", ""], "refused: DATA: unexpected reply 250"),
+            (["250", "250", "354\r\n250", ""], "refused: DATA: the connection was lost or refused"),
+            (["250", "250", "x", ""], "refused: DATA: the connection was lost or refused"),
+            (["250", "250", "354", "451 4.3.0"], "refused: the message: refused with reply 451 4.3.0"),
+            (["250", "250", "354", "571 5.7.1"], "refused: the message: refused with reply 571 5.7.1"),
+            (["250", "250", "354", "251"], "unknown: the message: unexpected reply 251"),
+            (["250", "250", "354", "354"], "unknown: the message: unexpected reply 354"),
+            (
+                ["250", "250", "354", "250-a\r\n550 b"],
+                "unknown: the message: the connection was lost or refused",
+            ),
+            (["250", "250", "354", "250-a"], "unknown: the message: the connection was lost or refused"),
+            (["250", "250", "354", "\u{fe}"], "unknown: the message: the connection was lost or refused"),
+        ] {
+            for pipelining in [true, false] {
+                let (mut session, relay) = session(pipelining, by_write(pipelining, replies));
+                assert_eq!(
+                    send(&mut session, "a@example.com", "b@example.com").await,
+                    outcome,
+                    "{replies:?}"
+                );
+                drop(session);
+                let is_transmitted = outcome == "accepted" || outcome.contains("the message");
+                let heard = relay.await.unwrap().concat();
+                let (commands, data) = heard.split_at(heard.find("Subject").unwrap_or(heard.len()));
+                assert!(COMMANDS.concat().starts_with(commands), "{replies:?}: {heard}");
+                assert_eq!(
+                    data,
+                    if is_transmitted { DATA } else { "" },
+                    "{replies:?}: no message, not even a dot"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_cannot_add_a_command() {
+        let good = "a@example.com";
+        for bad in [
+            "a@example.com>\r\nRCPT TO:<b@example.com",
+            "a@example.com\r\n",
+            "a@example.com> SIZE=1",
+            "a b@example.com",
+            "\"a b\"@example.com",
+            "<a@example.com>",
+            " a@example.com",
+            "a@example.com\u{0}",
+            "m\u{fc}ller@example.com",
+            "a@[127.0.0.1]",
+            "",
+        ] {
+            for (from, to) in [(bad, good), (good, bad)] {
+                let (mut session, relay) = session(true, Vec::new());
+                let outcome = send(&mut session, from, to).await;
+                assert_eq!(outcome, "refused: MAIL FROM: an address that cannot be said", "{bad:?}");
+                drop(session);
+                assert!(relay.await.unwrap().is_empty());
+            }
+        }
     }
 }

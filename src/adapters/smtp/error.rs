@@ -1,16 +1,14 @@
 //! Errors of a session with a relay. They never contain the text of a reply, because relays repeat
 //! addresses in it.
 
-use std::error::Error as _;
 use std::{fmt, io};
 
-use lettre::transport::smtp::Error as SmtpError;
-use lettre::transport::smtp::response::Response;
 use rustls::CertificateError;
 use thiserror::Error;
 
 use super::reply::Reply;
 use super::stage::Stage;
+use crate::adapters::oauth::TokenError;
 
 /// Why a session failed, without the text of a reply.
 #[derive(Debug, Error)]
@@ -42,6 +40,12 @@ pub enum Cause {
     /// The relay offers neither AUTH PLAIN nor AUTH LOGIN, only these.
     #[error("the relay does not offer AUTH PLAIN or LOGIN{}", offered(*.0))]
     NoMechanism(Offer),
+    /// The relay offers neither AUTH XOAUTH2 nor AUTH OAUTHBEARER.
+    #[error("the relay does not offer AUTH XOAUTH2 or OAUTHBEARER")]
+    NoOAuth,
+    /// There is no access token to log in with.
+    #[error("{0}")]
+    Token(TokenError),
     /// The relay's certificate is not valid.
     #[error("TLS could not be established: {0}")]
     Certificate(CertificateFault),
@@ -66,12 +70,12 @@ pub enum Cause {
     /// A reply that is not allowed at this stage.
     #[error("unexpected reply {0}")]
     Unexpected(Reply),
-    /// lettre does not accept the sender's or recipient's address.
+    /// The sender's or recipient's address could not be sent as part of a command.
     #[error("an address that cannot be said")]
     Address,
 }
 
-/// Mechanisms that a relay offers but otpd does not support.
+/// Mechanisms that a relay offers to a login with a password that cannot use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
     /// None.
@@ -104,19 +108,9 @@ impl SendError {
         Self { stage, cause: Cause::Timeout }
     }
 
-    pub(super) fn unexpected(stage: Stage, reply: &Response) -> Self {
-        Self { stage, cause: Cause::Unexpected(Reply::new(reply.code().into(), "")) }
-    }
-
-    pub(super) fn from_smtp(stage: Stage, error: &SmtpError) -> Self {
-        if let Some(code) = error.status() {
-            // lettre keeps the text of the reply in the source.
-            let text = error.source().map(ToString::to_string).unwrap_or_default();
-            return Self::reply(stage, Reply::new(code.into(), &text));
-        }
-        // For a broken connection, the source is the I/O error.
-        let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        io.map_or(Self { stage, cause: Cause::Lost }, |error| Self::from_io(stage, error))
+    /// Creates the error of a missing access token.
+    pub(super) fn token(error: TokenError) -> Self {
+        Self { stage: Stage::Token, cause: Cause::Token(error) }
     }
 
     pub(super) fn from_io(stage: Stage, error: &io::Error) -> Self {
@@ -155,9 +149,13 @@ impl SendError {
         matches!(self.cause, Cause::Reply(reply) if reply.is_transient())
     }
 
-    /// Returns whether otpd itself did not try the relay.
+    /// Returns whether otpd itself did not try the relay, nor its token endpoint.
     pub(super) fn is_our_own(&self) -> bool {
-        matches!(self.cause, Cause::BreakerOpen | Cause::NoneFree)
+        match &self.cause {
+            Cause::BreakerOpen | Cause::NoneFree => true,
+            Cause::Token(error) => error.is_paused(),
+            _ => false,
+        }
     }
 
     /// Returns whether the relay has closed the connection or is about to (421).
@@ -169,17 +167,24 @@ impl SendError {
         }
     }
 
-    /// Returns whether the relay has replied.
+    /// Returns whether the relay has replied, or its token endpoint refused to give a token.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
-        matches!(
-            self.cause,
+        match &self.cause {
+            Cause::Token(error) => error.is_an_answer(),
             Cause::Reply(_)
-                | Cause::Unexpected(_)
-                | Cause::NoStartTls
-                | Cause::NoMechanism(_)
-                | Cause::Certificate(_)
-        )
+            | Cause::Unexpected(_)
+            | Cause::NoStartTls
+            | Cause::NoMechanism(_)
+            | Cause::NoOAuth
+            | Cause::Certificate(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Returns whether the relay refused the access token, or any login with it (535).
+    pub(super) fn refuses_the_login(&self) -> bool {
+        self.stage == Stage::Login && matches!(self.cause, Cause::Reply(reply) if reply.code() == 535)
     }
 
     /// Returns whether the relay currently accepts no further connections.

@@ -11,8 +11,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Envelope, HandoverError, Relay, Session};
 use super::error::{Cause, SendError};
+use super::login::Login;
 use super::stage::Stage;
 use crate::adapters::mailer::{Breaker, Deadlines};
+use crate::adapters::oauth::AccessToken;
 use crate::metrics::metrics;
 
 /// Maximum idle time of a connection. Relays close idle connections after one or a few minutes.
@@ -29,7 +31,7 @@ pub(super) struct Pool {
     relay: Relay,
     /// Name for EHLO.
     hello: String,
-    /// One permit for each connection, because lettre's pool limits only idle ones.
+    /// One permit for each connection.
     connections: Semaphore,
     idle: Mutex<Vec<(Connection, Instant)>>,
     /// Notified when an email is finished, so that another can use its connection or open a new
@@ -64,6 +66,14 @@ impl Pool {
     /// Returns the relay's name.
     pub(super) fn host(&self) -> &str {
         &self.relay.host
+    }
+
+    /// Returns an access token, if otpd logs in with one.
+    pub(super) async fn token(&self, by: Instant) -> Result<Option<AccessToken>, SendError> {
+        match &self.relay.login {
+            Login::OAuth(tokens) => tokens.token(by).await.map(Some).map_err(SendError::token),
+            Login::None | Login::Password { .. } => Ok(None),
+        }
     }
 
     /// Connects and logs in.
@@ -155,6 +165,7 @@ impl Pool {
         let begun = Instant::now();
         let connected = self.connect(by).await;
         match &connected {
+            Err(error) if error.is_our_own() => {}
             Err(error) if !error.is_an_answer() => {
                 // An attempt with too little time says nothing about the relay.
                 let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;

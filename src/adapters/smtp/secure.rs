@@ -1,10 +1,8 @@
-//! Connects to a relay: DNS, TCP, and TLS either from the first byte or by STARTTLS.
+//! Connects to a relay by DNS, TCP and TLS.
 //!
-//! Sends STARTTLS itself, because lettre keeps data that it read before TLS began. If TLS is
-//! required, must send nothing but EHLO and STARTTLS before it.
+//! Must not accept a certificate that the trust anchors do not vouch for, or of another name.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +10,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{Cause, SendError};
-use super::replies::Replies;
-use super::reply::Reply;
 use super::stage::Stage;
 
 /// Time limit for connecting to one address of the relay, so that an unreachable one leaves time
@@ -112,93 +107,20 @@ impl Security {
 }
 
 /// Connects to the first reachable address of the relay.
-pub(super) async fn reach(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), SendError> {
+pub(super) async fn reach(host: &str, port: u16) -> Result<TcpStream, SendError> {
     let mut last = SendError { stage: Stage::Resolve, cause: Cause::NoSuchHost };
     let Ok(addresses) = lookup_host((host, port)).await else { return Err(last) };
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(|error| SendError::from_io(Stage::Connect, &error))?;
-                return Ok((stream, address));
+                return Ok(stream);
             }
             Ok(Err(error)) => last = SendError::from_io(Stage::Connect, &error),
             Err(_) => last = SendError::timeout(Stage::Connect),
         }
     }
     Err(last)
-}
-
-/// Waits for the relay's greeting.
-pub(super) async fn greeting<S>(replies: &mut Replies<S>) -> Result<(), SendError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    expect(replies, Stage::Greeting, 220).await.map(|_| ())
-}
-
-/// Sends EHLO and returns the extensions that the relay offers.
-pub(super) async fn hello<S>(replies: &mut Replies<S>, name: &str) -> Result<Vec<String>, SendError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    ask(replies, Stage::Hello, &format!("EHLO {name}"), 250).await
-}
-
-/// Sends STARTTLS and returns the connection, ready for TLS. Fails if the relay sent data after its
-/// reply (RFC 3207 section 4.2).
-pub(super) async fn start_tls(
-    mut replies: Replies<TcpStream>,
-    offers: &[String],
-) -> Result<TcpStream, SendError> {
-    if !offers.iter().any(|offer| offer.split(' ').next() == Some("STARTTLS")) {
-        return Err(SendError { stage: Stage::StartTls, cause: Cause::NoStartTls });
-    }
-    ask(&mut replies, Stage::StartTls, "STARTTLS", 220).await?;
-    replies.into_inner().map_err(|error| SendError::from_io(Stage::StartTls, &error))
-}
-
-async fn ask<S>(
-    replies: &mut Replies<S>,
-    stage: Stage,
-    command: &str,
-    expected: u16,
-) -> Result<Vec<String>, SendError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let written = replies.write_all(format!("{command}\r\n").as_bytes()).await;
-    written.map_err(|error| SendError::from_io(stage, &error))?;
-    expect(replies, stage, expected).await
-}
-
-/// Returns the texts of a reply, which must have the expected code.
-async fn expect<S>(replies: &mut Replies<S>, stage: Stage, expected: u16) -> Result<Vec<String>, SendError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    // The buffer holds at most one line, because [`Replies`] returns one line at a time.
-    let mut reader = BufReader::new(replies);
-    let mut texts = Vec::new();
-    loop {
-        let mut line = String::new();
-        let read = reader.read_line(&mut line).await;
-        if read.map_err(|error| SendError::from_io(stage, &error))? == 0 {
-            return Err(SendError { stage, cause: Cause::Lost });
-        }
-        let (code, rest) = line.split_at_checked(3).ok_or(SendError { stage, cause: Cause::Lost })?;
-        texts.push(rest.get(1..).unwrap_or_default().trim_end().to_owned());
-        if rest.starts_with('-') {
-            continue;
-        }
-        return match code.parse() {
-            Ok(code) if code == expected => Ok(texts),
-            Ok(code) => {
-                let text = texts.first().map(String::as_str).unwrap_or_default();
-                Err(SendError::reply(stage, Reply::new(code, text)))
-            }
-            Err(_) => Err(SendError { stage, cause: Cause::Lost }),
-        };
-    }
 }
 
 impl fmt::Debug for Security {

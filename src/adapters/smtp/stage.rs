@@ -5,6 +5,8 @@ use std::fmt;
 /// Stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Getting an access token from the token endpoint, before the relay is asked.
+    Token,
     /// DNS lookup of the relay's name.
     Resolve,
     /// TCP connection.
@@ -33,6 +35,7 @@ impl Stage {
     /// Returns the name of the stage, for metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Token => "token",
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::Tls => "tls",
@@ -51,6 +54,7 @@ impl Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Token => "getting an access token",
             Self::Resolve => "resolving the name",
             Self::Connect => "connecting",
             Self::Tls => "TLS handshake",

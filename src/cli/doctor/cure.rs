@@ -3,13 +3,25 @@
 //! Must only advise. The advice names the settings of the first relay.
 
 use super::provider::Provider;
+use super::token;
+use crate::adapters::oauth::TokenError;
 use crate::adapters::smtp::{Cause, CertificateFault, Offer, Reply, SendError, Stage};
 use crate::config::smtp::{Auth, RelaySettings, TlsMode};
 
 /// Returns what usually helps.
 pub(super) fn cure(error: &SendError, relay: &RelaySettings, provider: Option<&Provider>) -> String {
+    if let (Auth::OAuth(_), Cause::Reply(reply), Stage::Login) = (&relay.auth, error.cause(), error.stage())
+        && reply.is_permanent()
+    {
+        return token::login_refused(*reply, provider).to_owned();
+    }
     let theirs = provider.and_then(|provider| in_their_terms(error, provider));
     let general = match error.cause() {
+        Cause::Token(error) => return about_the_token(error, relay),
+        Cause::NoOAuth => {
+            "the relay takes no access tokens (XOAUTH2 or OAUTHBEARER) here: check SMTP_SERVER and \
+             SMTP_PORT, or set OTP_SMTP__AUTH=password"
+        }
         Cause::Certificate(error) => about_the_certificate(error),
         Cause::TlsVersion => {
             "the relay supports only old TLS versions, which are not secure (RFC 8996): its \
@@ -86,6 +98,13 @@ fn in_their_terms(error: &SendError, provider: &Provider) -> Option<String> {
     Some(advice.to_owned())
 }
 
+fn about_the_token(error: &TokenError, relay: &RelaySettings) -> String {
+    match &relay.auth {
+        Auth::OAuth(client) => token::cure(error.cause(), client),
+        Auth::None | Auth::Password { .. } => String::new(),
+    }
+}
+
 fn about_the_certificate(error: &CertificateFault) -> &'static str {
     match error {
         CertificateFault::Expired => {
@@ -113,9 +132,9 @@ fn about_the_certificate(error: &CertificateFault) -> &'static str {
 fn about_mechanisms(offer: Offer) -> &'static str {
     match offer {
         Offer::OAuth => {
-            "the relay accepts only OAuth (XOAUTH2 or OAUTHBEARER), which otpd does not speak \
-             yet: allow password authentication if the provider still offers it (an app password, \
-             or SMTP AUTH enabled for the mailbox), or use another relay"
+            "the relay accepts only OAuth (XOAUTH2 or OAUTHBEARER): set OTP_SMTP__AUTH=oauth \
+             (docs/oauth.md), or allow password authentication if the provider still offers it (an app \
+             password, or SMTP AUTH enabled for the mailbox)"
         }
         Offer::Others => {
             "the relay offers only authentication mechanisms that otpd does not support: turn on \
@@ -184,6 +203,7 @@ fn about_the_reply(stage: Stage, reply: Reply, relay: &RelaySettings) -> &'stati
 
 fn about_the_step(stage: Stage, relay: &RelaySettings) -> &'static str {
     match stage {
+        Stage::Token => "check the OTP_SMTP__OAUTH_… settings; docs/oauth.md describes them",
         Stage::Resolve => {
             "check the spelling of SMTP_SERVER, and that DNS works on this machine \
              (or in this container)"

@@ -62,17 +62,27 @@ const PROVIDERS: [Provider; 10] = [
         name: "Microsoft 365",
         hosts: &["smtp.office365.com"],
         ports: "587 (STARTTLS); there is no 465",
-        login: "enable 'Authenticated SMTP' for the mailbox in the Microsoft 365 admin center, \
-                with security defaults off; Microsoft is about to end basic authentication \
-                (logins by password), so plan for another relay",
+        login: "set OTP_SMTP__AUTH=oauth (docs/oauth.md): Microsoft turns basic authentication (logins \
+                by password) off by default at the end of December 2026. Until then 'Authenticated \
+                SMTP' must be enabled for the mailbox in the Microsoft 365 admin center, with security \
+                defaults off",
         replies: &[
             (
                 "5.7.139",
                 "Microsoft blocks basic authentication (logins by password) for this account: \
                  because of security defaults, an authentication policy or Conditional Access, or \
-                 because 'Authenticated SMTP' is off for the mailbox. For now an administrator \
-                 can allow both in the Microsoft 365 admin center; otpd does not speak OAuth yet, \
-                 so plan for another relay",
+                 because 'Authenticated SMTP' is off for the mailbox. Set OTP_SMTP__AUTH=oauth \
+                 (docs/oauth.md)",
+            ),
+            (
+                "5.7.30",
+                "Microsoft accepts no passwords for SMTP any more: set OTP_SMTP__AUTH=oauth \
+                 (docs/oauth.md)",
+            ),
+            (
+                "5.2.252",
+                "the login has no permission to send as EMAIL_SENDER: grant it 'Send As', or set \
+                 EMAIL_SENDER to its own address",
             ),
             (
                 "5.7.60",
@@ -88,7 +98,7 @@ const PROVIDERS: [Provider; 10] = [
         hosts: &["smtp-mail.outlook.com", "smtp.live.com", "smtp.hotmail.com"],
         ports: "587 (STARTTLS); there is no 465",
         login: "Outlook.com no longer accepts basic authentication (passwords, app passwords \
-                included): use another relay",
+                included): set OTP_SMTP__AUTH=oauth (docs/oauth.md)",
         replies: &[],
         mail: "EMAIL_SENDER must be the address of the account",
         quota: "300 emails a day, fewer for new accounts",

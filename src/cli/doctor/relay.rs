@@ -7,15 +7,18 @@ use std::time::UNIX_EPOCH;
 
 use super::cure::cure;
 use super::provider::{self, Provider};
+use super::token;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::mailer::TransportMailer;
 use crate::adapters::message::{Composer, SampleValues};
+use crate::adapters::oauth::AccessToken;
 use crate::adapters::smtp::SendError;
 use crate::app;
 use crate::config::{Settings, smtp};
 use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::limit::{Limit, Policy};
+use crate::domain::oauth::OAuthClient;
 use crate::domain::tenant::Tenant;
 use crate::domain::time::millis;
 use crate::ports::{Clock as _, CodeMail, Delivery, Mailer as _};
@@ -63,10 +66,33 @@ async fn check_relays(settings: &Settings) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for ((name, relay), transport) in NAMES.into_iter().zip(&settings.smtp.relays).zip(transports) {
+        if let smtp::Auth::OAuth(client) = &relay.auth {
+            let token = transport.token().await;
+            let is_missing = token.is_err();
+            findings.push(report_token(name, relay, client, token));
+            if is_missing {
+                continue;
+            }
+        }
         let outcome = transport.probe().await;
         findings.push(report(name, relay, outcome, settings.common.limits.of(Policy::RelayEmails)));
     }
     findings
+}
+
+/// Reports the access token of a relay.
+fn report_token(
+    name: &str,
+    relay: &smtp::RelaySettings,
+    client: &OAuthClient,
+    outcome: Result<Option<AccessToken>, SendError>,
+) -> Finding {
+    let said = match outcome {
+        Ok(token) => Ok(token.map_or_else(String::new, |token| token::described(&token, client))),
+        Err(error) => Err(format!("{error}\n      {}", cure(&error, relay, provider::of(&relay.server)))),
+    };
+    let own = |said: String| if name == NAMES[0] { said } else { for_fallback(&said) };
+    said.map(|said| format!("{name}: {}", own(said))).map_err(|said| format!("{name}: {}", own(said)))
 }
 
 fn report(name: &str, relay: &smtp::RelaySettings, outcome: Result<(), SendError>, limit: &Limit) -> Finding {
@@ -79,7 +105,7 @@ fn report(name: &str, relay: &smtp::RelaySettings, outcome: Result<(), SendError
     })?;
     let login = match relay.auth {
         smtp::Auth::None => "",
-        smtp::Auth::Password { .. } => ", login accepted",
+        smtp::Auth::Password { .. } | smtp::Auth::OAuth(_) => ", login accepted",
     };
     let line = format!("{name}: answers{login}");
     Ok(match provider {

@@ -19,6 +19,7 @@ use super::host::Host;
 use super::redis::RedisServer;
 use super::secrets::Secrets;
 use super::smtp::SmtpPeer;
+use super::token_server::TokenServer;
 
 /// Secrets of the test deployments, 32 bytes each.
 const PEPPER_1: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
@@ -123,6 +124,17 @@ impl Builder {
     pub fn tls(mut self) -> Self {
         self.smtp = self.smtp.starttls().credentials(SENDER, "relay password");
         self.tls = true;
+        self
+    }
+
+    /// Uses a relay that requires STARTTLS and this token, and offers only this mechanism; otpd gets
+    /// its tokens from the server.
+    pub fn oauth(mut self, server: &TokenServer, mechanism: &'static str, token: &str) -> Self {
+        self = self.tls();
+        self.smtp = self.smtp.credentials(SENDER, token).mechanisms(mechanism);
+        for (name, value) in server.settings() {
+            self = self.set(name, &value);
+        }
         self
     }
 

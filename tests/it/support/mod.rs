@@ -18,6 +18,7 @@ pub mod secrets;
 pub mod sentinel;
 pub mod smtp;
 pub mod store;
+pub mod token_server;
 pub mod traffic;
 pub mod v1;
 

@@ -13,7 +13,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -109,6 +109,7 @@ pub struct SmtpPeerBuilder {
     security: Security,
     certificate: Certificate,
     credentials: Option<Credentials>,
+    mechanisms: &'static str,
     ip: Ipv4Addr,
 }
 
@@ -133,7 +134,15 @@ impl SmtpPeerBuilder {
 
     /// Offers AUTH and refuses MAIL before a login with these credentials.
     pub fn credentials(mut self, user: &str, password: &str) -> Self {
-        self.credentials = Some(Credentials { user: user.to_owned(), password: password.to_owned() });
+        self.credentials =
+            Some(Credentials { user: user.to_owned(), password: Mutex::new(password.to_owned()) });
+        self
+    }
+
+    /// Offers these AUTH mechanisms instead of PLAIN and LOGIN. For XOAUTH2 and OAUTHBEARER the
+    /// password of the credentials is the token.
+    pub fn mechanisms(mut self, mechanisms: &'static str) -> Self {
+        self.mechanisms = mechanisms;
         self
     }
 
@@ -148,7 +157,7 @@ impl SmtpPeerBuilder {
         let (acceptor, ca_pem) = certificate::issue(self.certificate);
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let peer = SmtpPeer {
-            shared: Arc::new(Shared::new(self.security, self.credentials, acceptor)),
+            shared: Arc::new(Shared::new(self.security, self.credentials, self.mechanisms, acceptor)),
             listener: Listener::reserve(self.ip),
             directory,
         };
@@ -165,6 +174,7 @@ impl SmtpPeer {
             security: Security::Plain,
             certificate: Certificate::Good,
             credentials: None,
+            mechanisms: "PLAIN LOGIN",
             ip: Ipv4Addr::LOCALHOST,
         }
     }
@@ -176,6 +186,17 @@ impl SmtpPeer {
         } else {
             *self.shared.lock_fault() = fault;
         }
+    }
+
+    /// Sets whether it offers PIPELINING (RFC 2920) from the next EHLO on. It does by default.
+    pub fn offer_pipelining(&self, offered: bool) {
+        self.shared.pipelining.store(offered, Ordering::SeqCst);
+    }
+
+    /// Accepts this password or token from now on, and no other.
+    pub fn accept(&self, password: &str) {
+        let credentials = self.shared.credentials.as_ref().expect("a relay with credentials");
+        password.clone_into(&mut credentials.password.lock().expect("no panic under this lock"));
     }
 
     /// Closes every connection and refuses new ones; returns when that has happened.
@@ -204,6 +225,11 @@ impl SmtpPeer {
     /// Returns how many connections were accepted so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Returns how many messages were transmitted to their end so far, accepted or not.
+    pub fn transmissions(&self) -> usize {
+        self.shared.transmissions.load(Ordering::SeqCst)
     }
 
     /// Returns every byte that clients sent outside TLS so far.

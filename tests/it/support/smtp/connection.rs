@@ -33,6 +33,11 @@ impl Connection {
         self.tls
     }
 
+    /// Returns whether the client has said more than was read.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// Makes the server side of a TLS handshake. Drops bytes that came before it and were not read.
     pub(super) async fn encrypt(&mut self) -> io::Result<()> {
         self.unread.clear();

@@ -33,6 +33,7 @@ async fn talk(shared: Arc<Shared>, stream: TcpStream, open: usize) -> io::Result
         connection: Connection::new(Arc::clone(&shared), stream),
         shared,
         greeted: false,
+        pipelining: false,
         user: None,
         envelope: None,
         mails: 0,
@@ -62,6 +63,8 @@ struct Session {
     connection: Connection,
     drop_idle: watch::Receiver<()>,
     greeted: bool,
+    /// Whether the last EHLO was told of PIPELINING.
+    pipelining: bool,
     user: Option<String>,
     envelope: Option<Envelope>,
     /// How many messages it has taken.
@@ -86,6 +89,12 @@ impl Session {
     async fn obey(&mut self, command: &str) -> io::Result<()> {
         let (verb, arguments) = command.split_once(' ').unwrap_or((command, ""));
         let arguments = arguments.trim();
+        // These must be the last commands of a group (RFC 2920 section 3.1).
+        let is_last = ["EHLO", "HELO", "STARTTLS", "AUTH", "DATA", "QUIT"].contains(&verb);
+        if self.connection.has_unread() && (is_last || !self.pipelining) {
+            self.connection.reply("503 5.5.0 Improper use of pipelining").await?;
+            return Err(self.connection.close().await);
+        }
         let reply = match verb.to_ascii_uppercase().as_str() {
             verb if self.answer(verb).is_some() => self.answer(verb).unwrap_or_default().to_owned(),
             "EHLO" => self.ehlo(arguments),
@@ -122,6 +131,7 @@ impl Session {
             return SYNTAX.to_owned();
         }
         self.greeted = true;
+        self.pipelining = false;
         self.end_transaction();
         "250 localhost".to_owned()
     }
@@ -132,12 +142,17 @@ impl Session {
             return reply;
         }
         let mut offers = vec!["", "8BITMIME"];
+        self.pipelining = self.shared.pipelining.load(Ordering::SeqCst);
+        if self.pipelining {
+            offers.push("PIPELINING");
+        }
+        let auth = format!("AUTH {}", self.shared.mechanisms);
         if self.needs_tls() {
             offers.push("STARTTLS");
         } else if let Fault::Offers(mechanisms) = self.shared.fault() {
             offers.push(mechanisms);
         } else if self.shared.credentials.is_some() {
-            offers.push("AUTH PLAIN LOGIN");
+            offers.push(&auth);
         }
         let offers = offers.join("\r\n250-");
         format!("250-localhost{offers}\r\n250 ENHANCEDSTATUSCODES")
@@ -158,6 +173,7 @@ impl Session {
         // What was sent in plaintext, including EHLO, is forgotten.
         self.end_transaction();
         self.greeted = false;
+        self.pipelining = false;
         self.connection.encrypt().await
     }
 
@@ -172,7 +188,12 @@ impl Session {
             return Ok("503 5.5.1 AUTH comes once, after EHLO and before MAIL");
         }
         let (mechanism, initial) = arguments.split_once(' ').unwrap_or((arguments, ""));
-        let response = match mechanism.to_ascii_uppercase().as_str() {
+        let mechanism = mechanism.to_ascii_uppercase();
+        if !self.shared.mechanisms.split(' ').any(|offered| offered == mechanism) {
+            return Ok("504 5.5.4 Not offered");
+        }
+        let response = match mechanism.as_str() {
+            "XOAUTH2" | "OAUTHBEARER" => return self.token(&mechanism, initial).await,
             "PLAIN" if self.shared.fault() == Fault::NoPlain => return Ok("504 5.5.4 Not that one"),
             "PLAIN" => self.plain_response(initial).await?,
             "LOGIN" => self.login_response(initial).await?,
@@ -182,11 +203,40 @@ impl Session {
             return Ok("501 5.5.2 Cancelled, or not a response");
         };
         let wanted = self.shared.credentials.as_ref();
-        if wanted.is_some_and(|wanted| wanted.user == user && wanted.password == password) {
+        if wanted.is_some_and(|wanted| {
+            wanted.user == user && *wanted.password.lock().expect("no panic under this lock") == password
+        }) {
             self.user = Some(user);
             return Ok("235 2.7.0 Authentication successful");
         }
         Ok("535 5.7.8 Username and password not accepted")
+    }
+
+    /// Takes a token; refuses another one by a challenge that says why (RFC 7628 section 3.2.3).
+    async fn token(&mut self, mechanism: &str, initial: &str) -> io::Result<&'static str> {
+        let response = match initial {
+            "" => self.connection.challenge("").await?,
+            initial => decode(initial),
+        };
+        let wanted = self.shared.credentials.as_ref().ok_or_else(ended)?;
+        let auth =
+            format!("\x01auth=Bearer {}\x01\x01", wanted.password.lock().expect("no panic under this lock"));
+        let (is_right, acknowledgement) = if mechanism == "XOAUTH2" {
+            (response == Some(format!("user={}{auth}", wanted.user)), "")
+        } else {
+            let response = response.unwrap_or_default();
+            let start = format!("n,a={},\x01host=localhost\x01port=", wanted.user);
+            let port = response.strip_prefix(&start).and_then(|rest| rest.strip_suffix(&auth));
+            (port.is_some_and(|port| port.parse::<u16>().is_ok()), "\x01")
+        };
+        if is_right {
+            self.user = Some(wanted.user.clone());
+            return Ok("235 2.7.0 Authentication successful");
+        }
+        match self.connection.challenge(r#"{"status":"invalid_token"}"#).await? {
+            Some(answer) if answer == acknowledgement => Ok("535 5.7.8 Token not accepted"),
+            _ => Ok("501 5.5.2 Not an acknowledgement"),
+        }
     }
 
     async fn plain_response(&mut self, initial: &str) -> io::Result<Option<(String, String)>> {
@@ -267,6 +317,7 @@ impl Session {
         }
         self.connection.reply("354 End data with <CR><LF>.<CR><LF>").await?;
         let raw = self.content().await?;
+        self.shared.transmissions.fetch_add(1, Ordering::SeqCst);
         let envelope = self.end_transaction().ok_or_else(ended)?;
         if self.mails > 0 && self.shared.fault() == Fault::OneMailEach("CONTENT") {
             return Ok("452 4.5.3 Too many mails");

@@ -1,0 +1,289 @@
+//! Logins with access tokens: how many requests the token endpoint receives, what a caller is told if
+//! it is down or lies, and that no token or secret is shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otpd::adapters::clock::SystemClock;
+use otpd::adapters::http::HttpClient;
+use otpd::adapters::oauth::TokenSource;
+use otpd::domain::oauth::{OAuthClient, OAuthGrant};
+use otpd::domain::target_url::TargetUrl;
+use rustls::RootCertStore;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::support::app::{SENDER, TestApp, eventually};
+use crate::support::smtp::SmtpPeer;
+use crate::support::token_server::{CLIENT_SECRET, TokenAnswer, TokenServer, token};
+
+const REFRESH_TOKEN: &str = "1//first-refresh-token";
+
+/// Returns a source of tokens for this mailbox, by client credentials.
+pub fn token_source(server: &TokenServer, username: &str) -> TokenSource {
+    let grant = OAuthGrant::ClientCredentials {
+        client_id: "client-id".to_owned(),
+        client_secret: CLIENT_SECRET.into(),
+    };
+    source_of(server, username, grant)
+}
+
+fn source_of(server: &TokenServer, username: &str, grant: OAuthGrant) -> TokenSource {
+    let client = OAuthClient {
+        token_url: TargetUrl::parse(&server.url(), "").expect("a URL"),
+        scope: "mail other".to_owned(),
+        username: username.to_owned(),
+        grant,
+    };
+    let http = HttpClient::new(RootCertStore::empty(), Vec::new()).expect("a client");
+    TokenSource::new(client, http, Arc::new(SystemClock))
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+async fn shown(source: &TokenSource) -> String {
+    match source.token(soon()).await {
+        Ok(token) => token.expose().to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn many_callers_at_once_cause_one_request() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::GrantsAfter(Duration::from_millis(200)));
+    let source = Arc::new(token_source(&server, SENDER));
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let source = Arc::clone(&source);
+        callers.spawn(async move { shown(&source).await });
+    }
+    let tokens = callers.join_all().await;
+    assert!(tokens.iter().all(|shown| *shown == token(1)), "{tokens:?}");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    let expected = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "client-id"),
+        ("client_secret", CLIENT_SECRET),
+        ("scope", "mail other"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(requests[0], expected.into());
+}
+
+#[tokio::test]
+async fn a_caller_whose_time_is_up_does_not_end_the_request_of_the_others() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::GrantsAfter(Duration::from_millis(300)));
+    let source = token_source(&server, SENDER);
+    let error = source.token(Instant::now() + Duration::from_millis(20)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the token endpoint did not answer in time");
+    assert!(!error.is_an_answer() && !error.is_paused());
+    assert_eq!((shown(&source).await, server.requests().len()), (token(1), 1));
+}
+
+#[tokio::test]
+async fn a_token_is_used_while_it_is_renewed_and_after_its_end_no_more() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::Grants(2));
+    let source = token_source(&server, SENDER);
+    assert_eq!(shown(&source).await, token(1));
+    server.set(TokenAnswer::Hangs);
+    let begun = Instant::now();
+    // Four fifths of its life later, the renewal begins; the token is still the answer.
+    eventually("a renewal", async || {
+        let now = shown(&source).await;
+        assert!(now == token(1) || begun.elapsed() > Duration::from_millis(1500), "{now}");
+        server.requests().len() == 2
+    })
+    .await;
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    eventually("the end of the token", async || {
+        source.token(Instant::now() + Duration::from_millis(20)).await.is_err()
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(server.requests().len(), 2, "the renewal is the only request");
+}
+
+#[tokio::test]
+async fn a_renewed_token_replaces_the_old_one() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::Grants(1));
+    let source = token_source(&server, SENDER);
+    assert_eq!(shown(&source).await, token(1));
+    server.set(TokenAnswer::Grants(3600));
+    eventually("the next token", async || shown(&source).await == token(2)).await;
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once() {
+    let server = TokenServer::start();
+    let source = token_source(&server, SENDER);
+    let first = source.token(soon()).await.unwrap();
+    let second = source.renew(&first, soon()).await.unwrap().unwrap();
+    assert_eq!(second.expose(), token(2));
+    // Another session was refused the first token too: the second one is there already.
+    assert_eq!(source.renew(&first, soon()).await.unwrap().unwrap().expose(), token(2));
+    // The relay refuses every token: no further requests.
+    assert!(source.renew(&second, soon()).await.unwrap().is_none());
+    assert_eq!((shown(&source).await, server.requests().len()), (token(2), 2));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_failed_is_left_alone_for_a_moment() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::Says(503, "busy".to_owned()));
+    let source = token_source(&server, SENDER);
+    assert_eq!(shown(&source).await, "the token endpoint answered with status 503");
+    server.set(TokenAnswer::Grants(3600));
+    for _ in 0..10 {
+        let error = source.token(soon()).await.unwrap_err();
+        assert!(error.is_paused());
+        let said = "the token endpoint answered with status 503; it is not asked again for a moment";
+        assert_eq!(error.to_string(), said);
+    }
+    assert_eq!(server.requests().len(), 1);
+    eventually("a token", async || source.token(soon()).await.is_ok()).await;
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_new_refresh_token_is_used_from_then_on() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::Rotates("1//second-refresh-token"));
+    let grant = OAuthGrant::RefreshToken {
+        client_id: "client-id".to_owned(),
+        client_secret: None,
+        refresh_token: REFRESH_TOKEN.into(),
+    };
+    let source = source_of(&server, SENDER, grant);
+    assert_eq!(shown(&source).await, token(1));
+    eventually("the next token", async || shown(&source).await == token(2)).await;
+    let requests = server.requests();
+    let sent: Vec<_> = requests.iter().take(2).map(|form| form["refresh_token"].as_str()).collect();
+    assert_eq!(sent, [REFRESH_TOKEN, "1//second-refresh-token"]);
+    let names: Vec<_> = requests[0].keys().map(String::as_str).collect();
+    assert_eq!(names, ["client_id", "grant_type", "refresh_token", "scope"], "no secret is sent");
+    assert!(!format!("{source:?}").contains("refresh-token"));
+}
+
+#[tokio::test]
+async fn an_email_is_sent_with_a_token_over_a_connection_that_stays_logged_in() {
+    for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
+        let server = TokenServer::start();
+        let app = TestApp::builder().oauth(&server, mechanism, &token(1)).spawn().await;
+        for number in 0..3 {
+            assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 200, "{mechanism}");
+        }
+        assert_eq!((app.smtp.connections(), server.requests().len()), (1, 1), "{mechanism}");
+    }
+}
+
+#[tokio::test]
+async fn many_sends_at_once_cause_one_token_request() {
+    let server = TokenServer::start();
+    server.set(TokenAnswer::GrantsAfter(Duration::from_millis(300)));
+    let app = Arc::new(TestApp::builder().oauth(&server, "XOAUTH2", &token(1)).spawn().await);
+    let mut sends = JoinSet::new();
+    for number in 0..64 {
+        let app = Arc::clone(&app);
+        sends.spawn(async move { app.send_otp(&format!("{number}@example.com")).await.status });
+    }
+    let statuses = sends.join_all().await;
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!((app.smtp.mails().len(), server.requests().len()), (64, 1));
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_and_the_email_is_sent() {
+    let server = TokenServer::start();
+    let app = TestApp::builder().oauth(&server, "XOAUTH2", &token(1)).spawn().await;
+    assert_eq!(app.send_otp("a@example.com").await.status, 200);
+    app.smtp.accept(&token(2));
+    app.smtp.stop();
+    app.smtp.start_again().await;
+    assert_eq!(app.send_otp("b@example.com").await.status, 200);
+    assert_eq!((app.smtp.mails().len(), server.requests().len()), (2, 2));
+    // A relay that refuses the next tokens too gets each email's login refused, and the token
+    // endpoint is not asked for each.
+    app.smtp.accept("another");
+    app.smtp.stop();
+    app.smtp.start_again().await;
+    for _ in 0..3 {
+        assert_eq!(app.send_otp("c@example.com").await.status, 500);
+    }
+    assert_eq!((app.smtp.mails().len(), server.requests().len()), (2, 2));
+    let log = app.whole_log().await;
+    assert!(log.contains("AUTH: refused with reply 535 5.7.8"), "{log}");
+    assert_nothing_secret(&log);
+}
+
+fn assert_nothing_secret(log: &str) {
+    for secret in ["granted-token", CLIENT_SECRET, "refresh-token", "client-id", "SECRET"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_down_or_lies_is_a_relay_that_is_down() {
+    let grants = |token: serde_json::Value, kind: &str| {
+        TokenAnswer::Says(
+            200,
+            json!({"access_token": token, "token_type": kind, "expires_in": 60}).to_string(),
+        )
+    };
+    let refuses = |error: &str| {
+        let said = "AADSTS7000215: SECRET of codes@sender.example";
+        TokenAnswer::Says(401, json!({"error": error, "error_description": said}).to_string())
+    };
+    for (answer, said) in [
+        (refuses("invalid_client"), "refused: invalid_client (AADSTS7000215)"),
+        (refuses("SECRET text"), "(status 401) is not one of OAuth"),
+        (TokenAnswer::Says(200, "<html>SECRET</html>".to_owned()), "(status 200) is not a token in JSON"),
+        (
+            TokenAnswer::Says(200, format!("{{\"access_token\":\"{}", "SECRET".repeat(100_000))),
+            "is not a token in JSON",
+        ),
+        (grants(json!(["SECRET"]), "Bearer"), "is not a token in JSON"),
+        (grants(json!("SECRET\r\nRSET"), "Bearer"), "characters that no bearer token has"),
+        (grants(json!("SECRET"), "mac"), "is not a bearer token"),
+        (TokenAnswer::Says(503, "SECRET".to_owned()), "answered with status 503"),
+        (TokenAnswer::Redirects("/SECRET".to_owned()), "(status 307) is not one of OAuth"),
+        (TokenAnswer::Hangs, "no answer in time"),
+    ] {
+        let server = TokenServer::start();
+        server.set(answer.clone());
+        let app = TestApp::builder().keyed().oauth(&server, "XOAUTH2 PLAIN LOGIN", "no").spawn().await;
+        assert_eq!(app.send_otp("a@example.com").await.status, 500, "{answer:?}");
+        let log = app.whole_log().await;
+        assert!(log.contains(said) && log.contains("getting an access token"), "{answer:?}: {log}");
+        assert_nothing_secret(&log);
+        assert_eq!((app.smtp.connections(), app.smtp.mails().len()), (0, 0), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_fallback_is_used_while_there_are_no_tokens() {
+    let server = TokenServer::start();
+    let fallback = SmtpPeer::builder().start().await;
+    let app = TestApp::builder()
+        .oauth(&server, "XOAUTH2", &token(1))
+        .set("OTP_SMTP_FALLBACK__SERVER", "localhost")
+        .set("OTP_SMTP_FALLBACK__PORT", &fallback.port().to_string())
+        .set("OTP_SMTP_FALLBACK__AUTH", "none")
+        .set("OTP_SMTP_FALLBACK__TLS", "none")
+        .spawn()
+        .await;
+    server.stop();
+    for number in 0..7 {
+        assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 200);
+    }
+    assert_eq!((app.smtp.connections(), fallback.mails().len()), (0, 7));
+    assert!(app.whole_log().await.contains("the token endpoint does not answer: connecting"));
+}
