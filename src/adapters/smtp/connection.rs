@@ -66,7 +66,7 @@ pub struct Session {
 }
 
 /// A command of a transaction, and the codes of the replies that continue it.
-struct Command {
+struct EnvelopeCommand {
     stage: Stage,
     line: String,
     accepted: &'static [u16],
@@ -178,7 +178,7 @@ impl Session {
         if !is_plain_address(from) || !is_plain_address(to) {
             return Err(SendError { stage: Stage::Sender, cause: Cause::Address });
         }
-        let command = |stage, line, accepted, deadline| Command { stage, line, accepted, deadline };
+        let command = |stage, line, accepted, deadline| EnvelopeCommand { stage, line, accepted, deadline };
         let commands = [
             command(Stage::Sender, format!("MAIL FROM:<{from}>\r\n"), &[250][..], deadlines.first),
             // 251 means that the relay will forward to the recipient (RFC 5321 section 3.4).
@@ -190,7 +190,7 @@ impl Session {
             let lines = commands.each_ref().map(|command| command.line.as_str()).concat();
             within(deadlines.first, Stage::Sender, conversation.say(Stage::Sender, lines.as_bytes())).await?;
         }
-        for Command { stage, line, accepted, deadline } in commands {
+        for EnvelopeCommand { stage, line, accepted, deadline } in commands {
             within(deadline, stage, async {
                 if !self.pipelining {
                     conversation.say(stage, line.as_bytes()).await?;

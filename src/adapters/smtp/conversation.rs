@@ -268,7 +268,8 @@ mod tests {
     #[tokio::test]
     async fn a_relay_that_does_not_end_is_not_listened_to() {
         for said in [vec![b'2'; 4 * MAX_BYTES], b"250-\r\n".repeat(4096)] {
-            let (mut conversation, _relay) = after(&said).await;
+            let (mut conversation, relay) = after(&said).await;
+            drop(relay);
             assert!(conversation.reply(Stage::Hello).await.is_err());
             assert!(conversation.received.len() <= 3 * MAX_BYTES, "{}", conversation.received.len());
         }
