@@ -36,6 +36,7 @@ mod openapi;
 mod parallel;
 mod paths;
 mod permissions;
+mod providers;
 mod proxies;
 mod redis_tls;
 mod relays;
