@@ -37,6 +37,7 @@ mod openapi;
 mod parallel;
 mod paths;
 mod permissions;
+mod providers;
 mod proxies;
 mod redis_tls;
 mod relay_sessions;

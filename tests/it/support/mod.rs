@@ -5,10 +5,12 @@
 
 pub mod app;
 pub mod collector;
+pub mod dialects;
 pub mod haproxy;
 pub mod history;
 pub mod hook;
 pub mod host;
+pub mod http_sink;
 pub mod ledgers;
 pub mod load;
 pub mod model;
