@@ -154,6 +154,7 @@ impl App {
                     proof_keys,
                     issuer: common.issuer.clone(),
                     recipients: recipients(common).map_err(unusable)?,
+                    mail_domains: mails::mail_domains(common).map_err(unusable)?,
                     simple: TenantProfile {
                         tenant: Tenant::Simple,
                         sender: Sender { address, brand, locale: common.locale.clone() },

@@ -4,6 +4,7 @@
 
 use std::iter;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 
@@ -11,12 +12,14 @@ use super::DEV;
 use super::certificate::certificate;
 use super::files::{cured, read, shown};
 use super::redis::certificates;
+use crate::adapters::dns::{DnsResolver, EveryDomain, MxCheck};
 use crate::adapters::message::{Composer, SampleValues};
 use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls, TrustAnchors};
 use crate::config::mail::Brand;
 use crate::config::{Common, Settings, smtp};
 use crate::domain::domain_policy::{DomainList, DomainPolicy};
 use crate::domain::tenant::Tenant;
+use crate::ports::MailDomains;
 
 /// Loads the translations and layouts of emails, and checks that each tenant's default language has
 /// a translation.
@@ -74,7 +77,8 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
 #[must_use]
 pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
     let composer = composer(common).err();
-    composer.into_iter().chain(allowed(common).err()).chain(blocked(common).err()).collect()
+    let lists = allowed(common).err().into_iter().chain(blocked(common).err());
+    composer.into_iter().chain(lists).chain(mail_domains(common).err()).collect()
 }
 
 /// Creates the mailer for the relays of the settings. Does not connect yet.
@@ -130,6 +134,19 @@ fn relay(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
 /// Returns an error that names the setting, the file and the line if a list cannot be read.
 pub fn recipients(common: &Common) -> anyhow::Result<DomainPolicy> {
     Ok(DomainPolicy { allowed: allowed(common)?, blocked: blocked(common)?.unwrap_or_default() })
+}
+
+/// Returns the check of whether domains take mail, if it is on.
+///
+/// # Errors
+/// Returns an error if no name server is known.
+pub(super) fn mail_domains(common: &Common) -> anyhow::Result<Arc<dyn MailDomains>> {
+    if !common.check_mx {
+        return Ok(Arc::new(EveryDomain));
+    }
+    let resolver = DnsResolver::new(&common.name_servers);
+    let resolver = resolver.map_err(|error| cured(&error.into(), "dns.servers"))?;
+    Ok(Arc::new(MxCheck::new(resolver)))
 }
 
 fn allowed(common: &Common) -> anyhow::Result<Option<DomainList>> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::all_or;
 use super::certificate::{certificate, report, validity_fault};
-use super::mails::{composer, mailer, recipients, relay_hosts, unusable};
+use super::mails::{composer, mail_domains, mailer, recipients, relay_hosts, unusable};
 use super::tenants::{create_series, sender, tenants};
 use crate::api;
 use crate::config::secrets::ProofKeys;
@@ -55,6 +55,7 @@ impl Replacement {
                 proof_keys: proof_keys(&settings.common),
                 issuer: settings.common.issuer.clone(),
                 recipients: recipients(&settings.common)?,
+                mail_domains: mail_domains(&settings.common)?,
                 simple: TenantProfile {
                     tenant: Tenant::Simple,
                     sender: sender(settings),

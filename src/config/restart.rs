@@ -10,7 +10,8 @@ use super::names;
 use super::source::Sources;
 
 /// The settings that a reload replaces; a name that ends in a dot stands for its section.
-const RELOADED: [&str; 20] = [
+const RELOADED: [&str; 21] = [
+    "dns.",
     "domains.",
     "limits.email_sends",
     "limits.email_sends_total",
