@@ -3,6 +3,7 @@
 //! Must change nothing, and send nothing except the requested test email.
 
 mod cure;
+mod dns;
 mod provider;
 mod redis;
 mod relay;
@@ -28,6 +29,8 @@ pub(super) struct Doctor {
     /// Also send a test email to this address; its code cannot be used
     #[arg(long, value_name = "ADDRESS", value_parser = EmailAddress::parse)]
     send_test: Option<EmailAddress>,
+    #[command(flatten)]
+    dns: dns::DnsOptions,
 }
 
 /// Runs all checks and prints the results; the exit code says whether all of them passed.
@@ -41,28 +44,32 @@ pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<
     lines.extend(exempt(&loaded.settings.common));
     // Runs all checks even if some fail, so that one run is enough.
     let settings = &loaded.settings;
-    let checks = block_on(async {
-        let (redis, relays, collector) = tokio::join!(
+    let (checks, records) = block_on(async {
+        let (redis, relays, collector, records) = tokio::join!(
             redis::check(settings),
             relay::check(settings, doctor.send_test.as_ref()),
-            check_collector(&settings.common)
+            check_collector(&settings.common),
+            dns::check(settings, &doctor.dns)
         );
-        Ok([
+        let checks = [
             vec![redis, check_domains(&settings.common)],
             relays,
             check_files(settings),
             check_address(&settings.common),
             collector,
         ]
-        .concat())
+        .concat();
+        Ok((checks, records))
     })?;
     lines.extend(checks.iter().map(|check| match check {
         Ok(line) => format!("ok    {line}"),
         Err(line) => format!("FAIL  {line}"),
     }));
+    lines.extend(records.iter().map(dns::DnsFinding::line));
     print(lines.join("\n")).map_err(Failure::Other)?;
     let are_usable = app::unusable(settings).is_empty() && check_address(&settings.common).is_empty();
-    Ok(match (checks.iter().all(Result::is_ok), are_usable) {
+    let have_passed = checks.iter().all(Result::is_ok) && !records.iter().any(dns::DnsFinding::is_fault);
+    Ok(match (have_passed, are_usable) {
         (true, _) => ExitCode::SUCCESS,
         (false, true) => ExitCode::FAILURE,
         // The exit code that every command uses for settings that are not usable.
