@@ -183,14 +183,15 @@ fn domains(settings: &Settings) -> Vec<&str> {
 }
 
 async fn check_domain(dns: &impl Lookup, domain: &SenderDomain<'_>) -> Vec<DnsFinding> {
-    let spf = match domain.envelope() {
-        Some(envelope) => spf_walk::walk(dns, envelope).await,
-        None => spf_walk::walk(dns, domain.name).await,
-    };
-    let keys = dkim_keys::find(dns, domain).await;
-    let dmarc = dmarc::find(dns, domain.name).await;
+    let envelope = domain.envelope().unwrap_or(domain.name);
+    let (spf, keys, dmarc, hosts) = tokio::join!(
+        spf_walk::walk(dns, envelope),
+        dkim_keys::find(dns, domain),
+        dmarc::find(dns, domain.name),
+        mail_hosts::check(dns, domain.name)
+    );
     let mut findings = authentication::findings(domain, &spf, &keys, &dmarc);
-    findings.extend(mail_hosts::check(dns, domain.name).await);
+    findings.extend(hosts);
     findings
 }
 

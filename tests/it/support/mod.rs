@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod collector;
+pub mod dns;
 pub mod haproxy;
 pub mod history;
 pub mod host;

@@ -2,8 +2,11 @@
 //!
 //! Must not look anything up.
 
+use std::net::IpAddr;
+
 use super::dkim_keys::{FoundKey, MissingKey};
 use super::dmarc::{AlignmentMode, DmarcFault, DmarcPolicy, DmarcRecord};
+use super::relay_address::is_public;
 use super::spf::Qualifier;
 use super::spf_walk::{MAX_LOOKUPS, SpfFault, SpfSummary};
 use super::{DnsFinding, SenderDomain, txt_line};
@@ -14,6 +17,9 @@ const OF_ALL_SENDERS: &str = "Gmail and Yahoo refuse mail that neither SPF nor D
 /// What senders of many emails need.
 const OF_BULK_SENDERS: &str =
     "Gmail, Yahoo and Microsoft require SPF, DKIM and DMARC of bulk senders (5000 emails a day and more)";
+
+/// The term of a relay whose public address is not known.
+const UNKNOWN_ADDRESS: &str = "ip4:ADDRESS";
 
 /// Returns the findings on SPF, DKIM, DMARC and alignment, in this order.
 pub(super) fn findings(
@@ -45,7 +51,7 @@ fn spf_finding(
         Err(SpfFault::Missing) => format!("SPF of {name}: {}", SpfFault::Missing),
         Err(fault) => return DnsFinding::Fault(format!("SPF of {name}: {fault}{}", cure(fault))),
     };
-    let record = txt_line(name, &first_record(domain));
+    let record = first_record(domain, name);
     match domain.foreign_envelopes().next() {
         Some((provider, cure)) if domain.envelope().is_none() => DnsFinding::Hint(format!(
             "{said}; receivers check that of {provider}, which sends with an envelope sender of another domain.\n      \
@@ -88,19 +94,31 @@ fn missing_includes(domain: &SenderDomain<'_>, summary: &SpfSummary) -> Vec<(&'s
     wanted.filter(|(_, include)| !summary.includes.iter().any(|has| has == include)).collect()
 }
 
-/// Returns a record for a domain that has none.
-fn first_record(domain: &SenderDomain<'_>) -> String {
+/// Returns the line of a record for a domain that has none.
+fn first_record(domain: &SenderDomain<'_>, name: &str) -> String {
     let terms =
         domain.relays.iter().filter_map(|relay| match relay.provider.map(|provider| provider.envelope) {
             Some(Envelope::Sender(include)) => Some(format!("include:{include} ")),
             Some(Envelope::Provider(_)) => None,
-            None => Some(match relay.host.parse() {
-                Ok(std::net::IpAddr::V4(address)) => format!("ip4:{address} "),
-                Ok(std::net::IpAddr::V6(address)) => format!("ip6:{address} "),
-                Err(_) => format!("a:{} ", relay.host),
-            }),
+            None => Some(host_term(relay.host)),
         });
-    format!("v=spf1 {}~all", terms.collect::<String>())
+    let terms: String = terms.collect();
+    let line = txt_line(name, &format!("v=spf1 {terms}~all"));
+    if terms.contains(UNKNOWN_ADDRESS) {
+        format!("{line}\n      with the public address that the relay delivers from as ADDRESS")
+    } else {
+        line
+    }
+}
+
+/// Returns the term that allows a relay: its name or public address.
+fn host_term(host: &str) -> String {
+    match host.parse() {
+        Ok(IpAddr::V4(address)) if is_public(address.into()) => format!("ip4:{address} "),
+        Ok(IpAddr::V6(address)) if is_public(address.into()) => format!("ip6:{address} "),
+        Err(_) if host.contains('.') => format!("a:{host} "),
+        _ => format!("{UNKNOWN_ADDRESS} "),
+    }
 }
 
 /// Returns the record with one more include, before what decides on all others.
@@ -235,5 +253,140 @@ fn alignment(
             "{said}: {neither}, and p={} asks receivers not to deliver such mail: {cure}",
             dmarc.policy.name()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::dns::dkim::{DkimKey, KeyAlgorithm};
+    use crate::cli::doctor::dns::{RelayHost, TestMail};
+    use crate::cli::doctor::provider;
+
+    /// Returns a summary of a record that leads to these domains.
+    fn spf(text: &str, includes: &[&str]) -> SpfSummary {
+        SpfSummary {
+            text: text.to_owned(),
+            lookups: 1,
+            includes: includes.iter().map(|include| (*include).to_owned()).collect(),
+            all: Some(Qualifier::SoftFail),
+            has_macros: false,
+            has_ptr: false,
+        }
+    }
+
+    fn key(domain: &str, is_valid: bool) -> FoundKey {
+        let usable = DkimKey { algorithm: KeyAlgorithm::Rsa(2048), is_test: false };
+        FoundKey {
+            domain: domain.to_owned(),
+            name: format!("s._domainkey.{domain}"),
+            cname: None,
+            is_named: false,
+            key: if is_valid { Ok(usable) } else { Err(MissingKey::Absent) },
+        }
+    }
+
+    fn dmarc(policy: DmarcPolicy) -> Result<DmarcRecord, DmarcFault> {
+        let (dkim, spf) = (AlignmentMode::Relaxed, AlignmentMode::Relaxed);
+        Ok(DmarcRecord { name: "_dmarc.a.test".to_owned(), policy, dkim, spf, has_reports: true })
+    }
+
+    /// Returns the lines about the domain a.test, whose emails go through this relay.
+    fn said(
+        host: &str,
+        spf: &Result<SpfSummary, SpfFault>,
+        keys: &[FoundKey],
+        dmarc: &Result<DmarcRecord, DmarcFault>,
+    ) -> String {
+        let relays = [RelayHost { host, provider: provider::of(host) }];
+        let domain = SenderDomain { name: "a.test", relays: &relays, selectors: &[], mail: None };
+        let lines: Vec<_> = findings(&domain, spf, keys, dmarc).iter().map(DnsFinding::line).collect();
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_missing_record_is_given_with_what_the_relay_needs() {
+        let record = |host| said(host, &Err(SpfFault::Missing), &[], &Err(DmarcFault::Missing));
+        for (host, record_line) in [
+            ("smtp.gmail.com", "a.test. IN TXT \"v=spf1 include:_spf.google.com ~all\""),
+            ("smtp.office365.com", "a.test. IN TXT \"v=spf1 include:spf.protection.outlook.com ~all\""),
+            ("relay.example.com", "a.test. IN TXT \"v=spf1 a:relay.example.com ~all\""),
+            ("192.0.2.7", "a.test. IN TXT \"v=spf1 ip4:192.0.2.7 ~all\""),
+            ("localhost", "a.test. IN TXT \"v=spf1 ip4:ADDRESS ~all\""),
+            ("127.0.0.1", "a.test. IN TXT \"v=spf1 ip4:ADDRESS ~all\""),
+        ] {
+            let said = record(host);
+            assert!(
+                said.starts_with("FAIL  SPF of a.test: there is no SPF record, and no DKIM key"),
+                "{said}"
+            );
+            assert!(said.contains(record_line), "{host}: {said}");
+        }
+        // Receivers check the record of another domain.
+        for host in ["email-smtp.us-east-1.amazonaws.com", "smtp.postmarkapp.com", "smtp.resend.com"] {
+            assert!(record(host).starts_with("note  SPF of a.test: there is no SPF record; receivers check"));
+        }
+    }
+
+    #[test]
+    fn the_include_of_the_provider_is_added_to_the_record_before_its_end() {
+        let lacking = |text| Ok(spf(text, &["b.test"]));
+        let with =
+            |text, keys: &[FoundKey]| said("smtp.gmail.com", &lacking(text), keys, &dmarc(DmarcPolicy::None));
+        let text = with("v=spf1 include:b.test -all", &[]);
+        assert!(
+            text.starts_with("FAIL  SPF of a.test: the record does not include _spf.google.com"),
+            "{text}"
+        );
+        assert!(text.contains("\"v=spf1 include:b.test include:_spf.google.com -all\""), "{text}");
+        assert!(
+            with("v=spf1 redirect=b.test", &[])
+                .contains("\"v=spf1 include:_spf.google.com redirect=b.test\"")
+        );
+        assert!(with("v=spf1 a", &[]).contains("\"v=spf1 a include:_spf.google.com ~all\""));
+        assert!(with("v=spf1 -all", &[key("a.test", true)]).starts_with("note  SPF of a.test"));
+        let has = Ok(spf("v=spf1 redirect=_spf.google.com", &["_spf.google.com"]));
+        assert!(
+            said("smtp.gmail.com", &has, &[], &dmarc(DmarcPolicy::None)).starts_with("ok    SPF of a.test")
+        );
+    }
+
+    #[test]
+    fn alignment_fails_only_if_the_policy_keeps_mail_from_arriving() {
+        let aligned = |host, spf: &Result<_, _>, keys: &[FoundKey], policy| {
+            let said = said(host, spf, keys, &dmarc(policy));
+            let line = said.lines().find(|line| line.contains("alignment")).expect("a line");
+            (line[..4].trim().to_owned(), line.rsplit(": ").next().unwrap_or_default().to_owned())
+        };
+        let reject = DmarcPolicy::Reject;
+        let valid = Ok(spf("v=spf1 -all", &[]));
+        let none = Err(SpfFault::Missing);
+        let found = [key("a.test", true)];
+        let absent = [key("a.test", false)];
+        let ses = "email-smtp.us-east-1.amazonaws.com";
+        let of = |result: (String, String)| result.0;
+        assert_eq!(aligned("relay.test", &valid, &found, reject), ("ok".into(), "by SPF and DKIM".into()));
+        assert_eq!(aligned("relay.test", &valid, &absent, reject), ("ok".into(), "by SPF".into()));
+        assert_eq!(aligned("relay.test", &none, &found, reject), ("ok".into(), "by DKIM".into()));
+        assert_eq!(aligned(ses, &valid, &found, reject), ("ok".into(), "by DKIM".into()));
+        assert_eq!(of(aligned("relay.test", &none, &absent, reject)), "FAIL");
+        assert_eq!(of(aligned("relay.test", &none, &absent, DmarcPolicy::Quarantine)), "FAIL");
+        assert_eq!(of(aligned("relay.test", &none, &absent, DmarcPolicy::None)), "note");
+        // SPF is valid for a domain of SES, and no selector is known.
+        assert_eq!(of(aligned(ses, &valid, &[], reject)), "note");
+        // The include is missing, so mail through the provider fails SPF.
+        assert_eq!(of(aligned("smtp.gmail.com", &valid, &absent, reject)), "FAIL");
+        assert_eq!(of(aligned("relay.test", &valid, &[key("b.test", true)], reject)), "ok");
+    }
+
+    #[test]
+    fn the_envelope_of_a_test_email_decides_which_record_counts() {
+        let relays = [RelayHost { host: "smtp.resend.com", provider: provider::of("smtp.resend.com") }];
+        let mail = TestMail { envelope: Some("send.a.test".to_owned()), ..TestMail::default() };
+        let domain = SenderDomain { name: "a.test", relays: &relays, selectors: &[], mail: Some(&mail) };
+        let valid = Ok(spf("v=spf1 include:amazonses.com ~all", &["amazonses.com"]));
+        let lines: Vec<_> = findings(&domain, &valid, &[], &dmarc(DmarcPolicy::Reject));
+        assert!(lines[0].line().starts_with("ok    SPF of send.a.test: valid"), "{lines:?}");
+        assert!(lines.last().expect("a line").line().ends_with("by SPF"), "{lines:?}");
     }
 }

@@ -5,7 +5,8 @@ use crate::adapters::dns::{DnsRecord, LookupError, RecordKind};
 
 /// Checks the MX records, MTA-STS (RFC 8461) and TLS-RPT (RFC 8460) of a domain.
 pub(super) async fn check(dns: &impl Lookup, domain: &str) -> Vec<DnsFinding> {
-    vec![hosts(dns, domain).await, transport(dns, domain).await]
+    let (hosts, transport) = tokio::join!(hosts(dns, domain), transport(dns, domain));
+    vec![hosts, transport]
 }
 
 async fn hosts(dns: &impl Lookup, domain: &str) -> DnsFinding {

@@ -60,7 +60,7 @@ async fn addresses(dns: &impl Lookup, host: &str) -> Vec<IpAddr> {
 }
 
 /// Returns whether an address may be seen by others on the internet.
-fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();
