@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use self::test_mail::TestMail;
-use super::provider::{self, Envelope, Provider};
+use super::provider::{self, EnvelopeDomain, Provider};
 use crate::adapters::dns::{DnsRecord, DnsResolver, LookupError, RecordKind};
 use crate::config::Settings;
 
@@ -122,8 +122,8 @@ impl SenderDomain<'_> {
     /// Returns the providers that send with an envelope sender of another domain.
     fn foreign_envelopes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.providers().filter_map(|provider| match provider.envelope {
-            Envelope::Provider(cure) => Some((provider.name, cure)),
-            Envelope::Sender(_) => None,
+            EnvelopeDomain::Provider(cure) => Some((provider.name, cure)),
+            EnvelopeDomain::Sender(_) => None,
         })
     }
 

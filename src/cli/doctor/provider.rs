@@ -21,7 +21,7 @@ pub(super) struct Provider {
     /// How many emails it accepts.
     pub quota: &'static str,
     /// Whose SPF record receivers check.
-    pub envelope: Envelope,
+    pub envelope: EnvelopeDomain,
     /// The DKIM selectors that it usually has; none: each customer has others.
     pub selectors: &'static [&'static str],
     /// Where it shows the DKIM records to add.
@@ -30,7 +30,7 @@ pub(super) struct Provider {
 
 /// The domain of the envelope sender (MAIL FROM), whose SPF record receivers check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Envelope {
+pub(super) enum EnvelopeDomain {
     /// The domain of the sender, whose SPF record must have this include.
     Sender(&'static str),
     /// A domain of the provider, or one that it sets up; with what aligns it.
@@ -61,7 +61,7 @@ const PROVIDERS: [Provider; 11] = [
         mail: "Gmail sends only from the account's own address and its confirmed aliases: set \
                EMAIL_SENDER to one of them",
         quota: "about 500 recipients a day, 2000 with Google Workspace",
-        envelope: Envelope::Sender("_spf.google.com"),
+        envelope: EnvelopeDomain::Sender("_spf.google.com"),
         selectors: &["google"],
         dkim: "the Google Admin console: Apps, Google Workspace, Gmail, Authenticate email",
     },
@@ -75,7 +75,7 @@ const PROVIDERS: [Provider; 11] = [
         mail: "EMAIL_SENDER must belong to a domain of the organization, and the Admin console \
                must allow this machine",
         quota: "10000 recipients a day for each user",
-        envelope: Envelope::Sender("_spf.google.com"),
+        envelope: EnvelopeDomain::Sender("_spf.google.com"),
         selectors: &["google"],
         dkim: "the Google Admin console: Apps, Google Workspace, Gmail, Authenticate email",
     },
@@ -103,7 +103,7 @@ const PROVIDERS: [Provider; 11] = [
         ],
         mail: "EMAIL_SENDER must be the mailbox of the login, or one that the login may send as",
         quota: "10000 recipients a day and 30 emails a minute",
-        envelope: Envelope::Sender("spf.protection.outlook.com"),
+        envelope: EnvelopeDomain::Sender("spf.protection.outlook.com"),
         selectors: &["selector1", "selector2"],
         dkim: "the Microsoft Defender portal: Email authentication settings, DKIM",
     },
@@ -116,7 +116,7 @@ const PROVIDERS: [Provider; 11] = [
         replies: &[],
         mail: "EMAIL_SENDER must be the address of the account",
         quota: "300 emails a day, fewer for new accounts",
-        envelope: Envelope::Provider("the domain is Microsoft's"),
+        envelope: EnvelopeDomain::Provider("the domain is Microsoft's"),
         selectors: &[],
         dkim: "no page: Microsoft signs for its own domains",
     },
@@ -131,7 +131,7 @@ const PROVIDERS: [Provider; 11] = [
         mail: "verify EMAIL_SENDER or its domain in the same region; in the sandbox each recipient \
                must be verified too: request production access",
         quota: "200 emails a day in the sandbox; the SES console shows the quota of the account",
-        envelope: Envelope::Provider("set a custom MAIL FROM domain in the SES console"),
+        envelope: EnvelopeDomain::Provider("set a custom MAIL FROM domain in the SES console"),
         selectors: &[],
         dkim: "the SES console: Identities, the domain, Authentication (Easy DKIM)",
     },
@@ -146,7 +146,7 @@ const PROVIDERS: [Provider; 11] = [
         mail: "EMAIL_SENDER must belong to the domain of the SMTP user; a sandbox domain sends to \
                authorized recipients only",
         quota: "100 emails a day on the free plan",
-        envelope: Envelope::Sender("mailgun.org"),
+        envelope: EnvelopeDomain::Sender("mailgun.org"),
         selectors: &["mx", "smtp", "mailo", "pic", "k1", "pdk1", "pdk2", "email", "s1"],
         dkim: "Mailgun: Sending, Domain settings, DNS records",
     },
@@ -160,7 +160,7 @@ const PROVIDERS: [Provider; 11] = [
         mail: "EMAIL_SENDER needs a confirmed Sender Signature or a verified domain; until \
                Postmark approves the account, it sends to its own domain only",
         quota: "100 emails a month without a paid plan",
-        envelope: Envelope::Provider("set a custom Return-Path in Postmark"),
+        envelope: EnvelopeDomain::Provider("set a custom Return-Path in Postmark"),
         selectors: &[],
         dkim: "Postmark: Sender Signatures, the domain, DNS Settings",
     },
@@ -173,7 +173,9 @@ const PROVIDERS: [Provider; 11] = [
         replies: &[],
         mail: "EMAIL_SENDER must belong to a verified domain",
         quota: "100 emails a day on the free plan",
-        envelope: Envelope::Provider("verify the domain in Resend, with the records of its subdomain send"),
+        envelope: EnvelopeDomain::Provider(
+            "verify the domain in Resend, with the records of its subdomain send",
+        ),
         selectors: &["resend"],
         dkim: "Resend: Domains, the domain, DNS Records",
     },
@@ -186,7 +188,7 @@ const PROVIDERS: [Provider; 11] = [
         replies: &[],
         mail: "EMAIL_SENDER needs Single Sender Verification or an authenticated domain",
         quota: "100 emails a day on a trial",
-        envelope: Envelope::Provider("authenticate the domain in SendGrid with Automated Security"),
+        envelope: EnvelopeDomain::Provider("authenticate the domain in SendGrid with Automated Security"),
         selectors: &["s1", "s2"],
         dkim: "SendGrid: Settings, Sender Authentication",
     },
@@ -199,7 +201,7 @@ const PROVIDERS: [Provider; 11] = [
         replies: &[],
         mail: "EMAIL_SENDER must be a verified sender or belong to an authenticated domain",
         quota: "300 emails a day on the free plan",
-        envelope: Envelope::Provider("it aligns with a dedicated IP address only"),
+        envelope: EnvelopeDomain::Provider("it aligns with a dedicated IP address only"),
         selectors: &["mail", "brevo1", "brevo2"],
         dkim: "Brevo: Senders, Domains & Dedicated IPs, Domains",
     },
@@ -212,7 +214,7 @@ const PROVIDERS: [Provider; 11] = [
         replies: &[],
         mail: "EMAIL_SENDER must be an address of the account",
         quota: "1000 emails a day",
-        envelope: Envelope::Sender("icloud.com"),
+        envelope: EnvelopeDomain::Sender("icloud.com"),
         selectors: &["sig1"],
         dkim: "iCloud Settings: Custom Email Domain",
     },

@@ -10,7 +10,7 @@ use super::relay_address::is_public;
 use super::spf::Qualifier;
 use super::spf_walk::{MAX_LOOKUPS, SpfFault, SpfSummary};
 use super::{DnsFinding, SenderDomain, txt_line};
-use crate::cli::doctor::provider::Envelope;
+use crate::cli::doctor::provider::EnvelopeDomain;
 
 /// What every sender needs.
 const OF_ALL_SENDERS: &str = "Gmail and Yahoo refuse mail that neither SPF nor DKIM authenticates";
@@ -88,8 +88,8 @@ fn includes(domain: &SenderDomain<'_>, name: &str, summary: &SpfSummary, keys: &
 /// Returns the providers whose include the record lacks.
 fn missing_includes(domain: &SenderDomain<'_>, summary: &SpfSummary) -> Vec<(&'static str, &'static str)> {
     let wanted = domain.providers().filter_map(|provider| match provider.envelope {
-        Envelope::Sender(include) => Some((provider.name, include)),
-        Envelope::Provider(_) => None,
+        EnvelopeDomain::Sender(include) => Some((provider.name, include)),
+        EnvelopeDomain::Provider(_) => None,
     });
     wanted.filter(|(_, include)| !summary.includes.iter().any(|has| has == include)).collect()
 }
@@ -98,8 +98,8 @@ fn missing_includes(domain: &SenderDomain<'_>, summary: &SpfSummary) -> Vec<(&'s
 fn first_record(domain: &SenderDomain<'_>, name: &str) -> String {
     let terms =
         domain.relays.iter().filter_map(|relay| match relay.provider.map(|provider| provider.envelope) {
-            Some(Envelope::Sender(include)) => Some(format!("include:{include} ")),
-            Some(Envelope::Provider(_)) => None,
+            Some(EnvelopeDomain::Sender(include)) => Some(format!("include:{include} ")),
+            Some(EnvelopeDomain::Provider(_)) => None,
             None => Some(host_term(relay.host)),
         });
     let terms: String = terms.collect();
