@@ -78,7 +78,7 @@ pub enum LookupError {
     NotAName,
     /// The server failed, refused or did not answer.
     #[error("{0}")]
-    Temporary(String),
+    Temporary(&'static str),
 }
 
 /// Why no name server can be asked.
@@ -145,7 +145,7 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 }
 
 fn no_answer() -> LookupError {
-    LookupError::Temporary("the name servers do not answer".to_owned())
+    LookupError::Temporary("the name servers do not answer")
 }
 
 fn lookup_error(error: &NetError) -> LookupError {
@@ -153,13 +153,14 @@ fn lookup_error(error: &NetError) -> LookupError {
         error if error.is_nx_domain() => LookupError::NoName,
         error if error.is_no_records_found() => LookupError::NoRecord,
         NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => {
-            LookupError::Temporary("the name servers fail (SERVFAIL)".to_owned())
+            LookupError::Temporary("the name servers fail (SERVFAIL)")
         }
         NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
-            LookupError::Temporary("the name servers refuse the question (REFUSED)".to_owned())
+            LookupError::Temporary("the name servers refuse the question (REFUSED)")
         }
         NetError::Timeout | NetError::NoConnections | NetError::Io(_) => no_answer(),
-        error => LookupError::Temporary(error.to_string()),
+        // The text of the error can name the domain.
+        _ => LookupError::Temporary("the answer of the name servers cannot be used"),
     }
 }
 

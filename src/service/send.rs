@@ -28,8 +28,8 @@ use crate::random::{self, SysRng};
 /// Why no code was sent.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The operator's lists exclude that domain, or it takes no mail. No ledger of the recipient was
-    /// charged.
+    /// The operator's lists exclude that domain, or it takes no mail. No ledger of the recipient
+    /// was charged.
     #[error("email to that domain is not allowed")]
     NotAllowed,
     /// A limit is exceeded. No code was generated.

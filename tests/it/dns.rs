@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::commands::{run, text};
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, eventually};
 use crate::support::dns::{DnsServer, SilentDnsServer};
 
 /// What `otpd doctor --dns` said, and its exit code.
@@ -18,7 +18,7 @@ struct Said {
 impl Said {
     /// Returns whether a line begins so and goes on with this.
     fn has(&self, line: &str, rest: &str) -> bool {
-        self.text.split("\n").any(|other| other.starts_with(line) && other.contains(rest))
+        self.text.lines().any(|other| other.starts_with(line) && other.contains(rest))
     }
 
     /// Fails unless a line begins so and goes on with this.
@@ -243,6 +243,23 @@ async fn a_domain_that_takes_no_mail_is_refused_before_anything_is_charged() {
     assert_eq!(app.smtp.mails().len(), 4);
     let off = app.another("OTP_DOMAINS__CHECK_MX", "false").await;
     assert_eq!(off.send_from("192.0.2.8", "a@nullmx.test").await.status, 200, "the check is off");
+}
+
+#[tokio::test]
+async fn a_reload_turns_the_check_on_and_off() {
+    let server = DnsServer::start().await;
+    let config = |is_on: bool| {
+        let keys = crate::support::v1::hash(1);
+        let server = server.address();
+        format!("[tenant]\nkeys = \"{keys}\"\n[domains]\ncheck_mx = {is_on}\n[dns]\nservers = \"{server}\"\n")
+    };
+    let app = TestApp::builder().config(&config(false)).spawn().await;
+    let status = async || app.send_otp("a@nullmx.test").await.status;
+    assert_eq!(status().await, 200);
+    app.reload(&config(true));
+    eventually("the check is on", async || status().await == 400).await;
+    app.reload(&config(false));
+    eventually("the check is off", async || status().await == 200).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! `otpd doctor --dns`: whether the DNS records of the senders' domains help their emails to arrive.
+//! `otpd doctor --dns`: whether the DNS records of the senders' domains help their emails to
+//! arrive.
 //!
 //! A finding is a fault only if it keeps emails from arriving; docs/dns.md lists which are. Must
 //! only look up records.
@@ -27,7 +28,7 @@ use crate::config::Settings;
 
 /// The most look-ups for one domain.
 const MAX_LOOKUPS: usize = 150;
-/// The most characters of one string in a TXT record (RFC 1035 section 3.3.14).
+/// The most bytes of one string in a TXT record (RFC 1035 section 3.3.14).
 const MAX_STRING: usize = 255;
 
 /// What to check in DNS.
@@ -87,7 +88,7 @@ struct LimitedLookup<'a> {
 impl Lookup for LimitedLookup<'_> {
     async fn lookup(&self, kind: RecordKind, name: &str) -> Result<Vec<DnsRecord>, LookupError> {
         let left = self.left.get().checked_sub(1);
-        let left = left.ok_or_else(|| LookupError::Temporary(format!("more than {MAX_LOOKUPS} look-ups")))?;
+        let left = left.ok_or(LookupError::Temporary("the records lead to too many look-ups"))?;
         self.left.set(left);
         self.resolver.lookup(kind, name).await
     }
@@ -195,11 +196,16 @@ async fn check_domain(dns: &impl Lookup, domain: &SenderDomain<'_>) -> Vec<DnsFi
     findings
 }
 
-/// Writes a TXT record as a line of a zone file.
+/// Writes a TXT record as a line of a zone file. What a terminal might act on is escaped.
 fn txt_line(name: &str, text: &str) -> String {
-    let characters: Vec<char> = text.chars().collect();
+    let escaped = |byte: &u8| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03}"),
+    };
+    let strings = text.as_bytes().chunks(MAX_STRING);
     let strings =
-        characters.chunks(MAX_STRING).map(|part| format!("\"{}\"", part.iter().collect::<String>()));
+        strings.map(|part| format!("\"{}\"", part.iter().map(escaped).collect::<Vec<_>>().concat()));
     format!("{name}. IN TXT {}", strings.collect::<Vec<_>>().join(" "))
 }
 
@@ -238,7 +244,7 @@ mod tests {
     impl Lookup for Zone {
         async fn lookup(&self, kind: RecordKind, name: &str) -> Result<Vec<DnsRecord>, LookupError> {
             if self.failing.iter().any(|failing| failing == name) {
-                return Err(LookupError::Temporary("SERVFAIL".to_owned()));
+                return Err(LookupError::Temporary("SERVFAIL"));
             }
             let is_known = self.records.keys().any(|(_, known)| known == name);
             let absent = if is_known { LookupError::NoRecord } else { LookupError::NoName };
@@ -251,5 +257,6 @@ mod tests {
         assert_eq!(txt_line("a.test", "v=spf1 -all"), "a.test. IN TXT \"v=spf1 -all\"");
         let long = "x".repeat(256);
         assert_eq!(txt_line("a.test", &long), format!("a.test. IN TXT \"{}\" \"x\"", "x".repeat(255)));
+        assert_eq!(txt_line("a.test", "a\"b\\\u{1b}é"), "a.test. IN TXT \"a\\\"b\\\\\\027\\195\\169\"");
     }
 }

@@ -1,5 +1,5 @@
-//! Requirements and limits of well-known email providers: ports, usernames, passwords, daily quotas,
-//! and the DNS records of the sender's domain.
+//! Requirements and limits of well-known email providers: ports, usernames, passwords, daily
+//! quotas, and the DNS records of the sender's domain.
 //!
 //! Must only advise, because providers change their terms.
 

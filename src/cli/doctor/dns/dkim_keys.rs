@@ -1,5 +1,5 @@
-//! Finds the DKIM keys of a domain: by the selectors that the operator or a test email names, and by
-//! those that its providers usually have.
+//! Finds the DKIM keys of a domain: by the selectors that the operator or a test email names, and
+//! by those that its providers usually have.
 
 use super::dkim::{DkimKey, KeyFault};
 use super::{Lookup, SenderDomain};

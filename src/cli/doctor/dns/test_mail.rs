@@ -64,7 +64,10 @@ impl TestMail {
 impl DkimSignature {
     fn parse(value: &str) -> Option<Self> {
         let tags = Tags::parse(value)?;
-        let tag = |name| tags.value(name).map(str::to_ascii_lowercase);
+        let is_plain = |name: &&str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let tag = |name| tags.value(name).filter(is_plain).map(str::to_ascii_lowercase);
         Some(Self { domain: tag("d")?, selector: tag("s")? })
     }
 }
@@ -105,6 +108,7 @@ mod tests {
         assert_eq!((mail.from.as_str(), mail.envelope.as_deref()), ("example.com", Some("send.example.com")));
         let signature = DkimSignature { domain: "example.com".into(), selector: "s1".into() };
         assert_eq!(mail.signatures, [signature]);
+        assert_eq!(DkimSignature::parse("d=example.com; s=a\u{1b}[2J"), None);
         assert_eq!(TestMail::parse("Subject: x\n\nFrom: a@b.example"), None);
         assert_eq!(TestMail::parse("From: nobody\n"), None);
         assert_eq!(TestMail::parse("From: a@b.example\nReturn-Path: <>\n").unwrap().envelope, None);
