@@ -69,8 +69,8 @@ async fn look_up(dns: &impl Lookup, name: &str) -> Result<DkimKey, MissingKey> {
             _ => None,
         })
         .collect();
-    // Receivers may take any of several (RFC 6376 section 3.6.2.2); they are one record here only if
-    // one of them is a key.
+    // Receivers may take any of several records (RFC 6376 section 3.6.2.2), so that one key is
+    // enough here.
     let parsed = texts.iter().map(|text| DkimKey::parse(text)).reduce(Result::or);
     parsed.unwrap_or(Err(KeyFault::NoRecord)).map_err(MissingKey::Unusable)
 }
