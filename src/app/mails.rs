@@ -140,7 +140,7 @@ pub fn recipients(common: &Common) -> anyhow::Result<DomainPolicy> {
 ///
 /// # Errors
 /// Returns an error if no name server is known.
-pub(super) fn mail_domains(common: &Common) -> anyhow::Result<Arc<dyn MailDomains>> {
+pub fn mail_domains(common: &Common) -> anyhow::Result<Arc<dyn MailDomains>> {
     if !common.check_mx {
         return Ok(Arc::new(EveryDomain));
     }

@@ -205,9 +205,11 @@ fn check_address(common: &Common) -> Vec<Result<String, String>> {
     listeners.filter_map(complaint).collect()
 }
 
-/// Reports how many domains otpd sends emails to.
+/// Reports how many domains otpd sends emails to, and whether it checks them in DNS.
 fn check_domains(common: &Common) -> Result<String, String> {
     let recipients = app::recipients(common).map_err(|error| format!("lists of domains: {error:#}"))?;
     let allowed = recipients.allowed.map_or("all".to_owned(), |domains| domains.len().to_string());
-    Ok(format!("domains that are mailed to: {allowed}; blocked: {}", recipients.blocked.len()))
+    app::mail_domains(common).map_err(|error| format!("{error:#}"))?;
+    let check = if common.check_mx { "; each must take mail (OTP_DOMAINS__CHECK_MX)" } else { "" };
+    Ok(format!("domains that are mailed to: {allowed}; blocked: {}{check}", recipients.blocked.len()))
 }

@@ -185,6 +185,22 @@ async fn bounces_need_a_host_that_takes_them() {
 }
 
 #[tokio::test]
+async fn the_address_of_a_relay_needs_a_name_that_leads_back() {
+    let server = DnsServer::start().await;
+    let doctor = Doctor::asking(server.address()).await;
+    for (relay, line, rest) in [
+        ("192.0.2.1", "ok    PTR of the relay's address 192.0.2.1: mx.good.test, and back", ""),
+        ("192.0.2.2", "note  PTR of the relay's address 192.0.2.2: its name does not lead back", "Gmail"),
+        ("192.0.2.3", "note  PTR of the relay's address 192.0.2.3: there is none", "Gmail"),
+    ] {
+        // Nobody has that address, so the relay itself fails.
+        let settings = [("SMTP_SERVER", relay), ("OTP_SMTP__TLS", "starttls")];
+        doctor.says_with("good.test", &settings, &["--dns"]).assert_has(line, rest);
+    }
+    assert!(!doctor.says("good.test", &[]).text.contains("PTR"), "a relay on this machine");
+}
+
+#[tokio::test]
 async fn the_domains_of_tenants_are_checked_and_each_one_once() {
     let server = DnsServer::start().await;
     let doctor = Doctor::asking(server.address()).await;
@@ -241,6 +257,11 @@ async fn a_domain_that_takes_no_mail_is_refused_before_anything_is_charged() {
         assert_eq!(answer.status, 200, "{domain}: {answer:?}");
     }
     assert_eq!(app.smtp.mails().len(), 4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings: Vec<_> =
+        app.settings().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
+    assert!(said.contains("; each must take mail (OTP_DOMAINS__CHECK_MX)"), "{said}");
     let off = app.another("OTP_DOMAINS__CHECK_MX", "false").await;
     assert_eq!(off.send_from("192.0.2.8", "a@nullmx.test").await.status, 200, "the check is off");
 }

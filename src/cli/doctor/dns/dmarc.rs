@@ -249,6 +249,13 @@ mod tests {
         assert_eq!(reports_only.unwrap().policy, DmarcPolicy::None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_record_or_not(text in "v=DMARC1;\\PC{0,80}") {
+            let _ = parse("_dmarc.a.test", &text, "p");
+        }
+    }
+
     #[test]
     fn relaxed_alignment_is_of_organizational_domains() {
         let relaxed = |domain, sender| AlignmentMode::Relaxed.aligns(domain, sender);

@@ -113,4 +113,11 @@ mod tests {
         assert_eq!(TestMail::parse("From: nobody\n"), None);
         assert_eq!(TestMail::parse("From: a@b.example\nReturn-Path: <>\n").unwrap().envelope, None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_email_or_not(text in "(From|DKIM-Signature|Return-Path): \\PC{0,40}\n\\PC{0,40}") {
+            let _ = TestMail::parse(&text);
+        }
+    }
 }
