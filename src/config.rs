@@ -11,6 +11,7 @@ pub mod audit;
 pub mod codes;
 mod dangerous;
 mod defaults;
+mod dns;
 mod document;
 pub mod domains;
 mod dotenv;
@@ -95,6 +96,10 @@ pub struct Common {
     pub templates: Option<PathBuf>,
     /// Files with the domains that otpd may, or must not, send emails to.
     pub domains: domains::DomainFiles,
+    /// Whether otpd checks in DNS that a domain takes mail before it sends a code there.
+    pub check_mx: bool,
+    /// The name servers to ask; none: those of the system.
+    pub name_servers: Vec<SocketAddr>,
     /// The `iss` of proofs.
     pub issuer: String,
     /// The keys that sign proofs.
@@ -229,6 +234,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let locale = mail::read_locale(reader, "mail.locale");
     let templates = reader.path("mail.templates");
     let domains = domains::read(reader);
+    let check_mx = reader.flag("domains.check_mx");
+    let name_servers = dns::read_servers(reader);
     let issuer = mail::read_issuer(reader);
     let proof_keys = secrets::read_proof_keys(reader);
     let codes = codes::read(reader, dangerous);
@@ -261,6 +268,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         locale: locale?,
         templates: reader::named(templates?),
         domains: domains?,
+        check_mx: check_mx?,
+        name_servers: name_servers?,
         issuer: issuer?,
         proof_keys: proof_keys?,
         codes: codes?,

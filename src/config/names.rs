@@ -50,7 +50,7 @@ const SECRETS: [&str; 19] = [
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 60] = [
+const EXAMPLES: [(&str, &str); 61] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -104,6 +104,7 @@ const EXAMPLES: [(&str, &str); 60] = [
     ("mail.templates", "/etc/otpd/mails"),
     ("domains.allow_file", "/etc/otpd/allowed-domains"),
     ("domains.block_file", "/etc/otpd/blocked-domains"),
+    ("dns.servers", "192.0.2.53"),
     ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
     ("tenant.purposes", "login,signup"),
     ("traces.endpoint", "http://localhost:4318"),

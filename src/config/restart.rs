@@ -10,7 +10,8 @@ use super::names;
 use super::source::Sources;
 
 /// The settings that a reload replaces; a name that ends in a dot stands for its section.
-const RELOADED: [&str; 26] = [
+const RELOADED: [&str; 27] = [
+    "dns.",
     "domains.",
     "hook.",
     "limits.email_sends",

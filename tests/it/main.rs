@@ -15,6 +15,7 @@ mod cluster;
 mod commands;
 mod connections;
 mod dev;
+mod dns;
 mod doctor;
 mod documents;
 mod failover;

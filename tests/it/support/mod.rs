@@ -6,6 +6,7 @@
 pub mod app;
 pub mod collector;
 pub mod dialects;
+pub mod dns;
 pub mod haproxy;
 pub mod history;
 pub mod hook;
