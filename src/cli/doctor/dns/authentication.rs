@@ -15,8 +15,7 @@ use crate::cli::doctor::provider::EnvelopeDomain;
 /// What every sender needs.
 const OF_ALL_SENDERS: &str = "Gmail and Yahoo refuse mail that neither SPF nor DKIM authenticates";
 /// What senders of many emails need.
-const OF_BULK_SENDERS: &str =
-    "Gmail, Yahoo and Microsoft require SPF, DKIM and DMARC of bulk senders (5000 emails a day and more)";
+const OF_BULK_SENDERS: &str = "Gmail, Yahoo and Microsoft require SPF, DKIM and DMARC of bulk senders (Gmail, Microsoft: 5000 emails a day)";
 
 /// The term of a relay whose public address is not known.
 const UNKNOWN_ADDRESS: &str = "ip4:ADDRESS";

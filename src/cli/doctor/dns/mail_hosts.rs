@@ -6,7 +6,7 @@ use crate::adapters::dns::{DnsRecord, LookupError, RecordKind};
 /// Checks the MX records, MTA-STS (RFC 8461) and TLS-RPT (RFC 8460) of a domain.
 pub(super) async fn check(dns: &impl Lookup, domain: &str) -> Vec<DnsFinding> {
     let (hosts, transport) = tokio::join!(hosts(dns, domain), transport(dns, domain));
-    vec![hosts, transport]
+    [Some(hosts), transport].into_iter().flatten().collect()
 }
 
 async fn hosts(dns: &impl Lookup, domain: &str) -> DnsFinding {
@@ -48,12 +48,13 @@ fn is_root(host: &DnsRecord) -> bool {
     matches!(host, DnsRecord::Name(name) if name.is_empty())
 }
 
-async fn transport(dns: &impl Lookup, domain: &str) -> DnsFinding {
-    let has_sts = has(dns, &format!("_mta-sts.{domain}"), "v=STSv1").await;
+/// Returns what protects mail to the domain, if it could be looked up.
+async fn transport(dns: &impl Lookup, domain: &str) -> Option<DnsFinding> {
+    let has_sts = has(dns, &format!("_mta-sts.{domain}"), "v=STSv1").await?;
     let name = format!("_smtp._tls.{domain}");
-    let has_reports = has(dns, &name, "v=TLSRPTv1").await;
+    let has_reports = has(dns, &name, "v=TLSRPTv1").await?;
     let record = txt_line(&name, &format!("v=TLSRPTv1; rua=mailto:postmaster@{domain}"));
-    match (has_sts, has_reports) {
+    Some(match (has_sts, has_reports) {
         (true, true) => DnsFinding::Pass(format!("TLS to {domain}: MTA-STS and TLS-RPT")),
         (true, false) => {
             DnsFinding::Hint(format!("TLS to {domain}: MTA-STS without reports. Add\n      {record}"))
@@ -61,10 +62,33 @@ async fn transport(dns: &impl Lookup, domain: &str) -> DnsFinding {
         (false, _) => DnsFinding::Hint(format!(
             "TLS to {domain}: no MTA-STS (RFC 8461), which protects mail to the domain, not from it"
         )),
+    })
+}
+
+/// Returns whether a name has a text of this version, or `None` if DNS failed.
+async fn has(dns: &impl Lookup, name: &str, version: &str) -> Option<bool> {
+    let is_it = |record: &DnsRecord| matches!(record, DnsRecord::Text(text) if text.starts_with(version));
+    match dns.lookup(RecordKind::Txt, name).await {
+        Ok(records) => Some(records.iter().any(is_it)),
+        Err(error) => error.is_absent().then_some(false),
     }
 }
 
-async fn has(dns: &impl Lookup, name: &str, version: &str) -> bool {
-    let is_it = |record: &DnsRecord| matches!(record, DnsRecord::Text(text) if text.starts_with(version));
-    dns.lookup(RecordKind::Txt, name).await.is_ok_and(|records| records.iter().any(is_it))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::dns::tests::Zone;
+
+    #[tokio::test]
+    async fn protection_of_mail_to_the_domain_is_a_hint() {
+        let line = async |zone: &Zone| transport(zone, "a.test").await.map(|finding| finding.line());
+        let sts = [("_mta-sts.a.test", "v=STSv1; id=1")];
+        let none = line(&Zone::of_texts(&[])).await;
+        assert!(none.is_some_and(|line| line.starts_with("note  TLS to a.test: no MTA-STS")));
+        let alone = line(&Zone::of_texts(&sts)).await;
+        assert!(alone.is_some_and(|line| line.contains("_smtp._tls.a.test. IN TXT \"v=TLSRPTv1;")));
+        let reports = [sts[0], ("_smtp._tls.a.test", "v=TLSRPTv1; rua=mailto:a@a.test")];
+        assert!(line(&Zone::of_texts(&reports)).await.is_some_and(|line| line.starts_with("ok    TLS")));
+        assert_eq!(line(&Zone::of_texts(&sts).failing("_smtp._tls.a.test")).await, None);
+    }
 }
