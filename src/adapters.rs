@@ -4,7 +4,10 @@
 
 pub mod clock;
 pub mod hasher;
+pub mod http;
+pub mod http_mail;
 pub mod mailbox;
+pub mod mailer;
 pub mod memory;
 pub mod message;
 pub mod redis;

@@ -29,6 +29,8 @@ pub struct AuditEvent<'a> {
     pub client: Option<KeyedHash>,
     /// Stands for the id of the verification.
     pub verification: Option<KeyedHash>,
+    /// The provider's id of the email that was sent.
+    pub provider_id: Option<&'a str>,
 }
 
 /// Writes an event with this target.
@@ -43,6 +45,7 @@ macro_rules! record {
             email.hash = $event.email.map(display),
             client.hash = $event.client.map(display),
             verification.hash = $event.verification.map(display),
+            email.provider_id = $event.provider_id,
         )
     };
 }

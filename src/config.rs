@@ -22,12 +22,14 @@ pub mod limits;
 pub mod log;
 pub mod mail;
 mod names;
+pub mod outbound;
 mod quotes;
 mod reader;
 pub mod redis;
 mod redis_url;
 pub mod restart;
 pub mod secrets;
+pub mod senders;
 pub mod smtp;
 mod source;
 pub mod tenants;
@@ -38,12 +40,14 @@ mod unknown;
 mod value;
 mod web_url;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use dangerous::Dangerous;
 use reader::Reader;
+use senders::TransportKind;
 
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limits::Limits;
@@ -64,8 +68,12 @@ pub struct Settings {
     pub tls: tls::TlsListener,
     /// Where verifications are stored.
     pub redis: redis::Redis,
-    /// The mail relays.
+    /// The sender address, and the mail relays.
     pub smtp: smtp::Smtp,
+    /// How emails are sent.
+    pub senders: senders::Senders,
+    /// HTTP requests to email providers, token endpoints and the hook.
+    pub outbound: outbound::Outbound,
     /// The secrets of the deployment.
     pub secrets: secrets::SecretSettings,
 }
@@ -146,10 +154,23 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     let common = common(&mut reader, dangerous);
     let tls = tls::read(&mut reader);
     let redis = redis::read(&mut reader, dangerous);
-    let smtp = smtp::read(&mut reader, dangerous);
+    let order = senders::read_order(&mut reader, "mail.transport");
+    let of_tenants = common.iter().flat_map(|common| &common.tenants).flat_map(|tenant| &tenant.transports);
+    let used: BTreeSet<_> = order.iter().flatten().chain(of_tenants.flatten()).copied().collect();
+    let smtp = smtp::read(&mut reader, dangerous, used.contains(&TransportKind::Smtp));
+    let senders = order.and_then(|order| senders::read(&mut reader, order, &used));
+    let outbound = outbound::read(&mut reader);
     let secrets = secrets::read(&mut reader);
     reader.finish(|| {
-        Some(Settings { common: common?, tls: tls?, redis: redis?, smtp: smtp?, secrets: secrets? })
+        Some(Settings {
+            common: common?,
+            tls: tls?,
+            redis: redis?,
+            smtp: smtp?,
+            senders: senders?,
+            outbound: outbound?,
+            secrets: secrets?,
+        })
     })
 }
 
@@ -158,7 +179,8 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
 /// # Errors
 /// [`Faults`], except those of settings that `otpd dev` does not use.
 pub fn dev(sources: &Sources) -> Result<Loaded<Common>, Faults> {
-    let mut reader = Reader::new(sources, |key| !["redis.", "smtp"].iter().any(|own| key.starts_with(own)));
+    let unused = ["redis.", "smtp", "ses."];
+    let mut reader = Reader::new(sources, |key| !unused.iter().any(|own| key.starts_with(own)));
     // A weak limit harms only the person who runs `otpd dev`.
     let dangerous = Dangerous { weak_limits: true, ..dangerous::read(&mut reader) };
     let common = common(&mut reader, dangerous);
@@ -281,8 +303,6 @@ impl Common {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::smtp::TlsMode;
     use super::*;
     use crate::domain::code_hash::{HashCost, HashQueue};
@@ -315,10 +335,36 @@ mod tests {
     }
 
     #[test]
+    fn another_way_to_send_needs_no_relay_and_its_own_settings() {
+        let enough = |more: &[(&str, &str)]| {
+            let without_relay = [("SMTP_SERVER", ""), ("EMAIL_PASSWORD", "")];
+            with(&[without_relay.as_slice(), more].concat())
+        };
+        let hook = [("OTP_HOOK__URL", "https://hook.example/otpd"), ("OTP_HOOK__SECRET", "whsec_x")];
+        let loaded = enough(&[[("OTP_SENDER", "Hook")].as_slice(), &hook].concat()).unwrap();
+        assert_eq!(loaded.settings.senders.order, [TransportKind::Hook]);
+        assert!(loaded.settings.smtp.relays.is_empty());
+        let faults = enough(&[("OTP_SENDER", "resend, hook")]).unwrap_err();
+        assert_eq!(names(&faults), ["OTP_RESEND__API_KEY", "OTP_HOOK__URL", "OTP_HOOK__SECRET"]);
+        let faults = enough(&[("OTP_SENDER", "ses")]).unwrap_err();
+        let ses = ["OTP_SES__REGION", "OTP_SES__ACCESS_KEY_ID", "OTP_SES__SECRET_ACCESS_KEY"];
+        assert_eq!(names(&faults), ses);
+        for (list, reason) in [("smtp,smtp", "twice"), ("sendmail", "one of: smtp, resend")] {
+            assert!(refused("OTP_SENDER", &[("OTP_SENDER", list)]).contains(reason), "{list}");
+        }
+        for url in ["http://hook.example", "hook.example"] {
+            let more = [("OTP_SENDER", "smtp,hook"), ("OTP_HOOK__URL", url), ("OTP_HOOK__SECRET", "whsec_x")];
+            assert!(refused("OTP_HOOK__URL", &more).contains("as https://hook.example.com/otpd"), "{url}");
+        }
+    }
+
+    #[test]
     fn what_is_enough_is_taken_with_the_defaults() {
         use secrecy::ExposeSecret as _;
         let loaded = with(&[]).unwrap();
-        let Settings { common, tls, redis, smtp, secrets } = loaded.settings;
+        let Settings { common, tls, redis, smtp, senders, outbound, secrets } = loaded.settings;
+        assert_eq!(senders.order, [TransportKind::Smtp]);
+        assert!(outbound.allowed_networks.is_empty());
         assert_eq!(tls, tls::TlsListener::Off);
         assert!(loaded.warnings.is_empty());
         assert_eq!(common.http.listen.to_string(), "127.0.0.1:5000");
@@ -327,10 +373,10 @@ mod tests {
         assert_eq!(common.hash.cost, HashCost::new(7168, 5).unwrap());
         assert_eq!(common.hash.queue, HashQueue::Measured);
         assert_eq!(redis.urls[0].expose_secret(), "redis://localhost:6379/0");
-        let smtp::RelaySettings { server, port, tls, trust_anchors, auth } = smtp.relay;
+        let [smtp::RelaySettings { server, port, tls, trust_anchors, auth }] =
+            smtp.relays.try_into().unwrap();
         assert_eq!((server.as_str(), port, tls), ("smtp.example.com", 587, TlsMode::StartTls));
         assert_eq!(trust_anchors, smtp::TrustAnchorSource::System);
-        assert!(smtp.fallbacks.is_empty());
         let smtp::Auth::Password { username, password } = auth else { panic!("a password is the default") };
         assert_eq!((username.as_str(), password.expose_secret()), ("you@example.com", "hunter2"));
         assert!(matches!(common.proof_keys, secrets::ProofKeys::None));
@@ -403,12 +449,16 @@ mod tests {
         assert_eq!(faults.iter().count(), expected.len());
     }
 
-    /// Returns the settings that `read` would accept even if they were broken.
+    /// Returns the settings that `read` would accept even if they were broken. Every transport is
+    /// used, because the settings of others are not read.
     fn unread(mut sources: Sources) -> Vec<String> {
         sources.values.values_mut().for_each(|value| value.text = Err("is broken".into()));
+        let mut sender = sources.values.remove("mail.transport").unwrap();
+        sender.text = Ok("smtp,resend,postmark,mailgun,ses,hook".to_owned().into());
+        sources.values.insert("mail.transport".into(), sender);
         let faults = serve(&sources).unwrap_err();
         let read: BTreeSet<_> = faults.iter().map(|fault| fault.name().to_owned()).collect();
-        let keys = sources.values.into_keys();
+        let keys = sources.values.into_keys().filter(|key| key != "mail.transport");
         keys.filter(|key| !read.contains(&names::usual_name(key))).collect()
     }
 
@@ -712,7 +762,7 @@ mod tests {
             ("OTP_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1,"),
         ]);
         assert_eq!(settings.common.http.listen.to_string(), "0.0.0.0:5000");
-        assert_eq!(settings.smtp.relay.server, "smtp.example.com");
+        assert_eq!(settings.smtp.relays[0].server, "smtp.example.com");
         assert_eq!(settings.common.http.trusted_proxies.len(), 2);
     }
 
@@ -768,7 +818,7 @@ mod tests {
 
     #[test]
     fn the_relay_is_reached_over_tls() {
-        let tls = |more: &[(&str, &str)]| settings(more).smtp.relay.tls;
+        let tls = |more: &[(&str, &str)]| settings(more).smtp.relays[0].tls;
         assert_eq!(tls(&[("SMTP_PORT", "465")]), TlsMode::Implicit);
         assert_eq!(tls(&[("SMTP_PORT", "25")]), TlsMode::StartTls);
         assert_eq!(tls(&[("SMTP_PORT", "2465"), ("OTP_SMTP__TLS", "implicit")]), TlsMode::Implicit);
@@ -776,7 +826,7 @@ mod tests {
         assert_eq!(tls(&[("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none")]), TlsMode::Plaintext);
         refused("OTP_SMTP__TLS", &[("OTP_SMTP__TLS", "none")]);
         let loaded = with(&[("OTP_SMTP__TLS", "none"), ("OTP_DANGEROUS__PLAINTEXT_SMTP", "true")]).unwrap();
-        assert_eq!(loaded.settings.smtp.relay.tls, TlsMode::Plaintext);
+        assert_eq!(loaded.settings.smtp.relays[0].tls, TlsMode::Plaintext);
         assert!(loaded.warnings[0].starts_with("OTP_DANGEROUS__PLAINTEXT_SMTP is on: "));
     }
 
@@ -784,7 +834,7 @@ mod tests {
     fn a_second_relay_is_set_like_the_first_or_not_at_all() {
         let more =
             [("OTP_SMTP_FALLBACK__SERVER", "smtp.example.net"), ("OTP_SMTP_FALLBACK__PASSWORD", "hunter2")];
-        let [relay] = settings(&more).smtp.fallbacks.try_into().unwrap();
+        let [_, relay] = settings(&more).smtp.relays.try_into().unwrap();
         assert_eq!(
             (relay.server.as_str(), relay.port, relay.tls),
             ("smtp.example.net", 587, TlsMode::StartTls)
@@ -794,14 +844,14 @@ mod tests {
         refused("OTP_SMTP_FALLBACK__TLS", &[more[0], more[1], ("OTP_SMTP_FALLBACK__TLS", "none")]);
         let own = [("SMTP_SERVER", "localhost"), ("OTP_SMTP__TLS", "none"), ("OTP_SMTP__CA_FILE", "a.pem")];
         refused("OTP_SMTP__CA_FILE", &own);
-        let trust_anchors = settings(&own[2..]).smtp.relay.trust_anchors;
+        let trust_anchors = settings(&own[2..]).smtp.relays[0].trust_anchors.clone();
         assert_eq!(trust_anchors, smtp::TrustAnchorSource::File("a.pem".into()));
     }
 
     #[test]
     fn a_relay_without_a_login_needs_no_password() {
         let smtp = settings(&[("OTP_SMTP__AUTH", "none"), ("EMAIL_PASSWORD", "")]).smtp;
-        assert!(matches!(smtp.relay.auth, smtp::Auth::None));
+        assert!(matches!(smtp.relays[0].auth, smtp::Auth::None));
         refused("EMAIL_PASSWORD", &[("EMAIL_PASSWORD", "")]);
         refused("SMTP_SERVER", &[("SMTP_SERVER", "smtp.example.com:587")]);
         refused("EMAIL_SENDER", &[("EMAIL_SENDER", "You <you@example.com>")]);

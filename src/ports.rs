@@ -20,14 +20,17 @@ use crate::domain::code_hash::{AssociatedData, Digest, Salt};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Pepper;
+use crate::domain::provider_id::ProviderId;
+use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
+use crate::domain::time::Millis;
 
 /// Delivers codes to people.
 #[async_trait]
 pub trait Mailer: Send + Sync {
-    /// Hands one email to the relay within ten seconds and returns the result.
+    /// Hands one email to a relay or provider within ten seconds and returns the result.
     async fn deliver(&self, mail: &CodeMail) -> Delivery;
 }
 
@@ -46,6 +49,10 @@ pub struct CodeMail {
     pub reference: Option<Reference>,
     /// The tenant that sends it.
     pub tenant: Tenant,
+    /// The purpose of the confirmation; none on the simple endpoints.
+    pub purpose: Option<Purpose>,
+    /// When the code expires.
+    pub expires_at: Millis,
     /// The languages that the recipient accepts, in order of preference.
     pub languages: Vec<Locale>,
 }
@@ -53,8 +60,11 @@ pub struct CodeMail {
 /// The result of handing over an email.
 #[derive(Debug)]
 pub enum Delivery {
-    /// The relay accepted it.
-    Accepted,
+    /// The relay or provider accepted it.
+    Accepted {
+        /// The provider's id of the email, if it gives one.
+        provider_id: Option<ProviderId>,
+    },
     /// Every try ended without a connection or with an error reply: nobody has the code.
     Refused(MailError),
     /// The connection timed out or was lost during the transfer: the email may or may not arrive.

@@ -121,6 +121,17 @@ pub fn fail(span: &Span, kind: &'static str) {
     span.record("otel.status_code", "ERROR");
 }
 
+/// Returns the header `traceparent` of the current span, if traces are on, for a service that is
+/// called.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    let context = Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    let flags = (span.trace_flags() & TraceFlags::SAMPLED).to_u8();
+    span.is_valid().then(|| format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()))
+}
+
 /// Parses the header `traceparent` (W3C Trace Context section 3.2). Returns `None` if it is
 /// malformed or has an all-zero id, so that a new trace begins.
 fn parse_traceparent(header: &str) -> Option<SpanContext> {

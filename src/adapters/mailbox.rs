@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::message::{Composer, MessageError};
+use super::message::{Composer, MessageError, new_id};
 use crate::domain::email_address::EmailAddress;
 use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, Mailer};
 use crate::random;
@@ -34,7 +34,7 @@ impl MemoryMailbox {
 
     fn capture(&self, mail: &CodeMail, id: [u8; 16]) -> Result<(), MessageError> {
         let content = self.composer.content(mail)?;
-        let message = self.composer.message(mail, id)?;
+        let message = Composer::message(mail, &content, &new_id(id))?;
         let captured = CapturedMail {
             number: 0,
             to: mail.to.as_str().to_owned(),
@@ -74,7 +74,7 @@ impl Mailer for MemoryMailbox {
     async fn deliver(&self, mail: &CodeMail) -> Delivery {
         let captured = random::bytes().map_err(MailError::new);
         match captured.and_then(|id| self.capture(mail, id).map_err(MailError::new)) {
-            Ok(()) => Delivery::Accepted,
+            Ok(()) => Delivery::Accepted { provider_id: None },
             Err(error) => Delivery::Refused(error),
         }
     }

@@ -141,28 +141,25 @@ impl Composer {
         Ok(render(choose(&self.built_in, mail)?, &details)?)
     }
 
-    /// Returns the whole message. `id` identifies it, and must be random and different for each
-    /// email.
+    /// Returns the whole message. `id` identifies it ([`new_id`]).
     ///
     /// # Errors
     /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
     /// start.
-    pub fn message(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Message, MessageError> {
-        let content = self.content(mail)?;
-        let id = URL_SAFE_NO_PAD.encode(id);
+    pub fn message(mail: &CodeMail, content: &Content, id: &str) -> Result<Message, MessageError> {
         Message::builder()
             .header(From::new(&mail.sender)?)
             .to(Mailbox::new(None, mailbox(&mail.to)?))
-            .subject(content.subject)
+            .subject(content.subject.clone())
             .message_id(Some(format!("<{id}@{}>", mail.sender.address.domain())))
-            .header(EntityRefId(id))
+            .header(EntityRefId(id.to_owned()))
             .date_now()
             .header(AutoSubmitted)
-            .header(ContentLanguage(content.language))
+            .header(ContentLanguage(content.language.clone()))
             .multipart(
                 MultiPart::alternative()
-                    .singlepart(part(ContentType::TEXT_PLAIN, content.text))
-                    .singlepart(part(ContentType::TEXT_HTML, content.html)),
+                    .singlepart(part(ContentType::TEXT_PLAIN, content.text.clone()))
+                    .singlepart(part(ContentType::TEXT_HTML, content.html.clone())),
             )
             .map_err(|error| MessageError::Header(error.into()))
     }
@@ -172,10 +169,16 @@ impl Composer {
     /// # Errors
     /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
     /// start.
-    pub fn to_bytes(&self, mail: &CodeMail, id: [u8; 16]) -> Result<Vec<u8>, MessageError> {
-        let bytes = self.message(mail, id)?.formatted();
+    pub fn to_bytes(mail: &CodeMail, content: &Content, id: &str) -> Result<Vec<u8>, MessageError> {
+        let bytes = Self::message(mail, content, id)?.formatted();
         if has_bare_line_end(&bytes) { Err(MessageError::LineEnd) } else { Ok(bytes) }
     }
+}
+
+/// Returns the id of an email, which must be random and different for each.
+#[must_use]
+pub fn new_id(random: [u8; 16]) -> String {
+    URL_SAFE_NO_PAD.encode(random)
 }
 
 /// Returns the first requested language that is available, and otherwise English.
@@ -292,8 +295,15 @@ mod tests {
             code: Code::parse("012345").unwrap(),
             valid_for: Duration::from_mins(5),
             tenant: Tenant::Simple,
+            purpose: None,
+            expires_at: 0,
             languages: Vec::new(),
         }
+    }
+
+    fn bytes(mail: &CodeMail) -> Vec<u8> {
+        let content = composer().content(mail).unwrap();
+        Composer::to_bytes(mail, &content, &new_id([7; 16])).unwrap()
     }
 
     fn mail_in(languages: &[&str]) -> CodeMail {
@@ -365,7 +375,7 @@ mod tests {
 
     #[test]
     fn headers_are_those_of_an_automatic_mail() {
-        let message = composer().to_bytes(&mail("Éxample"), [7; 16]).unwrap();
+        let message = bytes(&mail("Éxample"));
         let message = String::from_utf8(message).unwrap();
         let count = |header: &str| message.lines().filter(|line| line.starts_with(header)).count();
         assert_eq!(count("Date: "), 1);
@@ -382,7 +392,7 @@ mod tests {
     #[test]
     fn a_name_is_quoted_or_encoded_as_it_must_be() {
         let from = |brand: &str| {
-            let message = String::from_utf8(composer().to_bytes(&mail(brand), [7; 16]).unwrap()).unwrap();
+            let message = String::from_utf8(bytes(&mail(brand))).unwrap();
             message.lines().find(|line| line.starts_with("From: ")).unwrap().to_owned()
         };
         assert_eq!(from("sender.example"), "From: \"sender.example\" <codes@sender.example>");
@@ -578,7 +588,7 @@ mod tests {
         ) {
             let reference = has_reference.then(|| Reference::parse(b"XKT").unwrap());
             let sender = mail(&brand).sender;
-            let bytes = composer().to_bytes(&CodeMail { sender, reference, ..mail_in(&[&tag]) }, [7; 16]).unwrap();
+            let bytes = bytes(&CodeMail { sender, reference, ..mail_in(&[&tag]) });
             prop_assert!(bytes.is_ascii());
             let head = String::from_utf8(bytes).unwrap();
             let head = head.split("\r\n\r\n").next().unwrap().to_owned();

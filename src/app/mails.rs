@@ -1,8 +1,7 @@
-//! Assembles what an email needs: templates, relays, and the domains that it may go to.
+//! Assembles what an email needs: templates, and the domains that it may go to.
 //!
 //! Must not hold a rule: it reads the files that the settings name and puts the parts together.
 
-use std::iter;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -11,10 +10,10 @@ use super::DEV;
 use super::certificate::certificate;
 use super::files::{cured, read, shown};
 use super::redis::certificates;
+use super::senders::unusable_transports;
 use crate::adapters::message::{Composer, SampleValues};
-use crate::adapters::smtp::{Login, Relay, SmtpMailer, Tls, TrustAnchors};
 use crate::config::mail::Brand;
-use crate::config::{Common, Settings, smtp};
+use crate::config::{Common, Settings};
 use crate::domain::domain_policy::{DomainList, DomainPolicy};
 use crate::domain::tenant::Tenant;
 
@@ -64,7 +63,7 @@ pub fn composer(common: &Common) -> anyhow::Result<Composer> {
 #[must_use]
 pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
     let mut errors = unusable_files(&settings.common);
-    errors.extend(relays(&settings.smtp).filter_map(Result::err));
+    errors.extend(unusable_transports(settings));
     errors.extend(certificate(settings.tls.files()).err());
     errors.extend(certificates(&settings.redis).err());
     errors
@@ -75,53 +74,6 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
 pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
     let composer = composer(common).err();
     composer.into_iter().chain(allowed(common).err()).chain(blocked(common).err()).collect()
-}
-
-/// Creates the mailer for the relays of the settings. Does not connect yet.
-///
-/// # Errors
-/// Returns an error if TLS cannot be configured.
-pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<SmtpMailer> {
-    let smtp = &settings.smtp;
-    let relays = relays(smtp).collect::<anyhow::Result<_>>()?;
-    Ok(SmtpMailer::new(composer, relays, smtp.sender.domain(), smtp.connections))
-}
-
-/// Returns the hosts of the relays.
-pub(super) fn relay_hosts(settings: &Settings) -> Vec<String> {
-    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallbacks);
-    relays.map(|relay| relay.server.as_str().to_owned()).collect()
-}
-
-fn relays(smtp: &smtp::Smtp) -> impl Iterator<Item = anyhow::Result<Relay>> {
-    let keys = iter::once("smtp.ca_file").chain(iter::repeat("smtp_fallback.ca_file"));
-    let relays = iter::once(&smtp.relay).chain(&smtp.fallbacks).zip(keys);
-    relays.map(|(of_settings, key)| relay(of_settings).map_err(|error| cured(&error, key)))
-}
-
-/// Converts the settings of one relay.
-fn relay(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
-    let (trust_anchors, place) = match &relay.trust_anchors {
-        smtp::TrustAnchorSource::System => (
-            TrustAnchors::System,
-            "the system's trust anchors (the package ca-certificates, or what SSL_CERT_FILE and SSL_CERT_DIR name)"
-                .to_owned(),
-        ),
-        smtp::TrustAnchorSource::File(path) => (TrustAnchors::These(read(path)?), shown(path)),
-    };
-    let security = || trust_anchors.tls_config(&relay.server).context(place);
-    let tls = match relay.tls {
-        smtp::TlsMode::Implicit => Tls::Implicit(security()?),
-        smtp::TlsMode::StartTls => Tls::StartTls(security()?),
-        smtp::TlsMode::Plaintext => Tls::Plaintext,
-    };
-    let login = match &relay.auth {
-        smtp::Auth::None => Login::None,
-        smtp::Auth::Password { username, password } => {
-            Login::Password { username: username.clone(), password: password.clone() }
-        }
-    };
-    Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })
 }
 
 /// Loads the policy for recipient domains.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::all_or;
 use super::certificate::{certificate, report, validity_fault};
-use super::mails::{composer, mailer, recipients, relay_hosts, unusable};
+use super::mails::{composer, recipients, unusable};
+use super::senders::{mailer, transport_names};
 use super::tenants::{create_series, sender, tenants};
 use crate::api;
 use crate::config::secrets::ProofKeys;
@@ -47,7 +48,7 @@ impl Replacement {
     fn try_build(settings: &Settings) -> anyhow::Result<Self> {
         let composer = composer(&settings.common)?;
         Ok(Self {
-            relays: relay_hosts(settings),
+            relays: transport_names(settings),
             certificate: certificate(settings.tls.files())?,
             tenants: tenants(&settings.common, &settings.smtp.sender),
             service: service::ReloadableDependencies {

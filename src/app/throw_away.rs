@@ -49,6 +49,7 @@ impl ThrowAway {
             brand: common.brand.clone(),
             locale: common.locale.clone(),
             sender: None,
+            transports: None,
             keys: vec![(name, hash)],
             purposes: Purposes::Any,
             limits: common.limits.clone(),

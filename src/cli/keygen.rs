@@ -4,7 +4,7 @@
 
 use anyhow::Context as _;
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::{Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
@@ -33,6 +33,9 @@ pub enum Keygen {
         #[arg(long, default_value = "key1", value_parser = name)]
         label: KeyName,
     },
+    /// Generate the secret that requests to the hook are signed with, for `OTP_HOOK__SECRET` and
+    /// the program that gets them
+    HookSecret,
     /// Generate a signing key for proofs, for `OTP_SECRETS__PROOF_KEYS`; the first key there signs
     ProofKey {
         /// Name of the key: 1 to 16 characters of a-z 0-9 _ -
@@ -61,6 +64,7 @@ impl Keygen {
     pub fn run(&self) -> anyhow::Result<Zeroizing<String>> {
         match self {
             Self::IndexKey => secret(),
+            Self::HookSecret => hook_secret(),
             Self::Pepper { name } | Self::ProofKey { name, algorithm: ProofAlgorithm::Eddsa } => {
                 named(name.as_str())
             }
@@ -80,6 +84,12 @@ fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
          hash  {label}:{hash}\n      for OTP_TENANT__KEYS, or keys in [[tenants]]",
         *key
     )))
+}
+
+/// Returns a new secret in the form of Standard Webhooks.
+fn hook_secret() -> anyhow::Result<Zeroizing<String>> {
+    let bytes = Zeroizing::new(random::bytes::<32>()?);
+    Ok(Zeroizing::new(format!("whsec_{}", *Zeroizing::new(STANDARD.encode(*bytes)))))
 }
 
 /// Returns a new P-256 key with a name.

@@ -9,9 +9,9 @@ use super::foreign_names::{FOREIGN_NAMES, MEANT_NAMES, key_of};
 /// Every setting with its default. A key that is not in this file is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
 
-/// Settings that have another name, either from the Flask service that otpd replaces or because it
-/// is common for Redis.
-const OTHER_NAMES: [(&str, &str); 11] = [
+/// Settings that have another name: from the Flask service that otpd replaces, because it is common
+/// for Redis, or because it is short.
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("redis.url", "REDIS_URL"),
     ("redis.host", "REDIS_HOST"),
     ("redis.port", "REDIS_PORT"),
@@ -23,22 +23,28 @@ const OTHER_NAMES: [(&str, &str); 11] = [
     ("smtp.port", "SMTP_PORT"),
     ("smtp.sender", "EMAIL_SENDER"),
     ("smtp.password", "EMAIL_PASSWORD"),
+    ("mail.transport", "OTP_SENDER"),
 ];
 
 /// Settings that can also be read from a file, by a name that ends in `_FILE`.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 13] = [
     "redis.url",
     "redis.password",
     "redis.sentinel_password",
     "smtp.password",
     "smtp_fallback.password",
+    "resend.api_key",
+    "postmark.token",
+    "mailgun.api_key",
+    "ses.secret_access_key",
+    "hook.secret",
     "secrets.peppers",
     "secrets.index_key",
     "secrets.proof_keys",
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 34] = [
+const EXAMPLES: [(&str, &str); 48] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -62,6 +68,20 @@ const EXAMPLES: [(&str, &str); 34] = [
     ("smtp_fallback.password", "<the password at the second relay>"),
     ("smtp_fallback.username", "you@example.com"),
     ("smtp_fallback.ca_file", "/etc/otpd/fallback-ca.pem"),
+    ("resend.api_key", "<an API key of Resend with the permission Sending access>"),
+    ("resend.url", "https://api.resend.com"),
+    ("postmark.token", "<the Server API token of Postmark>"),
+    ("postmark.url", "https://api.postmarkapp.com"),
+    ("mailgun.api_key", "<a sending key of the domain at Mailgun>"),
+    ("mailgun.domain", "mg.example.com"),
+    ("mailgun.url", "https://api.mailgun.net"),
+    ("ses.region", "eu-central-1"),
+    ("ses.access_key_id", "<the access key id of an IAM user>"),
+    ("ses.secret_access_key", "<the secret access key of that IAM user>"),
+    ("ses.url", "https://email.eu-central-1.amazonaws.com"),
+    ("hook.url", "https://hook.example.com/otpd"),
+    ("hook.secret", "<whsec_ and Base64, from: otpd keygen hook-secret>"),
+    ("outbound.ca_file", "/etc/otpd/outbound-ca.pem"),
     ("mail.brand", "Example"),
     ("mail.templates", "/etc/otpd/mails"),
     ("domains.allow_file", "/etc/otpd/allowed-domains"),
@@ -94,11 +114,12 @@ pub(super) const DEV_DEFAULTS: [(&str, &str); 9] = [
 ];
 
 /// Keys that are allowed in `[[tenants]]`.
-pub(super) const TENANT_KEYS: [&str; 12] = [
+pub(super) const TENANT_KEYS: [&str; 13] = [
     "name",
     "brand",
     "locale",
     "sender",
+    "transport",
     "keys",
     "purposes",
     "limits.ip_sends",
@@ -275,6 +296,7 @@ pub(super) fn inherited_key(key: &str) -> &str {
         "brand" => "mail.brand",
         "locale" => "mail.locale",
         "sender" => "smtp.sender",
+        "transport" => "mail.transport",
         limits => limits,
     }
 }

@@ -10,8 +10,9 @@ use super::names;
 use super::source::Sources;
 
 /// The settings that a reload replaces; a name that ends in a dot stands for its section.
-const RELOADED: [&str; 20] = [
+const RELOADED: [&str; 26] = [
     "domains.",
+    "hook.",
     "limits.email_sends",
     "limits.email_sends_total",
     "limits.ip_attempts",
@@ -23,9 +24,14 @@ const RELOADED: [&str; 20] = [
     "limits.relay_emails_per_day",
     "log.level",
     "mail.",
+    "mailgun.",
+    "outbound.",
+    "postmark.",
     "proof.issuer",
     "secrets.peppers",
+    "resend.",
     "secrets.proof_keys",
+    "ses.",
     "smtp.",
     "smtp_fallback.",
     "tenant.",

@@ -19,10 +19,8 @@ const IMPLICIT_TLS_PORT: u16 = 465;
 /// The mail relays.
 #[derive(Debug, Clone)]
 pub struct Smtp {
-    /// The first relay.
-    pub relay: RelaySettings,
-    /// Relays that are tried after the first one refused an email; at most one.
-    pub fallbacks: Vec<RelaySettings>,
+    /// The first relay, and a second one if it is set; none if no email is sent by SMTP.
+    pub relays: Vec<RelaySettings>,
     /// Sender address of emails.
     pub sender: EmailAddress,
     /// Maximum number of connections to each relay.
@@ -101,16 +99,26 @@ enum Protection {
     Always(TlsMode),
 }
 
-/// Reads the sections `smtp` and `smtp_fallback`.
-pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Smtp> {
+/// Reads the sections `smtp` and `smtp_fallback`. If no email is sent by SMTP, reads only the sender
+/// address.
+pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous, is_used: bool) -> Option<Smtp> {
     let sender = sender(reader);
-    let first = relay(reader, "smtp", sender.as_ref(), dangerous);
-    let fallbacks = match reader.text("smtp_fallback.server") {
-        Some("") => no_fallback(reader),
-        _ => relay(reader, "smtp_fallback", sender.as_ref(), dangerous).map(|relay| vec![relay]),
-    };
+    let relays = if is_used { relays(reader, sender.as_ref(), dangerous) } else { Some(Vec::new()) };
     let connections = reader.number("smtp.connections", 1..=1000);
-    Some(Smtp { relay: first?, fallbacks: fallbacks?, sender: sender?, connections: connections? })
+    Some(Smtp { relays: relays?, sender: sender?, connections: connections? })
+}
+
+fn relays(
+    reader: &mut Reader<'_>,
+    sender: Option<&EmailAddress>,
+    dangerous: Dangerous,
+) -> Option<Vec<RelaySettings>> {
+    let first = relay(reader, "smtp", sender, dangerous);
+    let fallback = match reader.text("smtp_fallback.server") {
+        Some("") => no_fallback(reader),
+        _ => relay(reader, "smtp_fallback", sender, dangerous).map(|relay| vec![relay]),
+    };
+    Some([vec![first?], fallback?].concat())
 }
 
 /// Returns no fallback relay. Refuses its other settings if they are set, because somebody meant
@@ -136,7 +144,8 @@ fn relay(
 ) -> Option<RelaySettings> {
     let own = |name: &str| format!("{section}.{name}");
     let form = "a host name or an IP address, without a scheme or a port";
-    let is_named = reader.required(&own("server"), "the mail relay").is_some();
+    let is_named =
+        reader.required(&own("server"), "the mail relay, unless OTP_SENDER names another way").is_some();
     let server = if is_named { reader.parse(&own("server"), form, Host::parse_absolute) } else { None };
     let port = reader.number(&own("port"), 1..=u16::MAX);
     let trust_anchors = reader

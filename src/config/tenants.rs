@@ -11,6 +11,7 @@ use super::defaults::Defaults;
 use super::limits;
 use super::mail::{self, Brand};
 use super::reader::{Reader, entries};
+use super::senders::{self, TransportKind};
 use super::smtp;
 use crate::domain::api_key::KeyHash;
 use crate::domain::email_address::EmailAddress;
@@ -37,6 +38,9 @@ pub struct TenantSettings {
     pub locale: Locale,
     /// Sender of its emails, if not that of the deployment.
     pub sender: Option<EmailAddress>,
+    /// The transports of its emails, if not those of the deployment, in the order in which they are
+    /// tried.
+    pub transports: Option<Vec<TransportKind>>,
     /// Active API keys, as labels and hashes.
     pub keys: Vec<(KeyName, KeyHash)>,
     /// Purposes for which it may verify addresses.
@@ -83,6 +87,7 @@ fn the_one(
         brand: defaults.brand?.clone(),
         locale: defaults.locale?.clone(),
         sender: None,
+        transports: None,
         keys: keys?,
         purposes: purposes?,
         limits: defaults.limits?.clone(),
@@ -128,6 +133,11 @@ fn one_of_many(
     } else {
         Some(None)
     };
+    let transports = if reader.has(&own("transport")) {
+        senders::read_order(reader, &own("transport")).map(Some)
+    } else {
+        Some(None)
+    };
     let limits = limits::read_own(reader, &own("limits"), &defaults);
     let rates = rates.and_then(|rates| own_rates(reader, &own("limits"), rates));
     Some(TenantSettings {
@@ -135,6 +145,7 @@ fn one_of_many(
         brand: brand?,
         locale: locale?,
         sender: sender?,
+        transports: transports?,
         keys: keys?,
         purposes: purposes?,
         limits: limits?,

@@ -9,6 +9,7 @@ use crate::audit::AuditEvent;
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::limit::Policy;
 use crate::domain::limits::Action;
+use crate::domain::provider_id::ProviderId;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant::Tenant;
 use crate::metrics::metrics;
@@ -22,6 +23,7 @@ pub(super) struct Decision<'a> {
     client: OnceLock<KeyedHash>,
     verification: OnceLock<KeyedHash>,
     refused_by: OnceLock<Policy>,
+    provider_id: OnceLock<ProviderId>,
     is_ended: AtomicBool,
 }
 
@@ -34,6 +36,7 @@ impl<'a> Decision<'a> {
             client: OnceLock::new(),
             verification: OnceLock::new(),
             refused_by: OnceLock::new(),
+            provider_id: OnceLock::new(),
             is_ended: AtomicBool::new(false),
         }
     }
@@ -58,6 +61,11 @@ impl<'a> Decision<'a> {
     /// Adds the policy of a limit that is not reported to the caller.
     pub(super) fn set_refused_by(&self, policy: Policy) {
         let _ = self.refused_by.set(policy);
+    }
+
+    /// Adds the provider's id of the email.
+    pub(super) fn set_provider_id(&self, id: ProviderId) {
+        let _ = self.provider_id.set(id);
     }
 
     /// Counts and records the outcome.
@@ -86,6 +94,7 @@ impl<'a> Decision<'a> {
             email: self.email.get().copied(),
             client: self.client.get().copied(),
             verification: self.verification.get().copied(),
+            provider_id: self.provider_id.get().map(ProviderId::as_str),
         };
         event.record();
     }

@@ -18,6 +18,7 @@ use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limit::Policy;
 use crate::domain::limits::Charge;
 use crate::domain::locale::Locale;
+use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
@@ -48,6 +49,8 @@ pub enum StartError {
 
 /// One code to send.
 pub(super) struct OutgoingCode<'a> {
+    /// The decision to send it.
+    pub decision: &'a Decision<'a>,
     /// The profile of the tenant that sends it.
     pub profile: &'a TenantProfile,
     /// What the IP was charged.
@@ -56,6 +59,8 @@ pub(super) struct OutgoingCode<'a> {
     pub store_key: &'a StoreKey,
     /// The recipient.
     pub address: &'a EmailAddress,
+    /// The purpose of the confirmation.
+    pub purpose: Option<&'a Purpose>,
     /// The reference in the email, which the screen shows too.
     pub reference: Option<Reference>,
     /// The languages that the recipient accepts, in order of preference.
@@ -108,7 +113,8 @@ pub(super) async fn send<E: From<StartError>>(
     outgoing: &OutgoingCode<'_>,
     store_code: impl AsyncFnOnce(&CodeHash, EntryId) -> Result<Live, E>,
 ) -> Result<Sent, E> {
-    let OutgoingCode { profile, ip_charge, store_key, address, reference, languages } = outgoing;
+    let OutgoingCode { decision, profile, ip_charge, store_key, address, purpose, reference, languages } =
+        outgoing;
     // 4. Charge the recipient's sends, the client prefix's share of them, and the sends of all
     // tenants.
     let recipient = deps.index_key.recipient(profile.tenant.clone(), address);
@@ -126,10 +132,15 @@ pub(super) async fn send<E: From<StartError>>(
         sender: profile.sender.clone(),
         reference: *reference,
         tenant: profile.tenant.clone(),
+        purpose: purpose.cloned(),
+        expires_at: live.expires_at,
         languages: languages.to_vec(),
     };
     match deliver(deps, &mail).await {
-        Delivery::Accepted => {
+        Delivery::Accepted { provider_id } => {
+            if let Some(provider_id) = provider_id {
+                decision.set_provider_id(provider_id);
+            }
             tracing::info!(tenant.name = profile.tenant.name(), "a code was sent");
             Ok(Sent { live, resend_at: entry + millis(limit_state.wait) })
         }

@@ -37,10 +37,12 @@ pub(super) async fn send_otp(
         let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let store_key = index_key.email_key(recipient, address);
         let outgoing = OutgoingCode {
+            decision,
             profile: &deps.reloadable.simple,
             ip_charge,
             store_key: &store_key,
             address,
+            purpose: None,
             reference: None,
             languages,
         };

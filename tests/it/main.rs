@@ -22,6 +22,7 @@ mod faults;
 mod generated;
 mod healthcheck;
 mod histories;
+mod hook;
 mod idempotency;
 mod inspect;
 mod layering;

@@ -1,7 +1,6 @@
 //! One session with a relay: logins by token, and what is sent at once.
 
-use otpd::adapters::message::{Composer, SampleValues};
-use otpd::adapters::smtp::{Login, Relay, SmtpMailer, Tls, TrustAnchors};
+use otpd::adapters::smtp::{Login, Relay, SmtpTransport, Tls, TrustAnchors};
 
 use crate::support::app::TestApp;
 use crate::support::smtp::SmtpPeer;
@@ -18,9 +17,8 @@ async fn login_error(peer: &SmtpPeer, token: &str) -> Option<String> {
         tls: Tls::StartTls(security),
         login: Login::Bearer { username: USER.to_owned(), token: token.into() },
     };
-    let composer = Composer::load(None, &SampleValues::default()).expect("the built-in templates");
-    let outcomes = SmtpMailer::new(composer, vec![relay], "sender.example", 1).probe().await;
-    outcomes[0].as_ref().err().map(ToString::to_string)
+    let outcome = SmtpTransport::new(relay, "sender.example", 1, None).probe().await;
+    outcome.err().map(|error| error.to_string())
 }
 
 #[tokio::test]

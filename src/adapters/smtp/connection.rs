@@ -7,11 +7,12 @@ use std::future::Future;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::conversation::{Conversation, Transport, dot_stuffed};
+use super::conversation::{ByteStream, Conversation, dot_stuffed};
 use super::error::{Cause, SendError};
 use super::login::Login;
 use super::secure::{Security, reach};
 use super::stage::Stage;
+use crate::adapters::mailer::Deadlines;
 use crate::domain::email_address::EmailAddress;
 
 /// Address and configuration of a relay.
@@ -56,20 +57,9 @@ pub struct Envelope<'a> {
     pub message: &'a [u8],
 }
 
-/// Deadlines of the stages of one email.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// For the reply to the first command.
-    pub first: Instant,
-    /// For the start of the message's transmission; after it another relay may be tried.
-    pub begin: Instant,
-    /// For the end of the attempt.
-    pub end: Instant,
-}
-
 /// An open session, secured and logged in.
 pub struct Session {
-    conversation: Conversation<Box<dyn Transport>>,
+    conversation: Conversation<Box<dyn ByteStream>>,
     /// Whether the relay offers PIPELINING (RFC 2920).
     pipelining: bool,
 }
@@ -89,7 +79,7 @@ impl Relay {
     /// [`SendError`] if the connection, TLS or the login fails.
     pub async fn connect(&self, hello: &str, deadline: Instant) -> Result<Session, SendError> {
         let stream = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
-        let (stream, is_greeted): (Box<dyn Transport>, bool) = match &self.tls {
+        let (stream, is_greeted): (Box<dyn ByteStream>, bool) = match &self.tls {
             Tls::Plaintext => (Box::new(stream), false),
             Tls::Implicit(security) => {
                 (Box::new(within(deadline, Stage::Tls, security.wrap(stream)).await?), false)

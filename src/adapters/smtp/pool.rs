@@ -9,12 +9,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::breaker::Breaker;
-use super::connection::{Deadlines, Envelope, HandoverError, Relay, Session};
+use super::connection::{Envelope, HandoverError, Relay, Session};
 use super::error::{Cause, SendError};
 use super::stage::Stage;
+use crate::adapters::mailer::{Breaker, Deadlines};
 use crate::metrics::metrics;
-use crate::traces;
 
 /// Maximum idle time of a connection. Relays close idle connections after one or a few minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,29 +74,6 @@ impl Pool {
     /// Sends an email. Errors on reused connections lead to another attempt, an error on a new
     /// connection is final.
     pub(super) async fn attempt(
-        &self,
-        mail: &Envelope<'_>,
-        deadlines: Deadlines,
-    ) -> Result<(), HandoverError> {
-        let begun = Instant::now();
-        let span = traces::relay(self.host());
-        let outcome = self.send_with_a_permit(mail, deadlines).await;
-        let (name, stage) = match &outcome {
-            Ok(()) => ("accepted", Stage::Message),
-            Err(HandoverError::Refused(error)) if error.is_our_own() => ("not_tried", error.stage()),
-            Err(HandoverError::Refused(error)) if error.is_transient() => ("deferred", error.stage()),
-            Err(HandoverError::Refused(error)) => ("refused", error.stage()),
-            Err(HandoverError::Unknown(error)) => ("unknown", error.stage()),
-        };
-        traces::record_handover(&span, name, stage.name());
-        metrics().relay_attempt(self.host(), name, stage.name());
-        if name != "not_tried" {
-            metrics().relay_took(self.host(), begun.elapsed());
-        }
-        outcome
-    }
-
-    async fn send_with_a_permit(
         &self,
         mail: &Envelope<'_>,
         deadlines: Deadlines,

@@ -3,19 +3,22 @@
 //! Must send nothing except the requested test email, whose code cannot be used.
 
 use std::error::Error as _;
-use std::iter;
+use std::time::UNIX_EPOCH;
 
 use super::cure::cure;
 use super::provider::{self, Provider};
+use crate::adapters::clock::SystemClock;
+use crate::adapters::mailer::TransportMailer;
 use crate::adapters::message::{Composer, SampleValues};
-use crate::adapters::smtp::{SendError, SmtpMailer};
+use crate::adapters::smtp::SendError;
 use crate::app;
 use crate::config::{Settings, smtp};
 use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::limit::{Limit, Policy};
 use crate::domain::tenant::Tenant;
-use crate::ports::{CodeMail, Delivery, Mailer as _};
+use crate::domain::time::millis;
+use crate::ports::{Clock as _, CodeMail, Delivery, Mailer as _};
 use crate::random::SysRng;
 use crate::service::causes;
 
@@ -38,7 +41,7 @@ pub(super) async fn check(settings: &Settings, send_test: Option<&EmailAddress>)
     let mut findings = match composer.and_then(|composer| app::mailer(settings, composer)) {
         Ok(mailer) => {
             let mut findings = vec![words];
-            findings.extend(check_relays(&mailer, settings).await);
+            findings.extend(check_relays(settings).await);
             if let (Some(address), true) = (send_test, findings.iter().all(Result::is_ok)) {
                 findings.push(send(&mailer, settings, address).await);
                 return findings;
@@ -53,17 +56,17 @@ pub(super) async fn check(settings: &Settings, send_test: Option<&EmailAddress>)
     findings
 }
 
-async fn check_relays(mailer: &SmtpMailer, settings: &Settings) -> Vec<Finding> {
-    let relays = iter::once(&settings.smtp.relay).chain(&settings.smtp.fallbacks);
-    let outcomes = mailer.probe().await;
-    NAMES
-        .into_iter()
-        .zip(relays)
-        .zip(outcomes)
-        .map(|((name, relay), outcome)| {
-            report(name, relay, outcome, settings.common.limits.of(Policy::RelayEmails))
-        })
-        .collect()
+async fn check_relays(settings: &Settings) -> Vec<Finding> {
+    let transports = match app::relays(settings) {
+        Ok(transports) => transports,
+        Err(error) => return vec![Err(format!("relay: {error:#}"))],
+    };
+    let mut findings = Vec::new();
+    for ((name, relay), transport) in NAMES.into_iter().zip(&settings.smtp.relays).zip(transports) {
+        let outcome = transport.probe().await;
+        findings.push(report(name, relay, outcome, settings.common.limits.of(Policy::RelayEmails)));
+    }
+    findings
 }
 
 fn report(name: &str, relay: &smtp::RelaySettings, outcome: Result<(), SendError>, limit: &Limit) -> Finding {
@@ -98,27 +101,31 @@ fn for_fallback(advice: &str) -> String {
 }
 
 /// Sends a test email, identical to those of the service.
-async fn send(mailer: &SmtpMailer, settings: &Settings, to: &EmailAddress) -> Finding {
+async fn send(mailer: &TransportMailer, settings: &Settings, to: &EmailAddress) -> Finding {
+    let life = settings.common.codes.rules.life;
     let code = Code::generate(settings.common.codes.length, &mut SysRng);
     let mail = CodeMail {
         to: to.clone(),
         code: code.map_err(|error| format!("test mail: {error}"))?,
-        valid_for: settings.common.codes.rules.life,
+        valid_for: life,
         sender: app::sender(settings),
         reference: None,
         tenant: Tenant::Simple,
+        purpose: None,
+        expires_at: SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, millis) + millis(life),
         languages: Vec::new(),
     };
     match mailer.deliver(&mail).await {
-        Delivery::Accepted => Ok("test mail: taken by a relay; its code opens nothing. Where it does not arrive, look \
+        Delivery::Accepted { .. } => Ok("test mail: taken by a relay; its code opens nothing. Where it does not arrive, look \
                                   among the spam, and whether SPF, DKIM and DMARC are set for the domain of EMAIL_SENDER"
             .to_owned()),
         Delivery::Refused(error) => {
-            // With two relays it is not known which one refused.
-            let relay = &settings.smtp.relay;
-            let provider = provider::of(&relay.server).filter(|_| settings.smtp.fallbacks.is_empty());
             let of_relay = error.source().and_then(|source| source.downcast_ref::<SendError>());
-            let advice = of_relay.map(|error| format!("\n      {}", cure(error, relay, provider)));
+            let advice = of_relay.zip(settings.smtp.relays.first()).map(|(error, relay)| {
+                // With two relays it is not known which one refused.
+                let provider = provider::of(&relay.server).filter(|_| settings.smtp.relays.len() == 1);
+                format!("\n      {}", cure(error, relay, provider))
+            });
             Err(format!("test mail: {}{}", causes(&error), advice.unwrap_or_default()))
         }
         Delivery::Unknown(error) => Err(format!("test mail: {}; it may arrive all the same", causes(&error))),

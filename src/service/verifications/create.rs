@@ -181,10 +181,12 @@ async fn create_new(
         let address = &details.address;
         let languages = details.locale.as_slice();
         let outgoing = OutgoingCode {
+            decision,
             profile,
             ip_charge,
             store_key: &store_key,
             address,
+            purpose: Some(&details.purpose),
             reference: Some(reference),
             languages,
         };

@@ -54,10 +54,16 @@ pub(in crate::service) async fn resend(
         check_domain_policy(deps, &details.address)?;
         let permit = reserve_capacity(deps, decision, ip_charge).await?;
         let address = &details.address;
-        let reference = Some(details.reference);
-        let languages = details.locale.as_slice();
-        let outgoing =
-            OutgoingCode { profile, ip_charge, store_key: &store_key, address, reference, languages };
+        let outgoing = OutgoingCode {
+            decision,
+            profile,
+            ip_charge,
+            store_key: &store_key,
+            address,
+            purpose: Some(&details.purpose),
+            reference: Some(details.reference),
+            languages: details.locale.as_slice(),
+        };
         let sent = send(deps, permit, &outgoing, async |hash, entry| {
             match deps.store.replace_code(&store_key, hash, &deps.rules, entry).await? {
                 ReplaceOutcome::Opened(opened) => Ok(live(opened)?),

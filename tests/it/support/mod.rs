@@ -7,6 +7,7 @@ pub mod app;
 pub mod collector;
 pub mod haproxy;
 pub mod history;
+pub mod hook;
 pub mod host;
 pub mod ledgers;
 pub mod load;

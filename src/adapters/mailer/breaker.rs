@@ -1,7 +1,7 @@
-//! Circuit breaker of a relay: stops connecting while the relay is down, so that no request waits
+//! Circuit breaker of a transport: stops connecting while it is down, so that no request waits
 //! for it in vain, and tries again after a while.
 //!
-//! Must not count replies, such as that the relay is busy: only the absence of any.
+//! Must not count replies, such as that the other side is busy: only the absence of any.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +15,9 @@ const MAX_FAILURES: u32 = 5;
 /// Time between two trial connections while the breaker is open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The circuit breaker of one relay.
+/// The circuit breaker of one transport.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub struct Breaker {
     state: Mutex<BreakerState>,
     /// 1 while it is open. Set under the lock, so that it agrees with the state.
     open: Gauge,
@@ -33,14 +33,15 @@ struct BreakerState {
 
 impl Breaker {
     /// Creates a closed breaker. `open` shows its state.
-    pub(super) fn new(open: Gauge) -> Self {
+    #[must_use]
+    pub fn new(open: Gauge) -> Self {
         open.set(0);
         Self { state: Mutex::default(), open }
     }
 
     /// Returns whether an attempt may be made. While the breaker is open, allows one in each
     /// [`OPEN_TIMEOUT`] (half-open).
-    pub(super) fn admits(&self, now: Instant) -> bool {
+    pub fn admits(&self, now: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.open_until {
             Some(until) if now < until => false,
@@ -53,7 +54,7 @@ impl Breaker {
     }
 
     /// Records a reply and closes the breaker.
-    pub(super) fn succeeded(&self, now: Instant) {
+    pub fn succeeded(&self, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = BreakerState { last_success: Some(now), ..BreakerState::default() };
         self.open.set(0);
@@ -61,10 +62,10 @@ impl Breaker {
 
     /// Records that an attempt that began at `begun` got no reply. Returns whether this opens the
     /// breaker.
-    pub(super) fn failed(&self, begun: Instant, now: Instant) -> bool {
+    pub fn failed(&self, begun: Instant, now: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last_success.is_some_and(|last_success| begun < last_success) {
-            // The relay has replied to another attempt in the meantime.
+            // It has replied to another attempt in the meantime.
             return false;
         }
         state.failures = state.failures.saturating_add(1);

@@ -1,0 +1,135 @@
+//! The hook: one signed request for each code to a URL of the operator's, which sends it.
+//!
+//! Signed as Standard Webhooks (specification 1.0) describes. The request contains the code, so it
+//! is sent over TLS, or to this machine.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::CONTENT_TYPE;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use standardwebhooks::Webhook;
+use thiserror::Error;
+
+use super::provider::{Provider, RequestError, Verdict, usual_meaning};
+use crate::adapters::http::HttpAnswer;
+use crate::adapters::mailer::Email;
+use crate::domain::code::Code;
+use crate::domain::purpose::Purpose;
+use crate::domain::reference::Reference;
+use crate::domain::target_url::TargetUrl;
+use crate::domain::time::Millis;
+use crate::traces;
+
+/// Length of a secret in bytes, as Standard Webhooks recommends.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// The hook of the operator.
+pub struct Hook {
+    url: TargetUrl,
+    webhook: Webhook,
+}
+
+/// A secret is not one of Standard Webhooks.
+#[derive(Debug, Error)]
+#[error("must be whsec_ and 24 to 64 bytes in Base64")]
+pub struct InvalidHookSecret;
+
+/// The body of a request.
+#[derive(Serialize)]
+struct Body<'a> {
+    /// Id of the email, as in the header `webhook-id`.
+    id: &'a str,
+    to: &'a str,
+    subject: &'a str,
+    text: &'a str,
+    html: &'a str,
+    code: &'a str,
+    /// Language of the texts.
+    locale: &'a str,
+    brand: &'a str,
+    tenant: &'a str,
+    purpose: Option<&'a str>,
+    reference: Option<&'a str>,
+    /// RFC 3339, in UTC.
+    expires_at: String,
+}
+
+impl Hook {
+    /// Creates the hook.
+    ///
+    /// # Errors
+    /// [`InvalidHookSecret`] if the secret is not one of Standard Webhooks.
+    pub fn new(url: TargetUrl, secret: &SecretString) -> Result<Self, InvalidHookSecret> {
+        Ok(Self { url, webhook: webhook(secret)? })
+    }
+
+    fn body(email: &Email<'_>) -> Result<Vec<u8>, RequestError> {
+        let mail = email.mail;
+        let body = Body {
+            id: &email.id,
+            to: mail.to.as_str(),
+            subject: &email.content.subject,
+            text: &email.content.text,
+            html: &email.content.html,
+            code: Code::expose(&mail.code),
+            locale: &email.content.language,
+            brand: &mail.sender.brand,
+            tenant: mail.tenant.name(),
+            purpose: mail.purpose.as_ref().map(Purpose::as_str),
+            reference: mail.reference.as_ref().map(Reference::as_str),
+            expires_at: rfc3339(mail.expires_at),
+        };
+        serde_json::to_vec(&body).map_err(RequestError::new)
+    }
+}
+
+fn webhook(secret: &SecretString) -> Result<Webhook, InvalidHookSecret> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    let encoded = secret.expose_secret().strip_prefix("whsec_").ok_or(InvalidHookSecret)?;
+    let key = zeroize::Zeroizing::new(STANDARD.decode(encoded).map_err(|_| InvalidHookSecret)?);
+    if !SECRET_BYTES.contains(&key.len()) {
+        return Err(InvalidHookSecret);
+    }
+    Webhook::from_bytes(key.to_vec()).map_err(|_| InvalidHookSecret)
+}
+
+fn rfc3339(moment: Millis) -> String {
+    // The last millisecond of the year 9999; a later one has no such form.
+    let moment = moment.min(253_402_300_799_999);
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(moment)).to_string()
+}
+
+impl Provider for Hook {
+    fn name(&self) -> &'static str {
+        "hook"
+    }
+
+    fn request(&self, email: &Email<'_>, now: SystemTime) -> Result<Request<Full<Bytes>>, RequestError> {
+        let body = Self::body(email)?;
+        let seconds = now.duration_since(UNIX_EPOCH).map_err(RequestError::new)?.as_secs();
+        let timestamp = i64::try_from(seconds).map_err(RequestError::new)?;
+        let signature = self.webhook.sign(&email.id, timestamp, &body).map_err(RequestError::new)?;
+        let mut request = Request::post(self.url.as_str())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &email.id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature);
+        if let Some(parent) = traces::traceparent() {
+            request = request.header("traceparent", parent);
+        }
+        request.body(Full::from(body)).map_err(RequestError::new)
+    }
+
+    fn judge(&self, answer: &HttpAnswer) -> Verdict {
+        if answer.status.is_success() {
+            return Verdict::Accepted(None);
+        }
+        Verdict::Failed(usual_meaning(answer.status), None)
+    }
+}

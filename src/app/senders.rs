@@ -1,0 +1,139 @@
+//! Assembles the transports of emails: relays, providers and the hook.
+//!
+//! Must not hold a rule: it reads the files that the settings name and puts the parts together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+
+use super::files::{cured, read, shown};
+use crate::adapters::clock::SystemClock;
+use crate::adapters::http::HttpClient;
+use crate::adapters::http_mail::{Hook, HttpTransport, Provider};
+use crate::adapters::mailer::{Route, Transport, TransportMailer};
+use crate::adapters::message::Composer;
+use crate::adapters::smtp::{Login, RESEND_IDEMPOTENCY_KEY, Relay, SmtpTransport, Tls, TrustAnchors};
+use crate::config::outbound::Outbound;
+use crate::config::senders::{Senders, TransportKind};
+use crate::config::{Settings, smtp};
+
+/// The host of Resend's relay, which drops duplicates.
+const RESEND_RELAY: &str = "smtp.resend.com";
+/// The sections of the settings of the relays.
+const SECTIONS: [&str; 2] = ["smtp", "smtp_fallback"];
+
+/// Creates the mailer for the transports of the settings. Does not connect yet.
+///
+/// # Errors
+/// Returns an error if a transport cannot be set up.
+pub fn mailer(settings: &Settings, composer: Composer) -> anyhow::Result<TransportMailer> {
+    let built = transports(settings)?;
+    let route = |order: &[TransportKind]| -> Route {
+        order.iter().flat_map(|kind| built.get(kind).into_iter().flatten()).cloned().collect()
+    };
+    let of_tenants = settings.common.tenants.iter().filter_map(|tenant| {
+        let order = tenant.transports.as_ref()?;
+        Some((tenant.name.name().to_owned(), route(order)))
+    });
+    Ok(TransportMailer::new(composer, route(&settings.senders.order), of_tenants.collect()))
+}
+
+/// Creates the transports of the relays, in the order of the settings. Does not connect yet.
+///
+/// # Errors
+/// Returns an error if TLS cannot be configured.
+pub fn relays(settings: &Settings) -> anyhow::Result<Vec<SmtpTransport>> {
+    let smtp = &settings.smtp;
+    let transport = |(relay, section)| {
+        let relay = relay_with(relay).map_err(|error| cured(&error, &format!("{section}.ca_file")))?;
+        let header = (relay.host.eq_ignore_ascii_case(RESEND_RELAY)).then_some(RESEND_IDEMPOTENCY_KEY);
+        Ok(SmtpTransport::new(relay, smtp.sender.domain(), smtp.connections, header))
+    };
+    smtp.relays.iter().zip(SECTIONS).map(transport).collect()
+}
+
+/// Returns an error for every transport that cannot be set up.
+pub(super) fn unusable_transports(settings: &Settings) -> Vec<anyhow::Error> {
+    let relays = settings.smtp.relays.iter().zip(SECTIONS);
+    let relays = relays
+        .filter_map(|(relay, section)| Some(cured(&relay_with(relay).err()?, &format!("{section}.ca_file"))));
+    let (client, provider) = match providers(&settings.senders) {
+        Ok(providers) if providers.is_empty() => (None, None),
+        providers => (client(&settings.outbound).err(), providers.err()),
+    };
+    relays.chain(client).chain(provider).collect()
+}
+
+/// Returns the names of the transports, as the metrics have them.
+pub(super) fn transport_names(settings: &Settings) -> Vec<String> {
+    let relays = settings.smtp.relays.iter().map(|relay| relay.server.clone());
+    let providers = providers(&settings.senders).unwrap_or_default();
+    relays.chain(providers.iter().map(|(_, provider)| provider.name().to_owned())).collect()
+}
+
+fn transports(settings: &Settings) -> anyhow::Result<BTreeMap<TransportKind, Route>> {
+    let relays = relays(settings)?.into_iter().map(|relay| Arc::new(relay) as Arc<dyn Transport>);
+    let mut transports = BTreeMap::from([(TransportKind::Smtp, relays.collect())]);
+    let providers = providers(&settings.senders)?;
+    if providers.is_empty() {
+        return Ok(transports);
+    }
+    let client = client(&settings.outbound)?;
+    for (kind, provider) in providers {
+        let connections = settings.outbound.connections;
+        let transport = HttpTransport::new(provider, client.clone(), Arc::new(SystemClock), connections);
+        transports.insert(kind, vec![Arc::new(transport) as Arc<dyn Transport>]);
+    }
+    Ok(transports)
+}
+
+/// Returns the providers that are used, and the hook.
+fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn Provider>)>> {
+    let mut providers: Vec<(TransportKind, Box<dyn Provider>)> = Vec::new();
+    if let Some(hook) = &senders.hook {
+        let hook = Hook::new(hook.url.clone(), &hook.secret);
+        let hook = hook.map_err(|error| cured(&anyhow!(error), "hook.secret"))?;
+        providers.push((TransportKind::Hook, Box::new(hook)));
+    }
+    Ok(providers)
+}
+
+/// Creates the client of HTTP requests.
+fn client(outbound: &Outbound) -> anyhow::Result<HttpClient> {
+    let (trust_anchors, place) =
+        trust_anchors(&outbound.trust_anchors).map_err(|error| cured(&error, "outbound.ca_file"))?;
+    let roots = trust_anchors.certificates().context(place);
+    let roots = roots.map_err(|error| cured(&error, "outbound.ca_file"))?;
+    HttpClient::new(roots, outbound.allowed_networks.clone()).context("TLS cannot be set up")
+}
+
+/// Converts the settings of one relay.
+fn relay_with(relay: &smtp::RelaySettings) -> anyhow::Result<Relay> {
+    let (trust_anchors, place) = trust_anchors(&relay.trust_anchors)?;
+    let security = || trust_anchors.tls_config(&relay.server).context(place);
+    let tls = match relay.tls {
+        smtp::TlsMode::Implicit => Tls::Implicit(security()?),
+        smtp::TlsMode::StartTls => Tls::StartTls(security()?),
+        smtp::TlsMode::Plaintext => Tls::Plaintext,
+    };
+    let login = match &relay.auth {
+        smtp::Auth::None => Login::None,
+        smtp::Auth::Password { username, password } => {
+            Login::Password { username: username.clone(), password: password.clone() }
+        }
+    };
+    Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })
+}
+
+/// Reads trust anchors, and says where they come from.
+fn trust_anchors(source: &smtp::TrustAnchorSource) -> anyhow::Result<(TrustAnchors, String)> {
+    Ok(match source {
+        smtp::TrustAnchorSource::System => (
+            TrustAnchors::System,
+            "the system's trust anchors (the package ca-certificates, or what SSL_CERT_FILE and SSL_CERT_DIR name)"
+                .to_owned(),
+        ),
+        smtp::TrustAnchorSource::File(path) => (TrustAnchors::These(read(path)?), shown(path)),
+    })
+}
