@@ -8,7 +8,7 @@ use std::future::Future;
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::conversation::{Conversation, Transport, dot_stuffed};
+use super::conversation::{ByteStream, Conversation, dot_stuffed};
 use super::error::{Cause, SendError};
 use super::login::{Credentials, Login};
 use super::secure::{Security, reach};
@@ -60,7 +60,7 @@ pub struct Envelope<'a> {
 
 /// An open session, secured and logged in.
 pub struct Session {
-    conversation: Conversation<Box<dyn Transport>>,
+    conversation: Conversation<Box<dyn ByteStream>>,
     /// Whether the relay offers PIPELINING (RFC 2920).
     pipelining: bool,
 }
@@ -107,7 +107,7 @@ impl Relay {
         deadline: Instant,
     ) -> Result<Session, SendError> {
         let stream = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
-        let (stream, is_greeted): (Box<dyn Transport>, bool) = match &self.tls {
+        let (stream, is_greeted): (Box<dyn ByteStream>, bool) = match &self.tls {
             Tls::Plaintext => (Box::new(stream), false),
             Tls::Implicit(security) => {
                 (Box::new(within(deadline, Stage::Tls, security.wrap(stream)).await?), false)

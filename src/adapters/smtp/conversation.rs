@@ -17,9 +17,9 @@ use super::full_reply::{Capabilities, FullReply, MAX_BYTES};
 use super::stage::Stage;
 
 /// A connection to a relay, with or without TLS.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A conversation over a connection. After an error it must be dropped.
 pub(super) struct Conversation<S> {
@@ -28,7 +28,7 @@ pub(super) struct Conversation<S> {
     received: Vec<u8>,
 }
 
-impl<S: Transport> Conversation<S> {
+impl<S: ByteStream> Conversation<S> {
     /// Starts a conversation.
     pub(super) fn new(stream: S) -> Self {
         Self { stream, received: Vec::new() }
