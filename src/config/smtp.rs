@@ -252,13 +252,17 @@ fn auth(
         Some(Host::Name(name)) => Some(name.as_str()),
         _ => None,
     };
-    match method? {
-        Method::OAuth => oauth::read(reader, section, host, username).map(Auth::OAuth),
-        Method::None => {
+    match method {
+        None | Some(Method::None) => {
             oauth::warn_of_unused(reader, section);
-            reader.verbatim(&own("password")).map(|_| Auth::None)
+            reader.verbatim(&own("password")).and(method).map(|_| Auth::None)
         }
-        Method::Password => {
+        Some(Method::OAuth) => {
+            let password = reader.verbatim(&own("password"));
+            let client = oauth::read(reader, section, host, username);
+            password.and(client).map(Auth::OAuth)
+        }
+        Some(Method::Password) => {
             oauth::warn_of_unused(reader, section);
             if host.is_some_and(is_of_microsoft) {
                 reader.warn(&own("auth"), PASSWORDS_END);

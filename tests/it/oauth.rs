@@ -1,16 +1,22 @@
 //! Logins with access tokens: how many requests the token endpoint receives, what a caller is told if
 //! it is down or lies, and that no token or secret is shown.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use otpd::adapters::clock::SystemClock;
 use otpd::adapters::http::HttpClient;
 use otpd::adapters::oauth::TokenSource;
-use otpd::domain::oauth::{OAuthClient, OAuthGrant};
+use otpd::domain::oauth::{OAuthClient, OAuthGrant, ServiceAccount};
 use otpd::domain::target_url::TargetUrl;
+use otpd::ports::Clock as _;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use rustls::RootCertStore;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -171,6 +177,79 @@ async fn a_new_refresh_token_is_used_from_then_on() {
     let names: Vec<_> = requests[0].keys().map(String::as_str).collect();
     assert_eq!(names, ["client_id", "grant_type", "refresh_token", "scope"], "no secret is sent");
     assert!(!format!("{source:?}").contains("refresh-token"));
+}
+
+/// Returns a new RSA key as PEM, and its public half as DER.
+fn rsa_key(folder: &Path) -> (String, Vec<u8>) {
+    let path = folder.join("key.pem");
+    let openssl = |words: &[&str]| {
+        let output = Command::new("openssl").args(words).arg(&path).output().expect("openssl");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-quiet", "-out"]);
+    let public = openssl(&["rsa", "-RSAPublicKey_out", "-outform", "DER", "-in"]);
+    (std::fs::read_to_string(&path).expect("a key"), public)
+}
+
+#[tokio::test]
+async fn a_service_account_signs_an_assertion_for_the_mailbox() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TokenServer::start();
+    let (key, public) = rsa_key(folder.path());
+    let file = json!({
+        "type": "service_account",
+        "client_email": "otpd@project.example",
+        "private_key": key,
+        "private_key_id": "key-1",
+        "token_uri": server.url(),
+    });
+    let path = folder.path().join("account.json");
+    std::fs::write(&path, file.to_string()).expect("written");
+    let app = TestApp::builder()
+        .oauth(&server, "XOAUTH2", &token(1))
+        .set("OTP_SMTP__OAUTH_CLIENT_ID", "")
+        .set("OTP_SMTP__OAUTH_CLIENT_SECRET", "")
+        .set("OTP_SMTP__OAUTH_TOKEN_URL", "")
+        .set("OTP_SMTP__OAUTH_SERVICE_ACCOUNT_FILE", path.to_str().expect("a path"))
+        .spawn()
+        .await;
+    assert_eq!(app.send_otp("a@example.com").await.status, 200);
+    let form = server.requests().remove(0);
+    assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
+    assert_eq!(form.len(), 2, "{form:?}");
+    let (signed, signature) = form["assertion"].rsplit_once('.').expect("a JWT");
+    let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).expect("base64");
+    let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public);
+    public.verify(signed.as_bytes(), &bytes(signature)).expect("its signature");
+    let part = |part: &str| -> Value { serde_json::from_slice(&bytes(part)).expect("JSON") };
+    let (header, claims) = signed.split_once('.').expect("a JWT");
+    assert_eq!(part(header), json!({"alg": "RS256", "typ": "JWT", "kid": "key-1"}));
+    let mut claims = part(claims);
+    let (issued, ends) = (claims["iat"].take().as_u64().unwrap(), claims["exp"].take().as_u64().unwrap());
+    let now = SystemClock.now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!((now - 90..now).contains(&issued) && ends - issued == 600, "{issued} {ends} {now}");
+    let expected = json!({
+        "iss": "otpd@project.example",
+        "sub": SENDER,
+        "scope": "https://mail.google.com/",
+        "aud": server.url(),
+        "iat": null,
+        "exp": null,
+    });
+    assert_eq!(claims, expected);
+    assert_nothing_secret(&app.whole_log().await);
+    // Without the key, or with another kind of it, the file is refused without its content.
+    let shorter = |name: &str, value: Value| {
+        let mut file = file.clone();
+        file[name] = value;
+        ServiceAccount::parse(&file.to_string()).err().expect("a fault")
+    };
+    assert!(shorter("type", json!("authorized_user")).contains("must be service_account"));
+    assert!(shorter("private_key", json!(key.replace("PRIVATE", "PUBLIC"))).contains("not an RSA key"));
+    assert!(shorter("private_key", json!(null)).contains("must be the JSON key file"));
+    let account = ServiceAccount::parse(&file.to_string()).expect("an account");
+    assert_eq!(format!("{account:?}"), "ServiceAccount(***)");
 }
 
 #[tokio::test]
