@@ -11,10 +11,10 @@ from moto.ses.models import ses_backends
 SENDER = "codes@sender.example"
 # The region in which the sender is verified.
 REGION = "eu-central-1"
-# The one permission that docs/senders.md names.
+# The permissions that docs/senders.md names.
 POLICY = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}],
+    "Statement": [{"Effect": "Allow", "Action": ["ses:SendEmail", "ses:SendRawEmail"], "Resource": "*"}],
 }
 
 
