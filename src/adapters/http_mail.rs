@@ -23,14 +23,14 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use self::error::ProviderError;
-pub use self::hook::{Hook, InvalidHookSecret};
+pub use self::hook::{HookApi, InvalidHookSecret};
 pub use self::mailgun::MailgunApi;
 pub use self::postmark::PostmarkApi;
-pub use self::provider::{Provider, RequestError, Verdict};
+pub use self::provider::{MailApi, RequestError, Verdict};
 pub use self::resend::ResendApi;
 pub use self::ses::SesApi;
 use super::http::{HttpClient, HttpError, HttpStage};
-use super::mailer::{Breaker, Deadlines, Email, Failure, FailureKind, Receipt, Transport};
+use super::mailer::{AttemptError, Breaker, Deadlines, Email, FailureKind, Receipt, Transport};
 use crate::metrics::metrics;
 use crate::ports::Clock;
 
@@ -40,7 +40,7 @@ const MIN_RESPONSE_TIME: Duration = Duration::from_secs(3);
 
 /// A provider or the hook, as a transport.
 pub struct HttpTransport {
-    provider: Box<dyn Provider>,
+    provider: Box<dyn MailApi>,
     client: HttpClient,
     clock: Arc<dyn Clock>,
     /// One permit for each request in progress.
@@ -52,7 +52,7 @@ impl HttpTransport {
     /// Creates a transport with at most `connections` simultaneous requests.
     #[must_use]
     pub fn new(
-        provider: Box<dyn Provider>,
+        provider: Box<dyn MailApi>,
         client: HttpClient,
         clock: Arc<dyn Clock>,
         connections: usize,
@@ -62,7 +62,7 @@ impl HttpTransport {
     }
 
     /// Records a request without a response, and returns what it means for the email.
-    fn no_response(&self, error: HttpError, begun: Instant, deadlines: Deadlines) -> Failure {
+    fn no_response(&self, error: HttpError, begun: Instant, deadlines: Deadlines) -> AttemptError {
         let kind = if error.is_unsent() { FailureKind::Refused } else { FailureKind::Unknown };
         let limit = if error.is_unsent() { deadlines.begin } else { deadlines.end };
         // An attempt with too little time says nothing about the provider.
@@ -72,7 +72,7 @@ impl HttpTransport {
             let error = error.to_string();
             tracing::error!(relay, error, "a relay is down: it is not used for a while");
         }
-        Failure::new(kind, error.stage().name(), error)
+        AttemptError::new(kind, error.stage().name(), error)
     }
 }
 
@@ -86,8 +86,8 @@ impl Transport for HttpTransport {
         self.provider.deduplicates()
     }
 
-    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, Failure> {
-        let not_tried = |error| Failure::new(FailureKind::NotTried, HttpStage::Connect.name(), error);
+    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, AttemptError> {
+        let not_tried = |error| AttemptError::new(FailureKind::NotTried, HttpStage::Connect.name(), error);
         let permit = timeout_at(deadlines.begin, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| not_tried(ProviderError::NoneFree))?;
         let begun = Instant::now();
@@ -95,8 +95,8 @@ impl Transport for HttpTransport {
             return Err(not_tried(ProviderError::BreakerOpen));
         }
         let request = self.provider.request(email, self.clock.now());
-        let request =
-            request.map_err(|error| Failure::new(FailureKind::Refused, HttpStage::Connect.name(), error))?;
+        let request = request
+            .map_err(|error| AttemptError::new(FailureKind::Refused, HttpStage::Connect.name(), error))?;
         let stage = HttpStage::Response.name();
         let answer = match self.client.send(request, deadlines.begin, deadlines.end).await {
             Ok(answer) => answer,
@@ -107,7 +107,10 @@ impl Transport for HttpTransport {
             Verdict::Accepted(provider_id) => Ok(Receipt { stage, provider_id }),
             Verdict::Failed(kind, word) => {
                 let error = ProviderError::Refused { status: answer.status.as_u16(), word };
-                Err(Failure { retry_after: answer.retry_after(), ..Failure::new(kind, stage, error) })
+                Err(AttemptError {
+                    retry_after: answer.retry_after(),
+                    ..AttemptError::new(kind, stage, error)
+                })
             }
         }
     }
@@ -127,14 +130,14 @@ mod tests {
     use super::*;
 
     /// Returns all providers and the hook.
-    fn all() -> [Box<dyn Provider>; 5] {
+    fn all() -> [Box<dyn MailApi>; 5] {
         let url = fixture::url();
         [
             Box::new(ResendApi::new(&url, "re_key".into())),
             Box::new(PostmarkApi::new(&url, "pm_key".into(), "outbound".to_owned())),
             Box::new(MailgunApi::new(&url, "mg.example", "key".into())),
             Box::new(SesApi::new(&url, "eu-central-1".to_owned(), "AKIA".to_owned(), "secret".into())),
-            Box::new(Hook::new(url.clone(), &fixture::hook_secret()).unwrap()),
+            Box::new(HookApi::new(url.clone(), &fixture::hook_secret()).unwrap()),
         ]
     }
 

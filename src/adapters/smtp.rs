@@ -26,7 +26,7 @@ use self::pool::Pool;
 pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};
 pub use self::stage::Stage;
-use super::mailer::{Deadlines, Email, Failure, FailureKind, Receipt, TIMEOUT, Transport};
+use super::mailer::{AttemptError, Deadlines, Email, FailureKind, Receipt, TIMEOUT, Transport};
 use super::oauth::AccessToken;
 
 /// The header by which Resend drops duplicates of an email.
@@ -83,7 +83,7 @@ impl Transport for SmtpTransport {
         self.idempotency_header.is_some()
     }
 
-    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, Failure> {
+    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, AttemptError> {
         let with_header = self
             .idempotency_header
             .map(|name| [format!("{name}: {}\r\n", email.id).as_bytes(), &email.message].concat());
@@ -99,12 +99,12 @@ impl Transport for SmtpTransport {
     }
 }
 
-fn failure(error: HandoverError) -> Failure {
+fn failure(error: HandoverError) -> AttemptError {
     let (kind, error) = match error {
         HandoverError::Unknown(error) => (FailureKind::Unknown, error),
         HandoverError::Refused(error) if error.is_our_own() => (FailureKind::NotTried, error),
         HandoverError::Refused(error) if error.is_transient() => (FailureKind::Deferred, error),
         HandoverError::Refused(error) => (FailureKind::Refused, error),
     };
-    Failure::new(kind, error.stage().name(), error)
+    AttemptError::new(kind, error.stage().name(), error)
 }

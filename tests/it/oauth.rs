@@ -311,7 +311,7 @@ fn assert_nothing_secret(log: &str) {
 
 #[tokio::test]
 async fn a_token_endpoint_that_is_down_or_lies_is_a_relay_that_is_down() {
-    let grants = |token: serde_json::Value, kind: &str| {
+    let grants = |token: Value, kind: &str| {
         TokenAnswer::Says(
             200,
             json!({"access_token": token, "token_type": kind, "expires_in": 60}).to_string(),

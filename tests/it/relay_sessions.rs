@@ -2,8 +2,12 @@
 
 use otpd::adapters::smtp::{Login, Relay, SmtpTransport, Tls, TrustAnchors};
 
+use serde_json::json;
+
+use crate::oauth::token_source;
 use crate::support::app::TestApp;
 use crate::support::smtp::SmtpPeer;
+use crate::support::token_server::{TokenAnswer, TokenServer};
 
 const USER: &str = "codes@sender.example";
 
@@ -11,14 +15,18 @@ const USER: &str = "codes@sender.example";
 async fn login_error(peer: &SmtpPeer, token: &str) -> Option<String> {
     let authority = std::fs::read(peer.ca_file()).expect("the certificate of the relay's issuer");
     let security = TrustAnchors::These(authority).tls_config("localhost").expect("a TLS configuration");
+    let server = TokenServer::start();
+    let granted = json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600});
+    server.set(TokenAnswer::Says(200, granted.to_string()));
+    let tokens = token_source(&server, USER);
     let relay = Relay {
         host: "localhost".to_owned(),
         port: peer.port(),
         tls: Tls::StartTls(security),
-        login: Login::Bearer { username: USER.to_owned(), token: token.into() },
+        login: Login::OAuth(tokens),
     };
-    let outcome = SmtpTransport::new(relay, "sender.example", 1, None).probe().await;
-    outcome.err().map(|error| error.to_string())
+    let transport = SmtpTransport::new(relay, "sender.example", 1, None);
+    transport.probe().await.err().map(|error| error.to_string())
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use hyper::header::HeaderMap;
 use hyper::http::{Request, StatusCode};
 use secrecy::SecretString;
 
-use super::provider::{Provider, Verdict};
+use super::provider::{MailApi, Verdict};
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
 use crate::adapters::message::{Composer, SampleValues, new_id};
@@ -77,7 +77,7 @@ pub(super) fn header<'a>(request: &'a Request<Full<Bytes>>, name: &str) -> &'a s
 
 /// Asserts what an answer means: the kind and the word.
 pub(super) fn assert_meaning(
-    provider: &dyn Provider,
+    provider: &dyn MailApi,
     answer: &HttpAnswer,
     kind: FailureKind,
     word: Option<&str>,
@@ -90,7 +90,7 @@ pub(super) fn assert_meaning(
 }
 
 /// Returns the id that an accepting answer gives.
-pub(super) fn accepted(provider: &dyn Provider, answer: &HttpAnswer) -> Option<String> {
+pub(super) fn accepted(provider: &dyn MailApi, answer: &HttpAnswer) -> Option<String> {
     let Verdict::Accepted(id) = provider.judge(answer) else { panic!("not accepted: {answer:?}") };
     id.map(|id| id.as_str().to_owned())
 }

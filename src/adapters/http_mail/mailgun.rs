@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::provider::{
-    Provider, RequestError, Verdict, from, id_in, own_headers, secret_value, usual_meaning,
+    MailApi, RequestError, Verdict, from, id_in, own_headers, secret_value, usual_meaning,
 };
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
@@ -39,7 +39,7 @@ impl MailgunApi {
     }
 }
 
-impl Provider for MailgunApi {
+impl MailApi for MailgunApi {
     fn name(&self) -> &'static str {
         "mailgun"
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::provider::{
-    Provider, RequestError, Verdict, Word, from, id_in, member, own_headers, secret_value, usual_meaning,
+    MailApi, RequestError, Verdict, Word, from, id_in, member, own_headers, secret_value, usual_meaning,
 };
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
@@ -38,7 +38,7 @@ impl PostmarkApi {
     }
 }
 
-impl Provider for PostmarkApi {
+impl MailApi for PostmarkApi {
     fn name(&self) -> &'static str {
         "postmark"
     }

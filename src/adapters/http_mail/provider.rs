@@ -20,7 +20,7 @@ use crate::domain::sender::Sender;
 const MAX_WORD: usize = 64;
 
 /// An API that sends emails.
-pub trait Provider: Send + Sync {
+pub trait MailApi: Send + Sync {
     /// Returns its name in the log and in metrics.
     fn name(&self) -> &'static str;
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::provider::{
-    Provider, RequestError, Verdict, Word, from, id_in, member, own_headers, secret_value, usual_meaning,
+    MailApi, RequestError, Verdict, Word, from, id_in, member, own_headers, secret_value, usual_meaning,
 };
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
@@ -36,7 +36,7 @@ impl ResendApi {
     }
 }
 
-impl Provider for ResendApi {
+impl MailApi for ResendApi {
     fn name(&self) -> &'static str {
         "resend"
     }

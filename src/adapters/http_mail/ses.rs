@@ -18,7 +18,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::provider::{Provider, RequestError, Verdict, Word, id_in, member, usual_meaning};
+use super::provider::{MailApi, RequestError, Verdict, Word, id_in, member, usual_meaning};
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
 use crate::domain::target_url::TargetUrl;
@@ -76,7 +76,7 @@ impl SesApi {
     }
 }
 
-impl Provider for SesApi {
+impl MailApi for SesApi {
     fn name(&self) -> &'static str {
         "ses"
     }
