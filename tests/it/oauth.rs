@@ -1,5 +1,5 @@
-//! Logins with access tokens: how many requests the token endpoint receives, what a caller is told if
-//! it is down or lies, and that no token or secret is shown.
+//! Logins with access tokens: how many requests the token endpoint receives, what a caller is told
+//! if it is down or lies, and that no token or secret is shown.
 
 use std::path::Path;
 use std::process::Command;
