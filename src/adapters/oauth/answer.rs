@@ -132,7 +132,7 @@ fn aadsts(description: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -142,7 +142,7 @@ mod tests {
                 "{} for {} s, refresh {:?}",
                 grant.token.expose_secret(),
                 grant.life.as_secs(),
-                grant.refresh_token.as_ref().map(|token| token.expose_secret())
+                grant.refresh_token.as_ref().map(ExposeSecret::expose_secret)
             ),
             Err(cause) => cause.to_string(),
         }
