@@ -235,7 +235,7 @@ async fn doctor_checks_the_token_and_the_login_apart() {
     assert!(login.contains("FAIL  relay: AUTH: refused with reply 535 5.7.8\n"), "{login}");
     assert!(login.contains("which must be the mailbox of the token"), "{login}");
 
-    let description = "AADSTS7000222: SECRET of codes@sender.example";
+    let description = "AADSTS7000222: PRIVATE of codes@sender.example";
     let refusal = json!({"error": "invalid_client", "error_description": description});
     server.set(TokenAnswer::Says(401, refusal.to_string()));
     let refused = said();
@@ -251,7 +251,7 @@ async fn doctor_checks_the_token_and_the_login_apart() {
     );
     assert!(down.contains("check that a firewall lets this machine connect"), "{down}");
     for said in [good, login, refused, down] {
-        assert!(!said.contains("granted-token") && !said.contains("SECRET"), "{said}");
+        assert!(!said.contains("granted-token") && !said.contains("PRIVATE"), "{said}");
         assert!(!said.contains(CLIENT_SECRET), "{said}");
     }
 }

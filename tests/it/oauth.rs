@@ -1,5 +1,5 @@
-//! Logins with access tokens: how many requests the token endpoint receives, what a caller is told if
-//! it is down or lies, and that no token or secret is shown.
+//! Logins with access tokens: how many requests the token endpoint receives, what a caller is told
+//! if it is down or lies, and that no token or secret is shown.
 
 use std::path::Path;
 use std::process::Command;
@@ -243,7 +243,7 @@ async fn a_service_account_signs_an_assertion_for_the_mailbox() {
     let shorter = |name: &str, value: Value| {
         let mut file = file.clone();
         file[name] = value;
-        ServiceAccount::parse(&file.to_string()).err().expect("a fault")
+        ServiceAccount::parse(&file.to_string()).expect_err("a fault")
     };
     assert!(shorter("type", json!("authorized_user")).contains("must be service_account"));
     assert!(shorter("private_key", json!(key.replace("PRIVATE", "PUBLIC"))).contains("not an RSA key"));
@@ -311,7 +311,7 @@ fn assert_nothing_secret(log: &str) {
 
 #[tokio::test]
 async fn a_token_endpoint_that_is_down_or_lies_is_a_relay_that_is_down() {
-    let grants = |token: serde_json::Value, kind: &str| {
+    let grants = |token: Value, kind: &str| {
         TokenAnswer::Says(
             200,
             json!({"access_token": token, "token_type": kind, "expires_in": 60}).to_string(),

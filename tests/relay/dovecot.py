@@ -22,6 +22,13 @@ base_dir = {folder}/run
 state_dir = {folder}/state
 log_path = {folder}/log
 auth_debug = yes
+# Refusals are not delayed, however many there were.
+auth_failure_delay = 0
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
 protocols =
 listen = 127.0.0.1
 ssl = no
@@ -53,10 +60,7 @@ class Tokens(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Endpoint)
-        # Every token that it granted, in this order.
-        self.granted = []
-        self.active = set()
-        self.is_down = False
+        self.reset()
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.settings = {
             "OTP_SMTP__AUTH": "oauth",
@@ -65,6 +69,13 @@ class Tokens(http.server.ThreadingHTTPServer):
             "OTP_SMTP__OAUTH_CLIENT_SECRET": CLIENT["client_secret"],
         }
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def reset(self):
+        """Forgets every token, and answers."""
+        # Every token that it granted, in this order.
+        self.granted = []
+        self.active = set()
+        self.is_down = False
 
     def revoke(self):
         """Ends every token that it has granted."""

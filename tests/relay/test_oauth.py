@@ -11,8 +11,9 @@ SENT = (200, {"message": "OTP sent successfully"})
 FAILED = (500, {"message": "Failed to send OTP"})
 
 
-@pytest.fixture
-def tokens():
+# Postfix keeps its connections to Dovecot, so there is one of them for all of these tests.
+@pytest.fixture(scope="module")
+def the_tokens():
     server = Tokens()
     try:
         yield server
@@ -20,18 +21,25 @@ def tokens():
         server.close()
 
 
-@pytest.fixture
-def dovecot(relay, tokens, request):
-    server = Dovecot(relay.folder / "dovecot", tokens)
-    request.node.logs.append(server)
+@pytest.fixture(scope="module")
+def the_dovecot(the_relay, the_tokens):
+    server = Dovecot(the_relay.folder / "dovecot", the_tokens)
     try:
         yield server
     finally:
         server.close()
 
 
+@pytest.fixture
+def tokens(relay, the_tokens, the_dovecot, request):
+    """Returns the authorization server of otpd and of the relay, which has granted nothing yet."""
+    request.node.logs.append(the_dovecot)
+    the_tokens.reset()
+    return the_tokens
+
+
 @pytest.mark.parametrize("mechanism", ["xoauth2", "oauthbearer"])
-def test_a_mail_is_delivered_with_a_token(relay, start, tokens, dovecot, mechanism):
+def test_a_mail_is_delivered_with_a_token(relay, start, tokens, mechanism):
     otpd, log = start(service=mechanism, **tokens.settings), LogMark(relay)
     for number in range(3):
         assert otpd.send(f"{mechanism}.{number}@example.com") == SENT
@@ -45,7 +53,7 @@ def test_a_mail_is_delivered_with_a_token(relay, start, tokens, dovecot, mechani
 
 
 @pytest.mark.parametrize("mechanism", ["xoauth2", "oauthbearer"])
-def test_a_revoked_token_is_renewed_once(relay, start, tokens, dovecot, mechanism):
+def test_a_revoked_token_is_renewed_once(relay, start, tokens, mechanism):
     otpd = start(service=mechanism, **tokens.settings)
     assert otpd.send("first@example.com") == SENT
     tokens.revoke()
@@ -61,7 +69,7 @@ def test_a_revoked_token_is_renewed_once(relay, start, tokens, dovecot, mechanis
 
 
 @pytest.mark.parametrize("mechanism", ["xoauth2", "oauthbearer"])
-def test_a_relay_that_refuses_each_token_is_an_error(relay, start, tokens, dovecot, mechanism):
+def test_a_relay_that_refuses_each_token_is_an_error(relay, start, tokens, mechanism):
     otpd = start(service=mechanism, **tokens.settings | {"OTP_SMTP__USERNAME": "other@sender.example"})
     log = LogMark(relay)
     assert otpd.send("refused@example.org") == FAILED
@@ -70,7 +78,7 @@ def test_a_relay_that_refuses_each_token_is_an_error(relay, start, tokens, dovec
     nothing_secret(otpd, tokens)
 
 
-def test_without_a_token_nobody_tries_to_log_in(relay, start, tokens, dovecot):
+def test_without_a_token_nobody_tries_to_log_in(relay, start, tokens):
     tokens.is_down = True
     # With the password of another mailbox, which must not be used.
     otpd, log = start(service="xoauth2", **tokens.settings), LogMark(relay)

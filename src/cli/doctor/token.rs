@@ -1,8 +1,8 @@
-//! Advice for relays that otpd logs in to with an access token: about the token endpoint, the token,
-//! and a login that the relay refuses.
+//! Advice for relays that otpd logs in to with an access token: about the token endpoint, the
+//! token, and a login that the relay refuses.
 //!
-//! Must only advise: what a token says is not verified, and providers change their terms. The advice
-//! names the settings of the first relay.
+//! Must only advise: what a token says is not verified, and providers change their terms. The
+//! advice names the settings of the first relay.
 
 use std::time::Duration;
 
@@ -92,8 +92,8 @@ fn about_the_connection(error: &HttpError) -> &'static str {
     }
 }
 
-/// Returns what a refusal of the token endpoint means: by Microsoft's number, otherwise by the error
-/// code.
+/// Returns what a refusal of the token endpoint means: by Microsoft's number, otherwise by the
+/// error code.
 fn about_the_refusal(refusal: &TokenRefusal, client: &OAuthClient) -> &'static str {
     if let Some(advice) = refusal.aadsts.and_then(by_number) {
         return advice;
