@@ -3,6 +3,7 @@
 //! Must not depend on HTTP or the use cases.
 
 pub mod clock;
+pub mod dns;
 pub mod hasher;
 pub mod http;
 pub mod http_mail;

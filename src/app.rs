@@ -38,7 +38,7 @@ use crate::service::{Dependencies, ReloadableDependencies, Service};
 use crate::{api, server};
 
 pub use self::certificate::{certificate, validity_fault};
-pub use self::mails::{composer, recipients, unusable, unusable_files};
+pub use self::mails::{composer, mail_domains, recipients, unusable, unusable_files};
 use self::redis::REQUEST_CONNECTION_TIMEOUT;
 pub use self::redis::{COMMAND_CONNECTION_TIMEOUT, store};
 pub use self::replacement::{Replaceable, Replacement};
@@ -156,6 +156,7 @@ impl App {
                     proof_keys,
                     issuer: common.issuer.clone(),
                     recipients: recipients(common).map_err(unusable)?,
+                    mail_domains: mail_domains(common).map_err(unusable)?,
                     simple: TenantProfile {
                         tenant: Tenant::Simple,
                         sender: Sender { address, brand, locale: common.locale.clone() },

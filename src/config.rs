@@ -11,6 +11,7 @@ pub mod audit;
 pub mod codes;
 mod dangerous;
 mod defaults;
+mod dns;
 mod document;
 pub mod domains;
 mod dotenv;
@@ -95,6 +96,10 @@ pub struct Common {
     pub templates: Option<PathBuf>,
     /// Files with the domains that otpd may, or must not, send emails to.
     pub domains: domains::DomainFiles,
+    /// Whether otpd checks in DNS that a domain takes mail before it sends a code there.
+    pub check_mx: bool,
+    /// The name servers to ask; none: those of the system.
+    pub name_servers: Vec<SocketAddr>,
     /// The `iss` of proofs.
     pub issuer: String,
     /// The keys that sign proofs.
@@ -154,7 +159,7 @@ pub fn serve(sources: &Sources) -> Result<Loaded<Settings>, Faults> {
     let common = common(&mut reader, dangerous);
     let tls = tls::read(&mut reader);
     let redis = redis::read(&mut reader, dangerous);
-    let order = senders::read_order(&mut reader, "sender");
+    let order = senders::read_order(&mut reader, "mail.transport");
     let of_tenants = common.iter().flat_map(|common| &common.tenants).flat_map(|tenant| &tenant.transports);
     let used: BTreeSet<_> = order.iter().flatten().chain(of_tenants.flatten()).copied().collect();
     let smtp = smtp::read(&mut reader, dangerous, used.contains(&TransportKind::Smtp));
@@ -229,6 +234,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
     let locale = mail::read_locale(reader, "mail.locale");
     let templates = reader.path("mail.templates");
     let domains = domains::read(reader);
+    let check_mx = reader.flag("domains.check_mx");
+    let name_servers = dns::read_servers(reader);
     let issuer = mail::read_issuer(reader);
     let proof_keys = secrets::read_proof_keys(reader);
     let codes = codes::read(reader, dangerous);
@@ -261,6 +268,8 @@ fn common(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Common> {
         locale: locale?,
         templates: reader::named(templates?),
         domains: domains?,
+        check_mx: check_mx?,
+        name_servers: name_servers?,
         issuer: issuer?,
         proof_keys: proof_keys?,
         codes: codes?,
@@ -453,12 +462,12 @@ mod tests {
     /// used, because the settings of others are not read.
     fn unread(mut sources: Sources) -> Vec<String> {
         sources.values.values_mut().for_each(|value| value.text = Err("is broken".into()));
-        let mut sender = sources.values.remove("sender").unwrap();
+        let mut sender = sources.values.remove("mail.transport").unwrap();
         sender.text = Ok("smtp,resend,postmark,mailgun,ses,hook".to_owned().into());
-        sources.values.insert("sender".into(), sender);
+        sources.values.insert("mail.transport".into(), sender);
         let faults = serve(&sources).unwrap_err();
         let read: BTreeSet<_> = faults.iter().map(|fault| fault.name().to_owned()).collect();
-        let keys = sources.values.into_keys().filter(|key| key != "sender");
+        let keys = sources.values.into_keys().filter(|key| key != "mail.transport");
         keys.filter(|key| !read.contains(&names::usual_name(key))).collect()
     }
 

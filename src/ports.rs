@@ -134,6 +134,14 @@ pub enum HasherError {
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
+/// Knows which domains take mail.
+#[async_trait]
+pub trait MailDomains: Send + Sync {
+    /// Returns within two seconds whether mail to the domain can be delivered, and `true` if that
+    /// cannot be found out.
+    async fn takes_mail(&self, domain: &str) -> bool;
+}
+
 /// A clock that tells the time of day.
 pub trait Clock: Send + Sync {
     /// Returns the current time.

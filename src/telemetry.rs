@@ -189,5 +189,7 @@ fn exported_spans(provider: &SdkTracerProvider) -> BoxedLayer {
 }
 
 fn targets(level: Level) -> Targets {
-    Targets::new().with_default(LevelFilter::WARN).with_target("otpd", level)
+    // The resolver names the domains of recipients.
+    let quiet = Targets::new().with_default(LevelFilter::WARN).with_target("hickory", LevelFilter::OFF);
+    quiet.with_target("otpd", level)
 }

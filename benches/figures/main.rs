@@ -13,6 +13,7 @@
 #![expect(unreachable_pub, reason = "nothing is exported; `pub` is what other files may use")]
 
 mod capacity;
+mod hook;
 mod ledger_cost;
 mod memory;
 mod observation;
@@ -28,8 +29,9 @@ mod wait_cost;
 use std::env;
 
 /// The benchmarks by name.
-const BENCHMARKS: [(&str, fn()); 9] = [
+const BENCHMARKS: [(&str, fn()); 10] = [
     ("capacity", capacity::run),
+    ("hook", hook::run),
     ("ledger_cost", ledger_cost::run),
     ("memory", memory::run),
     ("observation", observation::run),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use otpd::adapters::clock::SystemClock;
+use otpd::adapters::dns::EveryDomain;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
@@ -145,6 +146,7 @@ fn endpoint() -> BoxEndpoint<'static> {
             proof_keys: Vec::new(),
             issuer: "otpd".to_owned(),
             recipients: DomainPolicy::default(),
+            mail_domains: Arc::new(EveryDomain),
             simple: TenantProfile {
                 tenant: Tenant::Simple,
                 sender,

@@ -1,9 +1,9 @@
 //! HTTP requests that otpd makes: to email providers, token endpoints and the operator's hook.
 //!
 //! Connects to public addresses and to the networks that the operator allows, and to this machine
-//! only if the URL itself names it. A name is resolved once, and the addresses that were checked are
-//! the ones connected to, so that a name whose address changes leads nowhere else. Must not follow
-//! redirects, and must not log the path, the headers or the body of a request.
+//! only if the URL itself names it. A name is resolved once, and the addresses that were checked
+//! are the ones connected to, so that a name whose address changes leads nowhere else. Must not
+//! follow redirects, and must not log the path, the headers or the body of a request.
 
 mod connect;
 mod error;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
 pub use self::breaker::Breaker;
-pub use self::transport::{Deadlines, Email, Failure, FailureKind, Receipt, Transport};
+pub use self::transport::{AttemptError, Deadlines, Email, FailureKind, Receipt, Transport};
 use super::message::{Composer, new_id};
 use crate::domain::tenant::Tenant;
 use crate::metrics::metrics;
@@ -42,7 +42,7 @@ pub struct TransportMailer {
 
 /// Why a round ended without an email that was accepted, or that may have been.
 struct Refused<'a> {
-    error: Failure,
+    error: AttemptError,
     /// The transports that failed temporarily.
     patient: Vec<&'a dyn Transport>,
 }
@@ -125,7 +125,7 @@ async fn round<'a>(
         }
         last = Some(failure);
     }
-    Err(Refused { error: last.unwrap_or_else(Failure::no_transport), patient })
+    Err(Refused { error: last.unwrap_or_else(AttemptError::no_transport), patient })
 }
 
 /// Hands an email over again whose outcome is unknown, if the transport drops duplicates. Only an
@@ -133,7 +133,7 @@ async fn round<'a>(
 async fn ask_again(
     transport: &dyn Transport,
     email: &Email<'_>,
-    mut failure: Failure,
+    mut failure: AttemptError,
     end: Instant,
 ) -> Delivery {
     if transport.deduplicates() {
@@ -157,7 +157,7 @@ async fn attempt(
     transport: &dyn Transport,
     email: &Email<'_>,
     deadlines: Deadlines,
-) -> Result<Receipt, Failure> {
+) -> Result<Receipt, AttemptError> {
     let begun = Instant::now();
     let span = traces::relay(transport.name());
     let outcome = transport.attempt(email, deadlines).instrument(span.clone()).await;

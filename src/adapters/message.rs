@@ -21,6 +21,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use minijinja::{Value, context};
 use thiserror::Error;
 
+pub use self::headers::quoted;
 use self::headers::{AutoSubmitted, ContentLanguage, EntityRefId, From, mailbox};
 use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, TEXT_NAMES};
 pub use self::template_error::TemplateError;
@@ -28,6 +29,7 @@ use self::template_error::TemplateFault;
 use self::templates::{Language, Templates};
 use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
+use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::ports::CodeMail;
 
@@ -151,7 +153,7 @@ impl Composer {
             .header(From::new(&mail.sender)?)
             .to(Mailbox::new(None, mailbox(&mail.to)?))
             .subject(content.subject.clone())
-            .message_id(Some(format!("<{id}@{}>", mail.sender.address.domain())))
+            .message_id(Some(message_id(&mail.sender, id)))
             .header(EntityRefId(id.to_owned()))
             .date_now()
             .header(AutoSubmitted)
@@ -179,6 +181,12 @@ impl Composer {
 #[must_use]
 pub fn new_id(random: [u8; 16]) -> String {
     URL_SAFE_NO_PAD.encode(random)
+}
+
+/// Returns the `Message-ID` of an email of this sender with this id.
+#[must_use]
+pub fn message_id(sender: &Sender, id: &str) -> String {
+    format!("<{id}@{}>", sender.address.domain())
 }
 
 /// Returns the first requested language that is available, and otherwise English.
@@ -276,7 +284,6 @@ mod tests {
     use super::*;
     use crate::domain::code::Code;
     use crate::domain::email_address::EmailAddress;
-    use crate::domain::sender::Sender;
 
     fn composer() -> Composer {
         Composer::load(None, &SampleValues::default()).unwrap()

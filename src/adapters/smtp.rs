@@ -1,8 +1,8 @@
 //! Hands emails over by SMTP, over pooled connections.
 //!
-//! The outcome of a failure depends on its stage. Before the message is transmitted, a failure means
-//! that nobody has the code; afterwards only a reply tells. Must not log the text of a reply, because
-//! relays repeat addresses in it.
+//! The outcome of a failure depends on its stage. Before the message is transmitted, a failure
+//! means that nobody has the code; afterwards only a reply tells. Must not log the text of a reply,
+//! because relays repeat addresses in it.
 
 mod connection;
 mod conversation;
@@ -26,7 +26,7 @@ use self::pool::Pool;
 pub use self::reply::Reply;
 pub use self::secure::{NoSecurity, Security, TrustAnchors};
 pub use self::stage::Stage;
-use super::mailer::{Deadlines, Email, Failure, FailureKind, Receipt, TIMEOUT, Transport};
+use super::mailer::{AttemptError, Deadlines, Email, FailureKind, Receipt, TIMEOUT, Transport};
 use super::oauth::AccessToken;
 
 /// The header by which Resend drops duplicates of an email.
@@ -41,8 +41,8 @@ pub struct SmtpTransport {
 
 impl SmtpTransport {
     /// Creates a transport with at most `connections` simultaneous connections. Does not connect
-    /// yet. `hello` is the name for EHLO. If there is an `idempotency_header`, each email has it with
-    /// its id, and the relay sends only one of two emails with the same id.
+    /// yet. `hello` is the name for EHLO. If there is an `idempotency_header`, each email has it
+    /// with its id, and the relay sends only one of two emails with the same id.
     #[must_use]
     pub fn new(
         relay: Relay,
@@ -83,7 +83,7 @@ impl Transport for SmtpTransport {
         self.idempotency_header.is_some()
     }
 
-    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, Failure> {
+    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, AttemptError> {
         let with_header = self
             .idempotency_header
             .map(|name| [format!("{name}: {}\r\n", email.id).as_bytes(), &email.message].concat());
@@ -99,12 +99,12 @@ impl Transport for SmtpTransport {
     }
 }
 
-fn failure(error: HandoverError) -> Failure {
+fn failure(error: HandoverError) -> AttemptError {
     let (kind, error) = match error {
         HandoverError::Unknown(error) => (FailureKind::Unknown, error),
         HandoverError::Refused(error) if error.is_our_own() => (FailureKind::NotTried, error),
         HandoverError::Refused(error) if error.is_transient() => (FailureKind::Deferred, error),
         HandoverError::Refused(error) => (FailureKind::Refused, error),
     };
-    Failure::new(kind, error.stage().name(), error)
+    AttemptError::new(kind, error.stage().name(), error)
 }

@@ -3,6 +3,7 @@
 //! Must not hold a rule: it reads the files that the settings name and puts the parts together.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 
@@ -11,11 +12,13 @@ use super::certificate::certificate;
 use super::files::{cured, read, shown};
 use super::redis::certificates;
 use super::senders::unusable_transports;
+use crate::adapters::dns::{DnsResolver, EveryDomain, MxCheck};
 use crate::adapters::message::{Composer, SampleValues};
 use crate::config::mail::Brand;
 use crate::config::{Common, Settings};
 use crate::domain::domain_policy::{DomainList, DomainPolicy};
 use crate::domain::tenant::Tenant;
+use crate::ports::MailDomains;
 
 /// Loads the translations and layouts of emails, and checks that each tenant's default language has
 /// a translation.
@@ -73,7 +76,8 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
 #[must_use]
 pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
     let composer = composer(common).err();
-    composer.into_iter().chain(allowed(common).err()).chain(blocked(common).err()).collect()
+    let lists = allowed(common).err().into_iter().chain(blocked(common).err());
+    composer.into_iter().chain(lists).chain(mail_domains(common).err()).collect()
 }
 
 /// Loads the policy for recipient domains.
@@ -82,6 +86,19 @@ pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {
 /// Returns an error that names the setting, the file and the line if a list cannot be read.
 pub fn recipients(common: &Common) -> anyhow::Result<DomainPolicy> {
     Ok(DomainPolicy { allowed: allowed(common)?, blocked: blocked(common)?.unwrap_or_default() })
+}
+
+/// Returns the check of whether domains take mail, if it is on.
+///
+/// # Errors
+/// Returns an error if no name server is known.
+pub fn mail_domains(common: &Common) -> anyhow::Result<Arc<dyn MailDomains>> {
+    if !common.check_mx {
+        return Ok(Arc::new(EveryDomain));
+    }
+    let resolver = DnsResolver::new(&common.name_servers);
+    let resolver = resolver.map_err(|error| cured(&error.into(), "dns.servers"))?;
+    Ok(Arc::new(MxCheck::new(resolver)))
 }
 
 fn allowed(common: &Common) -> anyhow::Result<Option<DomainList>> {

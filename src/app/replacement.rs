@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::all_or;
 use super::certificate::{certificate, report, validity_fault};
-use super::mails::{composer, recipients, unusable};
+use super::mails::{composer, mail_domains, recipients, unusable};
 use super::senders::{mailer, transport_names};
 use super::tenants::{create_series, sender, tenants};
 use crate::api;
@@ -56,6 +56,7 @@ impl Replacement {
                 proof_keys: proof_keys(&settings.common),
                 issuer: settings.common.issuer.clone(),
                 recipients: recipients(&settings.common)?,
+                mail_domains: mail_domains(&settings.common)?,
                 simple: TenantProfile {
                     tenant: Tenant::Simple,
                     sender: sender(settings),

@@ -10,7 +10,9 @@ use anyhow::{Context as _, anyhow};
 use super::files::{cured, read, shown};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::HttpClient;
-use crate::adapters::http_mail::{Hook, HttpTransport, Provider};
+use crate::adapters::http_mail::{
+    HookApi, HttpTransport, MailApi, MailgunApi, PostmarkApi, ResendApi, SesApi,
+};
 use crate::adapters::mailer::{Route, Transport, TransportMailer};
 use crate::adapters::message::Composer;
 use crate::adapters::oauth::TokenSource;
@@ -89,10 +91,28 @@ fn transports(settings: &Settings) -> anyhow::Result<BTreeMap<TransportKind, Rou
 }
 
 /// Returns the providers that are used, and the hook.
-fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn Provider>)>> {
-    let mut providers: Vec<(TransportKind, Box<dyn Provider>)> = Vec::new();
+fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn MailApi>)>> {
+    let mut providers: Vec<(TransportKind, Box<dyn MailApi>)> = Vec::new();
+    if let Some(resend) = &senders.resend {
+        let api = ResendApi::new(&resend.url, resend.api_key.clone());
+        providers.push((TransportKind::Resend, Box::new(api)));
+    }
+    if let Some(postmark) = &senders.postmark {
+        let stream = postmark.message_stream.clone();
+        let api = PostmarkApi::new(&postmark.url, postmark.token.clone(), stream);
+        providers.push((TransportKind::Postmark, Box::new(api)));
+    }
+    if let Some(mailgun) = &senders.mailgun {
+        let api = MailgunApi::new(&mailgun.url, &mailgun.domain, mailgun.api_key.clone());
+        providers.push((TransportKind::Mailgun, Box::new(api)));
+    }
+    if let Some(ses) = &senders.ses {
+        let secret = ses.secret_access_key.clone();
+        let api = SesApi::new(&ses.url, ses.region.clone(), ses.access_key_id.clone(), secret);
+        providers.push((TransportKind::Ses, Box::new(api)));
+    }
     if let Some(hook) = &senders.hook {
-        let hook = Hook::new(hook.url.clone(), &hook.secret);
+        let hook = HookApi::new(hook.url.clone(), &hook.secret);
         let hook = hook.map_err(|error| cured(&anyhow!(error), "hook.secret"))?;
         providers.push((TransportKind::Hook, Box::new(hook)));
     }

@@ -3,6 +3,7 @@
 //! Must change nothing, and send nothing except the requested test email.
 
 mod cure;
+mod dns;
 mod provider;
 mod redis;
 mod relay;
@@ -29,6 +30,8 @@ pub(super) struct Doctor {
     /// Also send a test email to this address; its code cannot be used
     #[arg(long, value_name = "ADDRESS", value_parser = EmailAddress::parse)]
     send_test: Option<EmailAddress>,
+    #[command(flatten)]
+    dns: dns::DnsOptions,
 }
 
 /// Runs all checks and prints the results; the exit code says whether all of them passed.
@@ -42,28 +45,32 @@ pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<
     lines.extend(exempt(&loaded.settings.common));
     // Runs all checks even if some fail, so that one run is enough.
     let settings = &loaded.settings;
-    let checks = block_on(async {
-        let (redis, relays, collector) = tokio::join!(
+    let (checks, records) = block_on(async {
+        let (redis, relays, collector, records) = tokio::join!(
             redis::check(settings),
             relay::check(settings, doctor.send_test.as_ref()),
-            check_collector(&settings.common)
+            check_collector(&settings.common),
+            dns::check(settings, &doctor.dns)
         );
-        Ok([
+        let checks = [
             vec![redis, check_domains(&settings.common)],
             relays,
             check_files(settings),
             check_address(&settings.common),
             collector,
         ]
-        .concat())
+        .concat();
+        Ok((checks, records))
     })?;
     lines.extend(checks.iter().map(|check| match check {
         Ok(line) => format!("ok    {line}"),
         Err(line) => format!("FAIL  {line}"),
     }));
+    lines.extend(records.iter().map(dns::DnsFinding::line));
     print(lines.join("\n")).map_err(Failure::Other)?;
     let are_usable = app::unusable(settings).is_empty() && check_address(&settings.common).is_empty();
-    Ok(match (checks.iter().all(Result::is_ok), are_usable) {
+    let have_passed = checks.iter().all(Result::is_ok) && !records.iter().any(dns::DnsFinding::is_fault);
+    Ok(match (have_passed, are_usable) {
         (true, _) => ExitCode::SUCCESS,
         (false, true) => ExitCode::FAILURE,
         // The exit code that every command uses for settings that are not usable.
@@ -199,9 +206,11 @@ fn check_address(common: &Common) -> Vec<Result<String, String>> {
     listeners.filter_map(complaint).collect()
 }
 
-/// Reports how many domains otpd sends emails to.
+/// Reports how many domains otpd sends emails to, and whether it checks them in DNS.
 fn check_domains(common: &Common) -> Result<String, String> {
     let recipients = app::recipients(common).map_err(|error| format!("lists of domains: {error:#}"))?;
     let allowed = recipients.allowed.map_or("all".to_owned(), |domains| domains.len().to_string());
-    Ok(format!("domains that are mailed to: {allowed}; blocked: {}", recipients.blocked.len()))
+    app::mail_domains(common).map_err(|error| format!("{error:#}"))?;
+    let check = if common.check_mx { "; each must take mail (OTP_DOMAINS__CHECK_MX)" } else { "" };
+    Ok(format!("domains that are mailed to: {allowed}; blocked: {}{check}", recipients.blocked.len()))
 }

@@ -33,7 +33,7 @@ pub enum Keygen {
         #[arg(long, default_value = "key1", value_parser = name)]
         label: KeyName,
     },
-    /// Generate the secret that requests to the hook are signed with, for `OTP_HOOK__SECRET` and for
+    /// Generate the secret that requests to the hook are signed with, for `OTP_HOOK__SECRET` and
     /// the program that gets them
     HookSecret,
     /// Generate a signing key for proofs, for `OTP_SECRETS__PROOF_KEYS`; the first key there signs

@@ -9,9 +9,9 @@ use super::foreign_names::{FOREIGN_NAMES, MEANT_NAMES, key_of};
 /// Every setting with its default. A key that is not in this file is unknown.
 pub(super) const DEFAULTS: &str = include_str!("../../otpd.default.toml");
 
-/// Settings that have another name, either from the Flask service that otpd replaces or because it
-/// is common for Redis.
-const OTHER_NAMES: [(&str, &str); 11] = [
+/// Settings that have another name: from the Flask service that otpd replaces, because it is common
+/// for Redis, or because it is short.
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("redis.url", "REDIS_URL"),
     ("redis.host", "REDIS_HOST"),
     ("redis.port", "REDIS_PORT"),
@@ -23,6 +23,7 @@ const OTHER_NAMES: [(&str, &str); 11] = [
     ("smtp.port", "SMTP_PORT"),
     ("smtp.sender", "EMAIL_SENDER"),
     ("smtp.password", "EMAIL_PASSWORD"),
+    ("mail.transport", "OTP_SENDER"),
 ];
 
 /// Settings that can also be read from a file, by a name that ends in `_FILE`.
@@ -49,7 +50,7 @@ const SECRETS: [&str; 19] = [
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 60] = [
+const EXAMPLES: [(&str, &str); 61] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -103,6 +104,7 @@ const EXAMPLES: [(&str, &str); 60] = [
     ("mail.templates", "/etc/otpd/mails"),
     ("domains.allow_file", "/etc/otpd/allowed-domains"),
     ("domains.block_file", "/etc/otpd/blocked-domains"),
+    ("dns.servers", "192.0.2.53"),
     ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
     ("tenant.purposes", "login,signup"),
     ("traces.endpoint", "http://localhost:4318"),
@@ -313,7 +315,7 @@ pub(super) fn inherited_key(key: &str) -> &str {
         "brand" => "mail.brand",
         "locale" => "mail.locale",
         "sender" => "smtp.sender",
-        "transport" => "sender",
+        "transport" => "mail.transport",
         limits => limits,
     }
 }

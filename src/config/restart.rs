@@ -11,6 +11,7 @@ use super::source::Sources;
 
 /// The settings that a reload replaces; a name that ends in a dot stands for its section.
 const RELOADED: [&str; 27] = [
+    "dns.",
     "domains.",
     "hook.",
     "limits.email_sends",
@@ -31,7 +32,6 @@ const RELOADED: [&str; 27] = [
     "secrets.peppers",
     "resend.",
     "secrets.proof_keys",
-    "sender",
     "ses.",
     "smtp.",
     "smtp_fallback.",

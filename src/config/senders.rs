@@ -61,7 +61,7 @@ impl TransportKind {
     }
 }
 
-/// Reads a list of transports, such as `sender`.
+/// Reads a list of transports, such as `mail.transport`.
 pub(super) fn read_order(reader: &mut Reader<'_>, key: &str) -> Option<Vec<TransportKind>> {
     let words: Vec<_> = KINDS.iter().map(|(word, _)| *word).collect();
     let rule = format!("must be one of: {}", words.join(", "));

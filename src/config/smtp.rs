@@ -110,8 +110,8 @@ enum Protection {
     Always(TlsMode),
 }
 
-/// Reads the sections `smtp` and `smtp_fallback`. If no email is sent by SMTP, reads only the sender
-/// address.
+/// Reads the sections `smtp` and `smtp_fallback`. If no email is sent by SMTP, reads only the
+/// sender address.
 pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous, is_used: bool) -> Option<Smtp> {
     let sender = sender(reader);
     let relays = if is_used { relays(reader, sender.as_ref(), dangerous) } else { Some(Vec::new()) };

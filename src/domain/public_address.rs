@@ -4,49 +4,73 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// IPv4 networks that are not globally reachable unicast.
+const SPECIAL_V4: [Ipv4Net; 15] = [
+    // "This network".
+    v4([0, 0, 0, 0], 8),
+    // Private (RFC 1918).
+    v4([10, 0, 0, 0], 8),
+    v4([172, 16, 0, 0], 12),
+    v4([192, 168, 0, 0], 16),
+    // Shared by carrier-grade NAT (RFC 6598).
+    v4([100, 64, 0, 0], 10),
+    // Loopback.
+    v4([127, 0, 0, 0], 8),
+    // Link-local, where clouds serve their metadata.
+    v4([169, 254, 0, 0], 16),
+    // IETF protocols.
+    v4([192, 0, 0, 0], 24),
+    // Documentation (RFC 5737).
+    v4([192, 0, 2, 0], 24),
+    v4([198, 51, 100, 0], 24),
+    v4([203, 0, 113, 0], 24),
+    // The former relay of 6to4.
+    v4([192, 88, 99, 0], 24),
+    // Benchmarks (RFC 2544).
+    v4([198, 18, 0, 0], 15),
+    // Multicast, and reserved.
+    v4([224, 0, 0, 0], 4),
+    v4([240, 0, 0, 0], 4),
+];
+/// All IPv6 addresses that are assigned as global unicast.
+const GLOBAL_V6: Ipv6Net = v6([0x2000, 0], 3);
+/// Networks within it that are special: IETF protocols, among them Teredo, and documentation
+/// (RFC 3849, RFC 9637).
+const SPECIAL_V6: [Ipv6Net; 3] = [v6([0x2001, 0], 23), v6([0x2001, 0xdb8], 32), v6([0x3fff, 0], 20)];
+
 /// Returns whether an address is globally reachable unicast. An IPv6 address that stands for an
 /// IPv4 address (mapped, NAT64 or 6to4) is public if that one is.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
+        IpAddr::V6(address) => match embedded(address) {
+            Some(address) => is_public_v4(address),
+            None => GLOBAL_V6.contains(&address) && SPECIAL_V6.iter().all(|net| !net.contains(&address)),
+        },
     }
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let special = match address.octets() {
-        // "This network", private and loopback; multicast and reserved.
-        [0 | 10 | 127 | 224.., ..] => true,
-        // Shared by carrier-grade NAT (RFC 6598).
-        [100, 64..=127, ..] => true,
-        // Link-local, where clouds serve their metadata.
-        [169, 254, ..] => true,
-        [172, 16..=31, ..] | [192, 168, ..] => true,
-        // IETF protocols, documentation (RFC 5737), and the former relay of 6to4.
-        [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [192, 88, 99, _] => true,
-        // Benchmarks (RFC 2544).
-        [198, 18 | 19, ..] => true,
-        _ => false,
-    };
-    !special
+    SPECIAL_V4.iter().all(|network| !network.contains(&address))
 }
 
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let embedded = |high: u16, low: u16| {
-        let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
+/// Returns the IPv4 address that an address of NAT64 (RFC 6052) or 6to4 (RFC 3056) contains.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let ([0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..]) = address.segments() else {
+        return None;
     };
-    match address.segments() {
-        // NAT64 (RFC 6052).
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        // 6to4 (RFC 3056).
-        [0x2002, high, low, ..] => embedded(high, low),
-        // IETF protocols, among them Teredo; documentation (RFC 3849, RFC 9637).
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Only this block is assigned as global unicast.
-        [first, ..] => (0x2000..=0x3fff).contains(&first),
-    }
+    Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+}
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6([first, second]: [u16; 2], prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0), prefix)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::domain::proof::ProofKey;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::VerificationRules;
-use crate::ports::{Hasher, IdempotencyStore, Mailer, Store};
+use crate::ports::{Hasher, IdempotencyStore, MailDomains, Mailer, Store};
 
 /// Everything that the use cases need.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct ReloadableDependencies {
     pub issuer: String,
     /// Which domains codes are sent to.
     pub recipients: DomainPolicy,
+    /// Which of these domains take mail.
+    pub mail_domains: Arc<dyn MailDomains>,
     /// The profile of the simple endpoints.
     pub simple: TenantProfile,
     /// Delivers codes to people.

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::decision::Decision;
 use super::error::{ServiceError, log};
 use super::ip_charge::IpCharge;
-use super::{Dependencies, UseCaseError};
+use super::{Dependencies, ReloadableDependencies, UseCaseError};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
@@ -29,7 +29,8 @@ use crate::random::{self, SysRng};
 /// Why no code was sent.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The operator's lists exclude that domain. No ledger of the recipient was charged.
+    /// The operator's lists exclude that domain, or it takes no mail. No ledger of the recipient
+    /// was charged.
     #[error("email to that domain is not allowed")]
     NotAllowed,
     /// A limit is exceeded. No code was generated.
@@ -75,9 +76,17 @@ pub(super) struct Sent {
     pub resend_at: Millis,
 }
 
-/// 1. Check that the lists of domains allow the address.
-pub(super) fn check_domain_policy(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
-    if deps.reloadable.recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
+/// 1. Check that the lists of domains allow the address, and that its domain takes mail.
+pub(super) async fn check_domain_policy(
+    deps: &Dependencies,
+    address: &EmailAddress,
+) -> Result<(), StartError> {
+    let ReloadableDependencies { recipients, mail_domains, .. } = &*deps.reloadable;
+    if recipients.allows(address) && mail_domains.takes_mail(address.domain()).await {
+        Ok(())
+    } else {
+        Err(StartError::NotAllowed)
+    }
 }
 
 /// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is

@@ -15,11 +15,12 @@ use crate::documents::read;
 const NONSENSE: &str = "?!";
 
 /// The settings of a tenant that have a setting of another section as their rule.
-const OF_TENANTS: [(&str, &str); 12] = [
+const OF_TENANTS: [(&str, &str); 13] = [
     ("name", "tenant.name"),
     ("brand", "mail.brand"),
     ("locale", "mail.locale"),
     ("sender", "smtp.sender"),
+    ("transport", "mail.transport"),
     ("keys", "tenant.keys"),
     ("purposes", "tenant.purposes"),
     ("limits.ip_sends", "limits.ip_sends"),
@@ -89,7 +90,7 @@ This page is made from `otpd.default.toml`, which is compiled into the binary.
 
 otpd reads its settings from four layers, each of which overrides the one before: the defaults, the
 file of `--config` (TOML), `.env` in the working directory, and the environment. A setting is
-`[section]` and `key` in the file, and `OTP_SECTION__KEY` in `.env` and the environment. Eleven
+`[section]` and `key` in the file, and `OTP_SECTION__KEY` in `.env` and the environment. Twelve
 settings have a shorter name there, which this page shows. Secrets can also be read from a file:
 `NAME_FILE` contains its path. An unknown name stops the start, and the message names the setting
 that was meant. `otpd config` prints the effective settings with where each comes from.
@@ -147,6 +148,9 @@ fn is_known(file: &str, name: &str) -> bool {
 fn rule(said: &str) -> Value {
     let between =
         |before: &str, after: &str| Some(said.split_once(before)?.1.split_once(after)?.0.to_owned());
+    if said.contains("entry 1") {
+        return json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
+    }
     if let Some(range) = between("must be a whole number from ", " (in") {
         let (least, most) = range.split_once(" to ").expect("a range");
         let number = |text: &str| text.parse::<u64>().expect("a number");
@@ -169,9 +173,6 @@ fn rule(said: &str) -> Value {
     }
     if said.contains("must be unlimited, or a whole number") {
         return json!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1, "maximum": 100_000 }] });
-    }
-    if said.contains("entry 1") {
-        return json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
     }
     json!({ "type": "string" })
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use otpd::adapters::dns::EveryDomain;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::message::{Composer, SampleValues};
@@ -74,6 +75,7 @@ fn fixture_of(limits: &Limits, exempt: ExemptNetworks) -> Fixture {
             proof_keys: vec![ProofKey::new(name, [2; 32])],
             issuer: "otpd".to_owned(),
             recipients: DomainPolicy::default(),
+            mail_domains: Arc::new(EveryDomain),
             simple: profile(Tenant::Simple),
             mailer: mailbox.clone(),
         }),

@@ -71,10 +71,19 @@ impl Connector {
     /// to this machine only.
     fn allows(&self, host: &Host, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        if host.is_loopback() {
+        if names_this_machine(host) {
             return address.is_loopback();
         }
         is_public(address) || self.allowed.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// Returns whether a URL with this host is meant for this machine. An IPv6 address that stands for
+/// an IPv4 address is not how one writes that.
+fn names_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Name(_) => host.is_loopback(),
+        Host::Address(address) => address.is_loopback(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The hook: one signed request for each code to a URL of the operator's, which sends it.
 //!
-//! Signed as Standard Webhooks (specification 1.0) describes. The request contains the code, so it is
-//! sent over TLS, or to this machine.
+//! Signed as Standard Webhooks (specification 1.0) describes. The request contains the code, so it
+//! is sent over TLS, or to this machine.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 use standardwebhooks::Webhook;
 use thiserror::Error;
 
-use super::provider::{Provider, RequestError, Verdict, usual_meaning};
+use super::provider::{MailApi, RequestError, Verdict, usual_meaning};
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::Email;
 use crate::domain::code::Code;
@@ -28,7 +28,7 @@ use crate::traces;
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// The hook of the operator.
-pub struct Hook {
+pub struct HookApi {
     url: TargetUrl,
     webhook: Webhook,
 }
@@ -40,7 +40,7 @@ pub struct InvalidHookSecret;
 
 /// The body of a request.
 #[derive(Serialize)]
-struct Body<'a> {
+struct HookRequest<'a> {
     /// Id of the email, as in the header `webhook-id`.
     id: &'a str,
     to: &'a str,
@@ -58,7 +58,7 @@ struct Body<'a> {
     expires_at: String,
 }
 
-impl Hook {
+impl HookApi {
     /// Creates the hook.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Hook {
 
     fn body(email: &Email<'_>) -> Result<Vec<u8>, RequestError> {
         let mail = email.mail;
-        let body = Body {
+        let body = HookRequest {
             id: &email.id,
             to: mail.to.as_str(),
             subject: &email.content.subject,
@@ -105,7 +105,7 @@ fn rfc3339(moment: Millis) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(moment)).to_string()
 }
 
-impl Provider for Hook {
+impl MailApi for HookApi {
     fn name(&self) -> &'static str {
         "hook"
     }

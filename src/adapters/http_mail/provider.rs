@@ -5,18 +5,22 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper::http::StatusCode;
+use hyper::http::{HeaderValue, StatusCode};
+use serde_json::Value;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
+use crate::adapters::message::quoted;
 use crate::domain::provider_id::ProviderId;
+use crate::domain::sender::Sender;
 
 /// Maximum length of a [`Word`] in bytes.
 const MAX_WORD: usize = 64;
 
 /// An API that sends emails.
-pub trait Provider: Send + Sync {
+pub trait MailApi: Send + Sync {
     /// Returns its name in the log and in metrics.
     fn name(&self) -> &'static str;
 
@@ -25,8 +29,8 @@ pub trait Provider: Send + Sync {
         false
     }
 
-    /// Returns the request that sends an email. Two requests for the same email are the same, except
-    /// for signatures with a time.
+    /// Returns the request that sends an email. Two requests for the same email are the same,
+    /// except for signatures with a time.
     ///
     /// # Errors
     /// [`RequestError`] if there is none, such as for a secret that cannot be in a header.
@@ -78,8 +82,8 @@ impl Word {
 }
 
 /// Returns what a status other than 2xx means, unless the provider says more. Without a documented
-/// meaning, a failure of the server (5xx) leaves it open whether the email was accepted, except that
-/// 503 means that the request was not handled (RFC 9110 section 15.6.4).
+/// meaning, a failure of the server (5xx) leaves it open whether the email was accepted, except
+/// that 503 means that the request was not handled (RFC 9110 section 15.6.4).
 #[must_use]
 pub(super) fn usual_meaning(status: StatusCode) -> FailureKind {
     match status {
@@ -89,9 +93,45 @@ pub(super) fn usual_meaning(status: StatusCode) -> FailureKind {
     }
 }
 
+/// Returns the headers of an email that no provider writes by itself. An email over SMTP has them
+/// too.
+pub(super) fn own_headers<'a>(email: &'a Email<'_>) -> [(&'static str, &'a str); 3] {
+    [
+        ("Auto-Submitted", "auto-generated"),
+        ("Content-Language", &email.content.language),
+        ("X-Entity-Ref-ID", &email.id),
+    ]
+}
+
+/// Returns the sender as a provider parses it: `"Name" <address>`. The name is always a quoted
+/// string, so that nothing in a brand can be taken for an address. Other
+/// characters than ASCII stay as they are (RFC 6532); the provider encodes them.
+pub(super) fn from(sender: &Sender) -> String {
+    format!("{} <{}>", quoted(&sender.brand), sender.address.as_str())
+}
+
+/// Returns a header's value that no log shows.
+pub(super) fn secret_value(text: &Zeroizing<String>) -> Result<HeaderValue, RequestError> {
+    let mut value = HeaderValue::from_str(text).map_err(RequestError::new)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Returns a member of a body that is a JSON object.
+pub(super) fn member(answer: &HttpAnswer, name: &str) -> Option<Value> {
+    let mut body: Value = serde_json::from_slice(&answer.body).ok()?;
+    body.get_mut(name).map(Value::take)
+}
+
+/// Returns the id in a member of a body, if it has the form of one.
+pub(super) fn id_in(answer: &HttpAnswer, name: &str) -> Option<ProviderId> {
+    ProviderId::parse(member(answer, name)?.as_str()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::http_mail::fixture;
 
     #[test]
     fn a_word_is_no_address_and_no_sentence() {
@@ -101,6 +141,39 @@ mod tests {
         for text in ["", "a b", "someone@example.com", "a\n", "ä", &"a".repeat(65)] {
             assert!(Word::parse(text).is_none(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_sender_is_one_address_whatever_its_brand() {
+        for (brand, name) in [
+            ("Example", "\"Example\""),
+            ("", "\"\""),
+            ("Shop, Inc. <x@y.example>", "\"Shop, Inc. <x@y.example>\""),
+            ("\" <x@y.example>, \"", r#""\" <x@y.example>, \"""#),
+            ("a\\", r#""a\\""#),
+            ("\\\" <x@y.example>", r#""\\\" <x@y.example>""#),
+            ("Bücher, 店", "\"Bücher, 店\""),
+        ] {
+            let mail = fixture::mail(brand);
+            assert_eq!(from(&mail.sender), format!("{name} <codes@sender.example>"));
+        }
+    }
+
+    #[test]
+    fn an_email_over_smtp_has_the_same_headers() {
+        let mail = fixture::mail("Example");
+        let email = fixture::email(&mail);
+        let message = String::from_utf8(email.message.clone()).unwrap();
+        for (name, value) in own_headers(&email) {
+            assert!(message.contains(&format!("\r\n{name}: {value}\r\n")), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let value = secret_value(&"re_secret".to_owned().into()).unwrap();
+        assert_eq!(format!("{value:?}"), "Sensitive");
+        assert!(secret_value(&"a\nb".to_owned().into()).is_err());
     }
 
     #[test]

@@ -33,6 +33,7 @@ struct BreakerState {
 
 impl Breaker {
     /// Creates a closed breaker. `open` shows its state.
+    #[must_use]
     pub fn new(open: Gauge) -> Self {
         open.set(0);
         Self { state: Mutex::default(), open }

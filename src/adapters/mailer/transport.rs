@@ -23,7 +23,7 @@ pub trait Transport: Send + Sync {
     }
 
     /// Hands an email over within the deadlines.
-    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, Failure>;
+    async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, AttemptError>;
 }
 
 /// A composed email.
@@ -60,7 +60,7 @@ pub struct Receipt {
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub struct Failure {
+pub struct AttemptError {
     /// What it means for the email.
     pub kind: FailureKind,
     /// The stage that failed, for metrics.
@@ -89,7 +89,7 @@ pub enum FailureKind {
 #[error("no transport is configured")]
 struct NoTransport;
 
-impl Failure {
+impl AttemptError {
     /// Creates a failure that does not say when to try again.
     pub fn new(
         kind: FailureKind,

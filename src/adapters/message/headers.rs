@@ -25,8 +25,7 @@ impl From {
         if !sender.brand.is_ascii() {
             return Ok(Self(header::From::from(Mailboxes::from(mailbox)).display()));
         }
-        let name = sender.brand.replace('\\', "\\\\").replace('"', "\\\"");
-        let text = format!("\"{name}\" <{}>", sender.address.as_str());
+        let text = format!("{} <{}>", quoted(&sender.brand), sender.address.as_str());
         Ok(Self(HeaderValue::dangerous_new_pre_encoded(Self::name(), text.clone(), text)))
     }
 }
@@ -43,6 +42,12 @@ impl Header for From {
     fn display(&self) -> HeaderValue {
         self.0.clone()
     }
+}
+
+/// Returns a text as a quoted string (RFC 5322 section 3.2.4).
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Converts an address for lettre.

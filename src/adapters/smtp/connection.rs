@@ -8,7 +8,7 @@ use std::future::Future;
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::conversation::{Conversation, Transport, dot_stuffed};
+use super::conversation::{ByteStream, Conversation, dot_stuffed};
 use super::error::{Cause, SendError};
 use super::login::{Credentials, Login};
 use super::secure::{Security, reach};
@@ -60,13 +60,13 @@ pub struct Envelope<'a> {
 
 /// An open session, secured and logged in.
 pub struct Session {
-    conversation: Conversation<Box<dyn Transport>>,
+    conversation: Conversation<Box<dyn ByteStream>>,
     /// Whether the relay offers PIPELINING (RFC 2920).
     pipelining: bool,
 }
 
 /// A command of a transaction, and the codes of the replies that continue it.
-struct Command {
+struct EnvelopeCommand {
     stage: Stage,
     line: String,
     accepted: &'static [u16],
@@ -107,7 +107,7 @@ impl Relay {
         deadline: Instant,
     ) -> Result<Session, SendError> {
         let stream = within(deadline, Stage::Connect, reach(&self.host, self.port)).await?;
-        let (stream, is_greeted): (Box<dyn Transport>, bool) = match &self.tls {
+        let (stream, is_greeted): (Box<dyn ByteStream>, bool) = match &self.tls {
             Tls::Plaintext => (Box::new(stream), false),
             Tls::Implicit(security) => {
                 (Box::new(within(deadline, Stage::Tls, security.wrap(stream)).await?), false)
@@ -178,7 +178,7 @@ impl Session {
         if !is_plain_address(from) || !is_plain_address(to) {
             return Err(SendError { stage: Stage::Sender, cause: Cause::Address });
         }
-        let command = |stage, line, accepted, deadline| Command { stage, line, accepted, deadline };
+        let command = |stage, line, accepted, deadline| EnvelopeCommand { stage, line, accepted, deadline };
         let commands = [
             command(Stage::Sender, format!("MAIL FROM:<{from}>\r\n"), &[250][..], deadlines.first),
             // 251 means that the relay will forward to the recipient (RFC 5321 section 3.4).
@@ -190,7 +190,7 @@ impl Session {
             let lines = commands.each_ref().map(|command| command.line.as_str()).concat();
             within(deadlines.first, Stage::Sender, conversation.say(Stage::Sender, lines.as_bytes())).await?;
         }
-        for Command { stage, line, accepted, deadline } in commands {
+        for EnvelopeCommand { stage, line, accepted, deadline } in commands {
             within(deadline, stage, async {
                 if !self.pipelining {
                     conversation.say(stage, line.as_bytes()).await?;

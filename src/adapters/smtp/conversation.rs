@@ -17,9 +17,9 @@ use super::full_reply::{Capabilities, FullReply, MAX_BYTES};
 use super::stage::Stage;
 
 /// A connection to a relay, with or without TLS.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A conversation over a connection. After an error it must be dropped.
 pub(super) struct Conversation<S> {
@@ -28,7 +28,7 @@ pub(super) struct Conversation<S> {
     received: Vec<u8>,
 }
 
-impl<S: Transport> Conversation<S> {
+impl<S: ByteStream> Conversation<S> {
     /// Starts a conversation.
     pub(super) fn new(stream: S) -> Self {
         Self { stream, received: Vec::new() }
@@ -268,7 +268,8 @@ mod tests {
     #[tokio::test]
     async fn a_relay_that_does_not_end_is_not_listened_to() {
         for said in [vec![b'2'; 4 * MAX_BYTES], b"250-\r\n".repeat(4096)] {
-            let (mut conversation, _relay) = after(&said).await;
+            let (mut conversation, relay) = after(&said).await;
+            drop(relay);
             assert!(conversation.reply(Stage::Hello).await.is_err());
             assert!(conversation.received.len() <= 3 * MAX_BYTES, "{}", conversation.received.len());
         }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::conversation::{Conversation, Transport};
+use super::conversation::{ByteStream, Conversation};
 use super::error::{Cause, Offer, SendError};
 use super::full_reply::Capabilities;
 use super::reply::Reply;
@@ -56,7 +56,7 @@ pub(super) enum Credentials<'a> {
 
 impl Credentials<'_> {
     /// Logs in to the relay with this host name and port.
-    pub(super) async fn log_in<S: Transport>(
+    pub(super) async fn log_in<S: ByteStream>(
         &self,
         conversation: &mut Conversation<S>,
         offered: &Capabilities,
@@ -84,7 +84,7 @@ impl Credentials<'_> {
 
 /// Logs in by PLAIN (RFC 4616) if the relay offers it, otherwise by LOGIN. Ignores the prompts of
 /// LOGIN, because servers word them differently.
-async fn by_password<S: Transport>(
+async fn by_password<S: ByteStream>(
     conversation: &mut Conversation<S>,
     offered: &Capabilities,
     username: &str,
@@ -116,7 +116,7 @@ async fn by_password<S: Transport>(
 /// Logs in with a token. If the relay does not accept it, its 334 challenge says why, in JSON, and
 /// the relay refuses the login after the client's acknowledgement: an empty line for XOAUTH2, as
 /// Google and Microsoft document it, and the byte 0x01 for OAUTHBEARER (RFC 7628 section 3.2.3).
-async fn by_token<S: Transport>(
+async fn by_token<S: ByteStream>(
     conversation: &mut Conversation<S>,
     mechanism: &str,
     response: &str,
@@ -132,7 +132,7 @@ async fn by_token<S: Transport>(
 
 /// Sends AUTH with the response in the same line. If that line would be too long, sends the
 /// response after the relay's empty challenge (RFC 4954 section 4).
-async fn authenticate<S: Transport>(
+async fn authenticate<S: ByteStream>(
     conversation: &mut Conversation<S>,
     mechanism: &str,
     response: &str,
@@ -145,7 +145,7 @@ async fn authenticate<S: Transport>(
     say(conversation, response).await
 }
 
-async fn say<S: Transport>(conversation: &mut Conversation<S>, line: &str) -> Result<Reply, SendError> {
+async fn say<S: ByteStream>(conversation: &mut Conversation<S>, line: &str) -> Result<Reply, SendError> {
     let line = Zeroizing::new(format!("{line}\r\n"));
     conversation.say(Stage::Login, line.as_bytes()).await?;
     Ok(conversation.reply(Stage::Login).await?.reply())

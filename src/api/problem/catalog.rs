@@ -156,7 +156,7 @@ const TABLE: [ProblemEntry; 20] = [
         status: 422,
         name: "email_not_allowed",
         title: "Email domain not allowed",
-        detail: "The operator does not allow email to this domain.",
+        detail: "The operator does not allow email to this domain, or it takes no email.",
         advice: "Ask the user for another address.",
     },
     ProblemEntry {

@@ -1,5 +1,5 @@
-//! Requirements and limits of well-known email providers: ports, usernames, passwords and daily
-//! quotas.
+//! Requirements and limits of well-known email providers: ports, usernames, passwords, daily
+//! quotas, and the DNS records of the sender's domain.
 //!
 //! Must only advise, because providers change their terms.
 
@@ -20,10 +20,25 @@ pub(super) struct Provider {
     pub mail: &'static str,
     /// How many emails it accepts.
     pub quota: &'static str,
+    /// Whose SPF record receivers check.
+    pub envelope: EnvelopeDomain,
+    /// The DKIM selectors that it usually has; none: each customer has others.
+    pub selectors: &'static [&'static str],
+    /// Where it shows the DKIM records to add.
+    pub dkim: &'static str,
+}
+
+/// The domain of the envelope sender (MAIL FROM), whose SPF record receivers check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EnvelopeDomain {
+    /// The domain of the sender, whose SPF record must have this include.
+    Sender(&'static str),
+    /// A domain of the provider, or one that it sets up; with what aligns it.
+    Provider(&'static str),
 }
 
 /// The most common providers.
-const PROVIDERS: [Provider; 10] = [
+const PROVIDERS: [Provider; 11] = [
     Provider {
         name: "Gmail",
         hosts: &["smtp.gmail.com", "smtp.googlemail.com"],
@@ -46,6 +61,9 @@ const PROVIDERS: [Provider; 10] = [
         mail: "Gmail sends only from the account's own address and its confirmed aliases: set \
                EMAIL_SENDER to one of them",
         quota: "about 500 recipients a day, 2000 with Google Workspace",
+        envelope: EnvelopeDomain::Sender("_spf.google.com"),
+        selectors: &["google"],
+        dkim: "the Google Admin console: Apps, Google Workspace, Gmail, Authenticate email",
     },
     Provider {
         name: "Google Workspace SMTP relay",
@@ -57,6 +75,9 @@ const PROVIDERS: [Provider; 10] = [
         mail: "EMAIL_SENDER must belong to a domain of the organization, and the Admin console \
                must allow this machine",
         quota: "10000 recipients a day for each user",
+        envelope: EnvelopeDomain::Sender("_spf.google.com"),
+        selectors: &["google"],
+        dkim: "the Google Admin console: Apps, Google Workspace, Gmail, Authenticate email",
     },
     Provider {
         name: "Microsoft 365",
@@ -92,6 +113,9 @@ const PROVIDERS: [Provider; 10] = [
         ],
         mail: "EMAIL_SENDER must be the mailbox of the login, or one that the login may send as",
         quota: "10000 recipients a day and 30 emails a minute",
+        envelope: EnvelopeDomain::Sender("spf.protection.outlook.com"),
+        selectors: &["selector1", "selector2"],
+        dkim: "the Microsoft Defender portal: Email authentication settings, DKIM",
     },
     Provider {
         name: "Outlook.com",
@@ -102,6 +126,9 @@ const PROVIDERS: [Provider; 10] = [
         replies: &[],
         mail: "EMAIL_SENDER must be the address of the account",
         quota: "300 emails a day, fewer for new accounts",
+        envelope: EnvelopeDomain::Provider("the domain is Microsoft's"),
+        selectors: &[],
+        dkim: "no page: Microsoft signs for its own domains",
     },
     Provider {
         name: "Amazon SES",
@@ -114,6 +141,9 @@ const PROVIDERS: [Provider; 10] = [
         mail: "verify EMAIL_SENDER or its domain in the same region; in the sandbox each recipient \
                must be verified too: request production access",
         quota: "200 emails a day in the sandbox; the SES console shows the quota of the account",
+        envelope: EnvelopeDomain::Provider("set a custom MAIL FROM domain in the SES console"),
+        selectors: &[],
+        dkim: "the SES console: Identities, the domain, Authentication (Easy DKIM)",
     },
     Provider {
         name: "Mailgun",
@@ -126,6 +156,9 @@ const PROVIDERS: [Provider; 10] = [
         mail: "EMAIL_SENDER must belong to the domain of the SMTP user; a sandbox domain sends to \
                authorized recipients only",
         quota: "100 emails a day on the free plan",
+        envelope: EnvelopeDomain::Sender("mailgun.org"),
+        selectors: &["mx", "smtp", "mailo", "pic", "k1", "pdk1", "pdk2", "email", "s1"],
+        dkim: "Mailgun: Sending, Domain settings, DNS records",
     },
     Provider {
         name: "Postmark",
@@ -137,6 +170,24 @@ const PROVIDERS: [Provider; 10] = [
         mail: "EMAIL_SENDER needs a confirmed Sender Signature or a verified domain; until \
                Postmark approves the account, it sends to its own domain only",
         quota: "100 emails a month without a paid plan",
+        envelope: EnvelopeDomain::Provider("set a custom Return-Path in Postmark"),
+        selectors: &[],
+        dkim: "Postmark: Sender Signatures, the domain, DNS Settings",
+    },
+    Provider {
+        name: "Resend",
+        hosts: &["smtp.resend.com"],
+        ports: "587, 2587 or 25 (STARTTLS), 465 or 2465 (implicit TLS)",
+        login: "the username is the word resend (OTP_SMTP__USERNAME=resend), and the password is \
+                an API key",
+        replies: &[],
+        mail: "EMAIL_SENDER must belong to a verified domain",
+        quota: "100 emails a day on the free plan",
+        envelope: EnvelopeDomain::Provider(
+            "verify the domain in Resend, with the records of its subdomain send",
+        ),
+        selectors: &["resend"],
+        dkim: "Resend: Domains, the domain, DNS Records",
     },
     Provider {
         name: "SendGrid",
@@ -147,6 +198,9 @@ const PROVIDERS: [Provider; 10] = [
         replies: &[],
         mail: "EMAIL_SENDER needs Single Sender Verification or an authenticated domain",
         quota: "100 emails a day on a trial",
+        envelope: EnvelopeDomain::Provider("authenticate the domain in SendGrid with Automated Security"),
+        selectors: &["s1", "s2"],
+        dkim: "SendGrid: Settings, Sender Authentication",
     },
     Provider {
         name: "Brevo",
@@ -157,6 +211,9 @@ const PROVIDERS: [Provider; 10] = [
         replies: &[],
         mail: "EMAIL_SENDER must be a verified sender or belong to an authenticated domain",
         quota: "300 emails a day on the free plan",
+        envelope: EnvelopeDomain::Provider("it aligns with a dedicated IP address only"),
+        selectors: &["mail", "brevo1", "brevo2"],
+        dkim: "Brevo: Senders, Domains & Dedicated IPs, Domains",
     },
     Provider {
         name: "iCloud Mail",
@@ -167,6 +224,9 @@ const PROVIDERS: [Provider; 10] = [
         replies: &[],
         mail: "EMAIL_SENDER must be an address of the account",
         quota: "1000 emails a day",
+        envelope: EnvelopeDomain::Sender("icloud.com"),
+        selectors: &["sig1"],
+        dkim: "iCloud Settings: Custom Email Domain",
     },
 ];
 

@@ -80,6 +80,30 @@ impl Network {
         Ipv4Addr::new(first, second, third, 254)
     }
 
+    /// Gives this machine another address, which the hosts reach.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        ip(&["address", "add", &format!("{address}/32"), "dev", &self.name]);
+        for at in 0..HOSTS {
+            let machine = self.machine().to_string();
+            ip(&["-n", &self.namespace(at), "route", "add", &address.to_string(), "via", &machine]);
+        }
+    }
+
+    /// Resolves names on the hosts with a DNS server on this machine.
+    pub fn resolve_here(&self) {
+        for at in 0..HOSTS {
+            self.resolve_here_on(&self.namespace(at));
+        }
+    }
+
+    fn resolve_here_on(&self, namespace: &str) {
+        let server = self.machine();
+        let folder = format!("/etc/netns/{namespace}");
+        let text = format!("mkdir -p {folder} && echo nameserver {server} >{folder}/resolv.conf");
+        let status = root("sh").args(["-c", &text]).status().expect("a shell");
+        assert!(status.success(), "{text}");
+    }
+
     /// Drops all packets between a host and the other hosts. This machine still reaches all.
     pub fn cut(&self, host: usize) {
         self.routes(host, "add");
@@ -114,6 +138,7 @@ impl Drop for Network {
     fn drop(&mut self) {
         for at in 0..HOSTS {
             let _ = root("ip").args(["netns", "delete", &self.namespace(at)]).status();
+            let _ = root("rm").args(["-rf", &format!("/etc/netns/{}", self.namespace(at))]).status();
         }
         let _ = root("ip").args(["link", "delete", &self.name]).status();
     }

@@ -5,9 +5,13 @@
 
 pub mod app;
 pub mod collector;
+pub mod dialects;
+pub mod dns;
 pub mod haproxy;
 pub mod history;
+pub mod hook;
 pub mod host;
+pub mod http_sink;
 pub mod ledgers;
 pub mod load;
 pub mod model;

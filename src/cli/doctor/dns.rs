@@ -1,0 +1,277 @@
+//! `otpd doctor --dns`: whether the DNS records of the senders' domains help their emails to
+//! arrive.
+//!
+//! A finding is a fault only if it keeps emails from arriving; docs/dns.md lists which are. Must
+//! only look up records.
+
+mod authentication;
+mod dkim;
+mod dkim_keys;
+mod dmarc;
+mod mail_hosts;
+mod relay_address;
+mod spf;
+mod spf_walk;
+mod tags;
+mod test_mail;
+
+use std::cell::Cell;
+use std::iter;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use self::test_mail::TestMail;
+use super::provider::{self, EnvelopeDomain, Provider};
+use crate::adapters::dns::{DnsRecord, DnsResolver, LookupError, RecordKind};
+use crate::config::Settings;
+use crate::config::senders::Senders;
+
+/// The most look-ups for one domain.
+const MAX_LOOKUPS: usize = 150;
+/// The most bytes of one string in a TXT record (RFC 1035 section 3.3.14).
+const MAX_STRING: usize = 255;
+
+/// What to check in DNS.
+#[derive(Debug, Args)]
+pub(super) struct DnsOptions {
+    /// Also check the DNS records of the senders' domains: SPF, DKIM, DMARC, MX
+    #[arg(long)]
+    pub dns: bool,
+    /// Look for the DKIM key with this selector; may be repeated
+    #[arg(long, value_name = "NAME", requires = "dns")]
+    dkim_selector: Vec<String>,
+    /// Take the signing domain, its selector and the bounce address from the file of a received
+    /// test email
+    #[arg(long, value_name = "FILE", requires = "dns")]
+    mail: Option<PathBuf>,
+}
+
+/// A result to print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DnsFinding {
+    /// All is well.
+    Pass(String),
+    /// What would be better.
+    Hint(String),
+    /// What keeps emails from arriving.
+    Fault(String),
+}
+
+/// A relay, as a domain's records see it.
+#[derive(Debug, Clone, Copy)]
+struct RelayHost<'a> {
+    host: &'a str,
+    provider: Option<&'static Provider>,
+}
+
+/// The domain of a sender, with what is known of the way of its emails.
+#[derive(Debug)]
+struct SenderDomain<'a> {
+    name: &'a str,
+    relays: &'a [RelayHost<'a>],
+    selectors: &'a [String],
+    mail: Option<&'a TestMail>,
+}
+
+/// Looks up records.
+trait Lookup {
+    /// Returns the records of a name; there is at least one.
+    async fn lookup(&self, kind: RecordKind, name: &str) -> Result<Vec<DnsRecord>, LookupError>;
+}
+
+/// A resolver with a limit.
+struct LimitedLookup<'a> {
+    resolver: &'a DnsResolver,
+    left: Cell<usize>,
+}
+
+impl Lookup for LimitedLookup<'_> {
+    async fn lookup(&self, kind: RecordKind, name: &str) -> Result<Vec<DnsRecord>, LookupError> {
+        let left = self.left.get().checked_sub(1);
+        let left = left.ok_or(LookupError::Temporary("the records lead to too many look-ups"))?;
+        self.left.set(left);
+        self.resolver.lookup(kind, name).await
+    }
+}
+
+impl DnsFinding {
+    /// Returns whether it keeps emails from arriving.
+    pub(super) fn is_fault(&self) -> bool {
+        matches!(self, Self::Fault(_))
+    }
+
+    /// Returns the line to print.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Pass(text) => format!("ok    {text}"),
+            Self::Hint(text) => format!("note  {text}"),
+            Self::Fault(text) => format!("FAIL  {text}"),
+        }
+    }
+}
+
+impl SenderDomain<'_> {
+    /// Returns the domain whose SPF record receivers check, if it is known.
+    fn envelope(&self) -> Option<&str> {
+        match self.mail.and_then(|mail| mail.envelope.as_deref()) {
+            Some(envelope) => Some(envelope),
+            None if self.foreign_envelopes().next().is_some() => None,
+            None => Some(self.name),
+        }
+    }
+
+    /// Returns the providers that send with an envelope sender of another domain.
+    fn foreign_envelopes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.providers().filter_map(|provider| match provider.envelope {
+            EnvelopeDomain::Provider(cure) => Some((provider.name, cure)),
+            EnvelopeDomain::Sender(_) => None,
+        })
+    }
+
+    fn providers(&self) -> impl Iterator<Item = &'static Provider> {
+        self.relays.iter().filter_map(|relay| relay.provider)
+    }
+}
+
+/// Checks the domain of each sender once, and the addresses of the relays.
+pub(super) async fn check(settings: &Settings, options: &DnsOptions) -> Vec<DnsFinding> {
+    if !options.dns {
+        return Vec::new();
+    }
+    let fault = |error: anyhow::Error| vec![DnsFinding::Fault(format!("DNS: {error:#}"))];
+    let resolver = match DnsResolver::new(&settings.common.name_servers) {
+        Ok(resolver) => resolver,
+        Err(error) => return fault(anyhow::Error::from(error).context("set OTP_DNS__SERVERS")),
+    };
+    let mail = match options.mail.as_deref().map(test_mail::read).transpose() {
+        Ok(mail) => mail,
+        Err(error) => return fault(error.context("--mail")),
+    };
+    let hosts: Vec<&str> = settings.smtp.relays.iter().map(|relay| relay.server.as_str()).collect();
+    let relays: Vec<_> = hosts
+        .into_iter()
+        .chain(relays_of_providers(&settings.senders))
+        .map(|host| RelayHost { host, provider: provider::of(host) })
+        .collect();
+    let domains = domains(settings);
+    let mut findings = Vec::new();
+    if let Some(mail) = mail.as_ref().filter(|mail| !domains.contains(&mail.from.as_str())) {
+        let from = &mail.from;
+        findings.push(DnsFinding::Fault(format!(
+            "--mail: the email is from {from}, and no sender has that domain"
+        )));
+    }
+    let limited = || LimitedLookup { resolver: &resolver, left: Cell::new(MAX_LOOKUPS) };
+    for name in domains {
+        let mail = mail.as_ref().filter(|mail| mail.from == name);
+        let domain = SenderDomain { name, relays: &relays, selectors: &options.dkim_selector, mail };
+        findings.extend(check_domain(&limited(), &domain).await);
+    }
+    for relay in relays.iter().filter(|relay| relay.provider.is_none()) {
+        findings.extend(relay_address::check(&limited(), relay.host).await);
+    }
+    findings
+}
+
+/// Returns the relay of each provider that is used by HTTP: the records of the sender's domain are
+/// the same.
+fn relays_of_providers(senders: &Senders) -> impl Iterator<Item = &str> {
+    let used = [
+        senders.resend.as_ref().map(|_| "smtp.resend.com"),
+        senders.postmark.as_ref().map(|_| "smtp.postmarkapp.com"),
+        senders.mailgun.as_ref().map(|_| "smtp.mailgun.org"),
+        senders.ses.as_ref().map(|_| "email-smtp.us-east-1.amazonaws.com"),
+    ];
+    used.into_iter().flatten()
+}
+
+/// Returns the domains of the senders, each once.
+fn domains(settings: &Settings) -> Vec<&str> {
+    let tenants = settings.common.tenants.iter().filter_map(|tenant| tenant.sender.as_ref());
+    let mut domains = Vec::new();
+    for sender in iter::once(&settings.smtp.sender).chain(tenants) {
+        if !domains.contains(&sender.domain()) {
+            domains.push(sender.domain());
+        }
+    }
+    domains
+}
+
+async fn check_domain(dns: &impl Lookup, domain: &SenderDomain<'_>) -> Vec<DnsFinding> {
+    let envelope = domain.envelope().unwrap_or(domain.name);
+    let (spf, keys, dmarc, hosts) = tokio::join!(
+        spf_walk::walk(dns, envelope),
+        dkim_keys::find(dns, domain),
+        dmarc::find(dns, domain.name),
+        mail_hosts::check(dns, domain.name)
+    );
+    let mut findings = authentication::findings(domain, &spf, &keys, &dmarc);
+    findings.extend(hosts);
+    findings
+}
+
+/// Writes a TXT record as a line of a zone file. What a terminal might act on is escaped.
+fn txt_line(name: &str, text: &str) -> String {
+    let escaped = |byte: &u8| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03}"),
+    };
+    let strings = text.as_bytes().chunks(MAX_STRING);
+    let strings =
+        strings.map(|part| format!("\"{}\"", part.iter().map(escaped).collect::<Vec<_>>().concat()));
+    format!("{name}. IN TXT {}", strings.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Records that a test sets.
+    #[derive(Default)]
+    pub(super) struct Zone {
+        records: BTreeMap<(RecordKind, String), Vec<DnsRecord>>,
+        failing: Vec<String>,
+    }
+
+    impl Zone {
+        pub(super) fn of_texts(texts: &[(&str, &str)]) -> Self {
+            let with = |zone: Self, (name, text): &(&str, &str)| {
+                zone.with(RecordKind::Txt, name, DnsRecord::Text((*text).to_owned()))
+            };
+            texts.iter().fold(Self::default(), with)
+        }
+
+        pub(super) fn with(mut self, kind: RecordKind, name: &str, record: DnsRecord) -> Self {
+            self.records.entry((kind, name.to_owned())).or_default().push(record);
+            self
+        }
+
+        pub(super) fn failing(mut self, name: &str) -> Self {
+            self.failing.push(name.to_owned());
+            self
+        }
+    }
+
+    impl Lookup for Zone {
+        async fn lookup(&self, kind: RecordKind, name: &str) -> Result<Vec<DnsRecord>, LookupError> {
+            if self.failing.iter().any(|failing| failing == name) {
+                return Err(LookupError::Temporary("SERVFAIL"));
+            }
+            let is_known = self.records.keys().any(|(_, known)| known == name);
+            let absent = if is_known { LookupError::NoRecord } else { LookupError::NoName };
+            self.records.get(&(kind, name.to_owned())).cloned().ok_or(absent)
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_written_in_strings_of_at_most_255_characters() {
+        assert_eq!(txt_line("a.test", "v=spf1 -all"), "a.test. IN TXT \"v=spf1 -all\"");
+        let long = "x".repeat(256);
+        assert_eq!(txt_line("a.test", &long), format!("a.test. IN TXT \"{}\" \"x\"", "x".repeat(255)));
+        assert_eq!(txt_line("a.test", "a\"b\\\u{1b}é"), "a.test. IN TXT \"a\\\"b\\\\\\027\\195\\169\"");
+    }
+}

@@ -1,0 +1,306 @@
+//! The hook: what the operator's program gets, and where requests may go.
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::net::Ipv4Addr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use otpd::adapters::clock::SystemClock;
+use otpd::ports::Clock as _;
+use serde_json::json;
+use standardwebhooks::Webhook;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+
+use crate::support::app::{Builder, Process, TestApp, eventually};
+use crate::support::hook::{HookReceiver, SECRET};
+use crate::support::host::Network;
+use crate::support::redis::RedisServer;
+use crate::support::smtp::SmtpPeer;
+use crate::support::v1::hash;
+
+const EMAIL: &str = "recipient@example.com";
+
+/// Returns a service that sends by the hook at this URL.
+fn hooked(url: &str) -> Builder {
+    TestApp::builder()
+        .keyed()
+        .set("OTP_SENDER", "hook")
+        .set("OTP_HOOK__URL", url)
+        .set("OTP_HOOK__SECRET", SECRET)
+}
+
+#[tokio::test]
+async fn a_code_is_posted_once_with_everything_that_a_gateway_needs() {
+    let hook = HookReceiver::start().await;
+    let app = hooked(&hook.url()).spawn().await;
+    assert_eq!(app.send_otp(EMAIL).await.message(), (200, "OTP sent successfully".to_owned()));
+    let body = json!({ "email": EMAIL, "purpose": "login", "locale": "de" });
+    let created = app.caller(1).create(&body).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let created = created.json();
+
+    let calls = hook.calls().clone();
+    let [simple, v1] = calls.as_slice() else { panic!("{calls:?}") };
+    for call in [simple, v1] {
+        assert_eq!(call.headers["content-type"], "application/json");
+        assert_eq!(call.headers["webhook-id"], call.body["id"].as_str().expect("an id"));
+        assert_eq!(call.headers["user-agent"], concat!("otpd/", env!("CARGO_PKG_VERSION")));
+        assert_eq!(call.body["to"], EMAIL);
+        assert_eq!(call.body["brand"], "sender.example");
+        let code = call.body["code"].as_str().expect("a code");
+        assert_eq!(code.len(), 6);
+        for part in ["text", "html"] {
+            assert_eq!(call.body[part].as_str().expect("a text").matches(code).count(), 1, "{part}");
+        }
+        let mut members: Vec<_> = call.body.as_object().expect("an object").keys().cloned().collect();
+        members.sort();
+        let expected = [
+            "brand",
+            "code",
+            "expires_at",
+            "html",
+            "id",
+            "locale",
+            "purpose",
+            "reference",
+            "subject",
+            "tenant",
+            "text",
+            "to",
+        ];
+        assert_eq!(members, expected);
+    }
+    assert_eq!((&simple.body["tenant"], &simple.body["locale"]), (&json!("simple"), &json!("en")));
+    assert_eq!((&simple.body["purpose"], &simple.body["reference"]), (&json!(null), &json!(null)));
+    assert_eq!((&v1.body["tenant"], &v1.body["locale"]), (&json!("default"), &json!("de")));
+    assert_eq!((&v1.body["purpose"], &v1.body["reference"]), (&json!("login"), &created["reference"]));
+    let whole_seconds = |time: &serde_json::Value| time.as_str().expect("a time")[..19].to_owned();
+    assert_eq!(whole_seconds(&v1.body["expires_at"]), whole_seconds(&created["expires_at"]));
+    assert_ne!(simple.body["id"], v1.body["id"]);
+
+    let id = created["id"].as_str().expect("an id");
+    let checked = app.caller(1).check(id, v1.body["code"].as_str().expect("a code")).await;
+    assert_eq!(checked.status, 200, "{checked:?}");
+    assert_eq!(app.verify_otp(EMAIL, simple.body["code"].as_str().expect("a code")).await.status, 200);
+    assert_eq!(app.smtp.mails().len(), 0, "nothing goes to the relay");
+}
+
+#[test]
+fn a_signature_is_of_these_bytes_with_this_secret() {
+    // What the receiver of these tests relies on.
+    let webhook = Webhook::new(SECRET).expect("a secret");
+    let other = Webhook::new("whsec_AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=").expect("a secret");
+    let sign = |webhook: &Webhook, id: &str, body: &[u8]| webhook.sign(id, 1, body).expect("a signature");
+    let signature = sign(&webhook, "a", b"{}");
+    for other in [sign(&other, "a", b"{}"), sign(&webhook, "b", b"{}"), sign(&webhook, "a", b"[]")] {
+        assert_ne!(signature, other);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_hangs_costs_nobody_else() {
+    let hook = HookReceiver::start().await;
+    hook.delay(Duration::from_hours(1));
+    let tenants = format!("[[tenants]]\nname = \"slow\"\nkeys = [\"{}\"]\ntransport = \"hook\"\n", hash(3));
+    let app = hooked(&hook.url()).set("OTP_SENDER", "smtp").config(&tenants).spawn().await;
+    let process = Arc::clone(&app.process);
+    let mut hanging = JoinSet::new();
+    for number in 0..100 {
+        let process = Arc::clone(&process);
+        hanging.spawn(async move {
+            process.caller(3).create(&json!({ "email": format!("slow{number}@example.com") })).await
+        });
+    }
+    // One request for each connection; the others wait for one.
+    eventually("as many requests as connections", async || hook.calls().len() == 64).await;
+    let begun = Instant::now();
+    for number in 0..20 {
+        let body = json!({ "email": format!("quick{number}@example.com") });
+        let created = app.caller(1).create(&body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(hanging.try_join_next().map(|_| ()), None, "these still hang");
+    while let Some(answer) = hanging.join_next().await {
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 502, "{answer:?}");
+    }
+    let asked = hook.calls().len();
+    // Now the hook is known to be down: a send does not wait for it.
+    let begun = Instant::now();
+    let body = json!({ "email": "later@example.com" });
+    assert_eq!(app.caller(3).create(&body).await.status, 502);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(hook.calls().len(), asked);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = HookReceiver::start().await;
+    let hook = HookReceiver::start().await;
+    hook.redirect_to(&elsewhere.url());
+    let app = hooked(&hook.url()).spawn().await;
+    assert_eq!(app.send_otp(EMAIL).await.status, 500);
+    assert_eq!((hook.calls().len(), elsewhere.calls().len()), (1, 0));
+    assert!(app.whole_log().await.contains("refused with status 307"));
+}
+
+#[tokio::test]
+async fn no_request_goes_to_an_address_that_is_not_public() {
+    // Each of these would be answered if otpd connected: all addresses of this machine listen here.
+    let listener = TcpListener::bind("[::]:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    for host in [
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.0.1",
+        "100.64.0.1",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::1]",
+    ] {
+        let app = hooked(&format!("https://{host}:{port}/codes")).spawn().await;
+        assert_eq!(app.send_otp(EMAIL).await.status, 500, "{host}");
+        let log = app.whole_log().await;
+        assert!(log.contains("OTP_OUTBOUND__ALLOWED_NETWORKS"), "{host}: {log}");
+    }
+    let connected = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
+    assert!(connected.is_err(), "{connected:?}");
+}
+
+/// A public address, which this machine has for the time of the test.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 22, 33, 44);
+
+/// Answers the first question for an IPv4 address with `first`, and all others with `then`. Returns
+/// how many there were.
+fn answer_dns(socket: UdpSocket, first: Ipv4Addr, then: Ipv4Addr) -> Arc<AtomicUsize> {
+    let questions = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&questions);
+    tokio::spawn(async move {
+        let mut packet = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut packet).await {
+            // RFC 1035 section 4: the header of 12 bytes, then the name, its type and its class.
+            let name_end = 12 + packet[12..length].iter().position(|byte| *byte == 0).expect("a name") + 1;
+            let question = &packet[12..name_end + 4];
+            let is_ipv4 = packet[name_end..name_end + 2] == [0, 1];
+            let mut answer = packet[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_ipv4), 0, 0, 0, 0]);
+            answer.extend(question);
+            if is_ipv4 {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+                answer.extend(if number == 0 { first } else { then }.octets());
+            }
+            socket.send_to(&answer, client).await.expect("an answer");
+        }
+    });
+    questions
+}
+
+/// The address of a name is the one that was checked: a name that changes its address (DNS
+/// rebinding) leads nowhere.
+#[tokio::test]
+async fn a_name_whose_address_changes_to_a_private_one_is_not_connected_to() {
+    let network = Network::create();
+    let [host, ..] = network.hosts();
+    network.add_address(PUBLIC);
+    network.resolve_here();
+    let dns = UdpSocket::bind((network.machine(), 53)).await.expect("the port of DNS");
+    let questions = answer_dns(dns, PUBLIC, network.machine());
+    let public = TcpListener::bind((PUBLIC, 0)).await.expect("a port");
+    let port = public.local_addr().expect("an address").port();
+    let private = TcpListener::bind((network.machine(), port)).await.expect("the same port");
+
+    let redis = RedisServer::start_on(host.clone(), &["--protected-mode", "no"]).await;
+    let mut settings = TestApp::settings_for(&SmtpPeer::builder().start().await, &[]);
+    settings.extend(redis.settings().into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let url = format!("https://hook.example:{port}/codes");
+    for (name, value) in [
+        ("OTP_SENDER", "hook"),
+        ("OTP_HOOK__URL", &url),
+        ("OTP_HOOK__SECRET", SECRET),
+        ("OTP_DANGEROUS__PLAINTEXT_REDIS", "true"),
+    ] {
+        settings.insert(name.to_owned(), value.to_owned());
+    }
+    let otpd = Process::start_on(&host, "serve", &settings).await;
+    let accepted = tokio::spawn(async move {
+        let (stream, _) = public.accept().await.expect("a connection");
+        drop(stream);
+    });
+    assert_eq!(otpd.send_otp("first@example.com").await.status, 500);
+    accepted.await.expect("the first request goes to the public address");
+    assert_eq!(otpd.send_otp("second@example.com").await.status, 500);
+    assert_eq!(questions.load(Ordering::Relaxed), 2, "one question for each connection");
+    assert!(otpd.whole_log().await.contains("OTP_OUTBOUND__ALLOWED_NETWORKS"));
+    let connected = tokio::time::timeout(Duration::from_millis(1), private.accept()).await;
+    assert!(connected.is_err(), "{connected:?}");
+}
+
+/// The example of examples/hook, as a process.
+struct Example {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: String,
+}
+
+impl Example {
+    fn start() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hook/sms.py");
+        let mut command = Command::new("python3");
+        command.arg(path).env("HOOK_SECRET", SECRET).env("PORT", "0").stdout(Stdio::piped());
+        let mut child = command.spawn().expect("Python");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("text");
+        let port = first.strip_prefix("listening on port ").expect("a port").to_owned();
+        Self { child, lines, port }
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_example_sends_a_code_once_and_refuses_what_otpd_did_not_sign() {
+    let mut example = Example::start();
+    let url = format!("http://127.0.0.1:{}/", example.port);
+    let app = hooked(&url).spawn().await;
+    assert_eq!(app.send_otp(EMAIL).await.status, 200);
+    let line = example.lines.next().expect("a line").expect("text");
+    let rest = line.strip_prefix("to the phone of recipient@example.com: ").expect("the recipient");
+    let (code, rest) = rest.split_once(' ').expect("a code");
+    assert_eq!(rest, "is your code for sender.example");
+    assert_eq!(app.verify_otp(EMAIL, code).await.status, 200);
+
+    let body = r#"{"id":"a","to":"b@example.com","code":"123456","brand":"B"}"#;
+    let now = SystemClock.now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let now = i64::try_from(now).expect("a time");
+    let post = async |time: i64, secret: &str, body: &str| {
+        let webhook = Webhook::new(secret).expect("a secret");
+        let signature = webhook.sign("a", time, body.as_bytes()).expect("a signature");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let request = client.post(&url).header("webhook-id", "a").header("webhook-timestamp", time);
+        let request = request.header("webhook-signature", signature).body(body.to_owned());
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let other = "whsec_AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+    assert_eq!(post(now, other, body).await, 401);
+    assert_eq!(post(now - 600, SECRET, body).await, 401);
+    assert_eq!(post(now, SECRET, body).await, 204);
+    assert_eq!(post(now, SECRET, body).await, 204);
+    drop(app);
+    example.child.kill().expect("it runs");
+    let printed: Vec<_> = example.lines.by_ref().map(|line| line.expect("text")).collect();
+    assert_eq!(printed, ["to the phone of b@example.com: 123456 is your code for B"], "sent once");
+}

@@ -1,0 +1,66 @@
+//! Knot DNS with the zones of tests/it/fixtures/dns.
+
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::app::eventually;
+
+/// A running name server; it ends when dropped.
+pub struct DnsServer {
+    process: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl DnsServer {
+    /// Starts the server on a free port.
+    pub async fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = port.local_addr().expect("an address");
+        drop(port);
+        let folder = tempfile::tempdir().expect("a folder");
+        let zones = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/dns");
+        let config = include_str!("../fixtures/dns/knot.conf")
+            .replace("FOLDER", &folder.path().display().to_string())
+            .replace("PORT", &address.port().to_string())
+            .replace("ZONES", &zones.display().to_string());
+        let file = folder.path().join("knot.conf");
+        std::fs::write(&file, config).expect("written");
+        let mut process = Command::new("knotd");
+        process.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = process.spawn().expect("Debian's knot is installed");
+        eventually("Knot DNS listens", async || TcpStream::connect(address).is_ok()).await;
+        Self { process, address, _folder: folder }
+    }
+
+    /// Returns its address, as a setting.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for DnsServer {
+    fn drop(&mut self) {
+        // Fails only if it has ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A name server that never answers.
+pub struct SilentDnsServer(UdpSocket);
+
+impl SilentDnsServer {
+    /// Takes a port.
+    pub fn start() -> Self {
+        Self(UdpSocket::bind("127.0.0.1:0").expect("a port"))
+    }
+
+    /// Returns its address, as a setting.
+    pub fn address(&self) -> String {
+        self.0.local_addr().expect("an address").to_string()
+    }
+}
