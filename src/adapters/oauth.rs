@@ -1,8 +1,8 @@
 //! Access tokens for a relay (OAuth 2.0): keeps one in memory and renews it in time.
 //!
 //! However many callers need a token at once, the token endpoint receives one request. It runs in a
-//! task of its own, so that a caller whose time is up does not end it for the others. Must not log a
-//! token, a secret or the text of an answer.
+//! task of its own, so that a caller whose time is up does not end it for the others. Must not log
+//! a token, a secret or the text of an answer.
 
 mod answer;
 mod claims;
@@ -86,8 +86,8 @@ impl TokenSource {
         &self.shared.client.username
     }
 
-    /// Returns the token, and requests one if there is none, or if it has expired. After 80 % of its
-    /// life a token is renewed while it is still used.
+    /// Returns the token, and requests one if there is none, or if it has expired. After 80 % of
+    /// its life a token is renewed while it is still used.
     ///
     /// # Errors
     /// [`TokenError`] if there is no token by `deadline`.

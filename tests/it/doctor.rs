@@ -1,10 +1,13 @@
 //! What `otpd doctor` reports for relays that fail at each stage, and for settings that open
 //! something to the public.
 
+use serde_json::json;
+
 use crate::commands::{run, text};
 use crate::support::app::TestApp;
 use crate::support::redis::RedisServer;
 use crate::support::smtp::{Certificate, Fault, SmtpPeer, SmtpPeerBuilder};
+use crate::support::token_server::{CLIENT_SECRET, TokenAnswer, TokenServer, token};
 
 #[tokio::test]
 async fn doctor_says_what_exempt_networks_open() {
@@ -213,4 +216,42 @@ async fn doctor_says_how_redis_can_lose_what_it_has_written() {
     assert_eq!(notes(&app, &[("OTP_REDIS__FENCE", "true")]), [ISOLATED, UNACKNOWLEDGED]);
     set("min-replicas-to-write", "1").await;
     assert_eq!(notes(&app, &[]), [UNACKNOWLEDGED, NO_FENCE]);
+}
+
+#[tokio::test]
+async fn doctor_checks_the_token_and_the_login_apart() {
+    let server = TokenServer::start();
+    let app = TestApp::builder().oauth(&server, "XOAUTH2", &token(1)).spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let said = || text(&run(folder.path(), &settings, &["doctor"]).stdout);
+    let good = said();
+    assert!(good.contains("ok    relay: 127.0.0.1 gives an access token, valid for 60 min\n"), "{good}");
+    assert!(good.contains("ok    relay: answers, login accepted\n"), "{good}");
+
+    app.smtp.accept("another");
+    let login = said();
+    assert!(login.contains("ok    relay: 127.0.0.1 gives an access token"), "{login}");
+    assert!(login.contains("FAIL  relay: AUTH: refused with reply 535 5.7.8\n"), "{login}");
+    assert!(login.contains("which must be the mailbox of the token"), "{login}");
+
+    let description = "AADSTS7000222: PRIVATE of codes@sender.example";
+    let refusal = json!({"error": "invalid_client", "error_description": description});
+    server.set(TokenAnswer::Says(401, refusal.to_string()));
+    let refused = said();
+    let line = "FAIL  relay: getting an access token: the token endpoint refused: invalid_client \
+                (AADSTS7000222)\n      the secret has expired";
+    assert!(refused.contains(line), "{refused}");
+
+    server.stop();
+    let down = said();
+    assert!(
+        down.contains("FAIL  relay: getting an access token: the token endpoint does not answer"),
+        "{down}"
+    );
+    assert!(down.contains("check that a firewall lets this machine connect"), "{down}");
+    for said in [good, login, refused, down] {
+        assert!(!said.contains("granted-token") && !said.contains("PRIVATE"), "{said}");
+        assert!(!said.contains(CLIENT_SECRET), "{said}");
+    }
 }

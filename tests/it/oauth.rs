@@ -1,6 +1,7 @@
 //! Logins with access tokens: how many requests the token endpoint receives, what a caller is told
 //! if it is down or lies, and that no token or secret is shown.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use otpd::adapters::oauth::TokenSource;
 use otpd::domain::oauth::{OAuthClient, OAuthGrant, ServiceAccount};
 use otpd::domain::target_url::TargetUrl;
 use otpd::ports::Clock as _;
+use procfs::process::{FDTarget, Process};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use rustls::RootCertStore;
 use serde_json::{Value, json};
@@ -243,7 +245,7 @@ async fn a_service_account_signs_an_assertion_for_the_mailbox() {
     let shorter = |name: &str, value: Value| {
         let mut file = file.clone();
         file[name] = value;
-        ServiceAccount::parse(&file.to_string()).err().expect("a fault")
+        ServiceAccount::parse(&file.to_string()).expect_err("a fault")
     };
     assert!(shorter("type", json!("authorized_user")).contains("must be service_account"));
     assert!(shorter("private_key", json!(key.replace("PRIVATE", "PUBLIC"))).contains("not an RSA key"));
@@ -365,4 +367,34 @@ async fn the_fallback_is_used_while_there_are_no_tokens() {
     }
     assert_eq!((app.smtp.connections(), fallback.mails().len()), (0, 7));
     assert!(app.whole_log().await.contains("the token endpoint does not answer: connecting"));
+}
+
+#[tokio::test]
+async fn without_oauth_and_providers_there_are_connections_to_redis_and_the_relay_only() {
+    let app = TestApp::builder().tls().single_redis().spawn().await;
+    for number in 0..3 {
+        assert_eq!(app.send_otp(&format!("{number}@example.com")).await.status, 200);
+    }
+    let process = Process::new(app.id().cast_signed()).expect("a process");
+    let sockets: BTreeSet<u64> = process
+        .fd()
+        .expect("its files")
+        .filter_map(|file| match file.expect("a file").target {
+            FDTarget::Socket(inode) => Some(inode),
+            _ => None,
+        })
+        .collect();
+    // Those that it opened, not those that its clients opened.
+    let own: Vec<_> = process
+        .tcp()
+        .expect("a table")
+        .into_iter()
+        .chain(process.tcp6().expect("a table"))
+        .filter(|entry| sockets.contains(&entry.inode) && entry.remote_address.port() != 0)
+        .filter(|entry| entry.local_address.port() != app.address().port())
+        .map(|entry| entry.remote_address.port())
+        .collect();
+    let redis = app.settings()["REDIS_PORT"].parse().expect("a port");
+    let expected = [redis, app.smtp.port()];
+    assert!(own.contains(&app.smtp.port()) && own.iter().all(|port| expected.contains(port)), "{own:?}");
 }

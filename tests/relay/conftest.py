@@ -8,7 +8,7 @@ import signal
 import pytest
 
 # Before the imports, so that the asserts of these modules are as detailed as those of a test.
-pytest.register_assert_rewrite("delivered", "service", "postfix")
+pytest.register_assert_rewrite("delivered", "dovecot", "service", "postfix")
 
 import service
 from postfix import LogMark, Postfix

@@ -21,6 +21,8 @@ from waiting import eventually
 USER, PASSWORD = "codes@sender.example", "Rel4y-p4ssw0rd"
 # Recipients that Postfix refuses and defers.
 REFUSED, DEFERRED = "refused@example.com", "deferred@example.com"
+# Logins are checked by Dovecot, if it runs (dovecot.py).
+DOVECOT = "-o smtpd_sasl_type=dovecot -o smtpd_sasl_path={folder}/dovecot/auth "
 # The services, each on its own port, and how they differ from the first.
 SERVICES = {
     # Like port 587 of a provider: STARTTLS first, then a login, then messages.
@@ -33,6 +35,9 @@ SERVICES = {
     "slow": "-o { smtpd_end_of_data_restrictions = sleep 2 }",
     # Allows as many connections per client as Postfix does by default.
     "crowded": "-o smtpd_client_connection_count_limit=50",
+    # Take tokens only, by one mechanism each.
+    "xoauth2": DOVECOT + "-o smtpd_sasl_mechanism_filter=xoauth2",
+    "oauthbearer": DOVECOT + "-o smtpd_sasl_mechanism_filter=oauthbearer",
     # Defers each recipient once, as greylisting relays do.
     "greylisting": "-o { smtpd_recipient_restrictions = check_policy_service unix:{folder}/policy, $logged_in }",
 }

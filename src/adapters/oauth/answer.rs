@@ -115,8 +115,8 @@ fn is_visible(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
-/// Returns whether a text is an error code as the registered ones are: a word of lower-case letters,
-/// digits and underscores. Anything else may be text.
+/// Returns whether a text is an error code as the registered ones are: a word of lower-case
+/// letters, digits and underscores. Anything else may be text.
 fn is_error_code(text: &str) -> bool {
     (1..=MAX_ERROR).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -132,7 +132,7 @@ fn aadsts(description: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -142,7 +142,7 @@ mod tests {
                 "{} for {} s, refresh {:?}",
                 grant.token.expose_secret(),
                 grant.life.as_secs(),
-                grant.refresh_token.as_ref().map(|token| token.expose_secret())
+                grant.refresh_token.as_ref().map(ExposeSecret::expose_secret)
             ),
             Err(cause) => cause.to_string(),
         }

@@ -1,5 +1,5 @@
-//! Errors of getting an access token. They contain nothing that the server sent, except a registered
-//! error code and Microsoft's error number.
+//! Errors of getting an access token. They contain nothing that the server sent, except a
+//! registered error code and Microsoft's error number.
 
 use std::fmt;
 use std::sync::Arc;

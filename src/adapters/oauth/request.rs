@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::error::TokenCause;
@@ -63,7 +63,7 @@ fn form(
         OAuthGrant::RefreshToken { client_id, client_secret, refresh_token } => Ok(encoded(&[
             ("grant_type", Some("refresh_token")),
             ("client_id", Some(client_id)),
-            ("client_secret", client_secret.as_ref().map(|secret| secret.expose_secret())),
+            ("client_secret", client_secret.as_ref().map(ExposeSecret::expose_secret)),
             ("refresh_token", Some(rotated.unwrap_or(refresh_token).expose_secret())),
             ("scope", Some(&client.scope)),
         ])),
@@ -98,4 +98,15 @@ fn encoded(fields: &[(&str, Option<&str>)]) -> Zeroizing<String> {
         let _ = write!(form, "{separator}{name}={}", utf8_percent_encode(value, ENCODED));
     }
     form
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_encoded_and_has_no_empty_field() {
+        let form = encoded(&[("a", Some("x y&z=é+%")), ("b", None), ("c", Some("")), ("d", Some("-._*~"))]);
+        assert_eq!(*form, "a=x%20y%26z%3D%C3%A9%2B%25&d=-._*%7E");
+    }
 }

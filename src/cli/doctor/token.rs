@@ -1,14 +1,14 @@
-//! Advice for relays that otpd logs in to with an access token: about the token endpoint, the token,
-//! and a login that the relay refuses.
+//! Advice for relays that otpd logs in to with an access token: about the token endpoint, the
+//! token, and a login that the relay refuses.
 //!
-//! Must only advise: what a token says is not verified, and providers change their terms. The advice
-//! names the settings of the first relay.
+//! Must only advise: what a token says is not verified, and providers change their terms. The
+//! advice names the settings of the first relay.
 
 use std::time::Duration;
 
 use super::provider::Provider;
 use crate::adapters::http::{HttpCause, HttpError, HttpStage};
-use crate::adapters::oauth::{AccessToken, TokenCause, TokenRefusal};
+use crate::adapters::oauth::{AccessToken, TokenCause, TokenClaims, TokenRefusal};
 use crate::adapters::smtp::Reply;
 use crate::domain::oauth::{OAuthClient, OAuthGrant};
 
@@ -20,18 +20,17 @@ pub(super) fn described(token: &AccessToken, client: &OAuthClient) -> String {
     let minutes = token.life().max(Duration::from_mins(1)).as_secs() / 60;
     let host = client.token_url.host();
     let line = format!("{host} gives an access token, valid for {minutes} min");
-    match doubt(token, client) {
+    match token.claims().and_then(|claims| doubt(claims, client)) {
         Some(doubt) => format!("{line}\nnote  {doubt}"),
         None => line,
     }
 }
 
 /// Returns what the claims of a token of Microsoft speak against.
-fn doubt(token: &AccessToken, client: &OAuthClient) -> Option<&'static str> {
+fn doubt(claims: TokenClaims, client: &OAuthClient) -> Option<&'static str> {
     if !is_of_microsoft(client) {
         return None;
     }
-    let claims = token.claims()?;
     if claims.aud.is_some_and(|aud| !aud.contains("outlook.office") && !aud.contains(EXCHANGE_ONLINE)) {
         return Some(
             "the token is for another service than Exchange Online (its claim aud): correct \
@@ -93,8 +92,8 @@ fn about_the_connection(error: &HttpError) -> &'static str {
     }
 }
 
-/// Returns what a refusal of the token endpoint means: by Microsoft's number, otherwise by the error
-/// code.
+/// Returns what a refusal of the token endpoint means: by Microsoft's number, otherwise by the
+/// error code.
 fn about_the_refusal(refusal: &TokenRefusal, client: &OAuthClient) -> &'static str {
     if let Some(advice) = refusal.aadsts.and_then(by_number) {
         return advice;
@@ -201,6 +200,98 @@ pub(super) fn login_refused(reply: Reply, provider: Option<&Provider>) -> &'stat
         _ => {
             "the relay does not accept the token: check OTP_SMTP__USERNAME, which must be the mailbox of the \
              token, and OTP_SMTP__OAUTH_SCOPE"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::provider;
+    use crate::domain::target_url::TargetUrl;
+
+    fn client(grant: OAuthGrant) -> OAuthClient {
+        let url = "https://login.microsoftonline.com/t/oauth2/v2.0/token";
+        OAuthClient {
+            token_url: TargetUrl::parse(url, url).unwrap(),
+            scope: String::new(),
+            username: "codes@example.com".to_owned(),
+            grant,
+        }
+    }
+
+    fn credentials() -> OAuthGrant {
+        OAuthGrant::ClientCredentials { client_id: "a".to_owned(), client_secret: "b".into() }
+    }
+
+    fn refresh() -> OAuthGrant {
+        let client_id = "a".to_owned();
+        OAuthGrant::RefreshToken { client_id, client_secret: None, refresh_token: "c".into() }
+    }
+
+    #[test]
+    fn a_refusal_is_explained_by_its_number_or_else_by_its_code() {
+        for (error, aadsts, advice) in [
+            ("invalid_client", Some(7_000_215), "not to its id"),
+            ("invalid_client", Some(7_000_222), "create a new one"),
+            ("unauthorized_client", Some(700_016), "OTP_SMTP__OAUTH_CLIENT_ID"),
+            ("invalid_request", Some(90_002), "no such tenant"),
+            ("invalid_scope", Some(70_011), ".default"),
+            ("invalid_grant", Some(700_082), "authorize again"),
+            ("invalid_client", Some(1), "the id or the secret"),
+            ("invalid_grant", None, "authorize again"),
+            ("invalid_scope", None, "https://mail.google.com/"),
+            ("a_new_one", None, "docs/oauth.md"),
+        ] {
+            let cause = TokenCause::Refused(TokenRefusal { error: error.to_owned(), aadsts });
+            let said = cure(&cause, &client(refresh()));
+            assert!(said.contains(advice), "{error} {aadsts:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_another_service_or_without_the_permission_is_doubted_and_no_other() {
+        for (grant, claims, doubted) in [
+            (
+                credentials(),
+                r#"{"aud":"https://graph.microsoft.com","roles":["SMTP.SendAsApp"]}"#,
+                "claim aud",
+            ),
+            (
+                credentials(),
+                r#"{"aud":"https://outlook.office365.com"}"#,
+                "With RBAC for Applications that is right",
+            ),
+            (credentials(), r#"{"aud":"https://outlook.office365.com","roles":["SMTP.SendAsApp"]}"#, ""),
+            (
+                credentials(),
+                r#"{"aud":"00000002-0000-0ff1-ce00-000000000000","roles":["SMTP.SendAsApp"]}"#,
+                "",
+            ),
+            (refresh(), r#"{"aud":"https://outlook.office.com","scp":"IMAP.AccessAsUser.All"}"#, "SMTP.Send"),
+            (refresh(), r#"{"aud":"https://outlook.office.com","scp":"SMTP.Send"}"#, ""),
+        ] {
+            let claims = serde_json::from_str(claims).unwrap();
+            let said = doubt(claims, &client(grant)).unwrap_or_default();
+            assert!(said.contains(doubted) && said.is_empty() == doubted.is_empty(), "{said}");
+        }
+        let mut google = client(credentials());
+        google.token_url = TargetUrl::parse("https://oauth2.googleapis.com/token", "").unwrap();
+        assert_eq!(doubt(serde_json::from_str(r#"{"aud":"x"}"#).unwrap(), &google), None);
+    }
+
+    #[test]
+    fn a_refused_login_is_explained_in_the_providers_terms() {
+        for (host, text, advice) in [
+            ("smtp.office365.com", "5.7.3 x", "New-ServicePrincipal"),
+            ("smtp.office365.com", "5.7.139 x", "Set-CASMailbox"),
+            ("smtp-mail.outlook.com", "5.7.139 x", "Set-CASMailbox"),
+            ("smtp-mail.outlook.com", "5.7.3 x", "SMTP.Send"),
+            ("smtp.gmail.com", "5.7.8 x", "https://mail.google.com/"),
+            ("relay.example", "5.7.8 x", "OTP_SMTP__USERNAME"),
+        ] {
+            let said = login_refused(Reply::new(535, text), provider::of(host));
+            assert!(said.contains(advice) && !said.contains("PASSWORD"), "{host}: {said}");
         }
     }
 }

@@ -127,8 +127,8 @@ impl Builder {
         self
     }
 
-    /// Uses a relay that requires STARTTLS and this token, and offers only this mechanism; otpd gets
-    /// its tokens from the server.
+    /// Uses a relay that requires STARTTLS and this token, and offers only this mechanism. otpd
+    /// gets its tokens from the server.
     pub fn oauth(mut self, server: &TokenServer, mechanism: &'static str, token: &str) -> Self {
         self = self.tls();
         self.smtp = self.smtp.credentials(SENDER, token).mechanisms(mechanism);

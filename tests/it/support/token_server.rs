@@ -1,6 +1,6 @@
-//! An OAuth token endpoint inside the test process, on a real socket of this machine. It grants tokens
-//! or misbehaves on demand, and keeps what it was asked. It runs on its own thread, so that a test may
-//! block while it waits for a program.
+//! An OAuth token endpoint inside the test process, on a real socket of this machine. It grants
+//! tokens or misbehaves on demand, and keeps what it was asked. It runs on its own thread, so that
+//! a test may block while it waits for a program.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
