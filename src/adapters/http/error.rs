@@ -84,6 +84,10 @@ impl HttpError {
 
     /// Converts an error of the client. `is_connected` says whether the request had a connection.
     pub(super) fn of(error: &legacy::Error, is_connected: bool) -> Self {
+        // hyper cancels only a request that it has not begun to send.
+        if find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled) {
+            return Self::new(HttpStage::Connect, HttpCause::Lost);
+        }
         if is_connected {
             return Self::new(HttpStage::Response, HttpCause::Lost);
         }
