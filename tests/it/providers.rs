@@ -47,7 +47,6 @@ enum Route {
 enum Setting {
     Plays(&'static [Step]),
     Gone,
-    ClosesAtOnce,
     HasDroppedIdle,
 }
 
@@ -86,7 +85,12 @@ const REPEATED: &str = "2 | 200 | 201 | 1 | lives";
 const MATRIX: [Row; 25] = [
     Row::alone("accepts the email", Setting::Plays(&[Step::Accept]), SUCCESS),
     Row::alone("refuses the connection", Setting::Gone, "0 | 500 | 502 | 0 | dead"),
-    Row::alone("closes the connection at once", Setting::ClosesAtOnce, "0 | 500 | 502 with `id` | 0 | lives"),
+    Row::alone(
+        "closes once it has the request, without accepting it",
+        Setting::Plays(&[Step::Close, Step::Accept]),
+        "1 | 500 | 502 with `id` | 0 | lives",
+    )
+    .but_resend(REPEATED),
     Row::alone(
         "accepts it and closes without an answer",
         Setting::Plays(&[Step::AcceptAndClose, Step::Accept]),
@@ -206,7 +210,6 @@ impl Deployment {
         }
         match row.provider {
             Setting::Plays(steps) => self.sink.play(steps),
-            Setting::ClosesAtOnce => self.sink.close_at_once().await,
             Setting::HasDroppedIdle => self.sink.drop_idle().await,
             Setting::Gone => {}
         }
@@ -361,6 +364,22 @@ async fn a_refusal_after_an_unknown_outcome_leaves_it_unknown() {
     assert_eq!((deployment.sink.requests().len(), codes.len()), (3, 1));
     assert_eq!(deployment.app.caller(1).check(&id, &codes[0]).await.status, 200);
     assert!(deployment.app.smtp.mails().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_at_once_leads_to_one_email_or_to_none() {
+    // Whether the request was on its way is a matter of microseconds.
+    for dialect in Dialect::ALL {
+        let deployment = Deployment::start(dialect, Route::ThenRelay, false).await;
+        deployment.sink.close_at_once().await;
+        for number in 0..4 {
+            let to = format!("{number}@example.com");
+            let status = deployment.app.send_otp(&to).await.status;
+            let codes = deployment.codes_to(&to);
+            assert_eq!(codes.len(), usize::from(status == 200), "{}: {status}", dialect.word());
+        }
+        assert!(deployment.sink.requests().is_empty());
+    }
 }
 
 #[tokio::test]

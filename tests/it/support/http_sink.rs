@@ -36,6 +36,8 @@ pub enum Step {
     AcceptAndGarble,
     /// Accepts it, and closes the connection in the middle of the answer's body.
     AcceptAndTruncate,
+    /// Closes the connection without an answer.
+    Close,
     /// Answers 500.
     Fail,
     /// Refuses the recipient.
@@ -278,6 +280,7 @@ impl State {
                 let half = whole.body.split_at(whole.body.len() / 2).0;
                 stream.write_all((whole.head() + half).as_bytes()).await.and(Err(closed()))
             }
+            Step::Close => Err(closed()),
             Step::Fail => write(stream, &SinkAnswer::empty(500)).await,
             Step::Refuse => write(stream, &self.dialect.refused(&mail.to)).await,
             Step::Busy => write(stream, &self.dialect.busy()).await,
