@@ -42,7 +42,7 @@ pub use self::mails::{composer, mail_domains, recipients, unusable, unusable_fil
 use self::redis::REQUEST_CONNECTION_TIMEOUT;
 pub use self::redis::{COMMAND_CONNECTION_TIMEOUT, store};
 pub use self::replacement::{Replaceable, Replacement};
-pub use self::senders::{mailer, relays};
+pub use self::senders::{http_client, mailer, relays};
 use self::tenants::tenant_keys;
 pub use self::tenants::{sender, tenants};
 use self::throw_away::ThrowAway;

@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::connect::Connector;
 pub use self::error::{HttpCause, HttpError, HttpStage};
+use crate::domain::target_url::TargetUrl;
 
 /// Maximum length of a response's body and of its header, in bytes. More of a body is not read.
 pub const MAX_BYTES: usize = 16 * 1024;
@@ -105,6 +106,17 @@ impl HttpClient {
             Err(_) => return Err(HttpError::timeout(HttpStage::Connect)),
         };
         Ok(read(response, end).await)
+    }
+
+    /// Checks that the host of a URL answers, by a HEAD request for its root. Accepts any status.
+    ///
+    /// # Errors
+    /// [`HttpError`] if there is no response until `end`.
+    pub async fn reach(&self, url: &TargetUrl, end: Instant) -> Result<(), HttpError> {
+        let request = Request::head(url.origin()).body(Full::default());
+        // An origin that was parsed is a URI.
+        let request = request.map_err(|_| HttpError::new(HttpStage::Resolve, HttpCause::NoSuchHost))?;
+        self.send(request, end, end).await.map(|_| ())
     }
 }
 

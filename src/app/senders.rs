@@ -62,7 +62,7 @@ pub(super) fn unusable_transports(settings: &Settings) -> Vec<anyhow::Error> {
     let relays = relays.filter_map(|(relay, section)| relay_with(relay, section, &settings.outbound).err());
     let (client, provider) = match providers(&settings.senders) {
         Ok(providers) if providers.is_empty() => (None, None),
-        providers => (client(&settings.outbound).err(), providers.err()),
+        providers => (http_client(&settings.outbound).err(), providers.err()),
     };
     relays.chain(client).chain(provider).collect()
 }
@@ -81,7 +81,7 @@ fn transports(settings: &Settings) -> anyhow::Result<BTreeMap<TransportKind, Rou
     if providers.is_empty() {
         return Ok(transports);
     }
-    let client = client(&settings.outbound)?;
+    let client = http_client(&settings.outbound)?;
     for (kind, provider) in providers {
         let connections = settings.outbound.connections;
         let transport = HttpTransport::new(provider, client.clone(), Arc::new(SystemClock), connections);
@@ -119,8 +119,11 @@ fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn Ma
     Ok(providers)
 }
 
-/// Creates the client of HTTP requests.
-fn client(outbound: &Outbound) -> anyhow::Result<HttpClient> {
+/// Creates the client of HTTP requests. Does not connect yet.
+///
+/// # Errors
+/// Returns an error if there are no trust anchors.
+pub fn http_client(outbound: &Outbound) -> anyhow::Result<HttpClient> {
     let (trust_anchors, place) =
         trust_anchors(&outbound.trust_anchors).map_err(|error| cured(&error, "outbound.ca_file"))?;
     let roots = trust_anchors.certificates().context(place);
@@ -137,7 +140,7 @@ fn relay_with(relay: &smtp::RelaySettings, section: &str, outbound: &Outbound) -
             Login::Password { username: username.clone(), password: password.clone() }
         }
         smtp::Auth::OAuth(oauth) => {
-            Login::OAuth(TokenSource::new(oauth.clone(), client(outbound)?, Arc::new(SystemClock)))
+            Login::OAuth(TokenSource::new(oauth.clone(), http_client(outbound)?, Arc::new(SystemClock)))
         }
     };
     Ok(Relay { host: relay.server.clone(), port: relay.port, tls, login })

@@ -4,6 +4,7 @@
 
 mod cure;
 mod dns;
+mod http;
 mod provider;
 mod redis;
 mod relay;

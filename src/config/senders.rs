@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 pub use self::providers::{Hook, Mailgun, Postmark, Resend, Ses};
 use super::reader::Reader;
+use crate::domain::target_url::TargetUrl;
 
 /// A way to send an email.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,20 @@ pub struct Senders {
     pub ses: Option<Ses>,
     /// Settings of the hook.
     pub hook: Option<Hook>,
+}
+
+impl Senders {
+    /// Returns the URL of each transport by HTTP that is used.
+    pub fn targets(&self) -> impl Iterator<Item = (TransportKind, &TargetUrl)> {
+        let targets = [
+            (TransportKind::Resend, self.resend.as_ref().map(|it| &it.url)),
+            (TransportKind::Postmark, self.postmark.as_ref().map(|it| &it.url)),
+            (TransportKind::Mailgun, self.mailgun.as_ref().map(|it| &it.url)),
+            (TransportKind::Ses, self.ses.as_ref().map(|it| &it.url)),
+            (TransportKind::Hook, self.hook.as_ref().map(|it| &it.url)),
+        ];
+        targets.into_iter().filter_map(|(kind, url)| Some((kind, url?)))
+    }
 }
 
 impl TransportKind {

@@ -10,7 +10,7 @@ use super::origin;
 /// A URL of `https`, or of `http` on this machine. May contain a secret in its path.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl {
-    /// Scheme, host, port and path, without a final slash.
+    /// As written, with scheme and host in lower case and without the usual port.
     text: String,
     /// Scheme, host and port.
     origin: String,
@@ -45,13 +45,31 @@ impl TargetUrl {
                 "must begin with https:// unless the host is this machine, as {example} does"
             ));
         }
-        Ok(Self { text: format!("{origin}{}", path.trim_end_matches('/')), origin, host })
+        Ok(Self { text: format!("{origin}{path}"), origin, host })
     }
 
     /// Returns the whole URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Returns the URL of a path below this one, such as `/emails`.
+    #[must_use]
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.text.trim_end_matches('/'))
+    }
+
+    /// Returns whether it has a query, so that no path can follow.
+    #[must_use]
+    pub fn has_query(&self) -> bool {
+        self.text.contains('?')
+    }
+
+    /// Returns scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Returns the host.
@@ -78,7 +96,7 @@ mod tests {
     fn a_url_of_https_or_of_this_machine_is_a_target() {
         for (typed, url, host) in [
             ("https://hook.example", "https://hook.example", "hook.example"),
-            ("HTTPS://Hook.Example:443/a/b/", "https://hook.example/a/b", "hook.example"),
+            ("HTTPS://Hook.Example:443/a/b/", "https://hook.example/a/b/", "hook.example"),
             ("https://hook.example:8443/a?b=c", "https://hook.example:8443/a?b=c", "hook.example"),
             ("http://127.0.0.1:9000/hook", "http://127.0.0.1:9000/hook", "127.0.0.1"),
             ("http://localhost:9000/hook", "http://localhost:9000/hook", "localhost"),
@@ -108,6 +126,16 @@ mod tests {
         ] {
             let refused = TargetUrl::parse(typed, EXAMPLE).unwrap_err();
             assert!(refused.contains(reason), "{typed}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_joined_with_one_slash() {
+        for base in ["https://api.example/v2", "https://api.example/v2/", "https://api.example/v2//"] {
+            assert_eq!(
+                TargetUrl::parse(base, EXAMPLE).unwrap().join("/emails"),
+                "https://api.example/v2/emails"
+            );
         }
     }
 

@@ -14,6 +14,7 @@ use standardwebhooks::Webhook;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
+use crate::commands::{run, text};
 use crate::support::app::{Builder, Process, TestApp, eventually};
 use crate::support::hook::{HookReceiver, SECRET};
 use crate::support::host::Network;
@@ -303,4 +304,37 @@ async fn the_example_sends_a_code_once_and_refuses_what_otpd_did_not_sign() {
     example.child.kill().expect("it runs");
     let printed: Vec<_> = example.lines.by_ref().map(|line| line.expect("text")).collect();
     assert_eq!(printed, ["to the phone of b@example.com: 123456 is your code for B"], "sent once");
+}
+
+// `run` blocks its thread, and the receiver needs another.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_whether_the_hook_can_be_reached_and_what_to_do() {
+    let hook = HookReceiver::start().await;
+    let app = hooked(&hook.url()).spawn().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let doctor = |url: &str, code: i32| {
+        let mut settings: Vec<(&str, &str)> =
+            app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        settings.push(("OTP_HOOK__URL", url));
+        let output = run(folder.path(), &settings, &["doctor"]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+    // The receiver refuses HEAD, and still it answers.
+    assert!(doctor(&hook.url(), 0).contains("ok    hook: http://127.0.0.1:"));
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    drop(silent);
+    for (url, reason, advice) in [
+        (format!("http://{address}/"), "connecting: connection refused", "check OTP_HOOK__URL"),
+        ("https://10.0.0.1/".to_owned(), "not public", "OTP_OUTBOUND__ALLOWED_NETWORKS"),
+        ("https://hook.invalid/".to_owned(), "the name has no address", "DNS works"),
+        (hook.url().replace("http:", "https:"), "TLS", "OTP_OUTBOUND__CA_FILE"),
+    ] {
+        let said = doctor(&url, 1);
+        let line = said.split("FAIL  hook: ").nth(1).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains(reason) && line.contains(advice), "{url}: {line}");
+    }
+    assert_eq!(hook.calls().len(), 0, "no code was sent");
 }

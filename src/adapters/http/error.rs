@@ -96,8 +96,8 @@ impl HttpError {
         }
         match find::<rustls::Error>(error) {
             Some(tls) => Self::new(HttpStage::Tls, HttpCause::Tls(tls.to_string())),
-            // The connection ended during the handshake.
-            None => Self::new(HttpStage::Tls, HttpCause::Lost),
+            // The connection ended before it could be used.
+            None => Self::new(HttpStage::Connect, HttpCause::Lost),
         }
     }
 

@@ -35,7 +35,7 @@ impl MailgunApi {
     /// Creates the provider; `url` is that of the API, and `domain` sends.
     #[must_use]
     pub fn new(url: &TargetUrl, domain: &str, api_key: SecretString) -> Self {
-        Self { url: format!("{}/v3/{domain}/messages", url.as_str()), api_key }
+        Self { url: url.join(&format!("/v3/{domain}/messages")), api_key }
     }
 }
 

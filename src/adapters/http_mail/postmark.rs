@@ -34,7 +34,7 @@ impl PostmarkApi {
     /// Creates the provider; `url` is that of the API.
     #[must_use]
     pub fn new(url: &TargetUrl, token: SecretString, message_stream: String) -> Self {
-        Self { url: format!("{}/email", url.as_str()), token, message_stream }
+        Self { url: url.join("/email"), token, message_stream }
     }
 }
 

@@ -32,7 +32,7 @@ impl ResendApi {
     /// Creates the provider; `url` is that of the API.
     #[must_use]
     pub fn new(url: &TargetUrl, api_key: SecretString) -> Self {
-        Self { url: format!("{}/emails", url.as_str()), api_key }
+        Self { url: url.join("/emails"), api_key }
     }
 }
 

@@ -44,7 +44,7 @@ impl SesApi {
         access_key_id: String,
         secret_access_key: SecretString,
     ) -> Self {
-        let url = format!("{}/v2/email/outbound-emails", url.as_str());
+        let url = url.join("/v2/email/outbound-emails");
         Self { url, region, access_key_id, secret_access_key }
     }
 

@@ -6,6 +6,7 @@ use std::error::Error as _;
 use std::time::UNIX_EPOCH;
 
 use super::cure::cure;
+use super::http;
 use super::provider::{self, Provider};
 use super::token;
 use crate::adapters::clock::SystemClock;
@@ -45,6 +46,7 @@ pub(super) async fn check(settings: &Settings, send_test: Option<&EmailAddress>)
         Ok(mailer) => {
             let mut findings = vec![words];
             findings.extend(check_relays(settings).await);
+            findings.extend(http::check(settings).await);
             if let (Some(address), true) = (send_test, findings.iter().all(Result::is_ok)) {
                 findings.push(send(&mailer, settings, address).await);
                 return findings;

@@ -62,21 +62,21 @@ pub struct Hook {
 
 pub(super) fn resend(reader: &mut Reader<'_>) -> Option<Resend> {
     let api_key = key(reader, "resend.api_key", "the API key of Resend");
-    let url = url(reader, "resend.url");
+    let url = base_url(reader, "resend.url");
     Some(Resend { api_key: api_key?, url: url? })
 }
 
 pub(super) fn postmark(reader: &mut Reader<'_>) -> Option<Postmark> {
     let token = key(reader, "postmark.token", "the Server API token of Postmark");
     let message_stream = word(reader, "postmark.message_stream", "the id of a message stream");
-    let url = url(reader, "postmark.url");
+    let url = base_url(reader, "postmark.url");
     Some(Postmark { token: token?, message_stream: message_stream?, url: url? })
 }
 
 pub(super) fn mailgun(reader: &mut Reader<'_>) -> Option<Mailgun> {
     let api_key = key(reader, "mailgun.api_key", "an API key, or a sending key of the domain, of Mailgun");
     let domain = word(reader, "mailgun.domain", "the domain that sends, as Mailgun lists it");
-    let url = url(reader, "mailgun.url");
+    let url = base_url(reader, "mailgun.url");
     Some(Mailgun { api_key: api_key?, domain: domain?, url: url? })
 }
 
@@ -84,13 +84,17 @@ pub(super) fn ses(reader: &mut Reader<'_>) -> Option<Ses> {
     let region = word(reader, "ses.region", "the AWS Region, such as eu-central-1");
     let access_key_id = word(reader, "ses.access_key_id", "the access key id of an IAM user");
     let secret_access_key = key(reader, "ses.secret_access_key", "the secret access key of the IAM user");
-    let own = reader.text("ses.url");
-    let region = region?;
-    let own = own?;
-    let usual = format!("https://email.{region}.amazonaws.com");
-    let url = TargetUrl::parse(if own.is_empty() { &usual } else { own }, &usual);
-    let url = url.map_or_else(|reason| reader.refuse("ses.url", &reason), Some);
-    Some(Ses { region, access_key_id: access_key_id?, secret_access_key: secret_access_key?, url: url? })
+    let url = match reader.text("ses.url")? {
+        // A region without a fault is in a URL as it is.
+        "" => TargetUrl::parse(&format!("https://email.{}.amazonaws.com", region.as_ref()?), "").ok(),
+        _ => base_url(reader, "ses.url"),
+    };
+    Some(Ses {
+        region: region?,
+        access_key_id: access_key_id?,
+        secret_access_key: secret_access_key?,
+        url: url?,
+    })
 }
 
 pub(super) fn hook(reader: &mut Reader<'_>) -> Option<Hook> {
@@ -104,6 +108,12 @@ fn url(reader: &mut Reader<'_>, key: &str) -> Option<TargetUrl> {
     let text = reader.text(key)?;
     TargetUrl::parse(text, crate::config::names::example(key).unwrap_or(text))
         .map_or_else(|reason| reader.refuse(key, &reason), Some)
+}
+
+/// Reads a URL that paths are appended to.
+fn base_url(reader: &mut Reader<'_>, key: &str) -> Option<TargetUrl> {
+    let url = url(reader, key)?;
+    if url.has_query() { reader.refuse(key, "has a query: leave it out") } else { Some(url) }
 }
 
 /// Reads a secret that is sent in a header.

@@ -18,7 +18,7 @@ const OWN: [&str; 6] = [
     "oauth_service_account",
 ];
 /// The token endpoint that messages show.
-const MICROSOFT_TOKEN_URL: &str = "https://login.microsoftonline.com/<tenant id>/oauth2/v2.0/token";
+const MICROSOFT_TOKEN_URL: &str = "https://login.microsoftonline.com/TENANT-ID/oauth2/v2.0/token";
 const GOOGLE_SCOPE: &str = "https://mail.google.com/";
 const OUTLOOK_SCOPE: &str = "https://outlook.office.com/SMTP.Send offline_access";
 
@@ -335,7 +335,7 @@ mod tests {
         let office = [("SMTP_SERVER", "smtp.office365.com")];
         let said = refused("OTP_SMTP__OAUTH_TOKEN_URL", &[&office, &CLIENT]);
         let line =
-            "OTP_SMTP__OAUTH_TOKEN_URL='https://login.microsoftonline.com/<tenant id>/oauth2/v2.0/token'";
+            "OTP_SMTP__OAUTH_TOKEN_URL='https://login.microsoftonline.com/TENANT-ID/oauth2/v2.0/token'";
         assert!(said.contains(line) || said.contains(&line.replace('\'', "")), "{said}");
         refused("OTP_SMTP__OAUTH_TOKEN_URL", &[&CLIENT]);
         refused(

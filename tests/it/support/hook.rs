@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use poem::http::{HeaderMap, StatusCode};
+use poem::http::{HeaderMap, Method, StatusCode};
 use poem::listener::{Acceptor as _, Listener as _, TcpListener};
 use poem::{EndpointExt as _, Request, Response, Server};
 use serde_json::Value;
@@ -85,6 +85,9 @@ impl HookReceiver {
 
 impl State {
     async fn receive(&self, mut request: Request) -> Response {
+        if request.method() == Method::HEAD {
+            return Response::builder().status(StatusCode::METHOD_NOT_ALLOWED).finish();
+        }
         let body = request.take_body().into_bytes().await.expect("a body");
         let webhook = Webhook::new(SECRET).expect("a secret");
         webhook.verify(&body, request.headers()).expect("a right signature");
