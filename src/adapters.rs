@@ -14,5 +14,6 @@ pub mod message;
 pub mod oauth;
 pub mod redis;
 pub mod smtp;
+mod tcp;
 
 pub use message::TemplateError;

@@ -9,7 +9,6 @@ mod connect;
 mod error;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,7 +21,7 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ipnet::IpNet;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 
 use self::connect::Connector;
@@ -31,6 +30,10 @@ use crate::domain::target_url::TargetUrl;
 
 /// Maximum length of a response's body and of its header, in bytes. More of a body is not read.
 pub const MAX_BYTES: usize = 16 * 1024;
+/// Maximum time that is read from `Retry-After`, so that a moment that far away can be represented.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// Time limit for the body, which only has the id or the reason.
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum idle time of a connection. Load balancers close idle connections after about a minute.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const OTPD: HeaderValue = HeaderValue::from_static(concat!("otpd/", env!("CARGO_PKG_VERSION")));
@@ -52,17 +55,10 @@ pub struct HttpAnswer {
 }
 
 impl HttpClient {
-    /// Creates a client that verifies certificates against `roots`. Does not connect yet. `allowed`
-    /// are the networks that it may connect to though they are not public.
-    ///
-    /// # Errors
-    /// Returns the error of the TLS library if it cannot be configured.
-    pub fn new(roots: RootCertStore, allowed: Vec<IpNet>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    /// Creates a client. Does not connect yet. `allowed` are the networks that it may connect to
+    /// though they are not public.
+    #[must_use]
+    pub fn new(tls: ClientConfig, allowed: Vec<IpNet>) -> Self {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -73,7 +69,7 @@ impl HttpClient {
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(MAX_BYTES)
             .build(connector);
-        Ok(Self { client })
+        Self { client }
     }
 
     /// Sends a request: connects until `begin`, and waits for the response until `end`.
@@ -142,17 +138,17 @@ async fn read(response: Response<Incoming>, end: Instant) -> HttpAnswer {
             }
         }
     };
-    let _ = timeout_at(end, reading).await;
+    let _ = timeout_at(end.min(Instant::now() + BODY_TIMEOUT), reading).await;
     HttpAnswer { status: head.status, headers: head.headers, body: body.freeze() }
 }
 
 impl HttpAnswer {
     /// Returns how long the server asks not to be asked again (`Retry-After`), if it says so in
-    /// seconds.
+    /// seconds; at most an hour.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         let seconds = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        seconds.map_or(Duration::ZERO, Duration::from_secs)
+        seconds.map_or(Duration::ZERO, Duration::from_secs).min(MAX_RETRY_AFTER)
     }
 }
 
@@ -166,5 +162,33 @@ impl fmt::Debug for HttpAnswer {
     /// Shows the status only, because a body may repeat an address or hold a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAnswer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_a_number_of_seconds_within_an_hour() {
+        let after = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            HttpAnswer { status: StatusCode::OK, headers, body: Bytes::new() }.retry_after()
+        };
+        for (value, seconds) in [
+            ("0", 0),
+            ("2", 2),
+            ("3601", 3600),
+            ("18446744073709551615", 3600),
+            ("18446744073709551616", 0),
+            ("-1", 0),
+            ("1.5", 0),
+            ("Mon, 30 Nov 2026 20:00:00 GMT", 0),
+            ("", 0),
+        ] {
+            assert_eq!(after(value), Duration::from_secs(seconds), "{value}");
+        }
     }
 }

@@ -16,7 +16,6 @@ mod ses;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
@@ -29,14 +28,10 @@ pub use self::postmark::PostmarkApi;
 pub use self::provider::{MailApi, RequestError, Verdict};
 pub use self::resend::ResendApi;
 pub use self::ses::SesApi;
-use super::http::{HttpClient, HttpError, HttpStage};
+use super::http::{HttpCause, HttpClient, HttpError, HttpStage};
 use super::mailer::{AttemptError, Breaker, Deadlines, Email, FailureKind, Receipt, Transport};
 use crate::metrics::metrics;
 use crate::ports::Clock;
-
-/// Minimum time for an attempt to get a response; a shorter one does not count as a failure of the
-/// provider.
-const MIN_RESPONSE_TIME: Duration = Duration::from_secs(3);
 
 /// A provider or the hook, as a transport.
 pub struct HttpTransport {
@@ -65,12 +60,9 @@ impl HttpTransport {
     fn no_response(&self, error: HttpError, begun: Instant, deadlines: Deadlines) -> AttemptError {
         let kind = if error.is_unsent() { FailureKind::Refused } else { FailureKind::Unknown };
         let limit = if error.is_unsent() { deadlines.begin } else { deadlines.end };
-        // An attempt with too little time says nothing about the provider.
-        let is_fair = limit.saturating_duration_since(begun) >= MIN_RESPONSE_TIME;
-        if is_fair && self.breaker.failed(begun, Instant::now()) {
-            let relay = self.provider.name();
-            let error = error.to_string();
-            tracing::error!(relay, error, "a relay is down: it is not used for a while");
+        // An address that is not allowed says nothing about the provider.
+        if !matches!(error.cause(), HttpCause::NotAllowed) {
+            self.breaker.no_reply(self.provider.name(), &error, begun, limit);
         }
         AttemptError::new(kind, error.stage().name(), error)
     }
@@ -124,6 +116,8 @@ impl fmt::Debug for HttpTransport {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -36,7 +36,7 @@ pub type Route = Vec<Arc<dyn Transport>>;
 pub struct TransportMailer {
     composer: Composer,
     /// Of tenants without a route of their own.
-    usual: Route,
+    default_route: Route,
     of_tenants: BTreeMap<String, Route>,
 }
 
@@ -44,19 +44,19 @@ pub struct TransportMailer {
 struct Refused<'a> {
     error: AttemptError,
     /// The transports that failed temporarily.
-    patient: Vec<&'a dyn Transport>,
+    deferred: Vec<&'a dyn Transport>,
 }
 
 impl TransportMailer {
     /// Creates a mailer. `of_tenants` are the routes of tenants that have their own, by name; all
-    /// others use `usual`.
+    /// others use `default_route`.
     #[must_use]
-    pub fn new(composer: Composer, usual: Route, of_tenants: BTreeMap<String, Route>) -> Self {
-        Self { composer, usual, of_tenants }
+    pub fn new(composer: Composer, default_route: Route, of_tenants: BTreeMap<String, Route>) -> Self {
+        Self { composer, default_route, of_tenants }
     }
 
     fn route(&self, tenant: &Tenant) -> &Route {
-        self.of_tenants.get(tenant.name()).unwrap_or(&self.usual)
+        self.of_tenants.get(tenant.name()).unwrap_or(&self.default_route)
     }
 
     fn compose<'a>(&self, mail: &'a CodeMail) -> Result<Email<'a>, MailError> {
@@ -83,11 +83,11 @@ impl TransportMailer {
                 Err(refused) => refused,
             };
             let again = delays.next().map(|delay| Instant::now() + delay.max(refused.error.retry_after));
-            match again.filter(|again| !refused.patient.is_empty() && *again < end) {
+            match again.filter(|again| !refused.deferred.is_empty() && *again < end) {
                 Some(again) => sleep_until(again).await,
                 None => return Delivery::Refused(MailError::new(refused.error.error)),
             }
-            transports = refused.patient;
+            transports = refused.deferred;
         }
     }
 }
@@ -99,7 +99,7 @@ async fn round<'a>(
     end: Instant,
 ) -> Result<Delivery, Refused<'a>> {
     let mut last = None;
-    let mut patient = Vec::new();
+    let mut deferred = Vec::new();
     for (transport, left) in transports.iter().copied().zip((1..=transports.len()).rev()) {
         let now = Instant::now();
         // Splits the remaining time, so that a slow transport leaves enough of it to the next ones.
@@ -121,11 +121,11 @@ async fn round<'a>(
             tracing::warn!(relay, error, "a relay did not accept an email: trying the next one");
         }
         if failure.kind == FailureKind::Deferred {
-            patient.push(transport);
+            deferred.push(transport);
         }
         last = Some(failure);
     }
-    Err(Refused { error: last.unwrap_or_else(AttemptError::no_transport), patient })
+    Err(Refused { error: last.unwrap_or_else(AttemptError::no_transport), deferred })
 }
 
 /// Hands an email over again whose outcome is unknown, if the transport drops duplicates. Only an

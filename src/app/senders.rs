@@ -126,9 +126,9 @@ fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn Ma
 pub fn http_client(outbound: &Outbound) -> anyhow::Result<HttpClient> {
     let (trust_anchors, place) =
         trust_anchors(&outbound.trust_anchors).map_err(|error| cured(&error, "outbound.ca_file"))?;
-    let roots = trust_anchors.certificates().context(place);
-    let roots = roots.map_err(|error| cured(&error, "outbound.ca_file"))?;
-    HttpClient::new(roots, outbound.allowed_networks.clone()).context("TLS cannot be set up")
+    let tls = trust_anchors.client_config().context(place);
+    let tls = tls.map_err(|error| cured(&error, "outbound.ca_file"))?;
+    Ok(HttpClient::new(tls, outbound.allowed_networks.clone()))
 }
 
 /// Converts the settings of one relay. Its tokens, if it has any, come from a client of their own.

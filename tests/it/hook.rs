@@ -156,6 +156,46 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_503_is_repeated_only_if_it_says_when_and_the_time_is_bounded() {
+    let hook = HookReceiver::start().await;
+    let app = hooked(&hook.url()).spawn().await;
+    let mut known = 0;
+    // Sends a code; returns how often the hook was asked, and whether the code may have arrived.
+    let mut send = async || {
+        let created = app.caller(1).create(&json!({ "email": EMAIL })).await;
+        assert_eq!(created.status, 502, "{created:?}");
+        let before = std::mem::replace(&mut known, hook.calls().len());
+        (known - before, created.json().get("id").is_some())
+    };
+    hook.answer_with(503);
+    assert_eq!(send().await, (1, true), "unknown");
+    for (status, retry_after, calls) in [
+        (503, "0", 3),
+        (503, "Fri, 31 Dec 1999 23:59:59 GMT", 3),
+        (503, "-1", 3),
+        (503, "18446744073709551615", 1),
+        (429, "18446744073709551615", 1),
+        (429, "-1", 3),
+        (429, "Fri, 31 Dec 9999 23:59:59 GMT", 3),
+    ] {
+        hook.answer_later(status, retry_after);
+        assert_eq!(send().await, (calls, false), "{status}, {retry_after}");
+    }
+    hook.answer_later(503, "1");
+    let accepted = tokio::spawn({
+        let process = Arc::clone(&app.process);
+        async move { process.caller(1).create(&json!({ "email": "other@example.com" })).await.status }
+    });
+    eventually("the first request", async || hook.calls().len() > known).await;
+    hook.answer_with(204);
+    assert_eq!(accepted.await.expect("an answer"), 201);
+    let calls = hook.calls();
+    let [first, second] = &calls[known..] else { panic!("{calls:?}") };
+    assert_eq!(first.body, second.body, "the same code under the same id");
+    assert!(!app.whole_log().await.contains("panicked"));
+}
+
+#[tokio::test]
 async fn no_request_goes_to_an_address_that_is_not_public() {
     // The first four lead to this machine, where the listener would see a connection. The others
     // are no addresses of this machine: for them the log tells that none was tried.

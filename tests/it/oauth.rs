@@ -13,12 +13,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use otpd::adapters::clock::SystemClock;
 use otpd::adapters::http::HttpClient;
 use otpd::adapters::oauth::TokenSource;
+use otpd::adapters::smtp::TrustAnchors;
 use otpd::domain::oauth::{OAuthClient, OAuthGrant, ServiceAccount};
 use otpd::domain::target_url::TargetUrl;
 use otpd::ports::Clock;
 use procfs::process::{FDTarget, Process};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use rustls::RootCertStore;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -54,7 +54,7 @@ fn source_with(
         username: username.to_owned(),
         grant,
     };
-    let http = HttpClient::new(RootCertStore::empty(), Vec::new()).expect("a client");
+    let http = HttpClient::new(TrustAnchors::System.client_config().expect("trust anchors"), Vec::new());
     TokenSource::new(client, http, clock)
 }
 

@@ -4,25 +4,22 @@
 //! IP address in the URL nor a name that resolves to another address the next time.
 
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::Uri;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
 use tower_service::Service;
 
 use super::error::{HttpCause, HttpError, HttpStage};
+use crate::adapters::tcp;
 use crate::domain::host::Host;
 use crate::domain::public_address::is_public;
-
-/// Time limit for connecting to one address, so that an unreachable one leaves time for the next.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connects to the hosts of URLs.
 #[derive(Clone)]
@@ -46,25 +43,16 @@ impl Connector {
             Host::Address(address) => vec![(*address, port).into()],
             Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|_| no_host())?.collect(),
         };
-        let mut last = if addresses.is_empty() {
-            no_host()
-        } else {
-            HttpError::new(HttpStage::Connect, HttpCause::NotAllowed)
-        };
-        for address in addresses.into_iter().filter(|address| self.allows(&host, address.ip())) {
-            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Without it, a request may wait for an acknowledgement; it works either way.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(TokioIo::new(stream));
-                }
-                Ok(Err(error)) => {
-                    last = HttpError::new(HttpStage::Connect, HttpCause::Unreachable(error.kind()));
-                }
-                Err(_) => last = HttpError::timeout(HttpStage::Connect),
-            }
+        if addresses.is_empty() {
+            return Err(no_host());
         }
-        Err(last)
+        let allowed = addresses.into_iter().filter(|address| self.allows(&host, address.ip()));
+        let connected = tcp::connect(allowed).await;
+        connected.map(TokioIo::new).map_err(|error| match error.map(|error| error.kind()) {
+            None => HttpError::new(HttpStage::Connect, HttpCause::NotAllowed),
+            Some(io::ErrorKind::TimedOut) => HttpError::timeout(HttpStage::Connect),
+            Some(kind) => HttpError::new(HttpStage::Connect, HttpCause::Unreachable(kind)),
+        })
     }
 
     /// Returns whether otpd may connect to this address of the host. If the URL names this machine,

@@ -32,7 +32,7 @@ pub enum HttpStage {
 }
 
 /// What failed at a stage.
-#[derive(Debug, ThisError)]
+#[derive(Debug, Clone, ThisError)]
 #[non_exhaustive]
 pub enum HttpCause {
     /// DNS has no address for the name.
@@ -92,7 +92,7 @@ impl HttpError {
             return Self::new(HttpStage::Response, HttpCause::Lost);
         }
         if let Some(HttpError { stage, cause }) = find::<Self>(error) {
-            return Self::new(*stage, cause.copied());
+            return Self::new(*stage, cause.clone());
         }
         match find::<rustls::Error>(error) {
             Some(tls) => Self::new(HttpStage::Tls, HttpCause::Tls(tls.to_string())),
@@ -117,19 +117,6 @@ impl HttpError {
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         self.stage != HttpStage::Response
-    }
-}
-
-impl HttpCause {
-    fn copied(&self) -> Self {
-        match self {
-            Self::NoSuchHost => Self::NoSuchHost,
-            Self::NotAllowed => Self::NotAllowed,
-            Self::Unreachable(kind) => Self::Unreachable(*kind),
-            Self::Tls(why) => Self::Tls(why.clone()),
-            Self::Timeout => Self::Timeout,
-            Self::Lost => Self::Lost,
-        }
     }
 }
 

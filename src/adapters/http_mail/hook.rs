@@ -130,6 +130,6 @@ impl MailApi for HookApi {
         if answer.status.is_success() {
             return Verdict::Accepted(None);
         }
-        Verdict::Failed(usual_meaning(answer.status), None)
+        Verdict::Failed(usual_meaning(answer), None)
     }
 }

@@ -70,8 +70,7 @@ impl MailApi for MailgunApi {
         if answer.status.is_success() {
             return Verdict::Accepted(id_in(answer, "id"));
         }
-        let kind =
-            if answer.status.is_server_error() { FailureKind::Unknown } else { usual_meaning(answer.status) };
+        let kind = if answer.status.is_server_error() { FailureKind::Unknown } else { usual_meaning(answer) };
         Verdict::Failed(kind, None)
     }
 }

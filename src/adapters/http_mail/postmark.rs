@@ -76,19 +76,19 @@ impl MailApi for PostmarkApi {
             return Verdict::Accepted(id_in(answer, "MessageID"));
         }
         let word = code.and_then(|code| Word::parse(&code.to_string()));
-        Verdict::Failed(meaning(answer.status, code), word)
+        Verdict::Failed(meaning(answer, code), word)
     }
 }
 
 /// Returns what an error means (postmarkapp.com/developer/api/overview).
-fn meaning(status: StatusCode, code: Option<u64>) -> FailureKind {
-    match (status, code) {
+fn meaning(answer: &HttpAnswer, code: Option<u64>) -> FailureKind {
+    match (answer.status, code) {
         // Maintenance, and too many requests.
         (_, Some(100 | 429)) => FailureKind::Deferred,
-        // Not from the API itself, which says with a number that it is down.
-        (StatusCode::SERVICE_UNAVAILABLE, None) => FailureKind::Unknown,
+        // The API itself says with a number that it is down.
+        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => FailureKind::Deferred,
         (status, Some(_)) if status.is_success() => FailureKind::Refused,
-        _ => usual_meaning(status),
+        _ => usual_meaning(answer),
     }
 }
 

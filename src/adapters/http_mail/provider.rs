@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper::http::{HeaderValue, StatusCode};
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::http::StatusCode;
 use serde_json::Value;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -81,13 +82,15 @@ impl Word {
     }
 }
 
-/// Returns what a status other than 2xx means, unless the provider says more. Without a documented
-/// meaning, a failure of the server (5xx) leaves it open whether the email was accepted, except
-/// that 503 means that the request was not handled (RFC 9110 section 15.6.4).
+/// Returns what a status other than 2xx means, unless the provider says more. A failure of the
+/// server (5xx) leaves it open whether the email was accepted. A 503 says that the request was not
+/// handled only if it also says when to come back (RFC 9110 section 15.6.4): proxies answer 503 too,
+/// when they lose a server that had the request.
 #[must_use]
-pub(super) fn usual_meaning(status: StatusCode) -> FailureKind {
-    match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Deferred,
+pub(super) fn usual_meaning(answer: &HttpAnswer) -> FailureKind {
+    match answer.status {
+        StatusCode::TOO_MANY_REQUESTS => FailureKind::Deferred,
+        StatusCode::SERVICE_UNAVAILABLE if answer.headers.contains_key(RETRY_AFTER) => FailureKind::Deferred,
         status if status.is_redirection() || status.is_client_error() => FailureKind::Refused,
         _ => FailureKind::Unknown,
     }
@@ -185,10 +188,13 @@ mod tests {
             (429, FailureKind::Deferred),
             (500, FailureKind::Unknown),
             (502, FailureKind::Unknown),
-            (503, FailureKind::Deferred),
+            (503, FailureKind::Unknown),
             (504, FailureKind::Unknown),
         ] {
-            assert_eq!(usual_meaning(StatusCode::from_u16(status).unwrap()), kind, "{status}");
+            assert_eq!(usual_meaning(&fixture::answer(status, b"")), kind, "{status}");
         }
+        let mut busy = fixture::answer(503, b"");
+        busy.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        assert_eq!(usual_meaning(&busy), FailureKind::Deferred);
     }
 }

@@ -77,10 +77,10 @@ impl MailApi for ResendApi {
             // An earlier request for this email is still in progress, or was received in another
             // form: it may have been accepted. Resend is asked again, and no one else.
             Some("concurrent_idempotent_requests" | "invalid_idempotent_request") => FailureKind::Unknown,
-            Some("resource_locked") => FailureKind::Deferred,
+            Some("resource_locked" | "service_unavailable") => FailureKind::Deferred,
             // Lasts longer than a code.
             Some("daily_quota_exceeded" | "monthly_quota_exceeded") => FailureKind::Refused,
-            _ => usual_meaning(answer.status),
+            _ => usual_meaning(answer),
         };
         Verdict::Failed(kind, name.and_then(Word::parse))
     }

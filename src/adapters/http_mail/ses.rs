@@ -103,11 +103,15 @@ impl MailApi for SesApi {
         let word = error_type(answer);
         let kind = match word.as_ref().map(Word::as_str) {
             Some(
-                "TooManyRequestsException" | "ThrottlingException" | "Throttling" | "LimitExceededException",
+                "TooManyRequestsException"
+                | "ThrottlingException"
+                | "Throttling"
+                | "LimitExceededException"
+                | "ServiceUnavailable",
             ) => FailureKind::Deferred,
             // AWS gives up on a request, and does not say how far it got.
             Some("RequestAbortedException" | "RequestTimeoutException") => FailureKind::Unknown,
-            _ => usual_meaning(answer.status),
+            _ => usual_meaning(answer),
         };
         Verdict::Failed(kind, word)
     }
@@ -253,7 +257,7 @@ mod tests {
             }
         }
         for (status, kind) in
-            [(302, Refused), (403, Refused), (429, Deferred), (500, Unknown), (503, Deferred)]
+            [(302, Refused), (403, Refused), (429, Deferred), (500, Unknown), (503, Unknown)]
         {
             assert_meaning(&ses(), &answer(status, b"<html>"), kind, None);
         }

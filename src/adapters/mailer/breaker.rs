@@ -3,6 +3,7 @@
 //!
 //! Must not count replies, such as that the other side is busy: only the absence of any.
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::metrics::Gauge;
 
 /// Number of consecutive attempts without a reply that opens the breaker.
 const MAX_FAILURES: u32 = 5;
+/// Minimum time for an attempt; a shorter one does not count as a failure.
+const MIN_TIME: Duration = Duration::from_secs(3);
 /// Time between two trial connections while the breaker is open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -60,9 +63,19 @@ impl Breaker {
         self.open.set(0);
     }
 
+    /// Records that an attempt at `transport`, which began at `begun` and had time until `limit`, got
+    /// no reply. An attempt with too little time says nothing about the transport.
+    pub fn no_reply(&self, transport: &str, error: &impl Display, begun: Instant, limit: Instant) {
+        let is_fair = limit.saturating_duration_since(begun) >= MIN_TIME;
+        if is_fair && self.failed(begun, Instant::now()) {
+            let error = error.to_string();
+            tracing::error!(relay = transport, error, "a relay is down: it is not used for a while");
+        }
+    }
+
     /// Records that an attempt that began at `begun` got no reply. Returns whether this opens the
     /// breaker.
-    pub fn failed(&self, begun: Instant, now: Instant) -> bool {
+    fn failed(&self, begun: Instant, now: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last_success.is_some_and(|last_success| begun < last_success) {
             // It has replied to another attempt in the meantime.

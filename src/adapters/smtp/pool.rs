@@ -21,8 +21,6 @@ use crate::metrics::metrics;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for the first reply on a reused connection; afterwards it counts as dead.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Minimum time for an attempt to connect; a shorter one does not count as a failure of the relay.
-const MIN_CONNECT_TIME: Duration = Duration::from_secs(3);
 /// Delay before the next attempt if the relay accepts no further connections.
 const POOL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -167,13 +165,7 @@ impl Pool {
         match &connected {
             Err(error) if error.is_our_own() => {}
             Err(error) if !error.is_an_answer() => {
-                // An attempt with too little time says nothing about the relay.
-                let is_fair = by.saturating_duration_since(begun) >= MIN_CONNECT_TIME;
-                if is_fair && self.breaker.failed(begun, Instant::now()) {
-                    let relay = self.host();
-                    let error = error.to_string();
-                    tracing::error!(relay, error, "a relay is down: it is not used for a while");
-                }
+                self.breaker.no_reply(self.host(), error, begun, by);
             }
             _ => self.breaker.succeeded(Instant::now()),
         }

@@ -4,23 +4,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{Cause, SendError};
 use super::stage::Stage;
-
-/// Time limit for connecting to one address of the relay, so that an unreachable one leaves time
-/// for the next.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::adapters::tcp;
 
 /// Trust anchors that a relay's certificate is verified against.
 pub enum TrustAnchors {
@@ -78,18 +73,24 @@ impl TrustAnchors {
         Ok(roots)
     }
 
+    /// Returns the TLS configuration of a client.
+    ///
+    /// # Errors
+    /// [`NoSecurity`] says what is wrong.
+    pub fn client_config(&self) -> Result<ClientConfig, NoSecurity> {
+        let roots = self.certificates()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().map_err(NoSecurity::Library)?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+
     /// Returns the TLS configuration for a host.
     ///
     /// # Errors
     /// [`NoSecurity`] says what is wrong.
     pub fn tls_config(&self, host: &str) -> Result<Security, NoSecurity> {
-        let roots = self.certificates()?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(NoSecurity::Library)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = self.client_config()?;
         let name = ServerName::try_from(host.to_owned()).map_err(|_| NoSecurity::Name)?;
         Ok(Security { connector: TlsConnector::from(Arc::new(config)), name })
     }
@@ -108,19 +109,11 @@ impl Security {
 
 /// Connects to the first reachable address of the relay.
 pub(super) async fn reach(host: &str, port: u16) -> Result<TcpStream, SendError> {
-    let mut last = SendError { stage: Stage::Resolve, cause: Cause::NoSuchHost };
-    let Ok(addresses) = lookup_host((host, port)).await else { return Err(last) };
-    for address in addresses {
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(|error| SendError::from_io(Stage::Connect, &error))?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = SendError::from_io(Stage::Connect, &error),
-            Err(_) => last = SendError::timeout(Stage::Connect),
-        }
-    }
-    Err(last)
+    let no_address = || SendError { stage: Stage::Resolve, cause: Cause::NoSuchHost };
+    let addresses = lookup_host((host, port)).await.map_err(|_| no_address())?;
+    let connected = tcp::connect(addresses).await;
+    connected
+        .map_err(|error| error.map_or_else(no_address, |error| SendError::from_io(Stage::Connect, &error)))
 }
 
 impl fmt::Debug for Security {
