@@ -83,10 +83,8 @@ impl MailApi for PostmarkApi {
 /// Returns what an error means (postmarkapp.com/developer/api/overview).
 fn meaning(answer: &HttpAnswer, code: Option<u64>) -> FailureKind {
     match (answer.status, code) {
-        // Maintenance, and too many requests.
-        (_, Some(100 | 429)) => FailureKind::Deferred,
-        // The API itself says with a number that it is down.
-        (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => FailureKind::Deferred,
+        // Maintenance, too many requests, and a 503 of the API itself, which has a number.
+        (_, Some(100 | 429)) | (StatusCode::SERVICE_UNAVAILABLE, Some(_)) => FailureKind::Deferred,
         (status, Some(_)) if status.is_success() => FailureKind::Refused,
         _ => usual_meaning(answer),
     }
