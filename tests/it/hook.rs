@@ -189,7 +189,7 @@ async fn a_503_is_repeated_only_if_it_says_when_and_the_time_is_bounded() {
     eventually("the first request", async || hook.calls().len() > known).await;
     hook.answer_with(204);
     assert_eq!(accepted.await.expect("an answer"), 201);
-    let calls = hook.calls();
+    let calls = hook.calls().clone();
     let [first, second] = &calls[known..] else { panic!("{calls:?}") };
     assert_eq!(first.body, second.body, "the same code under the same id");
     assert!(!app.whole_log().await.contains("panicked"));

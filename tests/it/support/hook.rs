@@ -103,10 +103,11 @@ impl State {
         webhook.verify(&body, request.headers()).expect("a right signature");
         let body = serde_json::from_slice(&body).expect("JSON");
         let call = HookCall { headers: request.headers().clone(), body };
-        self.calls.lock().expect("no thread panics with the calls").push(call);
-        tokio::time::sleep(Duration::from_millis(self.delay_millis.load(Ordering::Relaxed))).await;
+        // What is set after the call is for the next one.
         let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed)).expect("a status");
         let header = self.header.lock().expect("a header").clone();
+        self.calls.lock().expect("no thread panics with the calls").push(call);
+        tokio::time::sleep(Duration::from_millis(self.delay_millis.load(Ordering::Relaxed))).await;
         let response = Response::builder().status(status);
         match header {
             Some((name, value)) => response.header(name, value).finish(),
