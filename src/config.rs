@@ -180,6 +180,7 @@ mod tests {
     use crate::domain::limit::{Limit, Policy};
     use crate::domain::simple_access::SimpleAccess;
 
+    const HOOK_SECRET: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
     const SECRET: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
     fn sources(texts: Texts) -> Sources {
@@ -212,7 +213,7 @@ mod tests {
             let without_relay = [("SMTP_SERVER", ""), ("EMAIL_PASSWORD", "")];
             with(&[without_relay.as_slice(), more].concat())
         };
-        let hook = [("OTP_HOOK__URL", "https://hook.example/otpd"), ("OTP_HOOK__SECRET", "whsec_x")];
+        let hook = [("OTP_HOOK__URL", "https://hook.example/otpd"), ("OTP_HOOK__SECRET", HOOK_SECRET)];
         let loaded = enough(&[[("OTP_SENDER", "Hook")].as_slice(), &hook].concat()).unwrap();
         assert_eq!(loaded.settings.senders.order, [TransportKind::Hook]);
         assert!(loaded.settings.smtp.relays.is_empty());
@@ -225,7 +226,8 @@ mod tests {
             assert!(refused("OTP_SENDER", &[("OTP_SENDER", list)]).contains(reason), "{list}");
         }
         for url in ["http://hook.example", "hook.example"] {
-            let more = [("OTP_SENDER", "smtp,hook"), ("OTP_HOOK__URL", url), ("OTP_HOOK__SECRET", "whsec_x")];
+            let more =
+                [("OTP_SENDER", "smtp,hook"), ("OTP_HOOK__URL", url), ("OTP_HOOK__SECRET", HOOK_SECRET)];
             assert!(refused("OTP_HOOK__URL", &more).contains("as https://hook.example.com/otpd"), "{url}");
         }
     }

@@ -10,6 +10,7 @@ pub mod domain_policy;
 pub mod email_address;
 pub mod exempt;
 pub mod forwarded_header;
+pub mod hook_secret;
 pub mod host;
 pub mod idempotency;
 pub mod ip_prefix;

@@ -34,8 +34,9 @@ pub const MAX_BYTES: usize = 16 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// Time limit for the body, which only has the id or the reason.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum idle time of a connection. Load balancers close idle connections after about a minute.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum idle time of a connection. It is shorter than that of common servers (5 s), because a
+/// request that crosses the end of its connection has an unknown outcome.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const OTPD: HeaderValue = HeaderValue::from_static(concat!("otpd/", env!("CARGO_PKG_VERSION")));
 
 /// A client that keeps connections to be reused.

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use self::error::ProviderError;
-pub use self::hook::{HookApi, InvalidHookSecret};
+pub use self::hook::HookApi;
 pub use self::mailgun::MailgunApi;
 pub use self::postmark::PostmarkApi;
 pub use self::provider::{MailApi, RequestError, Verdict};
@@ -131,7 +131,7 @@ mod tests {
             Box::new(PostmarkApi::new(&url, "pm_key".into(), "outbound".to_owned())),
             Box::new(MailgunApi::new(&url, "mg.example", "key".into())),
             Box::new(SesApi::new(&url, "eu-central-1".to_owned(), "AKIA".to_owned(), "secret".into())),
-            Box::new(HookApi::new(url.clone(), &fixture::hook_secret()).unwrap()),
+            Box::new(HookApi::new(url.clone(), fixture::hook_secret())),
         ]
     }
 

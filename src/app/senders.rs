@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
 use super::files::{cured, read, shown};
 use crate::adapters::clock::SystemClock;
@@ -60,24 +60,22 @@ pub fn relays(settings: &Settings) -> anyhow::Result<Vec<SmtpTransport>> {
 pub(super) fn unusable_transports(settings: &Settings) -> Vec<anyhow::Error> {
     let relays = settings.smtp.relays.iter().zip(SECTIONS);
     let relays = relays.filter_map(|(relay, section)| relay_with(relay, section, &settings.outbound).err());
-    let (client, provider) = match providers(&settings.senders) {
-        Ok(providers) if providers.is_empty() => (None, None),
-        providers => (http_client(&settings.outbound).err(), providers.err()),
-    };
-    relays.chain(client).chain(provider).collect()
+    let is_used = settings.senders.targets().next().is_some();
+    let client = if is_used { http_client(&settings.outbound).err() } else { None };
+    relays.chain(client).collect()
 }
 
 /// Returns the names of the transports, as the metrics have them.
 pub(super) fn transport_names(settings: &Settings) -> Vec<String> {
     let relays = settings.smtp.relays.iter().map(|relay| relay.server.clone());
-    let providers = providers(&settings.senders).unwrap_or_default();
+    let providers = providers(&settings.senders);
     relays.chain(providers.iter().map(|(_, provider)| provider.name().to_owned())).collect()
 }
 
 fn transports(settings: &Settings) -> anyhow::Result<BTreeMap<TransportKind, Route>> {
     let relays = relays(settings)?.into_iter().map(|relay| Arc::new(relay) as Arc<dyn Transport>);
     let mut transports = BTreeMap::from([(TransportKind::Smtp, relays.collect())]);
-    let providers = providers(&settings.senders)?;
+    let providers = providers(&settings.senders);
     if providers.is_empty() {
         return Ok(transports);
     }
@@ -91,7 +89,7 @@ fn transports(settings: &Settings) -> anyhow::Result<BTreeMap<TransportKind, Rou
 }
 
 /// Returns the providers that are used, and the hook.
-fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn MailApi>)>> {
+fn providers(senders: &Senders) -> Vec<(TransportKind, Box<dyn MailApi>)> {
     let mut providers: Vec<(TransportKind, Box<dyn MailApi>)> = Vec::new();
     if let Some(resend) = &senders.resend {
         let api = ResendApi::new(&resend.url, resend.api_key.clone());
@@ -112,11 +110,9 @@ fn providers(senders: &Senders) -> anyhow::Result<Vec<(TransportKind, Box<dyn Ma
         providers.push((TransportKind::Ses, Box::new(api)));
     }
     if let Some(hook) = &senders.hook {
-        let hook = HookApi::new(hook.url.clone(), &hook.secret);
-        let hook = hook.map_err(|error| cured(&anyhow!(error), "hook.secret"))?;
-        providers.push((TransportKind::Hook, Box::new(hook)));
+        providers.push((TransportKind::Hook, Box::new(HookApi::new(hook.url.clone(), hook.secret.clone()))));
     }
-    Ok(providers)
+    providers
 }
 
 /// Creates the client of HTTP requests. Does not connect yet.

@@ -4,11 +4,12 @@
 
 use anyhow::Context as _;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
 use crate::domain::api_key::{self, KeyHash};
+use crate::domain::hook_secret::HookSecret;
 use crate::domain::key_name::KeyName;
 use crate::domain::proof::ProofKey;
 use crate::random;
@@ -64,7 +65,7 @@ impl Keygen {
     pub fn run(&self) -> anyhow::Result<Zeroizing<String>> {
         match self {
             Self::IndexKey => secret(),
-            Self::HookSecret => hook_secret(),
+            Self::HookSecret => Ok(HookSecret::text(&*Zeroizing::new(random::bytes()?))),
             Self::Pepper { name } | Self::ProofKey { name, algorithm: ProofAlgorithm::Eddsa } => {
                 named(name.as_str())
             }
@@ -84,12 +85,6 @@ fn api_key(label: &KeyName) -> anyhow::Result<Zeroizing<String>> {
          hash  {label}:{hash}\n      for OTP_TENANT__KEYS, or keys in [[tenants]]",
         *key
     )))
-}
-
-/// Returns a new secret in the form of Standard Webhooks.
-fn hook_secret() -> anyhow::Result<Zeroizing<String>> {
-    let bytes = Zeroizing::new(random::bytes::<32>()?);
-    Ok(Zeroizing::new(format!("whsec_{}", *Zeroizing::new(STANDARD.encode(*bytes)))))
 }
 
 /// Returns a new P-256 key with a name.

@@ -31,7 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Dangerous {
         ),
         plaintext_smtp: is_on(
             "dangerous.plaintext_smtp",
-            "anyone who can read the traffic to the relay sees the codes and its password",
+            "anyone who can read the traffic to the relay sees the codes, and the password or token",
         ),
         weak_limits: is_on(
             "dangerous.weak_limits",

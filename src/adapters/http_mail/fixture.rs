@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::HeaderMap;
 use hyper::http::{Request, StatusCode};
-use secrecy::SecretString;
 
 use super::provider::{MailApi, Verdict};
 use crate::adapters::http::HttpAnswer;
@@ -14,6 +13,7 @@ use crate::adapters::mailer::{Email, FailureKind};
 use crate::adapters::message::{Composer, SampleValues, new_id};
 use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
+use crate::domain::hook_secret::HookSecret;
 use crate::domain::locale::Locale;
 use crate::domain::sender::Sender;
 use crate::domain::target_url::TargetUrl;
@@ -28,8 +28,8 @@ pub(super) fn url() -> TargetUrl {
     TargetUrl::parse("https://api.example/base/", "").unwrap()
 }
 
-pub(super) fn hook_secret() -> SecretString {
-    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into()
+pub(super) fn hook_secret() -> HookSecret {
+    HookSecret::parse(&HookSecret::text(&[1; 32])).unwrap()
 }
 
 /// Returns 2027-01-15 08:00:00 UTC.

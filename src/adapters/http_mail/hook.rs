@@ -9,34 +9,25 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::CONTENT_TYPE;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use standardwebhooks::Webhook;
-use thiserror::Error;
 
 use super::provider::{MailApi, RequestError, Verdict, usual_meaning};
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::Email;
 use crate::domain::code::Code;
+use crate::domain::hook_secret::HookSecret;
 use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::target_url::TargetUrl;
 use crate::domain::time::Millis;
 use crate::traces;
 
-/// Length of a secret in bytes, as Standard Webhooks recommends.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-
 /// The hook of the operator.
 pub struct HookApi {
     url: TargetUrl,
-    webhook: Webhook,
+    secret: HookSecret,
 }
-
-/// A secret is not one of Standard Webhooks.
-#[derive(Debug, Error)]
-#[error("must be whsec_ and 24 to 64 bytes in Base64")]
-pub struct InvalidHookSecret;
 
 /// The body of a request.
 #[derive(Serialize)]
@@ -60,11 +51,9 @@ struct HookRequest<'a> {
 
 impl HookApi {
     /// Creates the hook.
-    ///
-    /// # Errors
-    /// [`InvalidHookSecret`] if the secret is not one of Standard Webhooks.
-    pub fn new(url: TargetUrl, secret: &SecretString) -> Result<Self, InvalidHookSecret> {
-        Ok(Self { url, webhook: webhook(secret)? })
+    #[must_use]
+    pub fn new(url: TargetUrl, secret: HookSecret) -> Self {
+        Self { url, secret }
     }
 
     fn body(email: &Email<'_>) -> Result<Vec<u8>, RequestError> {
@@ -87,18 +76,6 @@ impl HookApi {
     }
 }
 
-fn webhook(secret: &SecretString) -> Result<Webhook, InvalidHookSecret> {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-
-    let encoded = secret.expose_secret().strip_prefix("whsec_").ok_or(InvalidHookSecret)?;
-    let key = zeroize::Zeroizing::new(STANDARD.decode(encoded).map_err(|_| InvalidHookSecret)?);
-    if !SECRET_BYTES.contains(&key.len()) {
-        return Err(InvalidHookSecret);
-    }
-    Webhook::from_bytes(key.to_vec()).map_err(|_| InvalidHookSecret)
-}
-
 fn rfc3339(moment: Millis) -> String {
     // The last millisecond of the year 9999; a later one has no such form.
     let moment = moment.min(253_402_300_799_999);
@@ -114,7 +91,8 @@ impl MailApi for HookApi {
         let body = Self::body(email)?;
         let seconds = now.duration_since(UNIX_EPOCH).map_err(RequestError::new)?.as_secs();
         let timestamp = i64::try_from(seconds).map_err(RequestError::new)?;
-        let signature = self.webhook.sign(&email.id, timestamp, &body).map_err(RequestError::new)?;
+        let webhook = Webhook::from_bytes(self.secret.expose().to_vec()).map_err(RequestError::new)?;
+        let signature = webhook.sign(&email.id, timestamp, &body).map_err(RequestError::new)?;
         let mut request = Request::post(self.url.as_str())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &email.id)

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::provider::{
-    MailApi, RequestError, Verdict, from, id_in, own_headers, secret_value, usual_meaning,
+    MailApi, RequestError, Verdict, acceptance, from, own_headers, secret_value, usual_meaning,
 };
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
@@ -68,7 +68,7 @@ impl MailApi for MailgunApi {
     /// After a 5xx the email may have been sent, even after 503 (reported to Mailgun by customers).
     fn judge(&self, answer: &HttpAnswer) -> Verdict {
         if answer.status.is_success() {
-            return Verdict::Accepted(id_in(answer, "id"));
+            return acceptance(answer, "id");
         }
         let kind = if answer.status.is_server_error() { FailureKind::Unknown } else { usual_meaning(answer) };
         Verdict::Failed(kind, None)
@@ -144,11 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn an_email_is_accepted_with_or_without_an_id() {
+    fn an_email_is_accepted_with_an_id_and_without_one_nothing_is_known() {
         let body = br#"{"id":"<20261130.1@mg.example>","message":"Queued. Thank you."}"#;
         assert_eq!(accepted(&mailgun(), &answer(200, body)).as_deref(), Some("<20261130.1@mg.example>"));
         for body in ["", "Queued. Thank you.", r#"{"message":"Queued. Thank you."}"#] {
-            assert_eq!(accepted(&mailgun(), &answer(200, body.as_bytes())), None, "{body}");
+            assert_meaning(&mailgun(), &answer(200, body.as_bytes()), FailureKind::Unknown, None);
         }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::provider::{
-    MailApi, RequestError, Verdict, Word, from, id_in, member, own_headers, secret_value, usual_meaning,
+    MailApi, RequestError, Verdict, Word, acceptance, from, member, own_headers, secret_value, usual_meaning,
 };
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
@@ -72,8 +72,8 @@ impl MailApi for PostmarkApi {
 
     fn judge(&self, answer: &HttpAnswer) -> Verdict {
         let code = member(answer, "ErrorCode").as_ref().and_then(Value::as_u64);
-        if answer.status.is_success() && code.is_none_or(|code| code == 0) {
-            return Verdict::Accepted(id_in(answer, "MessageID"));
+        if answer.status.is_success() && code == Some(0) {
+            return acceptance(answer, "MessageID");
         }
         let word = code.and_then(|code| Word::parse(&code.to_string()));
         Verdict::Failed(meaning(answer, code), word)
@@ -185,12 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn an_email_is_accepted_with_or_without_an_id() {
+    fn an_email_is_accepted_with_an_id_and_without_one_nothing_is_known() {
         let id = "b7bc2f4a-e38e-4336-af7d-e6c392c2f817";
         let body = json!({ "MessageID": id, "ErrorCode": 0, "Message": "OK" }).to_string();
         assert_eq!(accepted(&postmark(), &answer(200, body.as_bytes())).as_deref(), Some(id));
         for body in ["", "OK", r#"{"ErrorCode":0}"#, r#"{"MessageID":7}"#] {
-            assert_eq!(accepted(&postmark(), &answer(200, body.as_bytes())), None, "{body}");
+            assert_meaning(&postmark(), &answer(200, body.as_bytes()), FailureKind::Unknown, None);
         }
     }
 }

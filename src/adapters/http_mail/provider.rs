@@ -126,9 +126,11 @@ pub(super) fn member(answer: &HttpAnswer, name: &str) -> Option<Value> {
     body.get_mut(name).map(Value::take)
 }
 
-/// Returns the id in a member of a body, if it has the form of one.
-pub(super) fn id_in(answer: &HttpAnswer, name: &str) -> Option<ProviderId> {
-    ProviderId::parse(member(answer, name)?.as_str()?)
+/// Returns what a 2xx means whose body must have the id of the email in this member. Without it, the
+/// response is not one of the provider, or was cut: whether the email was accepted is unknown.
+pub(super) fn acceptance(answer: &HttpAnswer, name: &str) -> Verdict {
+    let id = member(answer, name).and_then(|id| ProviderId::parse(id.as_str()?));
+    id.map_or(Verdict::Failed(FailureKind::Unknown, None), |id| Verdict::Accepted(Some(id)))
 }
 
 #[cfg(test)]

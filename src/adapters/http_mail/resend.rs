@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::provider::{
-    MailApi, RequestError, Verdict, Word, from, id_in, member, own_headers, secret_value, usual_meaning,
+    MailApi, RequestError, Verdict, Word, acceptance, from, member, own_headers, secret_value, usual_meaning,
 };
 use crate::adapters::http::HttpAnswer;
 use crate::adapters::mailer::{Email, FailureKind};
@@ -69,7 +69,7 @@ impl MailApi for ResendApi {
     /// statuses, so that the status decides, but for these names.
     fn judge(&self, answer: &HttpAnswer) -> Verdict {
         if answer.status.is_success() {
-            return Verdict::Accepted(id_in(answer, "id"));
+            return acceptance(answer, "id");
         }
         let name = member(answer, "name");
         let name = name.as_ref().and_then(Value::as_str);
@@ -177,12 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn an_email_is_accepted_with_or_without_an_id() {
+    fn an_email_is_accepted_with_an_id_and_without_one_nothing_is_known() {
         let id = "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794";
         let body = json!({ "id": id }).to_string();
         assert_eq!(accepted(&resend(), &answer(200, body.as_bytes())).as_deref(), Some(id));
         for body in ["", "OK", "[]", r#"{"id":7}"#, r#"{"id":"a b"}"#] {
-            assert_eq!(accepted(&resend(), &answer(200, body.as_bytes())), None, "{body}");
+            assert_meaning(&resend(), &answer(200, body.as_bytes()), FailureKind::Unknown, None);
         }
     }
 }

@@ -5,6 +5,7 @@
 use secrecy::SecretString;
 
 use crate::config::reader::Reader;
+use crate::domain::hook_secret::HookSecret;
 use crate::domain::target_url::TargetUrl;
 
 /// Resend.
@@ -57,7 +58,7 @@ pub struct Hook {
     /// URL that receives the codes.
     pub url: TargetUrl,
     /// Secret that the requests are signed with, as Standard Webhooks writes it.
-    pub secret: SecretString,
+    pub secret: HookSecret,
 }
 
 pub(super) fn resend(reader: &mut Reader<'_>) -> Option<Resend> {
@@ -100,7 +101,9 @@ pub(super) fn ses(reader: &mut Reader<'_>) -> Option<Ses> {
 pub(super) fn hook(reader: &mut Reader<'_>) -> Option<Hook> {
     let is_named = reader.required("hook.url", "the URL that receives the codes").is_some();
     let url = if is_named { url(reader, "hook.url") } else { None };
-    let secret = key(reader, "hook.secret", "the secret that the requests are signed with");
+    let rule = "whsec_ and 24 to 64 bytes in Base64, as `otpd keygen hook-secret` prints it";
+    let is_set = reader.required("hook.secret", "the secret that the requests are signed with").is_some();
+    let secret = if is_set { reader.parse("hook.secret", rule, HookSecret::parse) } else { None };
     Some(Hook { url: url?, secret: secret? })
 }
 
