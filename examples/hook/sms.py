@@ -1,16 +1,20 @@
 # Gets codes from otpd by its hook and sends each as an SMS: python sms.py
-# HOOK_SECRET is the value of otpd's OTP_HOOK__SECRET; PORT is where to listen (9000).
+# HOOK_SECRET is the value of otpd's OTP_HOOK__SECRET; PORT is where to listen (9000). PHONES, if set,
+# is a JSON object with the telephone number of each email address.
 import base64
 import hashlib
 import hmac
 import json
 import os
+import sys
 import time
+from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY = base64.b64decode(os.environ["HOOK_SECRET"].removeprefix("whsec_"))
-# Ids of requests that were handled; one that comes twice is not sent twice.
-handled = set()
+PHONES = json.loads(os.environ.get("PHONES", "null"))
+# Ids of the last messages; a request that comes twice is not sent twice.
+sent = deque(maxlen=1000)
 
 
 def is_signed(headers, body):
@@ -26,7 +30,8 @@ def is_signed(headers, body):
 
 def send_sms(email, text):
     """Put your gateway here; raise an error if it does not accept the message."""
-    print(f"to the phone of {email}: {text}", flush=True)
+    phone = PHONES[email] if PHONES is not None else f"the phone of {email}"
+    print(f"to {phone}: {text}", flush=True)
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -36,9 +41,16 @@ class Hook(BaseHTTPRequestHandler):
             self.send_error(401)
             return
         code = json.loads(body)
-        if code["id"] not in handled:
-            send_sms(code["to"], f"{code['code']} is your code for {code['brand']}")
-            handled.add(code["id"])
+        if code["id"] not in sent:
+            try:
+                send_sms(code["to"], f"{code['code']} is your code for {code['brand']}")
+            except Exception as error:
+                print(f"not sent: {type(error).__name__}", file=sys.stderr, flush=True)
+                # Refused: nobody has the code, and otpd uses its next transport. If the gateway may
+                # have sent the message all the same, answer 500.
+                self.send_error(400)
+                return
+            sent.append(code["id"])
         self.send_response(204)
         self.end_headers()
 

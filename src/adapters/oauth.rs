@@ -103,6 +103,7 @@ impl TokenSource {
                 {
                     return Ok(token.clone());
                 }
+                state.end_lost_request(now);
                 if let Some(cause) = state.recent_failure(now) {
                     return usable.ok_or_else(|| TokenError::new(cause.clone(), !has_waited));
                 }
@@ -158,17 +159,30 @@ impl TokenState {
         self.request = None;
         match outcome {
             Ok(GrantedToken { token, life, refresh_token }) => {
-                self.issued += 1;
-                let token = Arc::new(token);
-                self.token = Some(AccessToken { token, number: self.issued, issued: begun, life });
-                self.failure = None;
                 if refresh_token.is_some() {
                     self.refresh_token = refresh_token;
                 }
+                self.issued += 1;
+                let token = AccessToken { token: Arc::new(token), number: self.issued, issued: begun, life };
+                let now = Instant::now();
+                // Otherwise the endpoint would be asked again without a pause.
+                if token.expires() <= now {
+                    self.failure = Some((TokenCause::Expired, now + FAILURE_PAUSE));
+                    return;
+                }
+                self.token = Some(token);
+                self.failure = None;
             }
             Err(TokenFailure { cause, retry_after }) => {
                 self.failure = Some((cause, Instant::now() + retry_after.clamp(FAILURE_PAUSE, MAX_PAUSE)));
             }
+        }
+    }
+
+    /// Ends a request whose task panicked: nobody else would, and nobody could begin another.
+    fn end_lost_request(&mut self, now: Instant) {
+        if self.request.as_ref().is_some_and(|request| request.has_changed().is_err()) {
+            self.finish(Err(TokenCause::Request("the request for a token panicked").into()), now);
         }
     }
 }

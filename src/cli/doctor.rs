@@ -26,6 +26,9 @@ use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
 use crate::telemetry::{self, CollectorError};
 
+/// The result of a check: a line to print.
+type Finding = Result<String, String>;
+
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// Also send a test email to this address; its code cannot be used

@@ -65,7 +65,7 @@ impl Keygen {
     pub fn run(&self) -> anyhow::Result<Zeroizing<String>> {
         match self {
             Self::IndexKey => secret(),
-            Self::HookSecret => Ok(HookSecret::text(&*Zeroizing::new(random::bytes()?))),
+            Self::HookSecret => Ok(HookSecret::text(&Zeroizing::new(random::bytes()?))),
             Self::Pepper { name } | Self::ProofKey { name, algorithm: ProofAlgorithm::Eddsa } => {
                 named(name.as_str())
             }

@@ -135,16 +135,8 @@ fn relays(
 /// Returns no fallback relay. Refuses its other settings if they are set, because somebody meant
 /// them to have an effect.
 fn no_fallback(reader: &mut Reader<'_>) -> Option<Vec<RelaySettings>> {
-    let mut said = [
-        "password",
-        "username",
-        "ca_file",
-        "oauth_client_id",
-        "oauth_refresh_token",
-        "oauth_service_account",
-    ]
-    .map(|name| format!("smtp_fallback.{name}"))
-    .into_iter();
+    let own = ["password", "username", "ca_file"].into_iter().chain(oauth::OWN);
+    let mut said = own.map(|name| format!("smtp_fallback.{name}"));
     match said.find(|key| reader.text(key).is_some_and(|text| !text.is_empty())) {
         Some(key) => {
             let what = "is set, but OTP_SMTP_FALLBACK__SERVER is not";

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +16,7 @@ use otpd::adapters::oauth::TokenSource;
 use otpd::adapters::smtp::TrustAnchors;
 use otpd::domain::oauth::{OAuthClient, OAuthGrant, ServiceAccount};
 use otpd::domain::target_url::TargetUrl;
-use otpd::ports::Clock as _;
+use otpd::ports::Clock;
 use procfs::process::{FDTarget, Process};
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde_json::{Value, json};
@@ -30,14 +31,23 @@ const REFRESH_TOKEN: &str = "1//first-refresh-token";
 
 /// Returns a source of tokens for this mailbox, by client credentials.
 pub fn token_source(server: &TokenServer, username: &str) -> TokenSource {
-    let grant = OAuthGrant::ClientCredentials {
-        client_id: "client-id".to_owned(),
-        client_secret: CLIENT_SECRET.into(),
-    };
-    source_of(server, username, grant)
+    source_of(server, username, client_credentials())
+}
+
+fn client_credentials() -> OAuthGrant {
+    OAuthGrant::ClientCredentials { client_id: "client-id".to_owned(), client_secret: CLIENT_SECRET.into() }
 }
 
 fn source_of(server: &TokenServer, username: &str, grant: OAuthGrant) -> TokenSource {
+    source_with(server, username, grant, Arc::new(SystemClock))
+}
+
+fn source_with(
+    server: &TokenServer,
+    username: &str,
+    grant: OAuthGrant,
+    clock: Arc<dyn Clock>,
+) -> TokenSource {
     let client = OAuthClient {
         token_url: TargetUrl::parse(&server.url(), "").expect("a URL"),
         scope: "mail other".to_owned(),
@@ -45,7 +55,7 @@ fn source_of(server: &TokenServer, username: &str, grant: OAuthGrant) -> TokenSo
         grant,
     };
     let http = HttpClient::new(TrustAnchors::System.client_config().expect("trust anchors"), Vec::new());
-    TokenSource::new(client, http, Arc::new(SystemClock))
+    TokenSource::new(client, http, clock)
 }
 
 fn soon() -> Instant {
@@ -99,9 +109,10 @@ async fn a_token_is_used_while_it_is_renewed_and_after_its_end_no_more() {
     let server = TokenServer::start();
     server.set(TokenAnswer::Grants(2));
     let source = token_source(&server, SENDER);
+    // The life of a token counts from its request.
+    let begun = Instant::now();
     assert_eq!(shown(&source).await, token(1));
     server.set(TokenAnswer::Hangs);
-    let begun = Instant::now();
     // Four fifths of its life later, the renewal begins; the token is still the answer.
     eventually("a renewal", async || {
         let now = shown(&source).await;
@@ -159,6 +170,44 @@ async fn an_endpoint_that_failed_is_left_alone_for_a_moment() {
     assert_eq!(server.requests().len(), 1);
     eventually("a token", async || source.token(soon()).await.is_ok()).await;
     assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_on_arrival_is_a_failure_and_not_asked_for_again_at_once() {
+    let server = TokenServer::start();
+    let granted = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": 0.000_001 });
+    server.set(TokenAnswer::Says(200, granted.to_string()));
+    let source = token_source(&server, SENDER);
+    let said = "the token endpoint granted a token that has expired already";
+    assert_eq!(shown(&source).await, said);
+    assert_eq!(shown(&source).await, format!("{said}; it is not asked again for a moment"));
+    assert_eq!(server.requests().len(), 1);
+    server.set(TokenAnswer::Grants(3600));
+    eventually("a token", async || source.token(soon()).await.is_ok()).await;
+    assert_eq!(server.requests().len(), 2);
+}
+
+/// A clock that panics once.
+#[derive(Default)]
+struct PanickingClock {
+    has_panicked: AtomicBool,
+}
+
+impl Clock for PanickingClock {
+    fn now(&self) -> SystemTime {
+        assert!(self.has_panicked.swap(true, Ordering::SeqCst), "this panic belongs to the test");
+        SystemClock.now()
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_panics_is_a_failure_and_not_the_last_request() {
+    let server = TokenServer::start();
+    let clock = Arc::new(PanickingClock::default());
+    let source = source_with(&server, SENDER, client_credentials(), clock);
+    assert_eq!(shown(&source).await, "the request for a token panicked");
+    eventually("a token", async || source.token(soon()).await.is_ok()).await;
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]

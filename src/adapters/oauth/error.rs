@@ -40,6 +40,9 @@ pub enum TokenCause {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// The token's life is shorter than the request took.
+    #[error("the token endpoint granted a token that has expired already")]
+    Expired,
     /// The server refuses to give a token.
     #[error("the token endpoint refused: {0}")]
     Refused(TokenRefusal),

@@ -15,9 +15,33 @@ pub(super) fn cure(error: &SendError, relay: &RelaySettings, provider: Option<&P
     {
         return token::login_refused(*reply, provider).to_owned();
     }
+    if let Cause::Token(error) = error.cause() {
+        return about_the_token(error, relay);
+    }
     let theirs = provider.and_then(|provider| in_their_terms(error, provider));
-    let general = match error.cause() {
-        Cause::Token(error) => return about_the_token(error, relay),
+    let general = in_general(error, relay);
+    match (theirs, provider, error.stage()) {
+        (Some(theirs), ..) => theirs,
+        // The provider's requirements for senders and recipients may be the reason, unless the
+        // reply says that an address is.
+        (None, Some(provider), Stage::Sender | Stage::Recipient | Stage::Data | Stage::Message)
+            if matches!(error.cause(), Cause::Reply(reply)
+                if reply.is_permanent() && (error.stage() == Stage::Sender || !reply.has_address_status())) =>
+        {
+            format!("{general}\n      {}: {}", provider.name, provider.mail)
+        }
+        (None, Some(provider), Stage::Connect | Stage::Tls | Stage::Greeting | Stage::StartTls)
+            if !matches!(error.cause(), Cause::Certificate(_)) =>
+        {
+            format!("{general}\n      {} has {}", provider.name, provider.ports)
+        }
+        _ => general.to_owned(),
+    }
+}
+
+/// Returns the advice that does not depend on the provider.
+fn in_general(error: &SendError, relay: &RelaySettings) -> &'static str {
+    match error.cause() {
         Cause::NoOAuth => {
             "the relay takes no access tokens (XOAUTH2 or OAUTHBEARER) here: check SMTP_SERVER and \
              SMTP_PORT, or set OTP_SMTP__AUTH=password"
@@ -54,23 +78,6 @@ pub(super) fn cure(error: &SendError, relay: &RelaySettings, provider: Option<&P
         Cause::Reply(reply) => about_the_reply(error.stage(), *reply, relay),
         Cause::BreakerOpen | Cause::NoneFree => "the relay is slow or down: try again later",
         _ => about_the_step(error.stage(), relay),
-    };
-    match (theirs, provider, error.stage()) {
-        (Some(theirs), ..) => theirs,
-        // The provider's requirements for senders and recipients may be the reason, unless the
-        // reply says that an address is.
-        (None, Some(provider), Stage::Sender | Stage::Recipient | Stage::Data | Stage::Message)
-            if matches!(error.cause(), Cause::Reply(reply)
-                if reply.is_permanent() && (error.stage() == Stage::Sender || !reply.has_address_status())) =>
-        {
-            format!("{general}\n      {}: {}", provider.name, provider.mail)
-        }
-        (None, Some(provider), Stage::Connect | Stage::Tls | Stage::Greeting | Stage::StartTls)
-            if !matches!(error.cause(), Cause::Certificate(_)) =>
-        {
-            format!("{general}\n      {} has {}", provider.name, provider.ports)
-        }
-        _ => general.to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use super::relay::Finding;
+use super::Finding;
 use crate::adapters::http::{HttpCause, HttpError, HttpStage};
 use crate::adapters::mailer::TIMEOUT;
 use crate::app;

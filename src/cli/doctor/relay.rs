@@ -6,9 +6,8 @@ use std::error::Error as _;
 use std::time::UNIX_EPOCH;
 
 use super::cure::cure;
-use super::http;
 use super::provider::{self, Provider};
-use super::token;
+use super::{Finding, http, token};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::mailer::TransportMailer;
 use crate::adapters::message::{Composer, SampleValues};
@@ -25,9 +24,6 @@ use crate::domain::time::millis;
 use crate::ports::{Clock as _, CodeMail, Delivery, Mailer as _};
 use crate::random::SysRng;
 use crate::service::causes;
-
-/// The result of a check: a line to print.
-pub(super) type Finding = Result<String, String>;
 
 /// Names of the relays in the output.
 const NAMES: [&str; 2] = ["relay", "fallback relay"];

@@ -61,7 +61,7 @@ fn is_of_microsoft(client: &OAuthClient) -> bool {
 pub(super) fn cure(cause: &TokenCause, client: &OAuthClient) -> String {
     match cause {
         TokenCause::Http(error) => about_the_connection(error),
-        TokenCause::Timeout | TokenCause::Unavailable(_) => {
+        TokenCause::Timeout | TokenCause::Unavailable(_) | TokenCause::Expired => {
             "the provider's token endpoint is slow, down or has had too many requests: try again later"
         }
         TokenCause::Invalid { .. } => {

@@ -9,7 +9,7 @@ use crate::domain::oauth::{OAuthClient, OAuthGrant, ServiceAccount};
 use crate::domain::target_url::TargetUrl;
 
 /// Settings that only a login by OAuth uses.
-const OWN: [&str; 6] = [
+pub(super) const OWN: [&str; 6] = [
     "oauth_token_url",
     "oauth_client_id",
     "oauth_client_secret",
@@ -373,8 +373,10 @@ mod tests {
         let url = [("OTP_SMTP__OAUTH_TOKEN_URL", "https://id.example/token")];
         let said = refused("OTP_SMTP_FALLBACK__OAUTH_REFRESH_TOKEN", &[&url, &CLIENT, &second]);
         assert!(said.contains("Google gives a client no token"), "{said}");
-        let lone = [("OTP_SMTP_FALLBACK__OAUTH_CLIENT_ID", "app")];
-        refused("OTP_SMTP_FALLBACK__OAUTH_CLIENT_ID", &[&url, &CLIENT, &lone]);
+        for name in OWN.map(|name| format!("OTP_SMTP_FALLBACK__{}", name.to_uppercase())) {
+            let said = refused(&name, &[&url, &CLIENT, &[(&name, "x")]]);
+            assert!(said.contains("is set, but OTP_SMTP_FALLBACK__SERVER is not"), "{said}");
+        }
     }
 
     #[test]

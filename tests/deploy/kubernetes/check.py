@@ -53,7 +53,7 @@ def overlays(state: Path) -> dict[str, Path]:
         "kind": "Kustomization",
         "namespace": "otpd",
         "resources": [f"{root}/{MANIFESTS}/overlays/production"],
-        "components": [f"{root}/{MANIFESTS}/components/sentinels"],
+        "components": [f"{root}/{MANIFESTS}/components/{name}" for name in ("sentinels", "https")],
     }
     (sentinels / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     return found | {"sentinels": sentinels}

@@ -342,6 +342,21 @@ MUTATIONS: tuple[tuple[str, str, Change, str], ...] = (
     ),
     (
         "try",
+        "no way to a provider",
+        lambda b: settings(b).update(OTP_SENDER="resend"),
+        "reach HTTPS, port 443",
+    ),
+    (
+        "sentinels",
+        "no way to a token endpoint",
+        lambda b: (
+            settings(b).update(OTP_SMTP__AUTH="oauth"),
+            put(of("NetworkPolicy", "otpd-https", "egress", 0, "ports", 0), "port", 444)(b),
+        ),
+        "reach HTTPS, port 443",
+    ),
+    (
+        "try",
         "a policy that admits everybody",
         put(of("NetworkPolicy", "otpd", "ingress", 0), "from", None),
         "a NetworkPolicy admits everybody",

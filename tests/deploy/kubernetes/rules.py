@@ -396,6 +396,8 @@ def reaches(bundle: Bundle, policies: list[dict]) -> Faults:
     }
     if values.get("OTP_REDIS__SENTINEL_PASSWORD_FILE"):
         needed |= {("sentinels", 26379, "TCP"), ("Redis", 6379, "TCP")}
+    if values.get("OTP_SENDER", "smtp") != "smtp" or values.get("OTP_SMTP__AUTH") == "oauth":
+        needed |= {("HTTPS", 443, "TCP")}
     open_ports = {
         (port["port"], port.get("protocol", "TCP"))
         for spec in policies

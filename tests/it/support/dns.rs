@@ -1,10 +1,12 @@
 //! Knot DNS with the zones of tests/it/fixtures/dns.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::app::eventually;
 
@@ -16,11 +18,23 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Starts the server on a free port.
+    /// Starts the server on a free port, or on another one if somebody takes it for UDP.
     pub async fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+        for _ in 0..10 {
+            if let Some(server) = Self::try_start().await {
+                return server;
+            }
+        }
+        panic!("Knot DNS does not start");
+    }
+
+    /// Returns nothing if the server ends before it listens.
+    async fn try_start() -> Option<Self> {
+        // Takes the port for TCP without listening, which Knot DNS may do with this option.
+        let port = TcpSocket::new_v4().expect("a socket");
+        port.set_reuseaddr(true).expect("a socket");
+        port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
         let address = port.local_addr().expect("an address");
-        drop(port);
         let folder = tempfile::tempdir().expect("a folder");
         let zones = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/dns");
         let config = include_str!("../fixtures/dns/knot.conf")
@@ -32,8 +46,14 @@ impl DnsServer {
         let mut process = Command::new("knotd");
         process.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let process = process.spawn().expect("Debian's knot is installed");
-        eventually("Knot DNS listens", async || TcpStream::connect(address).is_ok()).await;
-        Self { process, address, _folder: folder }
+        let process = RefCell::new(process);
+        let has_ended = || process.borrow_mut().try_wait().expect("a status").is_some();
+        eventually("Knot DNS listens or ends", async || has_ended() || TcpStream::connect(address).is_ok())
+            .await;
+        if has_ended() {
+            return None;
+        }
+        Some(Self { process: process.into_inner(), address, _folder: folder })
     }
 
     /// Returns its address, as a setting.

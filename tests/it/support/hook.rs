@@ -32,7 +32,8 @@ struct State {
     calls: Mutex<Vec<HookCall>>,
     delay_millis: AtomicU64,
     status: AtomicU16,
-    location: Mutex<Option<String>>,
+    /// A header of each answer.
+    header: Mutex<Option<(&'static str, String)>>,
 }
 
 impl HookReceiver {
@@ -68,13 +69,22 @@ impl HookReceiver {
 
     /// Answers with this status from now on.
     pub fn answer_with(&self, status: u16) {
+        self.answer(status, None);
+    }
+
+    /// Answers with this status and `Retry-After` from now on.
+    pub fn answer_later(&self, status: u16, retry_after: &str) {
+        self.answer(status, Some(("retry-after", retry_after.to_owned())));
+    }
+
+    fn answer(&self, status: u16, header: Option<(&'static str, String)>) {
+        *self.state.header.lock().expect("a header") = header;
         self.state.status.store(status, Ordering::Relaxed);
     }
 
     /// Answers with a redirect to this URL from now on.
     pub fn redirect_to(&self, url: &str) {
-        *self.state.location.lock().expect("a location") = Some(url.to_owned());
-        self.answer_with(307);
+        self.answer(307, Some(("location", url.to_owned())));
     }
 
     /// Returns the requests so far.
@@ -93,13 +103,14 @@ impl State {
         webhook.verify(&body, request.headers()).expect("a right signature");
         let body = serde_json::from_slice(&body).expect("JSON");
         let call = HookCall { headers: request.headers().clone(), body };
+        // What is set after the call is for the next one.
+        let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed)).expect("a status");
+        let header = self.header.lock().expect("a header").clone();
         self.calls.lock().expect("no thread panics with the calls").push(call);
         tokio::time::sleep(Duration::from_millis(self.delay_millis.load(Ordering::Relaxed))).await;
-        let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed)).expect("a status");
-        let location = self.location.lock().expect("a location").clone();
         let response = Response::builder().status(status);
-        match location {
-            Some(url) => response.header("location", url).finish(),
+        match header {
+            Some((name, value)) => response.header(name, value).finish(),
             None => response.finish(),
         }
     }
