@@ -50,13 +50,28 @@ impl Drop for DnsServer {
     }
 }
 
+/// The longest message over UDP without EDNS is 512 bytes; this is enough for any question.
+const MAX_QUESTION: usize = 4096;
+
 /// A name server that never answers.
 pub struct SilentDnsServer(UdpSocket);
 
 impl SilentDnsServer {
     /// Takes a port.
     pub fn start() -> Self {
-        Self(UdpSocket::bind("127.0.0.1:0").expect("a port"))
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_nonblocking(true).expect("set");
+        Self(socket)
+    }
+
+    /// Returns whether a question since the last call contains this label of a name.
+    pub fn was_asked_about(&self, label: &str) -> bool {
+        let mut questions = Vec::new();
+        let mut message = [0; MAX_QUESTION];
+        while let Ok(length) = self.0.recv(&mut message) {
+            questions.push(String::from_utf8_lossy(&message[..length]).into_owned());
+        }
+        questions.iter().any(|question| question.contains(label))
     }
 
     /// Returns its address, as a setting.
