@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use super::{DnsRecord, DnsResolver, LookupError, RecordKind};
 use crate::ports::MailDomains;
 
-/// Time limit of a check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit of a check. Short, because a request has 15 seconds, and the mailer takes up to 10 of
+/// them.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum number of checks at once. Further ones allow the domain, so that slow name servers do
 /// not hold up every send.
 const MAX_CHECKS: usize = 64;
