@@ -29,8 +29,10 @@ impl DnsServer {
             .replace("ZONES", &zones.display().to_string());
         let file = folder.path().join("knot.conf");
         std::fs::write(&file, config).expect("written");
-        let mut process = Command::new("knotd");
-        process.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        // Debian's knotd is in a folder that only the path of root has.
+        let mut process = Command::new("sh");
+        process.args(["-c", "PATH=$PATH:/usr/sbin exec knotd -c \"$1\"", "sh"]);
+        process.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let process = process.spawn().expect("Debian's knot is installed");
         eventually("Knot DNS listens", async || TcpStream::connect(address).is_ok()).await;
         Self { process, address, _folder: folder }
