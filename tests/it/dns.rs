@@ -189,11 +189,11 @@ async fn the_address_of_a_relay_needs_a_name_that_leads_back() {
     let server = DnsServer::start().await;
     let doctor = Doctor::asking(server.address()).await;
     for (relay, line, rest) in [
-        ("192.0.2.1", "ok    PTR of the relay's address 192.0.2.1: mx.good.test, and back", ""),
-        ("192.0.2.2", "note  PTR of the relay's address 192.0.2.2: its name does not lead back", "Gmail"),
-        ("192.0.2.3", "note  PTR of the relay's address 192.0.2.3: there is none", "Gmail"),
+        ("3ffe::1", "ok    PTR of the relay's address 3ffe::1: relay.good.test, and back", ""),
+        ("3ffe::2", "note  PTR of the relay's address 3ffe::2: its name does not lead back", "Gmail"),
+        ("3ffe::3", "note  PTR of the relay's address 3ffe::3: there is none", "Gmail"),
     ] {
-        // Nobody has that address, so the relay itself fails.
+        // An address of the former 6bone (RFC 3701). Nobody has it, so the relay itself fails.
         let settings = [("SMTP_SERVER", relay), ("OTP_SMTP__TLS", "starttls")];
         doctor.says_with("good.test", &settings, &["--dns"]).assert_has(line, rest);
     }

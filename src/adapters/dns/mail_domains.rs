@@ -55,7 +55,8 @@ impl MxCheck {
 }
 
 /// Returns whether the MX records say that the domain takes no mail (RFC 7505).
-fn is_null_mx(hosts: &[DnsRecord]) -> bool {
+#[must_use]
+pub fn is_null_mx(hosts: &[DnsRecord]) -> bool {
     hosts.iter().all(|host| matches!(host, DnsRecord::Name(name) if name.is_empty()))
 }
 
