@@ -137,7 +137,7 @@ pub enum HasherError {
 /// Knows which domains take mail.
 #[async_trait]
 pub trait MailDomains: Send + Sync {
-    /// Returns within two seconds whether mail to the domain can be delivered, and `true` if that
+    /// Returns within a second whether mail to the domain can be delivered, and `true` if that
     /// cannot be found out.
     async fn takes_mail(&self, domain: &str) -> bool;
 }

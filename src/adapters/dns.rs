@@ -17,7 +17,7 @@ use hickory_resolver::{TokioResolver, system_conf};
 use thiserror::Error;
 use tokio::time::timeout;
 
-pub use self::mail_domains::{EveryDomain, MxCheck};
+pub use self::mail_domains::{EveryDomain, MxCheck, is_null_mx};
 
 /// Time limit of one attempt; a look-up has two.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);

@@ -35,8 +35,8 @@ const MEASURING: Duration = Duration::from_millis(500);
 /// How long a job may wait for a thread; afterwards it fails. Exceeds [`QUEUE_TIME`], because the
 /// machine may be busier than during the measurement.
 ///
-/// Together with [`HASH_TIMEOUT`] and the 10 seconds of the relay, a send ends within the 15
-/// seconds of a request.
+/// With the 10 seconds of the mailer and a second of DNS, it exceeds the 15 seconds of a request
+/// only if each takes its longest.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a job may run once a thread has begun it.
 const HASH_TIMEOUT: Duration = Duration::from_secs(1);

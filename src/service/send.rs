@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::decision::Decision;
 use super::error::{ServiceError, log};
 use super::ip_charge::IpCharge;
-use super::{Dependencies, ReloadableDependencies, UseCaseError};
+use super::{Dependencies, UseCaseError};
 use crate::domain::code::Code;
 use crate::domain::code_hash::{CodeHash, Salt};
 use crate::domain::email_address::EmailAddress;
@@ -76,26 +76,23 @@ pub(super) struct Sent {
     pub resend_at: Millis,
 }
 
-/// 1. Check that the lists of domains allow the address, and that its domain takes mail.
-pub(super) async fn check_domain_policy(
-    deps: &Dependencies,
-    address: &EmailAddress,
-) -> Result<(), StartError> {
-    let ReloadableDependencies { recipients, mail_domains, .. } = &*deps.reloadable;
-    if recipients.allows(address) && mail_domains.takes_mail(address.domain()).await {
-        Ok(())
-    } else {
-        Err(StartError::NotAllowed)
-    }
+/// 1. Check that the lists of domains allow the address.
+pub(super) fn check_domain_policy(deps: &Dependencies, address: &EmailAddress) -> Result<(), StartError> {
+    if deps.reloadable.recipients.allows(address) { Ok(()) } else { Err(StartError::NotAllowed) }
 }
 
-/// 3. Reserve a place in the hash queue and check the relay's daily limit, before anything else is
-///    charged. If either is full, refund step 2.
+/// 3. Check in DNS that the domain takes mail, then reserve a place in the hash queue and check the
+///    relay's daily limit, before anything else is charged. If either is full, refund step 2. If
+///    the domain takes no mail, step 2 stays charged, so that it also bounds the look-ups.
 pub(super) async fn reserve_capacity(
     deps: &Dependencies,
     decision: &Decision<'_>,
     ip_charge: &IpCharge,
+    address: &EmailAddress,
 ) -> Result<HashPermit, StartError> {
+    if !deps.reloadable.mail_domains.takes_mail(address.domain()).await {
+        return Err(StartError::NotAllowed);
+    }
     let permit = take_capacity(deps, decision).await;
     if let Err(StartError::Service(ServiceError::Overloaded)) = &permit {
         ip_charge.refund(deps).await;

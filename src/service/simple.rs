@@ -31,10 +31,10 @@ pub(super) async fn send_otp(
     let recipient = index_key.recipient(deps.reloadable.simple.tenant.clone(), address);
     let decision = &Decision::new(Action::Send, &deps.reloadable.simple.tenant);
     decision.set_email(recipient.email);
-    let step_1 = check_domain_policy(deps, address).await;
+    let step_1 = check_domain_policy(deps, address);
     // 2. Charge the IP's sends.
     with_ip_charge(deps, &deps.reloadable.simple, decision, Some(client), step_1, async |ip_charge, ()| {
-        let permit = reserve_capacity(deps, decision, ip_charge).await?;
+        let permit = reserve_capacity(deps, decision, ip_charge, address).await?;
         let store_key = index_key.email_key(recipient, address);
         let outgoing = OutgoingCode {
             decision,

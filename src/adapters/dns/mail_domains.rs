@@ -1,26 +1,39 @@
 //! Whether a domain takes mail at all, from its MX and address records.
 //!
-//! Allows the domain if that cannot be found out in time. The resolver caches the answers.
+//! Allows the domain if that cannot be found out in time. The resolver caches the answers. Logs when
+//! checks begin to fail and when they no longer do, instead of a line for each send.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{DnsRecord, DnsResolver, LookupError, RecordKind};
 use crate::ports::MailDomains;
 
-/// Time limit of a check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit of a check. Short, because a request has 15 seconds, and the mailer takes up to 10 of
+/// them.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum number of checks at once. Further ones allow the domain, so that slow name servers do
 /// not hold up every send.
 const MAX_CHECKS: usize = 64;
+/// How long no check may have failed until one that succeeds ends the failures. Answers for other
+/// domains can come from the cache meanwhile.
+const RECOVERY_TIME: Duration = Duration::from_mins(1);
 
 /// Asks DNS.
 pub struct MxCheck {
     resolver: DnsResolver,
     free: Semaphore,
+    failures: Mutex<CheckFailures>,
+}
+
+/// Whether checks fail, so that only a change is logged.
+#[derive(Debug, Default)]
+struct CheckFailures {
+    last: Option<Instant>,
 }
 
 /// Allows every domain, without a question.
@@ -31,7 +44,23 @@ impl MxCheck {
     /// Creates the check.
     #[must_use]
     pub fn new(resolver: DnsResolver) -> Self {
-        Self { resolver, free: Semaphore::new(MAX_CHECKS) }
+        Self { resolver, free: Semaphore::new(MAX_CHECKS), failures: Mutex::default() }
+    }
+
+    /// Logs the first failure, and allows the domain.
+    fn allow_unchecked(&self, reason: &str) -> bool {
+        if self.failures().begin(Instant::now()) {
+            tracing::warn!(
+                reason,
+                "a domain was not checked in DNS and is allowed; further ones are not logged until a minute \
+                 passes without any"
+            );
+        }
+        true
+    }
+
+    fn failures(&self) -> MutexGuard<'_, CheckFailures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether a host takes mail for the domain: one of its MX records, or else itself (RFC
@@ -53,8 +82,21 @@ impl MxCheck {
     }
 }
 
+impl CheckFailures {
+    /// Records a failure and returns whether it is the first.
+    fn begin(&mut self, now: Instant) -> bool {
+        self.last.replace(now).is_none()
+    }
+
+    /// Records a success and returns whether it ends the failures.
+    fn end(&mut self, now: Instant) -> bool {
+        self.last.take_if(|last| now.duration_since(*last) >= RECOVERY_TIME).is_some()
+    }
+}
+
 /// Returns whether the MX records say that the domain takes no mail (RFC 7505).
-fn is_null_mx(hosts: &[DnsRecord]) -> bool {
+#[must_use]
+pub fn is_null_mx(hosts: &[DnsRecord]) -> bool {
     hosts.iter().all(|host| matches!(host, DnsRecord::Name(name) if name.is_empty()))
 }
 
@@ -62,19 +104,17 @@ fn is_null_mx(hosts: &[DnsRecord]) -> bool {
 impl MailDomains for MxCheck {
     async fn takes_mail(&self, domain: &str) -> bool {
         let Ok(_free) = self.free.try_acquire() else {
-            tracing::warn!("too many domains are being checked in DNS; this one is allowed unchecked");
-            return true;
+            return self.allow_unchecked("too many domains are being checked");
         };
         match timeout(CHECK_TIMEOUT, self.look_up(domain)).await {
-            Ok(Ok(takes_mail)) => takes_mail,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a domain was not checked in DNS and is allowed");
-                true
+            Ok(Ok(takes_mail)) => {
+                if self.failures().end(Instant::now()) {
+                    tracing::info!("domains are checked in DNS again");
+                }
+                takes_mail
             }
-            Err(_) => {
-                tracing::warn!("DNS did not answer in time; the domain is allowed unchecked");
-                true
-            }
+            Ok(Err(error)) => self.allow_unchecked(&error.to_string()),
+            Err(_) => self.allow_unchecked("DNS did not answer in time"),
         }
     }
 }
@@ -89,6 +129,19 @@ impl MailDomains for EveryDomain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_begin_once_and_end_after_a_minute_without_any() {
+        let mut failures = CheckFailures::default();
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!failures.end(begun), "none failed");
+        assert!(failures.begin(begun));
+        assert!(!failures.begin(after(50)) && !failures.end(after(51)));
+        assert!(!failures.end(after(109)), "less than a minute after the last");
+        assert!(failures.end(after(110)) && !failures.end(after(111)));
+        assert!(failures.begin(after(112)), "they begin again");
+    }
 
     #[test]
     fn only_the_root_alone_says_that_a_domain_takes_no_mail() {

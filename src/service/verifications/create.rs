@@ -164,10 +164,10 @@ async fn create_new(
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
     let decision = &Decision::new(Action::Send, &profile.tenant);
     decision.set_email(deps.index_key.recipient(profile.tenant.clone(), &creation.address).email);
-    let step_1 = check_domain_policy(deps, &creation.address).await.map_err(CreateError::from);
+    let step_1 = check_domain_policy(deps, &creation.address).map_err(CreateError::from);
     // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, decision, creation.client, step_1, async |ip_charge, ()| {
-        let permit = reserve_capacity(deps, decision, ip_charge).await?;
+        let permit = reserve_capacity(deps, decision, ip_charge, &creation.address).await?;
         let id = VerificationId::new(random::bytes()?);
         let store_key = deps.index_key.id_key(&profile.tenant, &id);
         decision.set_verification(&store_key);

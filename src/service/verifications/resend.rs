@@ -51,8 +51,8 @@ pub(in crate::service) async fn resend(
     with_ip_charge(deps, profile, decision, client, Ok(()), async |ip_charge, ()| {
         let details = pending(deps, &store_key).await?;
         decision.set_email(index_key.recipient(profile.tenant.clone(), &details.address).email);
-        check_domain_policy(deps, &details.address).await?;
-        let permit = reserve_capacity(deps, decision, ip_charge).await?;
+        check_domain_policy(deps, &details.address)?;
+        let permit = reserve_capacity(deps, decision, ip_charge, &details.address).await?;
         let address = &details.address;
         let outgoing = OutgoingCode {
             decision,

@@ -43,8 +43,10 @@ impl DnsServer {
             .replace("ZONES", &zones.display().to_string());
         let file = folder.path().join("knot.conf");
         std::fs::write(&file, config).expect("written");
-        let mut process = Command::new("knotd");
-        process.arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+        // Debian's knotd is in a folder that only the path of root has.
+        let mut process = Command::new("sh");
+        process.args(["-c", "PATH=$PATH:/usr/sbin exec knotd -c \"$1\"", "sh"]);
+        process.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let process = process.spawn().expect("Debian's knot is installed");
         let process = RefCell::new(process);
         let has_ended = || process.borrow_mut().try_wait().expect("a status").is_some();
@@ -70,13 +72,28 @@ impl Drop for DnsServer {
     }
 }
 
+/// The longest message over UDP without EDNS is 512 bytes; this is enough for any question.
+const MAX_QUESTION: usize = 4096;
+
 /// A name server that never answers.
 pub struct SilentDnsServer(UdpSocket);
 
 impl SilentDnsServer {
     /// Takes a port.
     pub fn start() -> Self {
-        Self(UdpSocket::bind("127.0.0.1:0").expect("a port"))
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_nonblocking(true).expect("set");
+        Self(socket)
+    }
+
+    /// Returns whether a question since the last call contains this label of a name.
+    pub fn was_asked_about(&self, label: &str) -> bool {
+        let mut questions = Vec::new();
+        let mut message = [0; MAX_QUESTION];
+        while let Ok(length) = self.0.recv(&mut message) {
+            questions.push(String::from_utf8_lossy(&message[..length]).into_owned());
+        }
+        questions.iter().any(|question| question.contains(label))
     }
 
     /// Returns its address, as a setting.

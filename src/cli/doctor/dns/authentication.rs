@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use super::dkim_keys::{FoundKey, MissingKey};
 use super::dmarc::{AlignmentMode, DmarcFault, DmarcPolicy, DmarcRecord};
-use super::relay_address::is_public;
 use super::spf::Qualifier;
 use super::spf_walk::{MAX_LOOKUPS, SpfFault, SpfSummary};
 use super::{DnsFinding, SenderDomain, txt_line};
 use crate::cli::doctor::provider::EnvelopeDomain;
+use crate::domain::public_address::is_public;
 
 /// What every sender needs.
 const OF_ALL_SENDERS: &str = "Gmail and Yahoo refuse mail that neither SPF nor DKIM authenticates";
@@ -310,7 +310,7 @@ mod tests {
             ("smtp.gmail.com", "a.test. IN TXT \"v=spf1 include:_spf.google.com ~all\""),
             ("smtp.office365.com", "a.test. IN TXT \"v=spf1 include:spf.protection.outlook.com ~all\""),
             ("relay.example.com", "a.test. IN TXT \"v=spf1 a:relay.example.com ~all\""),
-            ("192.0.2.7", "a.test. IN TXT \"v=spf1 ip4:192.0.2.7 ~all\""),
+            ("192.0.1.7", "a.test. IN TXT \"v=spf1 ip4:192.0.1.7 ~all\""),
             ("localhost", "a.test. IN TXT \"v=spf1 ip4:ADDRESS ~all\""),
             ("127.0.0.1", "a.test. IN TXT \"v=spf1 ip4:ADDRESS ~all\""),
         ] {

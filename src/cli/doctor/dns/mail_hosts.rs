@@ -1,7 +1,7 @@
 //! Whether bounces to the sender's domain can be delivered, and how they are protected.
 
 use super::{DnsFinding, Lookup, txt_line};
-use crate::adapters::dns::{DnsRecord, LookupError, RecordKind};
+use crate::adapters::dns::{DnsRecord, LookupError, RecordKind, is_null_mx};
 
 /// Checks the MX records, MTA-STS (RFC 8461) and TLS-RPT (RFC 8460) of a domain.
 pub(super) async fn check(dns: &impl Lookup, domain: &str) -> Vec<DnsFinding> {
@@ -13,7 +13,7 @@ async fn hosts(dns: &impl Lookup, domain: &str) -> DnsFinding {
     let unresolved =
         |error: &LookupError| DnsFinding::Hint(format!("MX of {domain}: could not be looked up: {error}"));
     match dns.lookup(RecordKind::Mx, domain).await {
-        Ok(hosts) if hosts.iter().all(is_root) => {
+        Ok(hosts) if is_null_mx(&hosts) => {
             return DnsFinding::Fault(format!(
                 "MX of {domain}: the domain says that it takes no mail (null MX), and receivers refuse mail from a \
                  domain that takes none (RFC 7505 section 4.2).\n      Remove that record, or send from another domain"
@@ -41,11 +41,6 @@ async fn hosts(dns: &impl Lookup, domain: &str) -> DnsFinding {
         "MX of {domain}: there is none, and no address: bounces cannot return, and many receivers refuse mail from \
          such a domain. Add one, such as\n      {domain}. IN MX 10 mail.{domain}."
     ))
-}
-
-/// Returns whether a host is the root, which takes no mail.
-fn is_root(host: &DnsRecord) -> bool {
-    matches!(host, DnsRecord::Name(name) if name.is_empty())
 }
 
 /// Returns what protects mail to the domain, if it could be looked up.

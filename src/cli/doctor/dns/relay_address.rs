@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::{DnsFinding, Lookup};
 use crate::adapters::dns::{DnsRecord, RecordKind};
+use crate::domain::public_address::is_public;
 
 /// Checks the public addresses of a relay.
 pub(super) async fn check(dns: &impl Lookup, host: &str) -> Vec<DnsFinding> {
@@ -59,27 +60,6 @@ async fn addresses(dns: &impl Lookup, host: &str) -> Vec<IpAddr> {
     addresses.into_iter().filter_map(address).collect()
 }
 
-/// Returns whether an address may be seen by others on the internet.
-pub(super) fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            let is_shared = first == 100 && (64..128).contains(&second);
-            !(address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || first == 0
-                || is_shared)
-        }
-        IpAddr::V6(address) => {
-            !(address.is_loopback()
-                || address.is_unspecified()
-                || address.is_unique_local()
-                || address.is_unicast_link_local())
-        }
-    }
-}
-
 /// Returns the name under which an address has its PTR record.
 fn reverse(address: IpAddr) -> String {
     match address {
@@ -112,22 +92,24 @@ mod tests {
         let named = |name: &str| DnsRecord::Name(name.to_owned());
         let at = |text: &str| DnsRecord::Address(text.parse().unwrap());
         let zone = Zone::default()
-            .with(RecordKind::A, "relay.test", at("192.0.2.1"))
-            .with(RecordKind::A, "relay.test", at("192.0.2.2"))
-            .with(RecordKind::A, "relay.test", at("192.0.2.3"))
+            .with(RecordKind::A, "relay.test", at("192.0.1.1"))
+            .with(RecordKind::A, "relay.test", at("192.0.1.2"))
+            .with(RecordKind::A, "relay.test", at("192.0.1.3"))
             .with(RecordKind::A, "relay.test", at("10.0.0.1"))
-            .with(RecordKind::Ptr, "1.2.0.192.in-addr.arpa", named("relay.test"))
-            .with(RecordKind::Ptr, "2.2.0.192.in-addr.arpa", named("other.test"));
+            .with(RecordKind::Ptr, "1.1.0.192.in-addr.arpa", named("relay.test"))
+            .with(RecordKind::Ptr, "2.1.0.192.in-addr.arpa", named("other.test"));
         let findings = check(&zone, "relay.test").await;
         let said: Vec<_> = findings.iter().map(DnsFinding::line).collect();
         assert_eq!(said.len(), 3, "{said:?}");
-        assert!(said[0].starts_with("ok    PTR of the relay's address 192.0.2.1"), "{said:?}");
+        assert!(said[0].starts_with("ok    PTR of the relay's address 192.0.1.1"), "{said:?}");
         assert!(said[1].contains("does not lead back"), "{said:?}");
         assert!(
             said[2].contains("there is none")
-                && said[2].contains("3.2.0.192.in-addr.arpa. IN PTR relay.test.")
+                && said[2].contains("3.1.0.192.in-addr.arpa. IN PTR relay.test.")
         );
-        for private in ["127.0.0.1", "10.1.2.3", "100.64.0.1", "169.254.0.1", "::1", "fe80::1", "fd00::1"] {
+        for private in
+            ["127.0.0.1", "10.1.2.3", "100.64.0.1", "192.0.2.1", "169.254.0.1", "::1", "fe80::1", "fd00::1"]
+        {
             assert!(check(&zone, private).await.is_empty(), "{private}");
         }
     }
