@@ -23,12 +23,6 @@ pub use self::mail_domains::{EveryDomain, MxCheck, is_null_mx};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Time limit of a look-up, with all its attempts and servers.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
-/// Maximum number of answers that are cached.
-const CACHE_ENTRIES: u64 = 8192;
-/// How long a record is cached: its TTL within these bounds.
-const POSITIVE_TTL: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
-/// How long it is cached that there is no record, at most.
-const NEGATIVE_TTL: Duration = Duration::from_mins(1);
 
 /// Asks name servers.
 pub struct DnsResolver {
@@ -110,10 +104,8 @@ impl DnsResolver {
         let options = builder.options_mut();
         options.timeout = ATTEMPT_TIMEOUT;
         options.attempts = 1;
-        options.cache_size = CACHE_ENTRIES;
-        options.positive_min_ttl = Some(POSITIVE_TTL.0);
-        options.positive_max_ttl = Some(POSITIVE_TTL.1);
-        options.negative_max_ttl = Some(NEGATIVE_TTL);
+        // An answer can have 64 KiB, and whoever asks for codes chooses the domains.
+        options.cache_size = 0;
         // Other mail servers do not see this machine's file.
         options.use_hosts_file = ResolveHosts::Never;
         Ok(Self { resolver: builder.build().map_err(NoNameServer)? })
