@@ -219,6 +219,39 @@ async fn the_domains_of_tenants_are_checked_and_each_one_once() {
 }
 
 #[tokio::test]
+async fn a_domain_needs_the_records_of_what_sends_from_it() {
+    let server = DnsServer::start().await;
+    let doctor = Doctor::asking(server.address()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("otpd.toml");
+    let secret = format!("whsec_{}", "MDEy".repeat(8));
+    let settings = [
+        ("OTP_MAILGUN__API_KEY", "key"),
+        ("OTP_MAILGUN__DOMAIN", "mg.test"),
+        ("OTP_MAILGUN__URL", "http://127.0.0.1:1"),
+        ("OTP_HOOK__URL", "http://127.0.0.1:1/"),
+        ("OTP_HOOK__SECRET", &secret),
+    ];
+    let says = |tenants: &[(&str, &str)]| {
+        let tenants = tenants.iter().zip(1_u8..).map(|((transport, sender), key)| {
+            let hash = crate::support::v1::hash(key);
+            format!(
+                "[[tenants]]\nname = \"t{key}\"\nkeys = \"{hash}\"\ntransport = \"{transport}\"\n{sender}\n"
+            )
+        });
+        fs::write(&config, tenants.collect::<String>()).expect("written");
+        doctor.says_with("nospf.test", &settings, &["--dns", "--config", &config.display().to_string()])
+    };
+    let own = says(&[("mailgun", "sender = \"a@mailgun.test\""), ("hook", "sender = \"a@hook.test\"")]);
+    own.assert_has("      nospf.test. IN TXT \"v=spf1 ip4:ADDRESS ~all\"", "");
+    own.assert_has("      mailgun.test. IN TXT \"v=spf1 include:mailgun.org ~all\"", "");
+    own.assert_has("note  SPF of hook.test: there is no SPF record; only the hook sends for the domain", "");
+    // A tenant without a sender sends from the deployment's domain.
+    let shared = says(&[("mailgun", ""), ("hook", "")]);
+    shared.assert_has("      nospf.test. IN TXT \"v=spf1 ip4:ADDRESS include:mailgun.org ~all\"", "");
+}
+
+#[tokio::test]
 async fn a_name_server_that_never_answers_is_a_fault_within_bounded_time() {
     let silent = SilentDnsServer::start();
     let doctor = Doctor::asking(silent.address()).await;

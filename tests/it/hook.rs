@@ -398,7 +398,6 @@ async fn doctor_says_whether_the_hook_can_be_reached_and_what_to_do() {
     for (url, reason, advice) in [
         (gone.url(), "connecting: connection refused", "check OTP_HOOK__URL"),
         ("https://10.0.0.1/".to_owned(), "not public", "OTP_OUTBOUND__ALLOWED_NETWORKS"),
-        ("https://hook.invalid/".to_owned(), "the name has no address", "DNS works"),
         (hook.url().replace("http:", "https:"), "TLS", "OTP_OUTBOUND__CA_FILE"),
     ] {
         let said = doctor(&url, 1);

@@ -88,3 +88,17 @@ impl Service<Uri> for Connector {
         Box::pin(self.clone().connect(uri))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_without_an_address_is_told_from_a_host_that_cannot_be_reached() {
+        // A label has 63 bytes at most (RFC 1035 section 2.3.4), so no name server is asked.
+        let uri = format!("https://{}.example/", "a".repeat(64)).parse().unwrap();
+        let error = Connector::new(Vec::new()).connect(uri).await.unwrap_err();
+        assert_eq!(error.stage(), HttpStage::Resolve);
+        assert!(matches!(error.cause(), HttpCause::NoSuchHost), "{error:?}");
+    }
+}

@@ -16,6 +16,7 @@ mod tags;
 mod test_mail;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::iter;
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ use self::test_mail::TestMail;
 use super::provider::{self, EnvelopeDomain, Provider};
 use crate::adapters::dns::{DnsRecord, DnsResolver, LookupError, RecordKind};
 use crate::config::Settings;
-use crate::config::senders::Senders;
+use crate::config::senders::TransportKind;
 
 /// The most look-ups for one domain.
 const MAX_LOOKUPS: usize = 150;
@@ -69,6 +70,7 @@ struct RelayHost<'a> {
 #[derive(Debug)]
 struct SenderDomain<'a> {
     name: &'a str,
+    /// None if only the hook sends from it.
     relays: &'a [RelayHost<'a>],
     selectors: &'a [String],
     mail: Option<&'a TestMail>,
@@ -148,51 +150,54 @@ pub(super) async fn check(settings: &Settings, options: &DnsOptions) -> Vec<DnsF
         Ok(mail) => mail,
         Err(error) => return fault(error.context("--mail")),
     };
-    let hosts: Vec<&str> = settings.smtp.relays.iter().map(|relay| relay.server.as_str()).collect();
-    let relays: Vec<_> = hosts
-        .into_iter()
-        .chain(relays_of_providers(&settings.senders))
-        .map(|host| RelayHost { host, provider: provider::of(host) })
-        .collect();
     let domains = domains(settings);
     let mut findings = Vec::new();
-    if let Some(mail) = mail.as_ref().filter(|mail| !domains.contains(&mail.from.as_str())) {
+    if let Some(mail) = mail.as_ref().filter(|mail| domains.iter().all(|(name, _)| *name != mail.from)) {
         let from = &mail.from;
         findings.push(DnsFinding::Fault(format!(
             "--mail: the email is from {from}, and no sender has that domain"
         )));
     }
     let limited = || LimitedLookup { resolver: &resolver, left: Cell::new(MAX_LOOKUPS) };
-    for name in domains {
+    for (name, transports) in domains {
+        let relays: Vec<_> = transports.into_iter().flat_map(|kind| relays(settings, kind)).collect();
         let mail = mail.as_ref().filter(|mail| mail.from == name);
         let domain = SenderDomain { name, relays: &relays, selectors: &options.dkim_selector, mail };
         findings.extend(check_domain(&limited(), &domain).await);
     }
-    for relay in relays.iter().filter(|relay| relay.provider.is_none()) {
+    for relay in relays(settings, TransportKind::Smtp).iter().filter(|relay| relay.provider.is_none()) {
         findings.extend(relay_address::check(&limited(), relay.host).await);
     }
     findings
 }
 
-/// Returns the relay of each provider that is used by HTTP: the records of the sender's domain are
-/// the same.
-fn relays_of_providers(senders: &Senders) -> impl Iterator<Item = &str> {
-    let used = [
-        senders.resend.as_ref().map(|_| "smtp.resend.com"),
-        senders.postmark.as_ref().map(|_| "smtp.postmarkapp.com"),
-        senders.mailgun.as_ref().map(|_| "smtp.mailgun.org"),
-        senders.ses.as_ref().map(|_| "email-smtp.us-east-1.amazonaws.com"),
-    ];
-    used.into_iter().flatten()
+/// Returns the relays of a transport. A provider that is used by HTTP has that of its SMTP service:
+/// the records of the sender's domain are the same.
+fn relays(settings: &Settings, transport: TransportKind) -> Vec<RelayHost<'_>> {
+    let hosts = match transport {
+        TransportKind::Smtp => settings.smtp.relays.iter().map(|relay| relay.server.as_str()).collect(),
+        TransportKind::Resend => vec!["smtp.resend.com"],
+        TransportKind::Postmark => vec!["smtp.postmarkapp.com"],
+        TransportKind::Mailgun => vec!["smtp.mailgun.org"],
+        TransportKind::Ses => vec!["email-smtp.us-east-1.amazonaws.com"],
+        TransportKind::Hook => Vec::new(),
+    };
+    hosts.into_iter().map(|host| RelayHost { host, provider: provider::of(host) }).collect()
 }
 
-/// Returns the domains of the senders, each once.
-fn domains(settings: &Settings) -> Vec<&str> {
-    let tenants = settings.common.tenants.iter().filter_map(|tenant| tenant.sender.as_ref());
-    let mut domains = Vec::new();
-    for sender in iter::once(&settings.smtp.sender).chain(tenants) {
-        if !domains.contains(&sender.domain()) {
-            domains.push(sender.domain());
+/// Returns the domains of the senders, each once, with the transports of the deployment and the
+/// tenants that send from it.
+fn domains(settings: &Settings) -> Vec<(&str, BTreeSet<TransportKind>)> {
+    let sender = &settings.smtp.sender;
+    let order = &settings.senders.order;
+    let tenants = settings.common.tenants.iter().map(|tenant| {
+        (tenant.sender.as_ref().unwrap_or(sender), tenant.transports.as_ref().unwrap_or(order))
+    });
+    let mut domains: Vec<(&str, BTreeSet<TransportKind>)> = Vec::new();
+    for (sender, order) in iter::once((sender, order)).chain(tenants) {
+        match domains.iter_mut().find(|(name, _)| *name == sender.domain()) {
+            Some((_, transports)) => transports.extend(order),
+            None => domains.push((sender.domain(), order.iter().copied().collect())),
         }
     }
     domains

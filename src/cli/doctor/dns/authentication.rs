@@ -50,18 +50,22 @@ fn spf_finding(
         Err(SpfFault::Missing) => format!("SPF of {name}: {}", SpfFault::Missing),
         Err(fault) => return DnsFinding::Fault(format!("SPF of {name}: {fault}{}", cure(fault))),
     };
-    let record = first_record(domain, name);
+    if domain.relays.is_empty() {
+        return DnsFinding::Hint(format!(
+            "{said}; only the hook sends for the domain, so the record to add is that of what the hook sends with"
+        ));
+    }
+    let advice = first_record(domain, name).map_or_else(
+        || "Add the record that the provider shows".to_owned(),
+        |record| format!("Add the record\n      {record}"),
+    );
     match domain.foreign_envelopes().next() {
         Some((provider, cure)) if domain.envelope().is_none() => DnsFinding::Hint(format!(
             "{said}; receivers check that of {provider}, which sends with an envelope sender of another domain.\n      \
              To align it, {cure}"
         )),
-        _ if has_key(keys) => {
-            DnsFinding::Hint(format!("{said}: {OF_BULK_SENDERS}. Add the record\n      {record}"))
-        }
-        _ => DnsFinding::Fault(format!(
-            "{said}, and no DKIM key was found: {OF_ALL_SENDERS}. Add the record\n      {record}"
-        )),
+        _ if has_key(keys) => DnsFinding::Hint(format!("{said}: {OF_BULK_SENDERS}. {advice}")),
+        _ => DnsFinding::Fault(format!("{said}, and no DKIM key was found: {OF_ALL_SENDERS}. {advice}")),
     }
 }
 
@@ -93,8 +97,9 @@ fn missing_includes(domain: &SenderDomain<'_>, summary: &SpfSummary) -> Vec<(&'s
     wanted.filter(|(_, include)| !summary.includes.iter().any(|has| has == include)).collect()
 }
 
-/// Returns the line of a record for a domain that has none.
-fn first_record(domain: &SenderDomain<'_>, name: &str) -> String {
+/// Returns the line of a record for a domain that has none, if it is known who sends with an envelope
+/// sender of it.
+fn first_record(domain: &SenderDomain<'_>, name: &str) -> Option<String> {
     let terms =
         domain.relays.iter().filter_map(|relay| match relay.provider.map(|provider| provider.envelope) {
             Some(EnvelopeDomain::Sender(include)) => Some(format!("include:{include} ")),
@@ -102,12 +107,15 @@ fn first_record(domain: &SenderDomain<'_>, name: &str) -> String {
             None => Some(host_term(relay.host)),
         });
     let terms: String = terms.collect();
+    if terms.is_empty() {
+        return None;
+    }
     let line = txt_line(name, &format!("v=spf1 {terms}~all"));
-    if terms.contains(UNKNOWN_ADDRESS) {
+    Some(if terms.contains(UNKNOWN_ADDRESS) {
         format!("{line}\n      with the public address that the relay delivers from as ADDRESS")
     } else {
         line
-    }
+    })
 }
 
 /// Returns the term that allows a relay: its name or public address.
@@ -389,5 +397,21 @@ mod tests {
         let lines: Vec<_> = findings(&domain, &valid, &[], &Ok(dmarc(DmarcPolicy::Reject)));
         assert!(lines[0].line().starts_with("ok    SPF of send.a.test: valid"), "{lines:?}");
         assert!(lines.last().expect("a line").line().ends_with("by SPF"), "{lines:?}");
+        // Nobody is known who would be in its record.
+        let lines = findings(&domain, &Err(SpfFault::Missing), &[], &Err(DmarcFault::Missing));
+        let line = lines[0].line();
+        assert!(line.starts_with("FAIL  SPF of send.a.test: there is no SPF record"), "{line}");
+        assert!(line.ends_with("Add the record that the provider shows"), "{line}");
+    }
+
+    #[test]
+    fn a_missing_record_of_a_domain_that_only_the_hook_sends_for_is_no_fault() {
+        let domain = SenderDomain { name: "a.test", relays: &[], selectors: &[], mail: None };
+        for keys in [&[][..], &[key("a.test", true)]] {
+            let lines = findings(&domain, &Err(SpfFault::Missing), keys, &Err(DmarcFault::Missing));
+            let line = lines[0].line();
+            assert!(line.starts_with("note  SPF of a.test: there is no SPF record; only the hook"), "{line}");
+            assert!(!line.contains("v=spf1"), "{line}");
+        }
     }
 }
