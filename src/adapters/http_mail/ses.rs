@@ -81,8 +81,8 @@ impl MailApi for SesApi {
         "ses"
     }
 
-    /// Leaves the sender to the message's `From`: `FromEmailAddress` would replace it, and the brand
-    /// with it (github.com/laravel/framework/pull/37881).
+    /// Leaves the sender to the message's `From`: `FromEmailAddress` would replace it, and the
+    /// brand with it (github.com/laravel/framework/pull/37881).
     fn request(&self, email: &Email<'_>, now: SystemTime) -> Result<Request<Full<Bytes>>, RequestError> {
         let body = json!({
             "Destination": { "ToAddresses": [email.mail.to.as_str()] },
