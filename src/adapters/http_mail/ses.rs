@@ -117,8 +117,8 @@ impl MailApi for SesApi {
     }
 }
 
-/// Returns the type of an error without the namespace and the URL that it may have: from the header,
-/// as the protocol `rest-json` has it, or from the body.
+/// Returns the type of an error without the namespace and the URL that it may have: from the
+/// header, as the protocol `rest-json` has it, or from the body.
 fn error_type(answer: &HttpAnswer) -> Option<Word> {
     let header = answer.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
     let body = member(answer, "__type");
