@@ -141,7 +141,9 @@ fn faults(file: &str) -> Map<String, Value> {
 }
 
 fn is_known(file: &str, name: &str) -> bool {
-    !faults(file).get(name).is_some_and(|said| said.as_str().is_some_and(|said| said.contains("is not")))
+    !faults(file)
+        .get(name)
+        .is_some_and(|said| said.as_str().is_some_and(|said| said.contains("is not a setting")))
 }
 
 /// Returns the schema of a value, from what otpd says of one that it does not accept.

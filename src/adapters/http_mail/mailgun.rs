@@ -1,8 +1,8 @@
 //! Mailgun: `POST /v3/{domain}/messages`
 //! (documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages).
 //!
-//! Its errors have no word but a text, so that only the status is known and logged. Mailgun drops no
-//! duplicates.
+//! Its errors have no word but a text, so that only the status is known and logged. Mailgun drops
+//! no duplicates.
 
 use std::time::SystemTime;
 

@@ -84,8 +84,8 @@ impl Word {
 
 /// Returns what a status other than 2xx means, unless the provider says more. A failure of the
 /// server (5xx) leaves it open whether the email was accepted. A 503 says that the request was not
-/// handled only if it also says when to come back (RFC 9110 section 15.6.4): proxies answer 503 too,
-/// when they lose a server that had the request.
+/// handled only if it also says when to come back (RFC 9110 section 15.6.4): proxies answer 503
+/// too, when they lose a server that had the request.
 #[must_use]
 pub(super) fn usual_meaning(answer: &HttpAnswer) -> FailureKind {
     match answer.status {
@@ -126,8 +126,8 @@ pub(super) fn member(answer: &HttpAnswer, name: &str) -> Option<Value> {
     body.get_mut(name).map(Value::take)
 }
 
-/// Returns what a 2xx means whose body must have the id of the email in this member. Without it, the
-/// response is not one of the provider, or was cut: whether the email was accepted is unknown.
+/// Returns what a 2xx means whose body must have the id of the email in this member. Without it,
+/// the response is not one of the provider, or was cut: whether the email was accepted is unknown.
 pub(super) fn acceptance(answer: &HttpAnswer, name: &str) -> Verdict {
     let id = member(answer, name).and_then(|id| ProviderId::parse(id.as_str()?));
     id.map_or(Verdict::Failed(FailureKind::Unknown, None), |id| Verdict::Accepted(Some(id)))

@@ -81,8 +81,8 @@ impl MailApi for SesApi {
         "ses"
     }
 
-    /// Leaves the sender to the message's `From`: `FromEmailAddress` would replace it, and the brand
-    /// with it (github.com/laravel/framework/pull/37881).
+    /// Leaves the sender to the message's `From`: `FromEmailAddress` would replace it, and the
+    /// brand with it (github.com/laravel/framework/pull/37881).
     fn request(&self, email: &Email<'_>, now: SystemTime) -> Result<Request<Full<Bytes>>, RequestError> {
         let body = json!({
             "Destination": { "ToAddresses": [email.mail.to.as_str()] },
@@ -117,8 +117,8 @@ impl MailApi for SesApi {
     }
 }
 
-/// Returns the type of an error without the namespace and the URL that it may have: from the header,
-/// as the protocol `rest-json` has it, or from the body.
+/// Returns the type of an error without the namespace and the URL that it may have: from the
+/// header, as the protocol `rest-json` has it, or from the body.
 fn error_type(answer: &HttpAnswer) -> Option<Word> {
     let header = answer.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
     let body = member(answer, "__type");
