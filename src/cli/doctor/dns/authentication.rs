@@ -97,8 +97,8 @@ fn missing_includes(domain: &SenderDomain<'_>, summary: &SpfSummary) -> Vec<(&'s
     wanted.filter(|(_, include)| !summary.includes.iter().any(|has| has == include)).collect()
 }
 
-/// Returns the line of a record for a domain that has none, if it is known who sends with an envelope
-/// sender of it.
+/// Returns the line of a record for a domain that has none, if it is known who sends with an
+/// envelope sender of it.
 fn first_record(domain: &SenderDomain<'_>, name: &str) -> Option<String> {
     let terms =
         domain.relays.iter().filter_map(|relay| match relay.provider.map(|provider| provider.envelope) {
