@@ -63,8 +63,8 @@ impl Breaker {
         self.open.set(0);
     }
 
-    /// Records that an attempt at `transport`, which began at `begun` and had time until `limit`, got
-    /// no reply. An attempt with too little time says nothing about the transport.
+    /// Records that an attempt at `transport`, which began at `begun` and had time until `limit`,
+    /// got no reply. An attempt with too little time says nothing about the transport.
     pub fn no_reply(&self, transport: &str, error: &impl Display, begun: Instant, limit: Instant) {
         let is_fair = limit.saturating_duration_since(begun) >= MIN_TIME;
         if is_fair && self.failed(begun, Instant::now()) {
