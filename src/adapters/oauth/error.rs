@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use thiserror::Error;
 
-use crate::adapters::http::HttpError;
+use crate::adapters::http::{HttpCause, HttpError};
 
 /// Why there is no access token.
 #[derive(Debug, Clone, Error)]
@@ -78,10 +78,15 @@ impl TokenError {
         &self.cause
     }
 
-    /// Returns whether the server answered the request as it does if it works.
+    /// Returns whether the server answered the request as it does if it works, or otpd may not ask
+    /// it, so that nothing is known of it.
     #[must_use]
     pub fn is_an_answer(&self) -> bool {
-        matches!(self.cause, TokenCause::Refused(_))
+        match &self.cause {
+            TokenCause::Refused(_) => true,
+            TokenCause::Http(error) => matches!(error.cause(), HttpCause::NotAllowed),
+            _ => false,
+        }
     }
 
     /// Returns whether otpd did not ask because an earlier request has just failed.

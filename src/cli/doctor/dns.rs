@@ -40,7 +40,7 @@ pub(super) struct DnsOptions {
     #[arg(long)]
     pub dns: bool,
     /// Look for the DKIM key with this selector; may be repeated
-    #[arg(long, value_name = "NAME", requires = "dns")]
+    #[arg(long, value_name = "NAME", requires = "dns", value_parser = selector)]
     dkim_selector: Vec<String>,
     /// Take the signing domain, its selector and the bounce address from the file of a received
     /// test email
@@ -185,6 +185,15 @@ fn relays(settings: &Settings, transport: TransportKind) -> Vec<RelayHost<'_>> {
     hosts.into_iter().map(|host| RelayHost { host, provider: provider::of(host) }).collect()
 }
 
+/// Parses a selector: labels of a domain name (RFC 6376 section 3.1).
+fn selector(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+    };
+    if text.split('.').all(is_label) { Ok(text.to_owned()) } else { Err("it is not a selector".to_owned()) }
+}
+
 /// Returns the domains of the senders, each once, with the transports of the deployment and the
 /// tenants that send from it.
 fn domains(settings: &Settings) -> Vec<(&str, BTreeSet<TransportKind>)> {
@@ -269,6 +278,16 @@ mod tests {
             let is_known = self.records.keys().any(|(_, known)| known == name);
             let absent = if is_known { LookupError::NoRecord } else { LookupError::NoName };
             self.records.get(&(kind, name.to_owned())).cloned().ok_or(absent)
+        }
+    }
+
+    #[test]
+    fn a_selector_is_part_of_a_domain_name() {
+        for text in ["selector1", "s1", "a.b", "k-1_x"] {
+            assert_eq!(selector(text).unwrap(), text);
+        }
+        for text in ["", ".", "a..b", "a b", "\x1b[31m", "é", &"a".repeat(64)] {
+            assert!(selector(text).is_err(), "{text:?}");
         }
     }
 
