@@ -510,11 +510,15 @@ impl Process {
         self.answer(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
-    /// Returns its peak resident memory in KiB.
+    /// Returns its peak resident memory in KiB, without the pages of the binary, of which a debug
+    /// build has many more.
     pub fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a figure");
-        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+        let kib = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a figure");
+            line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+        };
+        kib("VmHWM:") - kib("RssFile:")
     }
 
     /// Sends `POST /send-otp` for an address.
