@@ -16,6 +16,29 @@ const SENDS: usize = 1000;
 const CALLERS: usize = 64;
 const DELAY: Duration = Duration::from_millis(100);
 
+/// Sends codes to addresses that begin so, until as many were sent.
+async fn send(app: &TestApp, name: &'static str, sends: usize) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (process, next) = (Arc::clone(&app.process), Arc::clone(&next));
+        callers.spawn(async move {
+            let caller = process.caller(1);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= sends {
+                    return;
+                }
+                let created = caller.create(&json!({ "email": format!("{name}{number}@example.com") })).await;
+                assert_eq!(created.status, 201, "{created:?}");
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("a caller");
+    }
+}
+
 /// Runs the benchmark.
 #[tokio::main(flavor = "multi_thread")]
 pub async fn run() {
@@ -30,26 +53,11 @@ pub async fn run() {
         .set("OTP_LOG__LEVEL", "info")
         .spawn()
         .await;
-    let next = Arc::new(AtomicUsize::new(0));
+    // Opens the connections.
+    send(&app, "warm", CALLERS).await;
+    hook.calls().clear();
     let begun = Instant::now();
-    let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let (process, next) = (Arc::clone(&app.process), Arc::clone(&next));
-        callers.spawn(async move {
-            let caller = process.caller(1);
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= SENDS {
-                    return;
-                }
-                let created = caller.create(&json!({ "email": format!("a{number}@example.com") })).await;
-                assert_eq!(created.status, 201, "{created:?}");
-            }
-        });
-    }
-    while let Some(ended) = callers.join_next().await {
-        ended.expect("a caller");
-    }
+    send(&app, "measured", SENDS).await;
     let rate = SENDS as f64 / begun.elapsed().as_secs_f64();
     let most = CALLERS as f64 / DELAY.as_secs_f64();
     let calls = hook.calls();

@@ -62,8 +62,7 @@ impl TransportMailer {
     fn compose<'a>(&self, mail: &'a CodeMail) -> Result<Email<'a>, MailError> {
         let id = new_id(random::bytes().map_err(MailError::new)?);
         let content = self.composer.content(mail).map_err(MailError::new)?;
-        let message = Composer::to_bytes(mail, &content, &id).map_err(MailError::new)?;
-        Ok(Email { mail, id, content, message })
+        Ok(Email::new(mail, id, content))
     }
 
     /// Tries the transports, and again those that failed temporarily, until one accepts the email

@@ -55,8 +55,7 @@ pub(super) fn mail(brand: &str) -> CodeMail {
 pub(super) fn email(mail: &CodeMail) -> Email<'_> {
     let id = new_id([7; 16]);
     let content = Composer::load(None, &SampleValues::default()).unwrap().content(mail).unwrap();
-    let message = Composer::to_bytes(mail, &content, &id).unwrap();
-    Email { mail, id, content, message }
+    Email::new(mail, id, content)
 }
 
 pub(super) fn answer(status: u16, body: &[u8]) -> HttpAnswer {

@@ -168,7 +168,7 @@ mod tests {
     fn an_email_over_smtp_has_the_same_headers() {
         let mail = fixture::mail("Example");
         let email = fixture::email(&mail);
-        let message = String::from_utf8(email.message.clone()).unwrap();
+        let message = String::from_utf8(email.message().unwrap().to_vec()).unwrap();
         for (name, value) in own_headers(&email) {
             assert!(message.contains(&format!("\r\n{name}: {value}\r\n")), "{name}: {message}");
         }

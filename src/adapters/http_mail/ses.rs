@@ -86,7 +86,7 @@ impl MailApi for SesApi {
     fn request(&self, email: &Email<'_>, now: SystemTime) -> Result<Request<Full<Bytes>>, RequestError> {
         let body = json!({
             "Destination": { "ToAddresses": [email.mail.to.as_str()] },
-            "Content": { "Raw": { "Data": STANDARD.encode(&email.message) } },
+            "Content": { "Raw": { "Data": STANDARD.encode(email.message().map_err(RequestError::new)?) } },
         });
         let body = Bytes::from(serde_json::to_vec(&body).map_err(RequestError::new)?);
         let request = Request::post(&self.url).header(CONTENT_TYPE, "application/json");
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(header(&request, "content-type"), "application/json");
         let body: Value = serde_json::from_slice(&fixture::body(request)).unwrap();
         let message = body["Content"]["Raw"]["Data"].as_str().unwrap();
-        assert_eq!(STANDARD.decode(message).unwrap(), email.message);
+        assert_eq!(STANDARD.decode(message).unwrap(), email.message().unwrap());
         let expected = json!({
             "Destination": { "ToAddresses": ["a@example.com"] },
             "Content": { "Raw": { "Data": message } },

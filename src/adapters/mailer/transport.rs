@@ -1,13 +1,14 @@
 //! What the mailer needs of a transport, and what a transport answers.
 
 use std::error::Error;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error as ThisError;
 use tokio::time::Instant;
 
-use crate::adapters::message::Content;
+use crate::adapters::message::{Composer, Content, MessageError};
 use crate::domain::provider_id::ProviderId;
 use crate::ports::CodeMail;
 
@@ -34,8 +35,28 @@ pub struct Email<'a> {
     pub id: String,
     /// What the reader sees.
     pub content: Content,
-    /// The whole message in MIME form.
-    pub message: Vec<u8>,
+    message: OnceLock<Vec<u8>>,
+}
+
+impl<'a> Email<'a> {
+    /// Creates an email.
+    #[must_use]
+    pub fn new(mail: &'a CodeMail, id: String, content: Content) -> Self {
+        Self { mail, id, content, message: OnceLock::new() }
+    }
+
+    /// Returns the whole message in MIME form. It is rendered once, so that each attempt has the
+    /// same bytes, and only for transports that need it.
+    ///
+    /// # Errors
+    /// [`MessageError`], as for [`Composer::to_bytes`].
+    pub fn message(&self) -> Result<&[u8], MessageError> {
+        if let Some(message) = self.message.get() {
+            return Ok(message);
+        }
+        let message = Composer::to_bytes(self.mail, &self.content, &self.id)?;
+        Ok(self.message.get_or_init(|| message))
+    }
 }
 
 /// Deadlines of the stages of one attempt.

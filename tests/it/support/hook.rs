@@ -98,6 +98,8 @@ impl State {
         if request.method() == Method::HEAD {
             return Response::builder().status(StatusCode::METHOD_NOT_ALLOWED).finish();
         }
+        // The delay includes what the receiver itself does.
+        let received = tokio::time::Instant::now();
         let body = request.take_body().into_bytes().await.expect("a body");
         let webhook = Webhook::new(SECRET).expect("a secret");
         webhook.verify(&body, request.headers()).expect("a right signature");
@@ -107,7 +109,8 @@ impl State {
         let status = StatusCode::from_u16(self.status.load(Ordering::Relaxed)).expect("a status");
         let header = self.header.lock().expect("a header").clone();
         self.calls.lock().expect("no thread panics with the calls").push(call);
-        tokio::time::sleep(Duration::from_millis(self.delay_millis.load(Ordering::Relaxed))).await;
+        tokio::time::sleep_until(received + Duration::from_millis(self.delay_millis.load(Ordering::Relaxed)))
+            .await;
         let response = Response::builder().status(status);
         match header {
             Some((name, value)) => response.header(name, value).finish(),
