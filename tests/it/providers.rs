@@ -16,7 +16,7 @@ use otpd::ports::{CodeMail, Delivery, Mailer as _};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, eventually};
 use crate::support::dialects::{Dialect, KEY};
 use crate::support::http_sink::{HttpSink, Step};
 use crate::support::smtp::{Fault, SmtpPeer};
@@ -488,4 +488,16 @@ async fn any_other_relay_gets_an_email_once() {
     assert!(matches!(delivery, Delivery::Unknown(_)), "{delivery:?}");
     assert_eq!(messages.len(), 1);
     assert!(!messages[0].contains("Idempotency-Key"));
+}
+
+#[tokio::test]
+async fn the_audit_log_has_the_id_that_the_provider_gave_to_an_email() {
+    for dialect in Dialect::ALL {
+        let deployment = Deployment::start(dialect, Route::Alone, false).await;
+        assert_eq!(deployment.app.send_otp("audited@example.com").await.status, 200);
+        let sent = || deployment.app.audited().into_iter().find(|line| line["event"] == "send");
+        eventually("the line of the send", async || sent().is_some()).await;
+        let line = sent().expect("it is there");
+        assert_eq!(line["email.provider_id"].is_string(), dialect != Dialect::Hook, "{line}");
+    }
 }
