@@ -14,7 +14,7 @@ nightly: test ## Also run what takes too long for CI: proofs in Java, failovers,
 	tests/proofs/run --java
 	OTPD_FAILOVERS=20 cargo test --test it -- failover:: cluster:: --nocapture --test-threads 1
 	OTPD_TEST_CLUSTER=1 cargo test --test it -- --test-threads 3
-	OTPD_REQUESTS=2000000 cargo bench
+	OTPD_REQUESTS=2000000 benches/run
 	tests/release/reproducible
 
 check: ## Check formatting, lints and unit tests: the quick loop
@@ -26,8 +26,8 @@ fix: ## Apply simple lint fixes and format
 	cargo clippy --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt
 
-bench: ## Print figures and ratios; takes minutes
-	cargo bench
+bench: ## Print the figures of docs/performance.md and others; takes minutes
+	benches/run
 
 fuzz: ## Fuzz each target for one minute; needs a nightly toolchain and cargo-fuzz
 	for target in $$(cargo fuzz list); do \

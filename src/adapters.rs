@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod dns;
+pub mod fault_injection;
 pub mod hasher;
 pub mod http;
 pub mod http_mail;

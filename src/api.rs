@@ -6,9 +6,13 @@
 mod admin;
 mod auth;
 mod client_ip;
+mod context;
 mod cors;
+mod credentials;
 mod dev;
+mod dispatch;
 mod docs;
+mod draining;
 mod final_slash;
 mod health;
 mod json;
@@ -17,6 +21,7 @@ mod languages;
 mod load_shed;
 mod message;
 mod middleware;
+mod payload;
 mod problem;
 mod public_url;
 mod rate_limit;
@@ -26,21 +31,25 @@ mod routes;
 mod security_txt;
 mod simple;
 mod spec;
+mod test_mails;
+mod timestamp;
 mod verification_status;
 mod verifications;
 
 use std::sync::Arc;
 
-use poem::endpoint::BoxEndpoint;
-use poem::middleware::CatchPanic;
-use poem::{EndpointExt as _, IntoEndpoint as _, Route};
+use futures_util::future::BoxFuture;
+use poem::{EndpointExt as _, IntoEndpoint as _, Request, Response, Route};
 use poem_openapi::{ContactObject, LicenseObject, OpenApi, OpenApiService, ServerObject};
 
 pub use self::auth::{Keys, TenantKeys};
 pub use self::client_ip::Proxies;
+use self::context::SharedContext;
 pub use self::dev::Dev;
-pub use self::health::Draining;
+use self::dispatch::Dispatch;
+pub use self::draining::Draining;
 pub use self::load_shed::LoadShed;
+use self::middleware::RequestMiddleware;
 pub use self::public_url::PublicUrl;
 use self::root::Root;
 use self::routes::RouteTable;
@@ -51,7 +60,7 @@ use crate::domain::origin::Origin;
 use crate::domain::simple_access::SimpleAccess;
 use crate::ports::Clock;
 use crate::service::Service;
-pub use admin::admin_endpoint;
+pub use admin::admin_responder;
 
 /// The dependencies of the HTTP layer.
 pub struct ApiState {
@@ -85,20 +94,31 @@ pub struct ApiState {
     pub dev: Option<Dev>,
 }
 
-/// Returns an endpoint that serves all of HTTP and answers every request.
+/// Answers requests, each with a future of its own.
+pub type Responder = Box<dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// Returns what answers every request.
 #[must_use]
-pub fn endpoint(state: ApiState) -> BoxEndpoint<'static> {
-    let url = state.public_url.clone();
+pub fn responder(state: ApiState) -> Responder {
     match state.simple {
         SimpleAccess::Open | SimpleAccess::Keyed => {
-            assemble(described((simple::SimpleApi, OTHERS), &url), state)
+            assemble((simple::SimpleApi, OTHERS), (simple::SimpleApi, DIRECT), state)
         }
-        SimpleAccess::Off => assemble(described(OTHERS, &url), state),
+        SimpleAccess::Off => assemble(OTHERS, DIRECT, state),
     }
 }
 
 /// The APIs that do not depend on whether the simple endpoints are on.
-const OTHERS: (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi) =
+const OTHERS: (
+    verifications::VerificationsApi,
+    test_mails::TestMailsApi,
+    jwks::ProofKeysApi,
+    health::HealthApi,
+) = (verifications::VerificationsApi, test_mails::TestMailsApi, jwks::ProofKeysApi, health::HealthApi);
+
+/// Those of them whose operations are called without the framework's router: the others have
+/// parameters in the query, which only that parses.
+const DIRECT: (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi) =
     (verifications::VerificationsApi, jwks::ProofKeysApi, health::HealthApi);
 
 /// Returns the OpenAPI document as JSON.
@@ -125,12 +145,18 @@ fn described<T: OpenApi>(apis: T, url: &PublicUrl) -> OpenApiService<T, ()> {
         .server(ServerObject::new(url.server()).description("this service"))
 }
 
-fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, state: ApiState) -> BoxEndpoint<'static> {
-    let document = Document::of(&api);
-    let mut table = RouteTable::of_spec(&document.json());
+fn assemble<T: OpenApi + Copy + Send + Sync + 'static>(
+    apis: T,
+    direct: impl OpenApi,
+    state: ApiState,
+) -> Responder {
+    let api = described(apis, &state.public_url);
+    let mut table = RouteTable::of::<T>();
     let mut routes = Route::new();
     if state.has_docs {
-        routes = docs::Documents::of(&api, &document, &state.public_url).routes(routes, &mut table);
+        let url = state.public_url.clone();
+        let api = move || described(apis, &url);
+        routes = docs::routes(routes, &mut table, api, state.public_url.is_set());
     }
     if let Some(contact) = state.security_contact {
         let canonical = state.public_url.is_set().then(|| state.public_url.link(security_txt::PATH));
@@ -145,6 +171,7 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, state: ApiState) -
         None => Root::index(&mut table, state.public_url.index(state.has_docs), api),
     };
     let routes = routes.nest("/", api);
+    table.add_operations(direct);
     let table = Arc::new(table);
     let middleware_state = middleware::MiddlewareState {
         routes: Arc::clone(&table),
@@ -153,16 +180,20 @@ fn assemble<T: OpenApi + 'static>(api: OpenApiService<T, ()>, state: ApiState) -
         proxies: state.proxies,
         load_shed: state.load_shed,
         exempt: state.exempt,
-        draining: state.draining.clone(),
+        ids: middleware::RequestIds::default(),
+        shared: Arc::new(SharedContext {
+            service: state.service,
+            code_length: state.code_length,
+            simple: state.simple,
+            public_url: state.public_url,
+            draining: state.draining,
+        }),
     };
-    let inner = routes
-        .data(state.service)
-        .data(state.code_length)
-        .data(state.simple)
-        .data(state.public_url)
-        .data(state.draining)
-        .with(CatchPanic::new().with_handler(rejection::Panicked));
-    let inner = rejection::FrameworkErrors { inner, routes: Arc::clone(&table) };
-    let inner = final_slash::FinalSlash { inner, routes: table };
-    middleware::RequestMiddleware { inner, state: middleware_state }.boxed()
+    let inner = Dispatch { routes: table, rest: routes.map_to_response().boxed() };
+    let middleware = Arc::new(RequestMiddleware { inner, state: middleware_state });
+    Box::new(move |request| {
+        let middleware = Arc::clone(&middleware);
+        let request = Box::new(request);
+        Box::pin(async move { middleware.respond(request).await })
+    })
 }

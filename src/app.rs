@@ -4,6 +4,7 @@
 
 mod admin;
 mod certificate;
+mod fault_injection;
 mod files;
 mod mails;
 mod redis;
@@ -16,7 +17,6 @@ mod throw_away;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use poem::endpoint::BoxEndpoint;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,17 +27,21 @@ use crate::adapters::hasher::{Capacity, HashThreads};
 use crate::adapters::mailbox::MemoryMailbox;
 use crate::adapters::memory::MemoryStore;
 use crate::config::{Common, Settings, http, limits};
+use crate::domain::fault_plan::FaultPlan;
 use crate::domain::keyed_hash::IndexKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::domain::test_recipients::TestRecipients;
 use crate::metrics::metrics;
-use crate::ports::{Clock, IdempotencyStore, Store};
+use crate::ports::{Clock, IdempotencyStore, Store, TestMails};
 use crate::service::{Dependencies, ReloadableDependencies, Service};
 use crate::{api, server};
 
 pub use self::certificate::{certificate, validity_fault};
+use self::fault_injection::FaultyPorts;
+use self::mails::all_or;
 pub use self::mails::{composer, mail_domains, recipients, unusable, unusable_files};
 use self::redis::REQUEST_CONNECTION_TIMEOUT;
 pub use self::redis::{COMMAND_CONNECTION_TIMEOUT, store};
@@ -50,7 +54,7 @@ use self::throw_away::ThrowAway;
 /// An assembled service, ready to serve connections.
 pub struct App {
     service: Service,
-    endpoint: BoxEndpoint<'static>,
+    responder: api::Responder,
     keys: api::Keys,
     bounds: server::Bounds,
     /// The TLS of the listeners; `None`: they speak plain HTTP.
@@ -75,6 +79,7 @@ pub enum AssemblyError {
 struct Wiring {
     store: Arc<dyn Store>,
     idempotency: Arc<dyn IdempotencyStore>,
+    test_mails: Arc<dyn TestMails>,
     index_key: IndexKey,
     reloadable: ReloadableDependencies,
     tenants: Vec<api::TenantKeys>,
@@ -102,6 +107,7 @@ impl App {
             &settings.common,
             Wiring {
                 idempotency: Arc::clone(&store) as _,
+                test_mails: Arc::clone(&store) as _,
                 store,
                 index_key: settings.secrets.index_key.clone(),
                 reloadable: service,
@@ -115,11 +121,11 @@ impl App {
     }
 
     /// Assembles what `otpd dev` runs: state in memory, captured email, and secrets that end with
-    /// the process. Also returns the API key of its own tenant.
+    /// the process. Injects the faults of the plan. Also returns the API key of its own tenant.
     ///
     /// # Errors
     /// Returns an [`AssemblyError`] if a dependency cannot be created.
-    pub fn development(common: &Common) -> Result<(Self, Zeroizing<String>), AssemblyError> {
+    pub fn development(common: &Common, plan: FaultPlan) -> Result<(Self, Zeroizing<String>), AssemblyError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
         let ThrowAway { address, peppers, index_key, proof_keys, key, tenant } =
@@ -136,20 +142,24 @@ impl App {
             );
             return Err(AssemblyError::Settings(vec![anyhow!(what)]));
         }
-        tenants.push(tenant_keys(&tenant, &address));
+        tenants.extend(tenant_keys(&tenant, &address));
         let stopping = CancellationToken::new();
         let ledgers = Arc::clone(&store);
+        let ports = FaultyPorts::new(plan, Arc::clone(&store) as _, Arc::clone(&mailbox) as _);
         let dev = api::Dev {
-            mailbox: Arc::clone(&mailbox) as _,
+            mailbox,
             key: key.clone(),
             reset: Box::new(move || ledgers.reset()),
+            plan,
+            injected: ports.injected,
             stopping: stopping.clone(),
         };
         let app = Self::assemble(
             common,
             Wiring {
                 idempotency: Arc::clone(&store) as _,
-                store,
+                test_mails: store,
+                store: ports.store,
                 index_key,
                 reloadable: ReloadableDependencies {
                     peppers,
@@ -162,8 +172,10 @@ impl App {
                         sender: Sender { address, brand, locale: common.locale.clone() },
                         purposes: Purposes::Any,
                         limits: common.limits.clone(),
+                        test_recipients: TestRecipients::default(),
+                        sandbox_key: None,
                     },
-                    mailer: mailbox,
+                    mailer: ports.mailer,
                 },
                 tenants,
                 dev: Some(dev),
@@ -185,8 +197,10 @@ impl App {
         let service = Service::new(Dependencies {
             store: wiring.store,
             idempotency: wiring.idempotency,
+            test_mails: wiring.test_mails,
             hasher: Arc::new(hasher),
             index_key: wiring.index_key,
+            clock: Arc::new(SystemClock),
             code_length: common.codes.length,
             rules: common.codes.rules,
             exempt: common.exempt.clone(),
@@ -206,7 +220,7 @@ impl App {
         tenants::create_series(&wiring.tenants);
         let keys = api::Keys::new(&wiring.tenants);
         let draining = api::Draining::default();
-        let endpoint = api::endpoint(api::ApiState {
+        let responder = api::responder(api::ApiState {
             service: service.clone(),
             code_length: common.codes.length,
             simple: common.simple,
@@ -234,7 +248,7 @@ impl App {
         };
         Ok(Self {
             service,
-            endpoint,
+            responder,
             keys,
             bounds,
             tls: wiring.tls,
@@ -274,18 +288,13 @@ impl App {
         let serving_admin = tokio::spawn(admin::serve(admin, ended.clone()));
         let connections = metrics().connections.clone();
         let watching = self.tls.clone().map(|tls| tokio::spawn(certificate::watch(tls)));
-        server::serve(listeners, self.tls, self.endpoint, self.bounds, connections, stop).await;
+        server::serve(listeners, self.tls, self.responder, self.bounds, connections, stop).await;
         watching.inspect(JoinHandle::abort);
         self.service.drain(shutdown::USE_CASES_TIMEOUT).await;
         ended.cancel();
         // Fails only if the task panicked, which is logged.
         let _ = serving_admin.await;
     }
-}
-
-/// Returns all errors, or the first one if checking again finds none.
-fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
-    if all.is_empty() { vec![first] } else { all }
 }
 
 /// The name of the tenant of `otpd dev`, and of its keys.

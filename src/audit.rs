@@ -31,6 +31,8 @@ pub struct AuditEvent<'a> {
     pub verification: Option<KeyedHash>,
     /// The provider's id of the email that was sent.
     pub provider_id: Option<&'a str>,
+    /// `true` if it was a test, for which no email is sent.
+    pub test: Option<bool>,
 }
 
 /// Writes an event with this target.
@@ -46,6 +48,7 @@ macro_rules! record {
             client.hash = $event.client.map(display),
             verification.hash = $event.verification.map(display),
             email.provider_id = $event.provider_id,
+            verification.test = $event.test,
         )
     };
 }

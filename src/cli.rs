@@ -6,18 +6,22 @@
 use std::env::consts;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use std::thread;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::adapters::clock::SystemClock;
 use crate::app::AssemblyError;
 use crate::config::admin::AdminListener;
 use crate::config::{self, Common, Faults, Sources};
+use crate::ports::Clock as _;
 use crate::telemetry::{Telemetry, TelemetryError};
 use crate::{server, telemetry};
 
@@ -51,11 +55,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Try otpd without settings: in memory, with emails captured and shown in the browser
-    Dev {
-        /// Use the rate limits of `otpd serve` instead of the relaxed ones
-        #[arg(long)]
-        production_limits: bool,
-    },
+    Dev(dev::DevOptions),
     /// Run the service with Redis and an SMTP relay (the default)
     Serve,
     /// Write a commented .env file with new secrets, or add missing settings to it
@@ -106,14 +106,9 @@ impl Cli {
     /// Runs the command. Errors go to standard error.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let sources = || Sources::read(self.config.as_deref()).map_err(Failure::Settings);
+        let sources = || Sources::read(self.config.as_deref(), SystemClock.now()).map_err(Failure::Settings);
         let outcome = match self.command.unwrap_or(Command::Serve) {
-            Command::Dev { production_limits: true } => {
-                done(sources().and_then(|sources| dev::run(&sources.for_dev())))
-            }
-            Command::Dev { production_limits: false } => {
-                done(sources().and_then(|sources| dev::run(&sources.for_dev().with_limits_of_dev())))
-            }
+            Command::Dev(dev) => done(sources().and_then(|sources| dev.run(sources))),
             Command::Serve => done(serve::run(self.config.as_deref())),
             Command::Init(init) => done(init.run().and_then(print).map_err(Failure::Other)),
             Command::Doctor(doctor) => doctor::run(&doctor, sources()),
@@ -218,9 +213,16 @@ fn unusable(what: &str) -> Failure {
     Failure::Unusable(vec![anyhow::Error::msg(what.to_owned())])
 }
 
-/// Runs a future to completion on all cores.
+/// How many cores there are for each thread that serves requests. Hashes take the time of the
+/// others: a core makes some hundred a second, and such a thread serves thousands of requests. More
+/// threads than are needed cost time, because they wake each other.
+const CORES_PER_WORKER: usize = 4;
+
+/// Runs a future to completion.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = cores.div_ceil(CORES_PER_WORKER);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.context("the asynchronous runtime could not be started")?;
     let outcome = runtime.block_on(future);
     // Does not wait for blocking work, such as reading a long list.

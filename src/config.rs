@@ -6,6 +6,7 @@
 //! for.
 
 pub mod admin;
+mod api_keys;
 mod assigned;
 pub mod audit;
 pub mod codes;
@@ -35,6 +36,7 @@ pub mod senders;
 pub mod smtp;
 mod source;
 pub mod tenants;
+mod test_recipients;
 mod texts;
 pub mod tls;
 pub mod traces;
@@ -172,6 +174,17 @@ pub fn listener(sources: &Sources) -> Result<ListenerAddress, Faults> {
     reader.finish(address).map(|loaded| loaded.settings)
 }
 
+/// Returns the cost of a hash, and how many are computed at once.
+///
+/// # Errors
+/// [`Faults`] of the settings that say so; those of all others are ignored.
+pub fn hash(sources: &Sources) -> Result<codes::Hash, Faults> {
+    let mut reader = Reader::of_few(sources);
+    let dangerous = dangerous::read(&mut reader);
+    let hash = codes::read_hash(&mut reader, dangerous);
+    reader.finish(|| hash).map(|loaded| loaded.settings)
+}
+
 #[cfg(test)]
 mod tests {
     use super::smtp::TlsMode;
@@ -181,6 +194,8 @@ mod tests {
     use crate::domain::simple_access::SimpleAccess;
 
     const HOOK_SECRET: &str = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    const TEST_RECIPIENT: &str = "a@review.example.com 1970-03-01 $argon2id$v=19$m=7168,t=5,p=1$\
+        c2l4dGVlbiBieXRlcyBvZg$4dCsVFf5MTY/ilgpuZnAH4fPbSvZL3ed7n9fv3bAm1o";
     const SECRET: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 
     fn sources(texts: Texts) -> Sources {
@@ -361,6 +376,9 @@ mod tests {
                 Some((before, example)) if example.starts_with("43 characters, from: otpd keygen ") => {
                     format!("{before}{SECRET}")
                 }
+                Some(("", example)) if example.starts_with("ADDRESS DATE HASH, from: otpd keygen ") => {
+                    TEST_RECIPIENT.to_owned()
+                }
                 _ => value.to_owned(),
             };
             cured.environment.retain(|(other, _)| other != name);
@@ -454,12 +472,22 @@ mod tests {
             &[("OTP_HASH__PASSES", "1"), ("OTP_HASH__MEMORY_KIB", "9216")],
             &[("OTP_HASH__PASSES", "2"), ("OTP_HASH__MEMORY_KIB", "64")],
             &[("OTP_HASH__MEMORY_KIB", "7167")],
+            &[("OTP_LIMITS__ATTEMPTS", "10")],
+            &[("OTP_LIMITS__ATTEMPTS", "5"), ("OTP_LIMITS__EMAIL_SENDS", "1/60s 20/day")],
             &[("OTP_LIMITS__ATTEMPTS", "10"), ("OTP_LIMITS__EMAIL_SENDS", "1/60s 20/day")],
+            &[("OTP_LIMITS__ATTEMPTS", "10"), ("OTP_LIMITS__EMAIL_SENDS", "100/1h")],
             &[("OTP_SMTP__PORT", "26"), ("SMTP_PORT", "25")],
             &[("EMAIL_PASSWORD", "a"), ("EMAIL_PASSWORD_FILE", "/run/b")],
             &[("OTP_SMTP_FALLBACK__USERNAME", "a"), ("OTP_SMTP_FALLBACK__CA_FILE", "/b")],
             &[("OTP_SMTP__CA_FILE", "/b"), ("OTP_SMTP__TLS", "none"), ("SMTP_SERVER", "localhost")],
             &[("OTP_SIMPLE__ACCESS", "keyed")],
+            &[("OTP_TENANT__TEST_RECIPIENTS", TEST_RECIPIENT)],
+            &[("OTP_TENANT__TEST_RECIPIENTS", TEST_RECIPIENT), ("OTP_TENANT__TEST_DOMAINS", "a.b, c.d")],
+            &[
+                ("OTP_TENANT__TEST_RECIPIENTS", &TEST_RECIPIENT.replace("7168", "9216")),
+                ("OTP_TENANT__TEST_DOMAINS", "review.example.com"),
+            ],
+            &[("OTP_TENANT__TEST_RECIPIENTS", &TEST_RECIPIENT.replace("03-01", "04-02"))],
         ] {
             assert!(every_cure_cures(&Texts::enough_and(more)) > 0, "{more:?}");
         }
@@ -746,7 +774,8 @@ mod tests {
         assert_eq!(loaded.settings.common.codes.rules.attempts, 100);
         assert_eq!(loaded.settings.common.hash.cost, HashCost::new(7168, 4).unwrap());
         assert_eq!(loaded.warnings.len(), 2);
-        assert_eq!(settings(&[("OTP_LIMITS__ATTEMPTS", "10")]).common.codes.rules.attempts, 10);
+        let ten = settings(&[("OTP_LIMITS__ATTEMPTS", "10"), ("OTP_CODES__OVERLAP", "0s")]);
+        assert_eq!(ten.common.codes.rules.attempts, 10);
     }
 
     #[test]
@@ -763,13 +792,22 @@ mod tests {
     #[test]
     fn limits_that_let_an_address_be_guessed_are_refused() {
         let sends = |text| ("OTP_LIMITS__EMAIL_SENDS", text);
-        let said = refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 21/day")]);
+        let without_overlap = ("OTP_CODES__OVERLAP", "0s");
+        let said = refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 21/day"), without_overlap]);
         assert!(
             said.contains("105 attempts at an address a day, which succeed with a chance of 1.1e-4"),
             "{said}"
         );
-        settings(&[sends("1/60s 20/day")]);
+        let said = refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 11/day")]);
+        assert!(
+            said.contains("55 attempts at an address a day, which succeed with a chance of 1.1e-4"),
+            "{said}"
+        );
+        settings(&[sends("1/60s 20/day"), without_overlap]);
+        settings(&[sends("1/60s 10/day")]);
         settings(&[sends("1/60s 21/day"), ("OTP_CODES__DIGITS", "7")]);
+        let said = refused("OTP_LIMITS__EMAIL_SENDS", &[("OTP_LIMITS__ATTEMPTS", "10")]);
+        assert!(said.ends_with("\n    OTP_CODES__OVERLAP=0s"), "{said}");
         refused("OTP_LIMITS__EMAIL_SENDS", &[sends("1/60s 11/day"), ("OTP_LIMITS__ATTEMPTS", "10")]);
         for quick in ["10/day", "1/29s 10/day", "2/60s 10/day"] {
             assert!(refused("OTP_LIMITS__EMAIL_SENDS", &[sends(quick)]).contains("30 s"), "{quick}");

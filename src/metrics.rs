@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 
 use self::labels::{
     OutcomeLabels, PolicyLabels, RedisErrorLabels, RedisLabels, RelayAttemptLabels, RelayLabels,
-    ReloadLabels, RequestLabels,
+    ReloadLabels, RequestLabels, TenantLabels,
 };
 use self::lost_lines::LostLines;
 
@@ -57,6 +57,8 @@ pub struct Metrics {
     pub max_connections: Gauge,
     sends: Family<OutcomeLabels, Counter>,
     attempts: Family<OutcomeLabels, Counter>,
+    test_sends: Family<TenantLabels, Counter>,
+    test_recipients: Family<TenantLabels, Gauge>,
     rate_limited: Family<PolicyLabels, Counter>,
     /// Jobs that wait for a hash thread.
     pub hash_queue: Gauge,
@@ -98,6 +100,8 @@ impl Metrics {
             max_connections: Gauge::default(),
             sends: Family::default(),
             attempts: Family::default(),
+            test_sends: Family::default(),
+            test_recipients: Family::default(),
             rate_limited: Family::default(),
             hash_queue: Gauge::default(),
             hash_queue_max: Gauge::default(),
@@ -133,10 +137,10 @@ impl Metrics {
     }
 
     /// Records a request.
-    pub fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+    pub fn request(&self, method: &'static str, route: &'static str, status: u16, took: Duration) {
         let labels = RequestLabels {
             http_request_method: method,
-            http_route: route.to_owned(),
+            http_route: route,
             http_response_status_code: status,
         };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
@@ -155,6 +159,22 @@ impl Metrics {
     /// Records the outcome of a request for a code.
     pub fn send(&self, tenant: &str, outcome: &'static str) {
         self.sends.get_or_create(&OutcomeLabels { tenant: tenant.to_owned(), outcome }).inc();
+    }
+
+    /// Returns the counter of a tenant's codes for which no email was sent, because they are those
+    /// of tests.
+    #[must_use]
+    pub fn test_sends(&self, tenant: &str) -> Counter {
+        self.test_sends.get_or_create_owned(&TenantLabels { tenant: tenant.to_owned() })
+    }
+
+    /// Sets how many test recipients each tenant has in the settings.
+    pub fn set_test_recipients<'a>(&self, tenants: impl Iterator<Item = (&'a str, usize)>) {
+        self.test_recipients.clear();
+        for (tenant, count) in tenants {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.test_recipients.get_or_create(&TenantLabels { tenant: tenant.to_owned() }).set(count);
+        }
     }
 
     /// Records the outcome of an attempt.

@@ -5,18 +5,24 @@
 
 mod idempotency;
 mod store;
+mod test_mails;
 
 use std::any::Any;
 use std::error::Error;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use thiserror::Error as ThisError;
 
 pub use self::idempotency::IdempotencyStore;
-pub use self::store::{AttemptOutcome, ChargeOutcome, Live, OpenOutcome, ReplaceOutcome, Store, StoreError};
+pub use self::store::{
+    AttemptOutcome, ChargeOutcome, IpEntry, Live, OpenOutcome, ReplaceOutcome, Store, StoreError,
+};
+pub(crate) use self::store::{charge_ip_then_send, charge_ip_then_take_attempt};
+pub use self::test_mails::{StoredTestMail, TestMails};
 use crate::domain::code::Code;
-use crate::domain::code_hash::{AssociatedData, Digest, Salt};
+use crate::domain::code_hash::{AssociatedData, CodeId, Salt};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::pepper::Pepper;
@@ -25,6 +31,7 @@ use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
+use crate::domain::test_recipients::TestCode;
 use crate::domain::time::Millis;
 
 /// Delivers codes to people.
@@ -32,6 +39,12 @@ use crate::domain::time::Millis;
 pub trait Mailer: Send + Sync {
     /// Hands one email to a relay or provider within ten seconds and returns the result.
     async fn deliver(&self, mail: &CodeMail) -> Delivery;
+
+    /// Composes the email as `deliver` would, and sends nothing.
+    ///
+    /// # Errors
+    /// Returns [`MailError`] if it cannot be composed.
+    fn compose(&self, mail: &CodeMail) -> Result<Content, MailError>;
 }
 
 /// An email with a code, before it is rendered.
@@ -55,6 +68,19 @@ pub struct CodeMail {
     pub expires_at: Millis,
     /// The languages that the recipient accepts, in order of preference.
     pub languages: Vec<Locale>,
+}
+
+/// What the reader of an email sees.
+#[derive(Clone)]
+pub struct Content {
+    /// Subject.
+    pub subject: String,
+    /// Text part.
+    pub text: String,
+    /// HTML part.
+    pub html: String,
+    /// Language of all parts.
+    pub language: String,
 }
 
 /// The result of handing over an email.
@@ -83,15 +109,28 @@ impl MailError {
     }
 }
 
+/// A digest that is being derived. Does not hold what it is derived from, so that many can wait.
+pub type PendingDigest = Pin<Box<dyn Future<Output = Result<CodeId, HasherError>> + Send>>;
+
+/// A place in the hash queue that is waited for.
+pub type PendingPlace = Pin<Box<dyn Future<Output = Option<HashPermit>> + Send>>;
+
 /// The threads that derive digests. Their memory and their queue are bounded.
-#[async_trait]
 pub trait Hasher: Send + Sync {
     /// Reserves a place in the hash queue, before anything is charged. Returns `None` at once if
     /// the queue is full.
     fn reserve(&self, priority: Priority) -> Option<HashPermit>;
 
-    /// Derives a digest in the reserved place.
-    async fn digest(&self, permit: HashPermit, work: HashWork) -> Result<Digest, HasherError>;
+    /// Waits for a place, in the order of the calls. Completes with `None` if there is none in
+    /// time.
+    fn reserve_within(&self, priority: Priority, limit: Duration) -> PendingPlace;
+
+    /// Begins to derive a digest in the reserved place.
+    fn digest(&self, permit: HashPermit, work: HashWork) -> PendingDigest;
+
+    /// Begins to derive the digest of a submitted code in the reserved place, with the salt and the
+    /// cost of a test code, which must not need more memory than any other digest.
+    fn test_digest(&self, permit: HashPermit, code: Code, test_code: TestCode) -> PendingDigest;
 }
 
 /// Which work goes first if both wait.
@@ -140,6 +179,9 @@ pub trait MailDomains: Send + Sync {
     /// Returns within a second whether mail to the domain can be delivered, and `true` if that
     /// cannot be found out.
     async fn takes_mail(&self, domain: &str) -> bool;
+
+    /// Returns whether it asks anybody to find out.
+    fn asks(&self) -> bool;
 }
 
 /// A clock that tells the time of day.

@@ -1,6 +1,6 @@
 //! The accept loop: HTTP/1.1 over TCP, with a limit on every resource that a client can hold.
 //!
-//! Serves a poem endpoint over hyper, because poem's own server has no header timeout and no limit
+//! Serves poem's requests over hyper, because poem's own server has no header timeout and no limit
 //! on connections. Must not know what is served.
 
 mod activity;
@@ -9,12 +9,15 @@ mod lingering;
 mod tls;
 mod write_timeout;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body as _, Incoming};
@@ -24,14 +27,14 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Addr, Body, Endpoint, Request, RequestParts};
+use poem::{Addr, Body, Request, RequestParts, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::activity::{Activity, Idle};
-use self::body::{Last, Observed, Rest};
+use self::body::{Last, Observed, Rest, skip};
 use self::lingering::Lingering;
 pub use self::tls::{Certificate, CertificateError, ServerTls};
 use self::write_timeout::WriteTimeout;
@@ -104,19 +107,17 @@ impl Drop for Open {
 }
 
 /// Serves until `stop` completes, then lets requests in progress finish. With `tls` the listeners
-/// speak HTTPS. `connections` is the number of open connections.
-pub async fn serve<E>(
+/// speak HTTPS. `respond` answers a request, `connections` is the number of open connections.
+pub async fn serve(
     listeners: Vec<TcpListener>,
     tls: Option<ServerTls>,
-    endpoint: E,
+    respond: Box<Respond>,
     bounds: Bounds,
     connections: Gauge,
     stop: impl Future<Output = ()>,
-) where
-    E: Endpoint + 'static,
-{
+) {
     let server = Arc::new(Server {
-        endpoint: Arc::new(endpoint),
+        respond: Arc::from(respond),
         connections: Arc::new(Semaphore::new(bounds.max_connections)),
         keep_alive: bounds.keep_alive,
         open: connections,
@@ -145,8 +146,10 @@ pub async fn serve<E>(
     }
 }
 
-struct Server<E> {
-    endpoint: Arc<E>,
+type Respond = dyn Fn(Request) -> BoxFuture<'static, Response> + Send + Sync;
+
+struct Server {
+    respond: Arc<Respond>,
     connections: Arc<Semaphore>,
     keep_alive: Duration,
     open: Gauge,
@@ -160,7 +163,7 @@ struct Server<E> {
     cut: CancellationToken,
 }
 
-async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server<E>>) {
+async fn accept(listener: TcpListener, server: Arc<Server>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -175,7 +178,7 @@ async fn accept<E: Endpoint + 'static>(listener: TcpListener, server: Arc<Server
     }
 }
 
-impl<E: Endpoint + 'static> Server<E> {
+impl Server {
     /// Waits until another connection may be open. At the maximum, closes the connection that has
     /// been idle for longest. The waiting client is already connected; later ones wait in the
     /// system's backlog.
@@ -197,13 +200,13 @@ impl<E: Endpoint + 'static> Server<E> {
         let local = stream.local_addr().unwrap_or(peer);
         let cut = self.cut.child_token();
         let activity = Activity::new(Arc::clone(&self.idle), self.keep_alive, cut.clone());
-        let endpoint = Arc::clone(&self.endpoint);
+        let respond = Arc::clone(&self.respond);
         let of_requests = Arc::clone(&activity);
         let scheme = if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let rest = Rest::default();
         let service = service_fn(move |request| {
-            let connection = ConnectionInfo { local, peer, scheme: scheme.clone() };
-            let answer = answer(Arc::clone(&endpoint), request, connection, Arc::clone(&of_requests));
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            let connection = ConnectionInfo { local, peer, scheme: scheme.clone(), rest: rest.clone() };
+            answer(&*respond, request, connection, Arc::clone(&of_requests)).map(Ok::<_, Infallible>)
         });
         let stream = Lingering::new(WriteTimeout::new(stream, WRITE_TIMEOUT), Arc::clone(&activity));
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -235,15 +238,24 @@ impl<E: Endpoint + 'static> Server<E> {
 
 /// Drives a connection to its end: its own, that of its time, or that of the server. Then drops
 /// what it held.
-async fn until_end<H>(connection: impl Future, cut: CancellationToken, activity: Arc<Activity>, held: H) {
-    tokio::select! {
-        biased;
-        () = cut.cancelled() => {}
-        // A client that disconnects or breaks the protocol needs no handling.
-        _ = connection => {}
-        () = activity.expired() => {}
+fn until_end<H>(
+    connection: impl Future,
+    cut: CancellationToken,
+    activity: Arc<Activity>,
+    held: H,
+) -> impl Future<Output = ()> {
+    // Boxed, because the future would have room for it twice.
+    let connection = Box::pin(connection);
+    async move {
+        tokio::select! {
+            biased;
+            () = cut.cancelled() => {}
+            // A client that disconnects or breaks the protocol needs no handling.
+            _ = connection => {}
+            () = activity.expired() => {}
+        }
+        drop(held);
     }
-    drop(held);
 }
 
 /// The connection that a request came over.
@@ -251,17 +263,21 @@ struct ConnectionInfo {
     local: SocketAddr,
     peer: SocketAddr,
     scheme: Scheme,
+    /// The unread rest of the body of the current request.
+    rest: Rest,
 }
 
 /// Answers one request. Reads the unread rest of a short body before the answer, so that the
 /// connection can continue. If the body is long, of unknown length or late, closes the connection
 /// after the answer and announces that with `Connection: close`.
-async fn answer<E: Endpoint>(
-    endpoint: Arc<E>,
+///
+/// A connection has room for this future also while it is idle, so the request is not part of it.
+fn answer(
+    respond: &Respond,
     request: hyper::Request<Incoming>,
-    ConnectionInfo { local, peer, scheme }: ConnectionInfo,
+    ConnectionInfo { local, peer, scheme, rest }: ConnectionInfo,
     activity: Arc<Activity>,
-) -> hyper::Response<Last<BoxBody<bytes::Bytes, io::Error>>> {
+) -> impl Future<Output = hyper::Response<Last<BoxBody<bytes::Bytes, io::Error>>>> + use<> {
     let under_way = activity.begin(!request.body().is_end_stream());
     let is_short = request.body().size_hint().exact().is_some_and(|length| length <= SKIPPED_MAX);
     // A client that waits for `100 Continue` does not send its body after an error.
@@ -269,19 +285,21 @@ async fn answer<E: Endpoint>(
     let (parts, body) = request.into_parts();
     let local = LocalAddr(Addr::SocketAddr(local));
     let peer = RemoteAddr(Addr::SocketAddr(peer));
-    let rest = Rest::default();
     let body = Observed::new(body, Arc::clone(&activity), rest.clone()).map_err(io::Error::other).boxed();
     let parts = RequestParts::from((parts, local, peer, scheme));
-    let response = endpoint.get_response(Request::from_parts(parts, Body::from(body))).await;
-    let mut response = hyper::Response::from(response);
-    if activity.is_body_unread()
-        && can_skip
-        && timeout(SKIP_TIMEOUT, rest.skip()).await.is_ok_and(|ended| ended)
-    {
-        activity.note_body_read();
+    let response = respond(Request::from_parts(parts, Body::from(body)));
+    async move {
+        let mut response = hyper::Response::from(response.await);
+        let rest = rest.take();
+        if activity.is_body_unread()
+            && can_skip
+            && timeout(SKIP_TIMEOUT, skip(rest)).await.is_ok_and(|ended| ended)
+        {
+            activity.note_body_read();
+        }
+        if activity.is_body_unread() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| Last::new(body, under_way))
     }
-    if activity.is_body_unread() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response.map(|body| Last::new(body, under_way))
 }

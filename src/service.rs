@@ -1,8 +1,7 @@
 //! The use cases: sending a code and checking an attempt, on the simple endpoints and under ids.
 //!
 //! Decides the order of the steps and what each outcome means. Must not depend on HTTP, Redis or
-//! SMTP. Each use case that changes something runs in its own task, so that it completes even if
-//! the client disconnects.
+//! SMTP. Each use case that changes something completes even if the client disconnects.
 
 use std::fmt;
 use std::future::Future;
@@ -11,38 +10,46 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
+use crate::domain::code::Code;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::limits::Action;
 use crate::domain::locale::Locale;
 use crate::domain::proof::{ProofKey, PublicKey};
-use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
+use crate::ports::HashPermit;
 
+mod admission;
 mod attempt;
 mod decision;
 mod dependencies;
 mod error;
+mod hand_over;
 mod ip_charge;
 mod limit_state;
 mod prove;
 mod readiness;
+mod refused_clients;
+mod run_to_end;
 mod send;
 mod simple;
+mod test_mails;
 mod verifications;
 
+use admission::{Admission, Permits, UseCase};
+use attempt::SubmittedCode;
 pub use attempt::{Approved, CheckError};
-use decision::Decision;
 pub use dependencies::{Dependencies, ReloadableDependencies};
 pub use error::{ServiceError, causes};
 pub use limit_state::{UseCaseError, WithLimitState};
 use readiness::ReadinessCache;
+use run_to_end::RunToEnd;
 pub use send::StartError;
+pub use test_mails::CapturedTestMail;
 pub use verifications::cancel::CancelError;
 pub use verifications::create::{CreateError, Creation, Idempotency};
 pub use verifications::resend::ResendError;
@@ -53,8 +60,7 @@ pub use verifications::show::{ShowError, Snapshot};
 pub struct Service {
     deps: Arc<RwLock<Arc<Dependencies>>>,
     tasks: TaskTracker,
-    sends: Arc<Semaphore>,
-    checks: Arc<Semaphore>,
+    admission: Admission,
     readiness: Arc<ReadinessCache>,
 }
 
@@ -62,14 +68,12 @@ impl Service {
     /// Creates the service.
     #[must_use]
     pub fn new(deps: Dependencies) -> Self {
-        let places = || Arc::new(Semaphore::new(deps.at_once));
-        let sends = places();
-        let checks = places();
+        let admission = Admission::new(deps.at_once);
         let deps = Arc::new(RwLock::new(Arc::new(deps)));
-        Self { deps, tasks: TaskTracker::new(), sends, checks, readiness: Arc::default() }
+        Self { deps, tasks: TaskTracker::new(), admission, readiness: Arc::default() }
     }
 
-    /// Sends a new code to the address and replaces the live one.
+    /// Sends a new code to the address. The one before stays good for the overlap.
     ///
     /// # Errors
     /// [`StartError`]: no code was sent, or it is unknown whether one was.
@@ -80,12 +84,16 @@ impl Service {
         languages: Vec<Locale>,
     ) -> WithLimitState<Result<(), StartError>> {
         let deps = self.deps();
-        let tenant = deps.reloadable.simple.tenant.clone();
-        let work = async move { simple::send_otp(&deps, &address, client, &languages).await };
-        self.with_permit(Action::Send, tenant, work).await
+        let use_case =
+            UseCase { action: Action::Send, profile: &deps.reloadable.simple, client: Some(client) };
+        let work = |deps: Arc<Dependencies>, permit| async move {
+            simple::send_otp(&deps, permit, &address, client, &languages).await
+        };
+        self.admitted(&deps, use_case, work).await
     }
 
-    /// Takes one attempt and compares the submitted code with the live code of the address.
+    /// Takes one attempt and compares the submitted code with the codes of the address that are
+    /// good.
     ///
     /// # Errors
     /// [`CheckError`]: the address is not confirmed.
@@ -96,9 +104,12 @@ impl Service {
         client: IpAddr,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = self.deps();
-        let tenant = deps.reloadable.simple.tenant.clone();
-        let work = async move { simple::verify_otp(&deps, &address, &typed, client).await };
-        self.with_permit(Action::Attempt, tenant, work).await
+        let use_case =
+            UseCase { action: Action::Attempt, profile: &deps.reloadable.simple, client: Some(client) };
+        let work = |deps: Arc<Dependencies>, submitted| async move {
+            simple::verify_otp(&deps, submitted, &address, client).await
+        };
+        self.admitted_with_code(&deps, use_case, &typed, work).await
     }
 
     /// Creates a verification with its own id and sends its code.
@@ -112,12 +123,15 @@ impl Service {
         creation: Creation,
     ) -> WithLimitState<Result<Snapshot, CreateError>> {
         let deps = self.deps();
-        let tenant = profile.tenant.clone();
-        let work = async move { verifications::create::create(&deps, &profile, &creation).await };
-        self.with_permit(Action::Send, tenant, work).await
+        let use_case = UseCase { action: Action::Send, profile: &profile, client: creation.client };
+        let profile = Arc::clone(&profile);
+        let work = |deps: Arc<Dependencies>, permit| async move {
+            verifications::create::create(&deps, permit, &profile, &creation).await
+        };
+        self.admitted(&deps, use_case, work).await
     }
 
-    /// Sends a new code for a verification. The old code stops working.
+    /// Sends a new code for a verification. The one before stays good for the overlap.
     ///
     /// # Errors
     /// [`ResendError`]: no code was sent, or it is unknown whether one was.
@@ -128,9 +142,12 @@ impl Service {
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Snapshot, ResendError>> {
         let deps = self.deps();
-        let tenant = profile.tenant.clone();
-        let work = async move { verifications::resend::resend(&deps, &profile, &id, client).await };
-        self.with_permit(Action::Send, tenant, work).await
+        let use_case = UseCase { action: Action::Send, profile: &profile, client };
+        let profile = Arc::clone(&profile);
+        let work = |deps: Arc<Dependencies>, permit| async move {
+            verifications::resend::resend(&deps, permit, &profile, &id, client).await
+        };
+        self.admitted(&deps, use_case, work).await
     }
 
     /// Takes one attempt and compares the submitted code with that of a verification.
@@ -145,9 +162,12 @@ impl Service {
         client: Option<IpAddr>,
     ) -> WithLimitState<Result<Approved, CheckError>> {
         let deps = self.deps();
-        let tenant = profile.tenant.clone();
-        let work = async move { verifications::check::check(&deps, &profile, &id, &typed, client).await };
-        self.with_permit(Action::Attempt, tenant, work).await
+        let use_case = UseCase { action: Action::Attempt, profile: &profile, client };
+        let profile = Arc::clone(&profile);
+        let work = |deps: Arc<Dependencies>, submitted| async move {
+            verifications::check::check(&deps, submitted, &profile, &id, client).await
+        };
+        self.admitted_with_code(&deps, use_case, &typed, work).await
     }
 
     /// Returns a verification of the tenant. Reads only, so it stops if the client disconnects.
@@ -165,7 +185,20 @@ impl Service {
     pub async fn cancel(&self, profile: Arc<TenantProfile>, id: VerificationId) -> Result<(), CancelError> {
         let deps = self.deps();
         let work = async move { verifications::cancel::cancel(&deps, &profile, &id).await };
-        self.tasks.spawn(work.in_current_span()).await.unwrap_or(Err(ServiceError::Fault.into()))
+        RunToEnd::new(self.tasks.track_future(work)).await
+    }
+
+    /// Returns the captured emails of the profile's sandbox key, newest first. `to` limits them to
+    /// one address. Reads only, so it stops if the client disconnects.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the key is no sandbox key, or the emails could not be read.
+    pub async fn test_mails(
+        &self,
+        profile: &TenantProfile,
+        to: Option<&EmailAddress>,
+    ) -> Result<Vec<CapturedTestMail>, ServiceError> {
+        test_mails::list(&self.deps(), profile, to).await
     }
 
     /// Replaces what a reload replaces. Use cases in progress continue with what they began with.
@@ -203,31 +236,52 @@ impl Service {
         }
     }
 
-    /// Takes a permit and runs `work` to completion even if the client disconnects. The error is
-    /// `Overloaded` if no permit is free, and `Fault` if `work` panicked.
-    async fn with_permit<T: Send + 'static, E: UseCaseError + Send + 'static>(
+    /// Runs `work` with a submitted code once it is admitted. What cannot be a code is not hashed,
+    /// so it is not kept waiting.
+    async fn admitted_with_code<T: Send + 'static, W>(
         &self,
-        action: Action,
-        tenant: Tenant,
-        work: impl Future<Output = WithLimitState<Result<T, E>>> + Send + 'static,
-    ) -> WithLimitState<Result<T, E>> {
-        let permits = match action {
-            Action::Send => &self.sends,
-            Action::Attempt => &self.checks,
+        deps: &Arc<Dependencies>,
+        use_case: UseCase<'_>,
+        typed: &str,
+        work: impl FnOnce(Arc<Dependencies>, Option<SubmittedCode>) -> W,
+    ) -> WithLimitState<Result<T, CheckError>>
+    where
+        W: Future<Output = WithLimitState<Result<T, CheckError>>> + Send + 'static,
+    {
+        match Code::parse(typed) {
+            None => RunToEnd::new(self.tasks.track_future(work(Arc::clone(deps), None))).await,
+            Some(code) => {
+                let work = |deps, permit| work(deps, Some(SubmittedCode { code, permit }));
+                self.admitted(deps, use_case, work).await
+            }
+        }
+    }
+
+    /// Runs `work` once it is admitted, with a permit of the hash queue, to completion even if the
+    /// client disconnects.
+    async fn admitted<T: Send + 'static, E: UseCaseError + Send + 'static, W>(
+        &self,
+        deps: &Arc<Dependencies>,
+        use_case: UseCase<'_>,
+        work: impl FnOnce(Arc<Dependencies>, HashPermit) -> W,
+    ) -> WithLimitState<Result<T, E>>
+    where
+        W: Future<Output = WithLimitState<Result<T, E>>> + Send + 'static,
+    {
+        let Permits { use_case: permit, hash } = match self.admission.admit(deps, &use_case).await {
+            Ok(permits) => permits,
+            Err(refusal) => return use_case.refused(deps, refusal),
         };
-        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
-            let overloaded = Err(ServiceError::Overloaded.into());
-            Decision::new(action, &tenant).end(&overloaded);
-            return WithLimitState::uncharged(overloaded);
-        };
-        let work = async {
-            let outcome = work.await;
+        // An `async` block would have room for the work twice.
+        let work = work(Arc::clone(deps), hash).map(move |ended| {
             drop(permit);
-            outcome
-        };
-        let outcome = self.tasks.spawn(work.in_current_span()).await;
-        // The decision was recorded when the panic dropped it.
-        outcome.unwrap_or_else(|_| WithLimitState::uncharged(Err(ServiceError::Fault.into())))
+            ended
+        });
+        let ended = RunToEnd::new(self.tasks.track_future(work)).await;
+        if let Some(client) = &ended.refused_client {
+            self.admission.remember(client);
+        }
+        ended
     }
 }
 

@@ -8,6 +8,7 @@
 //! never logs.
 
 mod file;
+mod json_lines;
 mod queue;
 mod spans;
 
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
-use tracing::Level;
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
@@ -26,6 +27,7 @@ use tracing_subscriber::{fmt, reload};
 
 use self::file::LogFile;
 pub use self::file::check;
+use self::json_lines::{JsonLines, Shape, SpanMembers};
 use self::queue::LineQueue;
 pub use self::spans::{CollectorError, check_collector};
 use crate::config::audit::AuditOutput;
@@ -86,7 +88,10 @@ pub fn start(
     let (filter, level) = reload::Layer::new(targets(log.level));
     // A layer that is off is left out: an `Option` that is `None` makes `tracing` check every event
     // of all crates again.
-    let mut layers = vec![log_lines(log.format, stderr.clone()).with_filter(filter).boxed()];
+    let mut layers = vec![
+        SpanMembers.with_filter(filter_fn(is_span_of_lines).with_max_level_hint(LevelFilter::ERROR)).boxed(),
+        log_lines(log.format, stderr.clone()).with_filter(filter).boxed(),
+    ];
     let mut queues = vec![stderr];
     let audit_file = match output {
         AuditOutput::File(path) => Some(LogFile::open(path).map_err(TelemetryError::AuditFile)?),
@@ -155,25 +160,24 @@ impl Drop for Telemetry {
 
 fn log_lines(format: LogFormat, to: LineQueue) -> BoxedLayer {
     let terminal = io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(to);
     match format {
-        LogFormat::Human => lines.with_ansi(terminal).boxed(),
-        LogFormat::Auto if terminal => lines.with_ansi(true).boxed(),
-        LogFormat::Json | LogFormat::Auto => {
-            lines.json().flatten_event(true).with_current_span(false).boxed()
-        }
+        LogFormat::Human => fmt::layer().with_writer(to).with_ansi(terminal).boxed(),
+        LogFormat::Auto if terminal => fmt::layer().with_writer(to).with_ansi(true).boxed(),
+        LogFormat::Json | LogFormat::Auto => JsonLines { shape: Shape::Log, to }.boxed(),
     }
 }
 
 fn audit_lines(to: LineQueue) -> BoxedLayer {
-    let lines = fmt::layer().with_writer(to).json().flatten_event(true);
-    let lines = lines.with_span_list(false).with_level(false).with_target(false);
-    // The span of a request is needed whatever the level of the log is.
     let ours = filter_fn(|metadata| {
-        [audit::TARGET, audit::REJECTIONS].contains(&metadata.target())
-            || metadata.is_span() && metadata.target().starts_with("otpd")
+        [audit::TARGET, audit::REJECTIONS].contains(&metadata.target()) || is_span_of_lines(metadata)
     });
+    let lines = JsonLines { shape: Shape::Audit, to };
     lines.with_filter(ours.with_max_level_hint(LevelFilter::INFO)).boxed()
+}
+
+/// Returns whether lines have the members of this span, whatever the level of the log is.
+fn is_span_of_lines(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target().starts_with("otpd")
 }
 
 fn exported_spans(provider: &SdkTracerProvider) -> BoxedLayer {

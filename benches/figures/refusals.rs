@@ -58,7 +58,8 @@ pub async fn run() {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// Returns the median.
+pub(super) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }

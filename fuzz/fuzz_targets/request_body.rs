@@ -17,7 +17,7 @@ use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::memory::MemoryStore;
 use otpd::adapters::message::{Composer, SampleValues};
-use otpd::api::{self, Keys, Proxies, TenantKeys};
+use otpd::api::{self, Keys, Proxies, Responder, TenantKeys};
 use otpd::domain::api_key::{self, KeyHash};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::{HashCost, HashQueue};
@@ -36,12 +36,12 @@ use otpd::domain::sender::Sender;
 use otpd::domain::simple_access::SimpleAccess;
 use otpd::domain::tenant::Tenant;
 use otpd::domain::tenant_profile::TenantProfile;
+use otpd::domain::test_recipients::TestRecipients;
 use otpd::domain::verification::VerificationRules;
 use otpd::ports::Clock;
 use otpd::service::{self, ReloadableDependencies, Service};
-use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
-use poem::{Endpoint as _, Request};
+use poem::Request;
 use tokio::runtime::{Builder, Runtime};
 
 const MEDIA_TYPES: [&str; 4] =
@@ -64,7 +64,7 @@ const ANSWERS: [(u16, &str); 10] = [
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
-static ENDPOINT: LazyLock<BoxEndpoint<'static>> = LazyLock::new(endpoint);
+static RESPONDER: LazyLock<Responder> = LazyLock::new(responder);
 
 /// The API key of the only tenant.
 const KEY: [u8; 32] = [3; 32];
@@ -115,11 +115,11 @@ fn start(media_type: &str, body: &[u8]) {
 async fn answer(path: &'static str, media_type: &str, body: Vec<u8>) -> (StatusCode, String) {
     let request = Request::builder().method(poem::http::Method::POST).uri_str(path).content_type(media_type);
     let request = request.header("authorization", format!("Bearer {}", *api_key::text(&KEY)));
-    let response = ENDPOINT.get_response(request.body(body)).await;
+    let response = RESPONDER(request.body(body)).await;
     (response.status(), response.into_body().into_string().await.expect("text"))
 }
 
-fn endpoint() -> BoxEndpoint<'static> {
+fn responder() -> Responder {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let address = EmailAddress::parse("otpd@dev.example").expect("an address");
     let sender = Sender { address, brand: "otpd".to_owned(), locale: Locale::english() };
@@ -133,12 +133,14 @@ fn endpoint() -> BoxEndpoint<'static> {
     let store = Arc::new(MemoryStore::new(clock));
     let service = Service::new(service::Dependencies {
         idempotency: Arc::clone(&store) as _,
+        test_mails: Arc::clone(&store) as _,
         store,
         hasher: Arc::new(HashThreads::start(cost, capacity).expect("a thread")),
         index_key: IndexKey::new([2; 32]),
+        clock: Arc::new(SystemClock),
         code_length,
         // So short that verifications expire about as fast as the fuzzer finds addresses.
-        rules: VerificationRules { life: Duration::from_secs(1), attempts: 5 },
+        rules: VerificationRules { life: Duration::from_secs(1), attempts: 5, overlap: Duration::ZERO },
         at_once: 1,
         exempt: ExemptNetworks::default(),
         reloadable: Arc::new(ReloadableDependencies {
@@ -152,11 +154,13 @@ fn endpoint() -> BoxEndpoint<'static> {
                 sender,
                 purposes: Purposes::Any,
                 limits: limits(),
+                test_recipients: TestRecipients::default(),
+                sandbox_key: None,
             },
             mailer: Arc::new(mailbox),
         }),
     });
-    api::endpoint(api::ApiState {
+    api::responder(api::ApiState {
         service,
         code_length,
         simple: SimpleAccess::Open,
@@ -183,6 +187,8 @@ fn keys() -> Keys {
         sender: Sender { address, brand: "otpd".to_owned(), locale: Locale::english() },
         purposes: Purposes::Only(purposes.to_vec()),
         limits: limits(),
+        test_recipients: TestRecipients::default(),
+        sandbox_key: None,
     };
     let hash = KeyHash::of(&api_key::text(&KEY)).expect("a key");
     let most = NonZeroU32::new(10_000_000).expect("a number");

@@ -12,6 +12,8 @@ use otpd::config::{self, Faults, Sources, Texts};
 
 /// In lower case, so that it is not similar to the name of any variable.
 const SECRET: &str = "hunter2hunter2hunter2";
+/// When the settings are read, in milliseconds since the epoch: 2026-11-30.
+const NOW: u64 = 1_796_000_000_000;
 
 fuzz_target!(|input: &str| {
     if input.contains(SECRET) {
@@ -28,6 +30,7 @@ fuzz_target!(|input: &str| {
             config: toml.map(|toml| ("otpd.toml".into(), toml)),
             dotenv: Some(dotenv.clone()),
             environment: variables.map(|(name, value)| (name.to_owned(), value.into())).collect(),
+            now: NOW,
         };
         Sources::layered(texts, &|_| Ok(SECRET.to_owned()))
     };

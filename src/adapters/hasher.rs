@@ -4,40 +4,39 @@
 //! block size, and waiting by the number of permits. Must not decide anything: it only computes
 //! hashes.
 
+mod measurement;
+
 use std::any::Any;
 use std::collections::VecDeque;
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use argon2::Block;
-use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::domain::code::Code;
-use crate::domain::code_hash::{AssociatedData, DIGEST_BYTES, Digest, HashCost, HashQueue, SALT_BYTES, Salt};
-use crate::domain::key_name::KeyName;
-use crate::domain::pepper::{PEPPER_BYTES, Pepper};
+use crate::domain::code_hash::{CodeId, HashCost, HashError, HashQueue, WorkMemory};
+use crate::domain::test_recipients::TestCode;
 use crate::metrics::metrics;
-use crate::ports::{HashPermit, HashWork, Hasher, HasherError, Priority};
+use crate::ports::{HashPermit, HashWork, Hasher, HasherError, PendingDigest, PendingPlace, Priority};
 use crate::traces;
 
-/// Amount of work in a queue of measured length, as the time that a client can wait.
-const QUEUE_TIME: Duration = Duration::from_secs(3);
-/// Minimum and maximum length of a measured queue. A waiting request takes about 50 KiB, with its
-/// connection.
-const MEASURED: std::ops::RangeInclusive<usize> = 320..=10_000;
-/// Time limit for the measurement. If a hash takes longer, the queue has its minimum length.
-const MEASURING: Duration = Duration::from_millis(500);
-/// How long a job may wait for a thread; afterwards it fails. Exceeds [`QUEUE_TIME`], because the
-/// machine may be busier than during the measurement.
+pub use measurement::{HashRate, hash_rate};
+use measurement::{length_for, time_a_hash, times_of};
+
+/// How long a job may wait for a thread; afterwards it fails. Exceeds the time of
+/// a measured queue, because the machine may be busier than during the measurement.
 ///
 /// With the 10 seconds of the mailer and a second of DNS, it exceeds the 15 seconds of a request
 /// only if each takes its longest.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long it takes to wake a thread, in nanoseconds.
+const WAKE_TIME: u64 = 100_000;
 /// How long a job may run once a thread has begun it.
 const HASH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -61,21 +60,46 @@ pub struct HashThreads {
 struct Queue {
     waiting: Mutex<Waiting>,
     more: Condvar,
+    /// How long the last hash took, in nanoseconds; 0: there was none.
+    hash_time: AtomicU64,
 }
 
 #[derive(Default)]
 struct Waiting {
     checks: VecDeque<Job>,
     sends: VecDeque<Job>,
+    threads: usize,
+    /// Threads that wait for a job.
+    idle: usize,
     closed: bool,
 }
 
 struct Job {
-    work: HashWork,
+    work: Work,
     deadline: Instant,
-    reply: oneshot::Sender<Result<Digest, HasherError>>,
+    reply: oneshot::Sender<Result<CodeId, HasherError>>,
     /// Released once the job is done or dropped.
     guard: Box<dyn Any + Send>,
+}
+
+/// One digest to derive.
+enum Work {
+    Code(HashWork),
+    /// A submitted code, and the test code to compare it with.
+    TestCode(Code, TestCode),
+}
+
+impl Work {
+    fn digest(&self, cost: HashCost, work_memory: &mut WorkMemory) -> Result<CodeId, HashError> {
+        match self {
+            Self::Code(HashWork { code, salt, associated_data, pepper }) => {
+                cost.digest(code, salt, associated_data, pepper, work_memory)
+            }
+            Self::TestCode(code, test_code) => {
+                test_code.cost().unkeyed_digest(code, test_code.salt(), work_memory)
+            }
+        }
+    }
 }
 
 impl HashThreads {
@@ -84,7 +108,7 @@ impl HashThreads {
     ///
     /// # Errors
     /// The system's error if a thread cannot be started.
-    pub fn start(cost: HashCost, capacity: Capacity) -> std::io::Result<Self> {
+    pub fn start(cost: HashCost, capacity: Capacity) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let (times, measured) = mpsc::channel();
         for number in 1..=capacity.threads.get() {
@@ -118,40 +142,10 @@ impl HashThreads {
     }
 }
 
-/// Returns the time of one hash while the other threads hash too, or `None` if it failed.
-fn time_a_hash(cost: HashCost, work_memory: &mut [Block]) -> Option<Duration> {
-    let code = Code::parse("000000")?;
-    let pepper = Pepper::new(KeyName::parse("measured")?, [0; PEPPER_BYTES]);
-    let salt = Salt::new([0; SALT_BYTES]);
-    let associated_data = AssociatedData::new([0; DIGEST_BYTES]);
-    let mut time = |cost: HashCost| {
-        let begun = Instant::now();
-        cost.digest(&code, &salt, &associated_data, &pepper, work_memory).ok()?;
-        Some(begun.elapsed())
-    };
-    // The first pass runs with cold caches and at a low clock rate. If it is slow enough to decide,
-    // the full measurement is skipped.
-    let estimate = time(cost.single_pass())?.saturating_mul(cost.passes());
-    if estimate > MEASURING / 2 { Some(estimate) } else { time(cost) }
-}
-
-/// Returns the measurements that arrived in time.
-fn times_of(measured: &mpsc::Receiver<Option<Duration>>) -> Vec<Duration> {
-    let end = Instant::now() + MEASURING;
-    let left = || end.saturating_duration_since(Instant::now());
-    std::iter::from_fn(|| measured.recv_timeout(left()).ok()).flatten().collect()
-}
-
-/// Returns how many hashes the threads compute in [`QUEUE_TIME`], within [`MEASURED`].
-fn length_for(times: &[Duration]) -> usize {
-    let hashes = times.iter().map(|time| QUEUE_TIME.as_nanos() / time.as_nanos().max(1));
-    let hashes = usize::try_from(hashes.sum::<u128>()).unwrap_or(usize::MAX);
-    hashes.clamp(*MEASURED.start(), *MEASURED.end())
-}
-
 /// Runs one thread until the queue is closed.
-fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
-    while let Some(job) = queue.next() {
+fn work(queue: &Queue, cost: HashCost, mut work_memory: WorkMemory) {
+    queue.lock().threads += 1;
+    while let Some(job) = queue.next(&mut work_memory) {
         let Job { work, deadline, reply, guard } = job;
         let begun = Instant::now();
         metrics().hash_queue.dec();
@@ -162,13 +156,12 @@ fn work(queue: &Queue, cost: HashCost, mut work_memory: Box<[Block]>) {
         let outcome = if begun >= deadline {
             Err(HasherError::Late)
         } else {
-            let HashWork { code, salt, associated_data, pepper } = &work;
             // Nothing in the work memory is used by the next job, so a panic cannot leave it
             // inconsistent. A panic must not end the thread, because other jobs wait for it.
-            let digest =
-                AssertUnwindSafe(|| cost.digest(code, salt, associated_data, pepper, &mut work_memory));
-            let digest = catch_unwind(digest);
-            metrics().hashed(begun.elapsed());
+            let digest = catch_unwind(AssertUnwindSafe(|| work.digest(cost, &mut work_memory)));
+            let took = begun.elapsed();
+            metrics().hashed(took);
+            queue.hash_time.store(took.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
             match digest {
                 Ok(digest) => digest.map_err(|error| HasherError::Failed(error.into())),
                 Err(_) => Err(HasherError::Failed("the derivation panicked".into())),
@@ -193,13 +186,19 @@ impl Queue {
             Priority::Send => waiting.sends.push_back(job),
         }
         metrics().hash_queue.inc();
-        self.more.notify_one();
+        let is_needed = waiting.is_idle_thread_needed(self.hash_time.load(Ordering::Relaxed));
+        drop(waiting);
+        if is_needed {
+            self.more.notify_one();
+        }
     }
 
-    /// Waits for the next job and returns it, or `None` once the queue is closed. Checks come
-    /// before sends. Sends past their deadline come before both: they fail without being computed,
-    /// which frees their permits.
-    fn next(&self) -> Option<Job> {
+    /// Waits for the next job and returns it, or `None` once the queue is closed. Wipes the work
+    /// memory of the thread before it waits, because the next job would overwrite it.
+    ///
+    /// Checks come before sends. Sends past their deadline come before both: they fail without
+    /// being computed, which frees their permits.
+    fn next(&self, work_memory: &mut WorkMemory) -> Option<Job> {
         let mut waiting = self.lock();
         loop {
             if waiting.closed {
@@ -215,37 +214,74 @@ impl Queue {
             if let Some(job) = waiting.sends.pop_front() {
                 return Some(job);
             }
+            if work_memory.is_used() {
+                drop(waiting);
+                work_memory.wipe();
+                waiting = self.lock();
+                continue;
+            }
+            waiting.idle += 1;
             waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
         }
     }
 }
 
-#[async_trait]
+impl Waiting {
+    /// Returns whether a job must wake a thread: not if a busy thread takes it as soon as another
+    /// would wake up. Hashes of the default cost take far longer than that.
+    fn is_idle_thread_needed(&self, hash_time: u64) -> bool {
+        let jobs = (self.checks.len() + self.sends.len()) as u64;
+        let is_soon = hash_time > 0 && hash_time.saturating_mul(jobs) < WAKE_TIME;
+        self.idle > 0 && (self.idle == self.threads || !is_soon)
+    }
+}
+
 impl Hasher for HashThreads {
     fn reserve(&self, priority: Priority) -> Option<HashPermit> {
-        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
-            metrics().hash_queue_rejected.inc();
-            return None;
-        };
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(HashPermit { priority, guard: Box::new(permit) })
     }
 
-    async fn digest(&self, place: HashPermit, work: HashWork) -> Result<Digest, HasherError> {
+    fn reserve_within(&self, priority: Priority, limit: Duration) -> PendingPlace {
+        let free = Arc::clone(&self.free);
+        Box::pin(async move {
+            let Ok(Ok(permit)) = timeout(limit, free.acquire_owned()).await else {
+                metrics().hash_queue_rejected.inc();
+                return None;
+            };
+            Some(HashPermit { priority, guard: Box::new(permit) })
+        })
+    }
+
+    fn digest(&self, place: HashPermit, work: HashWork) -> PendingDigest {
+        self.submit(place, Work::Code(work))
+    }
+
+    fn test_digest(&self, place: HashPermit, code: Code, test_code: TestCode) -> PendingDigest {
+        self.submit(place, Work::TestCode(code, test_code))
+    }
+}
+
+impl HashThreads {
+    fn submit(&self, place: HashPermit, work: Work) -> PendingDigest {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         let span = traces::hash();
         self.queue.push(place.priority, Job { work, deadline, reply, guard: place.guard });
-        // A job that was begun in time may finish.
-        let outcome = match timeout_at(deadline + HASH_TIMEOUT, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
-            Err(_) => Err(HasherError::Late),
-        };
-        match &outcome {
-            Ok(_) => {}
-            Err(HasherError::Late) => traces::fail(&span, "late"),
-            Err(HasherError::Failed(_)) => traces::fail(&span, "failed"),
-        }
-        outcome
+        Box::pin(async move {
+            // A job that was begun in time may finish.
+            let outcome = match timeout_at(deadline + HASH_TIMEOUT, answer).await {
+                Ok(answer) => answer.unwrap_or_else(|gone| Err(HasherError::Failed(gone.into()))),
+                Err(_) => Err(HasherError::Late),
+            };
+            match &outcome {
+                Ok(_) => {}
+                Err(HasherError::Late) => traces::fail(&span, "late"),
+                Err(HasherError::Failed(_)) => traces::fail(&span, "failed"),
+            }
+            outcome
+        })
     }
 }
 
@@ -259,6 +295,9 @@ impl Drop for HashThreads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::code_hash::{AssociatedData, Salt};
+    use crate::domain::key_name::KeyName;
+    use crate::domain::pepper::Pepper;
 
     fn threads(threads: usize, queue: usize) -> HashThreads {
         let queue = HashQueue::Places(NonZeroUsize::new(queue).unwrap());
@@ -273,6 +312,15 @@ mod tests {
             associated_data: AssociatedData::new([0; 32]),
             pepper: Pepper::new(KeyName::parse("k1").unwrap(), [0; 32]),
         }
+    }
+
+    fn work(code: &str) -> Work {
+        Work::Code(HashWork { code: Code::parse(code).unwrap(), ..job() })
+    }
+
+    fn code_of(job: &Job) -> &str {
+        let (Work::Code(HashWork { code, .. }) | Work::TestCode(code, _)) = &job.work;
+        code.expose()
     }
 
     #[tokio::test]
@@ -290,54 +338,72 @@ mod tests {
 
     #[tokio::test]
     async fn checks_are_taken_before_sends() {
-        let queue = Queue::default();
+        let (queue, mut memory) = (Queue::default(), HashCost::new(64, 1).unwrap().work_memory());
         let mut answers = Vec::new();
         for (priority, code) in [(Priority::Send, "111111"), (Priority::Check, "222222")] {
             let (reply, answer) = oneshot::channel();
-            let work = HashWork { code: Code::parse(code).unwrap(), ..job() };
             let deadline = Instant::now() + QUEUE_TIMEOUT;
-            queue.push(priority, Job { work, deadline, reply, guard: Box::new(()) });
+            queue.push(priority, Job { work: work(code), deadline, reply, guard: Box::new(()) });
             answers.push(answer);
         }
-        assert_eq!(queue.next().unwrap().work.code.expose(), "222222");
-        assert_eq!(queue.next().unwrap().work.code.expose(), "111111");
+        assert_eq!(code_of(&queue.next(&mut memory).unwrap()), "222222");
+        assert_eq!(code_of(&queue.next(&mut memory).unwrap()), "111111");
     }
 
     #[tokio::test]
     async fn a_late_job_is_answered_undone() {
         let hasher = threads(1, 1);
         let (reply, answer) = oneshot::channel();
-        hasher
-            .queue
-            .push(Priority::Check, Job { work: job(), deadline: Instant::now(), reply, guard: Box::new(()) });
+        hasher.queue.push(
+            Priority::Check,
+            Job { work: work("123456"), deadline: Instant::now(), reply, guard: Box::new(()) },
+        );
         assert!(matches!(answer.await.unwrap(), Err(HasherError::Late)));
     }
 
     #[tokio::test]
     async fn a_send_whose_time_is_up_gives_its_place_back_while_checks_keep_coming() {
-        let queue = Queue::default();
+        let (queue, mut memory) = (Queue::default(), HashCost::new(64, 1).unwrap().work_memory());
         let late = Instant::now();
         let mut answers = Vec::new();
         for (priority, deadline) in [(Priority::Check, late + QUEUE_TIMEOUT), (Priority::Send, late)] {
             let (reply, answer) = oneshot::channel();
-            queue.push(priority, Job { work: job(), deadline, reply, guard: Box::new(()) });
+            queue.push(priority, Job { work: work("123456"), deadline, reply, guard: Box::new(()) });
             answers.push(answer);
         }
-        assert!(queue.next().unwrap().deadline <= late, "the send is answered before the check is hashed");
-        assert!(queue.next().unwrap().deadline > late);
+        assert!(
+            queue.next(&mut memory).unwrap().deadline <= late,
+            "the send is answered before the check is hashed"
+        );
+        assert!(queue.next(&mut memory).unwrap().deadline > late);
     }
 
-    #[test]
-    fn a_measured_queue_holds_three_seconds_of_work_within_bounds() {
-        let millis = |times: &[u64]| -> Vec<Duration> {
-            times.iter().map(|time| Duration::from_millis(*time)).collect()
-        };
-        assert_eq!(length_for(&millis(&[10, 10])), 600, "3 s of two threads");
-        assert_eq!(length_for(&millis(&[10, 5])), 900, "each thread by its own time");
-        assert_eq!(length_for(&millis(&[100, 100])), 320, "never fewer");
-        assert_eq!(length_for(&[]), 320, "what could not be measured in time");
-        assert_eq!(length_for(&[Duration::from_micros(50)]), 10_000, "memory is bounded");
-        assert_eq!(length_for(&[Duration::ZERO]), 10_000);
+    #[tokio::test]
+    async fn work_memory_is_wiped_before_a_thread_waits_and_not_between_two_jobs() {
+        let queue = Arc::new(Queue::default());
+        let cost = HashCost::new(64, 1).unwrap();
+        let mut memory = cost.work_memory();
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let (reply, answer) = oneshot::channel();
+            let deadline = Instant::now() + QUEUE_TIMEOUT;
+            queue.push(Priority::Check, Job { work: work("123456"), deadline, reply, guard: Box::new(()) });
+            answers.push(answer);
+        }
+        for _ in 0..2 {
+            queue.next(&mut memory).unwrap().work.digest(cost, &mut memory).unwrap();
+            assert!(memory.is_used());
+        }
+        let thread = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.next(&mut memory).map_or_else(|| memory.is_used(), |_| true)
+        });
+        while queue.lock().idle == 0 {
+            thread::yield_now();
+        }
+        queue.lock().closed = true;
+        queue.more.notify_all();
+        assert!(!thread.join().unwrap());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::message::{Composer, MessageError, new_id};
 use crate::domain::email_address::EmailAddress;
-use crate::ports::{CapturedMail, Clock, CodeMail, Delivery, MailError, Mailbox, Mailer};
+use crate::ports::{CapturedMail, Clock, CodeMail, Content, Delivery, MailError, Mailbox, Mailer};
 use crate::random;
 
 /// Maximum number of captured emails; older ones are dropped.
@@ -77,6 +77,10 @@ impl Mailer for MemoryMailbox {
             Ok(()) => Delivery::Accepted { provider_id: None },
             Err(error) => Delivery::Refused(error),
         }
+    }
+
+    fn compose(&self, mail: &CodeMail) -> Result<Content, MailError> {
+        self.composer.content(mail).map_err(MailError::new)
     }
 }
 

@@ -20,7 +20,7 @@ pub use self::transport::{AttemptError, Deadlines, Email, FailureKind, Receipt, 
 use super::message::{Composer, new_id};
 use crate::domain::tenant::Tenant;
 use crate::metrics::metrics;
-use crate::ports::{CodeMail, Delivery, MailError, Mailer};
+use crate::ports::{CodeMail, Content, Delivery, MailError, Mailer};
 use crate::random;
 use crate::traces;
 
@@ -59,17 +59,16 @@ impl TransportMailer {
         self.of_tenants.get(tenant.name()).unwrap_or(&self.default_route)
     }
 
-    fn compose<'a>(&self, mail: &'a CodeMail) -> Result<Email<'a>, MailError> {
+    fn email<'a>(&self, mail: &'a CodeMail) -> Result<Email<'a>, MailError> {
         let id = new_id(random::bytes().map_err(MailError::new)?);
-        let content = self.composer.content(mail).map_err(MailError::new)?;
-        Ok(Email::new(mail, id, content))
+        Ok(Email::new(mail, id, self.composer.compose(mail).map_err(MailError::new)?))
     }
 
     /// Tries the transports, and again those that failed temporarily, until one accepts the email
     /// or the time is up.
     async fn rounds(&self, mail: &CodeMail) -> Delivery {
         let end = Instant::now() + TIMEOUT;
-        let email = match self.compose(mail) {
+        let email = match self.email(mail) {
             Ok(email) => email,
             Err(error) => return Delivery::Refused(error),
         };
@@ -183,6 +182,10 @@ impl Mailer for TransportMailer {
             Delivery::Unknown(_) => traces::fail(&span, "unknown"),
         }
         delivery
+    }
+
+    fn compose(&self, mail: &CodeMail) -> Result<Content, MailError> {
+        self.composer.content(mail).map_err(MailError::new)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod idempotency;
 mod ledgers;
+mod test_mails;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +14,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use self::ledgers::Retained;
-use crate::domain::code_hash::{CodeHash, Salt};
+use crate::domain::code_hash::{CodeHash, CodeId, CodeSalt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limit::MAX_OPEN_DELAY;
 use crate::domain::limits::Charge;
+use crate::domain::provider_id::ProviderId;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::EntryId;
 use crate::domain::time::{Millis, millis};
@@ -27,7 +29,7 @@ use crate::domain::verification::{
     ApproveOutcome, AttemptToken, Status, Verification, VerificationRules, View,
 };
 use crate::ports::{
-    AttemptOutcome, ChargeOutcome, Clock, Live, OpenOutcome, ReplaceOutcome, Store, StoreError,
+    AttemptOutcome, ChargeOutcome, Clock, IpEntry, Live, OpenOutcome, ReplaceOutcome, Store, StoreError,
 };
 
 /// After this many additions, expired records are removed.
@@ -44,6 +46,7 @@ struct MemoryState {
     verifications: HashMap<StoreKey, Verification>,
     ledgers: HashMap<LedgerKey, Retained>,
     idempotency: HashMap<KeyedHash, idempotency::Record>,
+    test_mails: HashMap<KeyedHash, test_mails::MemoryMails>,
     additions: usize,
 }
 
@@ -54,7 +57,8 @@ impl MemoryStore {
         Self { clock, state: Mutex::default() }
     }
 
-    /// Deletes everything: verifications, ledgers and idempotency keys.
+    /// Deletes everything: verifications, ledgers, idempotency keys and captured emails of sandbox
+    /// keys.
     pub fn reset(&self) {
         let (mut state, _) = self.lock();
         *state = MemoryState::default();
@@ -83,6 +87,7 @@ impl MemoryState {
             self.verifications.retain(|store_key, verification| !is_forgotten(store_key, verification, now));
             self.ledgers.retain(|_, retained| !retained.log.is_forgotten(retained.retention, now));
             self.idempotency.retain(|_, record| !record.is_over(now));
+            self.test_mails.retain(|_, mails| !mails.is_over(now));
         }
     }
 }
@@ -106,6 +111,18 @@ impl Store for MemoryStore {
     async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError> {
         let (mut state, now) = self.lock();
         state.charge(charge, now)
+    }
+
+    async fn charge_send(
+        &self,
+        charge: &Charge<'_>,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<(ChargeOutcome, Option<CodeSalt>), StoreError> {
+        let (mut state, now) = self.lock();
+        let outcome = state.charge(charge, now)?;
+        let verification = state.find(store_key, now);
+        Ok((outcome, verification.and_then(|verification| verification.code_salt(rules.attempts, now))))
     }
 
     async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError> {
@@ -185,8 +202,8 @@ impl Store for MemoryStore {
         Ok(match state.find(store_key, now) {
             None => AttemptOutcome::Unknown,
             Some(verification) => match verification.take_attempt(rules.attempts, now) {
-                Ok(hash) => AttemptOutcome::Compare {
-                    hash,
+                Ok(codes) => AttemptOutcome::Compare {
+                    codes,
                     attempts: verification.attempts(),
                     encrypted: verification.encrypted().clone(),
                     entry: charged,
@@ -201,14 +218,20 @@ impl Store for MemoryStore {
         store_key: &StoreKey,
         token: &AttemptToken,
         charged: Option<(&LedgerKey, EntryId)>,
+        ip: Option<IpEntry<'_>>,
     ) -> Result<Option<Millis>, StoreError> {
         let (mut state, now) = self.lock();
         let outcome = state
             .find(store_key, now)
             .map_or(ApproveOutcome::Lost, |verification| verification.approve(token, now));
         // Only once: later the id may belong to the entry of another attempt.
-        if let (ApproveOutcome::Taken(_), Some((ledger, entry))) = (outcome, charged) {
-            state.refund(ledger, None, entry);
+        if let ApproveOutcome::Taken(_) = outcome {
+            if let Some((ledger, entry)) = charged {
+                state.refund(ledger, None, entry);
+            }
+            if let Some(IpEntry { charge, id }) = ip {
+                state.refund(&charge.ledger, charge.of_partition.as_ref(), id);
+            }
         }
         Ok(match outcome {
             ApproveOutcome::Taken(at) | ApproveOutcome::Repeated(at) => Some(at),
@@ -237,11 +260,22 @@ impl Store for MemoryStore {
     async fn mark_failed(
         &self,
         store_key: &StoreKey,
-        code: &Salt,
+        code: &CodeId,
         entry: EntryId,
     ) -> Result<bool, StoreError> {
         let (mut state, now) = self.lock();
         Ok(state.find(store_key, now).is_some_and(|verification| verification.fail(code, entry, now)))
+    }
+
+    async fn mark_accepted(
+        &self,
+        store_key: &StoreKey,
+        code: &CodeId,
+        provider_id: Option<&ProviderId>,
+    ) -> Result<Option<Millis>, StoreError> {
+        let (mut state, now) = self.lock();
+        let verification = state.find(store_key, now);
+        Ok(verification.and_then(|verification| verification.accept(code, provider_id.cloned(), now)))
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -4,25 +4,31 @@
 //! exactly once in each part, and in the subject only if the operator's own translation puts it
 //! there.
 
+mod composed;
+mod encoded;
 mod headers;
+mod mime;
+mod prepared;
 mod sources;
 mod template_error;
 mod templates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lettre::Message;
-use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, MultiPart, SinglePart};
 use minijinja::{Value, context};
 use thiserror::Error;
 
+pub use self::composed::Composed;
 pub use self::headers::quoted;
-use self::headers::{AutoSubmitted, ContentLanguage, EntityRefId, From, mailbox};
+use self::mime::Head;
+pub use self::mime::MimeMessage;
+use self::prepared::{CODE_MARK, PreparedEmail, PreparedEmails, PreparedKey, REFERENCE_MARK};
 use self::sources::{HTML_LAYOUT, TEXT_LAYOUT, TEXT_NAMES};
 pub use self::template_error::TemplateError;
 use self::template_error::TemplateFault;
@@ -31,7 +37,7 @@ use crate::domain::locale::Locale;
 use crate::domain::reference::Reference;
 use crate::domain::sender::Sender;
 use crate::domain::tenant::Tenant;
-use crate::ports::CodeMail;
+use crate::ports::{CodeMail, Content};
 
 /// Why an email could not be composed.
 #[derive(Debug, Error)]
@@ -54,20 +60,10 @@ pub enum MessageError {
 #[derive(Debug)]
 pub struct Composer {
     templates: Templates,
-    /// Used if one of `templates` fails.
-    built_in: Templates,
-}
-
-/// What the reader sees.
-pub struct Content {
-    /// Subject.
-    pub subject: String,
-    /// Text part.
-    pub text: String,
-    /// HTML part.
-    pub html: String,
-    /// Language of all parts.
-    pub language: String,
+    /// The built-in ones, which are used if one of `templates` fails. `None`: `templates` are the
+    /// built-in ones.
+    built_in: Option<Templates>,
+    prepared: PreparedEmails,
 }
 
 /// Values for the templates.
@@ -97,11 +93,11 @@ impl Composer {
     /// [`TemplateError`] names the file and what is wrong with it.
     pub fn load(folder: Option<&Path>, samples: &SampleValues) -> Result<Self, TemplateError> {
         let templates = Templates::load(folder)?;
-        let built_in = Templates::load(None)?;
+        let built_in = folder.map(|_| Templates::load(None)).transpose()?;
         for language in templates.each() {
             rehearse(language, samples).map_err(|fault| language.fault(fault))?;
         }
-        Ok(Self { templates, built_in })
+        Ok(Self { templates, built_in, prepared: PreparedEmails::default() })
     }
 
     /// Returns whether there is a translation for the tenant in this language or a more general
@@ -115,22 +111,34 @@ impl Composer {
         self.templates.tenants()
     }
 
-    /// Renders what the reader sees. If one of the operator's templates fails although it passed
-    /// its test, the built-in one is used, so that the email is still sent.
+    /// Returns what the reader sees, as [`Composer::compose`].
     ///
     /// # Errors
     /// [`MessageError`], but never for a built-in template.
     pub fn content(&self, mail: &CodeMail) -> Result<Content, MessageError> {
-        let details = TemplateContext {
-            brand: &mail.sender.brand,
-            reference: mail.reference.as_ref().map(Reference::as_str),
-            code: mail.code.expose(),
-            valid_for: mail.valid_for,
-        };
+        Ok(match self.compose(mail)? {
+            Composed::Rendered(content) => content,
+            prepared @ Composed::Prepared(_) => prepared.content(mail),
+        })
+    }
+
+    /// Composes an email. If one of the operator's templates fails although it passed its test, the
+    /// built-in one is used, so that the email is still sent.
+    ///
+    /// # Errors
+    /// [`MessageError`], but never for a built-in template.
+    pub fn compose(&self, mail: &CodeMail) -> Result<Composed, MessageError> {
         let own = choose(&self.templates, mail)?;
+        // A brand with a mark in it, which nothing forbids, is rendered each time.
+        if self.built_in.is_none()
+            && ![CODE_MARK, REFERENCE_MARK].iter().any(|mark| mail.sender.brand.contains(mark))
+        {
+            return Ok(Composed::Prepared(self.prepared(own, mail)?));
+        }
+        let details = TemplateContext::of(mail);
         let fault = match render(own, &details).map_err(TemplateFault::Template) {
             Ok(content) => match inspect(&content, details.code) {
-                Ok(()) => return Ok(content),
+                Ok(()) => return Ok(Composed::Rendered(content)),
                 Err(what) => TemplateFault::Outcome(what),
             },
             Err(fault) => fault,
@@ -140,7 +148,30 @@ impl Composer {
         let language = own.tag;
         let error = fault.kind();
         tracing::error!(language, error, "a template failed: the built-in one is used");
-        Ok(render(choose(&self.built_in, mail)?, &details)?)
+        let built_in = self.built_in.as_ref().unwrap_or(&self.templates);
+        Ok(Composed::Rendered(render(choose(built_in, mail)?, &details)?))
+    }
+
+    /// Returns an email of a built-in template, which is rendered once for each sender, language
+    /// and lifetime.
+    fn prepared(&self, language: Language<'_>, mail: &CodeMail) -> Result<Arc<PreparedEmail>, MessageError> {
+        let (code, reference) = code_and_reference(mail);
+        // The built-in templates show minutes or seconds.
+        let (minutes, seconds) = shown(mail.valid_for);
+        let key = PreparedKey {
+            language: language.tag.to_owned(),
+            brand: mail.sender.brand.clone(),
+            address: mail.sender.address.as_str().to_owned(),
+            seconds: minutes.map_or(seconds, |minutes| 60 * minutes),
+            code_length: code.len(),
+            has_reference: !reference.is_empty(),
+        };
+        if let Some(email) = self.prepared.find(&key) {
+            return Ok(email);
+        }
+        let reference = mail.reference.map(|_| REFERENCE_MARK);
+        let marked = TemplateContext { code: CODE_MARK, reference, ..TemplateContext::of(mail) };
+        Ok(self.prepared.keep(key, PreparedEmail::new(&render(language, &marked)?)))
     }
 
     /// Returns the whole message. `id` identifies it ([`new_id`]).
@@ -149,31 +180,19 @@ impl Composer {
     /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
     /// start.
     pub fn message(mail: &CodeMail, content: &Content, id: &str) -> Result<Message, MessageError> {
-        Message::builder()
-            .header(From::new(&mail.sender)?)
-            .to(Mailbox::new(None, mailbox(&mail.to)?))
-            .subject(content.subject.clone())
-            .message_id(Some(message_id(&mail.sender, id)))
-            .header(EntityRefId(id.to_owned()))
-            .date_now()
-            .header(AutoSubmitted)
-            .header(ContentLanguage(content.language.clone()))
-            .multipart(
-                MultiPart::alternative()
-                    .singlepart(part(ContentType::TEXT_PLAIN, content.text.clone()))
-                    .singlepart(part(ContentType::TEXT_HTML, content.html.clone())),
-            )
-            .map_err(|error| MessageError::Header(error.into()))
+        let head = Head { sender: &mail.sender, to: &mail.to, id, sent_at: mime::now() };
+        mime::build(&head, content, None)
     }
+}
 
-    /// Returns the bytes of the whole message, ready for a relay.
-    ///
-    /// # Errors
-    /// [`MessageError`] says which part failed. Does not fail for anything that was tested at the
-    /// start.
-    pub fn to_bytes(mail: &CodeMail, content: &Content, id: &str) -> Result<Vec<u8>, MessageError> {
-        let bytes = Self::message(mail, content, id)?.formatted();
-        if has_bare_line_end(&bytes) { Err(MessageError::LineEnd) } else { Ok(bytes) }
+impl<'a> TemplateContext<'a> {
+    fn of(mail: &'a CodeMail) -> Self {
+        Self {
+            brand: &mail.sender.brand,
+            reference: mail.reference.as_ref().map(Reference::as_str),
+            code: mail.code.expose(),
+            valid_for: mail.valid_for,
+        }
     }
 }
 
@@ -191,15 +210,26 @@ pub fn message_id(sender: &Sender, id: &str) -> String {
 
 /// Returns the first requested language that is available, and otherwise English.
 fn choose<'a>(templates: &'a Templates, mail: &CodeMail) -> Result<Language<'a>, MessageError> {
-    let english = Locale::english();
-    let accepted = mail.languages.iter().chain([&mail.sender.locale, &english]);
-    templates.choose(&mail.tenant, accepted).ok_or(MessageError::NoLanguage)
+    let accepted = mail.languages.iter().chain([&mail.sender.locale]);
+    let chosen = templates.choose(&mail.tenant, accepted);
+    let chosen = chosen.or_else(|| templates.choose(&mail.tenant, [&Locale::english()]));
+    chosen.ok_or(MessageError::NoLanguage)
+}
+
+/// Returns the code and the reference of an email; the latter is empty if there is none.
+fn code_and_reference(mail: &CodeMail) -> (&str, &str) {
+    (mail.code.expose(), mail.reference.as_ref().map_or("", Reference::as_str))
+}
+
+/// Returns how long a code is valid: whole minutes from two minutes on, rounded down so that the
+/// email never promises too much, and seconds.
+fn shown(valid_for: Duration) -> (Option<u64>, u64) {
+    let seconds = valid_for.as_secs();
+    ((seconds >= 120).then_some(seconds / 60), seconds)
 }
 
 fn render(language: Language<'_>, about: &TemplateContext<'_>) -> Result<Content, minijinja::Error> {
-    let seconds = about.valid_for.as_secs();
-    // Whole minutes from two minutes on, rounded down so that the email never promises too much.
-    let minutes = (seconds >= 120).then_some(seconds / 60);
+    let (minutes, seconds) = shown(about.valid_for);
     let facts = context! {
         brand => about.brand,
         reference => about.reference,
@@ -260,21 +290,6 @@ fn inspect(content: &Content, code: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns whether the message contains a bare CR or LF.
-fn has_bare_line_end(bytes: &[u8]) -> bool {
-    let mut before = 0;
-    let bare = bytes.iter().any(|&byte| {
-        let is_bare = (byte == b'\n') != (before == b'\r');
-        before = byte;
-        is_bare
-    });
-    bare || before == b'\r'
-}
-
-fn part(content_type: ContentType, body: String) -> SinglePart {
-    SinglePart::builder().header(content_type).body(body)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -309,8 +324,8 @@ mod tests {
     }
 
     fn bytes(mail: &CodeMail) -> Vec<u8> {
-        let content = composer().content(mail).unwrap();
-        Composer::to_bytes(mail, &content, &new_id([7; 16])).unwrap()
+        let message = composer().compose(mail).unwrap().message(mail, &new_id([7; 16])).unwrap();
+        message.as_bytes().to_vec()
     }
 
     fn mail_in(languages: &[&str]) -> CodeMail {
@@ -342,6 +357,54 @@ mod tests {
             let Content { subject, text, html, .. } = content;
             insta::assert_snapshot!(tag, format!("{subject}\n\n{text}\n{html}"));
         }
+    }
+
+    #[test]
+    fn an_email_from_what_was_rendered_before_is_as_one_that_is_rendered() {
+        let composer = composer();
+        let lives = [30, 119, 120, 299, 300, 600].map(Duration::from_secs);
+        for language in composer.templates.each() {
+            for (reference, valid_for) in [None, Some(b"XKT"), Some(b"BCD")]
+                .into_iter()
+                .zip(lives)
+                .chain([Some(b"XKT"), None, None].into_iter().zip(lives.into_iter().rev()))
+            {
+                for code in ["012345", "9876543210"] {
+                    let reference = reference.map(|letters| Reference::parse(letters).unwrap());
+                    let code = Code::parse(code).unwrap();
+                    let mail = CodeMail { code, valid_for, reference, ..mail_in(&[language.tag]) };
+                    let mail = CodeMail {
+                        sender: Sender { brand: "<Brand> & Co".to_owned(), ..mail.sender },
+                        ..mail
+                    };
+                    let details = TemplateContext {
+                        brand: &mail.sender.brand,
+                        reference: mail.reference.as_ref().map(Reference::as_str),
+                        code: mail.code.expose(),
+                        valid_for,
+                    };
+                    let rendered = render(language, &details).unwrap();
+                    inspect(&rendered, details.code).unwrap();
+                    for _ in 0..2 {
+                        let content = composer.content(&mail).unwrap();
+                        assert_eq!(
+                            (content.subject, content.text, content.html, content.language),
+                            (
+                                rendered.subject.clone(),
+                                rendered.text.clone(),
+                                rendered.html.clone(),
+                                rendered.language.clone()
+                            )
+                        );
+                    }
+                }
+            }
+        }
+        let with_mark = mail("a\u{e000}b");
+        assert_eq!(
+            content(&with_mark).text.matches('\u{e000}').count(),
+            content(&mail("axb")).text.matches("axb").count()
+        );
     }
 
     #[test]
@@ -578,14 +641,6 @@ mod tests {
             assert_eq!(composer.content(&mail("Example")).unwrap().subject, without);
             assert_eq!(composer.content(&CodeMail { reference, ..mail("Example") }).unwrap().subject, with);
         }
-    }
-
-    #[test]
-    fn a_line_that_ends_otherwise_than_in_crlf_is_seen() {
-        for bytes in [&b"a\nb\r\n"[..], b"a\rb\r\n", b"a\r\n\n", b"\n", b"a\r"] {
-            assert!(has_bare_line_end(bytes), "{bytes:?}");
-        }
-        assert!(!has_bare_line_end(b"a\r\n\r\nb\r\n"));
     }
 
     proptest! {

@@ -5,44 +5,58 @@
 
 mod admin;
 mod answer;
+mod attempt;
 mod calls;
 mod charge;
 mod connections;
 mod idempotency;
+mod ip_first;
 mod key;
 mod kind;
 mod link;
+mod refunds;
 mod scripts;
+mod send;
 mod servers;
+mod test_mails;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
 
-use self::answer::{count, encrypted, hash, moment, number, opened, status, unexpected, view};
+use self::answer::{number, opened, status, unexpected, view};
+use self::attempt::AttemptCall;
 use self::charge::ChargeArguments;
 use self::connections::Connections;
 pub use self::kind::Weakness;
-use self::scripts::{Argument, Scripts};
+use self::scripts::Scripts;
 pub use self::scripts::{Fence, ScriptClock};
+use self::send::SendCall;
 use self::servers::TopologyKind;
 pub use self::servers::{Certificates, SentinelLogin, Servers, Topology};
-use crate::domain::code_hash::{CodeHash, Salt};
+use crate::domain::code_hash::{CodeHash, CodeId, CodeSalt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
+use crate::domain::provider_id::ProviderId;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, Millis, millis};
 use crate::domain::verification::{AttemptToken, Status, VerificationRules, View};
-use crate::ports::{AttemptOutcome, ChargeOutcome, OpenOutcome, ReplaceOutcome, Store, StoreError};
+use crate::ports::{
+    AttemptOutcome, ChargeOutcome, IpEntry, OpenOutcome, ReplaceOutcome, Store, StoreError,
+    charge_ip_then_send, charge_ip_then_take_attempt,
+};
 
 /// Verifications and ledgers in Redis.
 pub struct RedisStore {
     connections: Connections,
     topology: TopologyKind,
+    /// Whether a script may have keys of several hash slots.
+    spans_slots: AtomicBool,
     clock: ScriptClock,
     durability: Durability,
     scripts: Scripts,
@@ -88,7 +102,9 @@ impl RedisStore {
     ) -> Result<Self, InvalidAddress> {
         let connections = Connections::new(servers, durability.replicas, connection_timeout)?;
         let scripts = Scripts::with(&clock, durability);
-        Ok(Self { connections, topology: servers.topology.kind(), clock, durability, scripts })
+        let topology = servers.topology.kind();
+        let spans_slots = AtomicBool::new(topology != TopologyKind::Cluster);
+        Ok(Self { connections, topology, spans_slots, clock, durability, scripts })
     }
 }
 
@@ -99,6 +115,42 @@ impl Store for RedisStore {
         match self.call_with(&self.scripts.charge, charge, &args).await? {
             Value::Array(parts) => args.charged(&parts),
             _ => Err(unexpected()),
+        }
+    }
+
+    async fn charge_send(
+        &self,
+        charge: &Charge<'_>,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<(ChargeOutcome, Option<CodeSalt>), StoreError> {
+        let call = SendCall::new(charge, Some((store_key, rules)))?;
+        call.outcome(&self.call(&self.scripts.charge_send, &call.keys, &call.arguments()).await?)
+    }
+
+    async fn charge_ip_and_send(
+        &self,
+        ip: &Charge<'_>,
+        charge: &Charge<'_>,
+        pending: Option<(&StoreKey, &VerificationRules)>,
+    ) -> Result<(ChargeOutcome, Option<(ChargeOutcome, Option<CodeSalt>)>), StoreError> {
+        match self.in_one_call(async || self.send_after_ip(ip, charge, pending).await).await? {
+            Some(outcome) => Ok(outcome),
+            None => charge_ip_then_send(self, ip, charge, pending).await,
+        }
+    }
+
+    async fn charge_ip_and_take_attempt(
+        &self,
+        ip: &Charge<'_>,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+        charge: Option<&Charge<'_>>,
+    ) -> Result<(ChargeOutcome, Option<AttemptOutcome>), StoreError> {
+        let call = AttemptCall::new(store_key, rules, charge)?;
+        match self.in_one_call(async || self.attempt_after_ip(ip, call).await).await? {
+            Some(outcome) => Ok(outcome),
+            None => charge_ip_then_take_attempt(self, ip, store_key, rules, charge).await,
         }
     }
 
@@ -156,32 +208,8 @@ impl Store for RedisStore {
         rules: &VerificationRules,
         charge: Option<&Charge<'_>>,
     ) -> Result<AttemptOutcome, StoreError> {
-        let retention = millis(store_key.retention());
-        let most = u64::from(rules.attempts);
-        let mut keys = vec![key::verification(store_key)];
-        let mut args: Vec<&dyn Argument> = vec![&retention, &most];
-        let charge_args = charge.map(ChargeArguments::of).transpose()?;
-        if let Some(charge) = charge {
-            keys.push(key::ledger(&charge.ledger));
-        }
-        args.extend(charge_args.iter().flat_map(ChargeArguments::in_order));
-        match self.call(&self.scripts.take_attempt, &keys, &args).await? {
-            Value::Nil => Ok(AttemptOutcome::Unknown),
-            Value::Array(parts) => match parts.as_slice() {
-                [Value::BulkString(what), refused @ ..] if what == b"limited" => {
-                    let args = charge_args.as_ref().ok_or_else(unexpected)?;
-                    args.limit_state(refused).map(AttemptOutcome::Limited)
-                }
-                [Value::BulkString(what), entry, attempts, about, stored @ ..] if what == b"taken" => {
-                    let entry = moment(entry)?;
-                    let attempts = count(attempts)?;
-                    let encrypted = encrypted(about)?;
-                    Ok(AttemptOutcome::Compare { hash: hash(stored)?, attempts, encrypted, entry })
-                }
-                _ => Err(unexpected()),
-            },
-            answer => status(&answer).map(AttemptOutcome::Closed),
-        }
+        let call = AttemptCall::new(store_key, rules, charge)?;
+        call.outcome(&self.call(&self.scripts.take_attempt, &call.keys, &call.arguments()).await?)
     }
 
     async fn approve(
@@ -189,18 +217,13 @@ impl Store for RedisStore {
         store_key: &StoreKey,
         token: &AttemptToken,
         charged: Option<(&LedgerKey, EntryId)>,
+        ip: Option<IpEntry<'_>>,
     ) -> Result<Option<Millis>, StoreError> {
-        let mut keys = vec![key::verification(store_key)];
-        let retention = millis(store_key.retention());
-        let code = token.code.as_bytes().as_slice();
-        let nonce = token.nonce.as_slice();
-        let mut args: Vec<&dyn Argument> = vec![&retention, &code, &nonce];
-        let refund = charged.map(|(ledger, entry)| (ledger.partition_bytes() as u64, entry));
-        if let (Some((ledger, _)), Some((partition_bytes, entry))) = (charged, &refund) {
-            keys.push(key::ledger(ledger));
-            args.extend([partition_bytes as &dyn Argument, entry]);
+        let in_one = async || self.approve_and_refund(store_key, token, charged, ip).await;
+        match self.in_one_call(in_one).await? {
+            Some(approved_at) => Ok(approved_at),
+            None => self.approve_then_refund(store_key, token, charged, ip).await,
         }
-        moment(&self.call(&self.scripts.approve, &keys, &args).await?)
     }
 
     async fn find(
@@ -229,7 +252,7 @@ impl Store for RedisStore {
     async fn mark_failed(
         &self,
         store_key: &StoreKey,
-        code: &Salt,
+        code: &CodeId,
         entry: EntryId,
     ) -> Result<bool, StoreError> {
         let retention = millis(store_key.retention());
@@ -237,6 +260,22 @@ impl Store for RedisStore {
         let keys = [key::verification(store_key)];
         let answer = self.call(&self.scripts.mark_failed, &keys, &[&retention, &code, &entry]).await?;
         Ok(number(&answer)? == 1)
+    }
+
+    async fn mark_accepted(
+        &self,
+        store_key: &StoreKey,
+        code: &CodeId,
+        provider_id: Option<&ProviderId>,
+    ) -> Result<Option<Millis>, StoreError> {
+        let retention = millis(store_key.retention());
+        let code = code.as_bytes().as_slice();
+        let id = provider_id.map_or("", ProviderId::as_str);
+        let keys = [key::verification(store_key)];
+        match self.call(&self.scripts.mark_accepted, &keys, &[&retention, &code, &id]).await? {
+            Value::Nil => Ok(None),
+            answer => number(&answer).map(Some),
+        }
     }
 
     /// Fails if a script cannot write, or if Redis may lose what it has written, which no error

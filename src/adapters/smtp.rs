@@ -84,16 +84,17 @@ impl Transport for SmtpTransport {
     }
 
     async fn attempt(&self, email: &Email<'_>, deadlines: Deadlines) -> Result<Receipt, AttemptError> {
-        let message = email.message();
+        let message = email.mime();
         let message =
             message.map_err(|error| AttemptError::new(FailureKind::Refused, Stage::Message.name(), error))?;
+        let data = message.data();
         let with_header = self
             .idempotency_header
-            .map(|name| [format!("{name}: {}\r\n", email.id).as_bytes(), message].concat());
+            .map(|name| [format!("{name}: {}\r\n", email.id).as_bytes(), &data].concat());
         let envelope = Envelope {
             from: email.mail.sender.address.as_str(),
             to: email.mail.to.as_str(),
-            message: with_header.as_deref().unwrap_or(message),
+            data: with_header.as_deref().unwrap_or(&data),
         };
         match self.pool.attempt(&envelope, deadlines).await {
             Ok(()) => Ok(Receipt { stage: Stage::Message.name(), provider_id: None }),

@@ -2,16 +2,22 @@
 //!
 //! Must not change anything, and must not show anything of a person.
 
-use poem::endpoint::BoxEndpoint;
-use poem::http::header::CONTENT_TYPE;
-use poem::{EndpointExt as _, Response, Route, get, handler};
+use std::sync::Arc;
 
+use poem::http::header::CONTENT_TYPE;
+use poem::{Endpoint as _, Response, Route, get, handler};
+
+use super::Responder;
 use crate::metrics::{MEDIA_TYPE, metrics};
 
-/// Returns an endpoint that serves `/metrics`.
+/// Returns what serves `/metrics`.
 #[must_use]
-pub fn admin_endpoint() -> BoxEndpoint<'static> {
-    Route::new().at("/metrics", get(serve_metrics)).map_to_response().boxed()
+pub fn admin_responder() -> Responder {
+    let routes = Arc::new(Route::new().at("/metrics", get(serve_metrics)));
+    Box::new(move |request| {
+        let routes = Arc::clone(&routes);
+        Box::pin(async move { routes.get_response(request).await })
+    })
 }
 
 #[handler]

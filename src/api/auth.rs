@@ -12,19 +12,15 @@ use governor::middleware::StateInformationMiddleware;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use poem::http::HeaderMap;
 use poem::http::header::AUTHORIZATION;
-use poem::{Error, FromRequest, Request, RequestBody};
-use poem_openapi::SecurityScheme;
-use poem_openapi::auth::Bearer;
 
 use super::rate_limit::{self, LimitReport};
-use super::rejection::{self, ErrorFormat, Rejection};
-use crate::domain::api_key::KeyHash;
+use crate::domain::api_key::{KeyHash, KeyKind};
 use crate::domain::key_name::KeyName;
-use crate::domain::simple_access::SimpleAccess;
+use crate::domain::limits::Action;
 use crate::domain::tenant_profile::TenantProfile;
 
 /// The policy name of a key's rate limit.
-const POLICY: &str = "key";
+pub(super) const POLICY: &str = "key";
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// The API keys by hash. Replaced as a whole when the settings are reloaded.
@@ -97,9 +93,12 @@ impl Keys {
     }
 
     /// Returns the caller whose key is in `Authorization`. Compares every hash, so that the time
-    /// does not depend on which one matches.
+    /// does not depend on which one matches. A key whose prefix is not that of the list that it is
+    /// in is unknown.
     pub fn caller(&self, headers: &HeaderMap) -> Option<Arc<Caller>> {
-        let shown = KeyHash::of(bearer(headers)?)?;
+        let key = bearer(headers)?;
+        let shown = KeyHash::of(key)?;
+        let is_sandbox = KeyKind::of(key)? == KeyKind::Sandbox;
         let entries = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         let found = entries.iter().fold(
             None,
@@ -107,7 +106,7 @@ impl Keys {
                 if hash.matches(&shown) { Some(caller) } else { found }
             },
         );
-        found.cloned()
+        found.filter(|caller| caller.profile.is_sandbox() == is_sandbox).cloned()
     }
 }
 
@@ -117,6 +116,22 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+impl Caller {
+    /// Takes a token from the key's bucket for these requests, and reports how many remain.
+    ///
+    /// # Errors
+    /// Returns the number of seconds to wait if the bucket is empty.
+    pub(super) fn take_token(&self, action: Action, report: &LimitReport) -> Result<(), u64> {
+        let bucket = match action {
+            Action::Send => &self.sends,
+            Action::Attempt => &self.checks,
+        };
+        bucket.take(report).inspect_err(|_| {
+            rate_limit::record_refusal(POLICY, Some(self.profile.tenant.name()));
+        })
+    }
 }
 
 impl Bucket {
@@ -151,51 +166,10 @@ impl Bucket {
     }
 
     fn show(&self, report: &LimitReport, left: u32, reset: u64) {
-        let policy = format!("\"{POLICY}\";q={};w={}", self.per_minute, MINUTE.as_secs());
-        report.add(policy, format!("\"{POLICY}\";r={left};t={reset}"));
-    }
-}
-
-/// An API key of a tenant, as `otpd keygen api-key` prints it: `Authorization: Bearer otpd_…`.
-#[derive(SecurityScheme)]
-#[oai(rename = "apiKey", ty = "bearer", checker = "known")]
-pub(super) struct Authenticated(pub Arc<Caller>);
-
-/// Returns the caller that the outermost layer has authenticated.
-#[expect(clippy::unused_async, reason = "checkers are async")]
-async fn known(request: &Request, _: Bearer) -> Option<Arc<Caller>> {
-    request.data::<Arc<Caller>>().cloned()
-}
-
-/// Extractor that takes a token for a send or resend, before the body is read.
-pub(super) struct SendToken;
-
-/// Extractor that takes a token for any other request, before the body is read.
-pub(super) struct CheckToken;
-
-impl<'a> FromRequest<'a> for SendToken {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        take_token(request, |caller| &caller.sends).map(|()| Self)
-    }
-}
-
-impl<'a> FromRequest<'a> for CheckToken {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
-        take_token(request, |caller| &caller.checks).map(|()| Self)
-    }
-}
-
-/// Takes a token from a bucket of the authenticated key. Without a key, lets the request through if
-/// the simple endpoints are open; v1 is protected by its security scheme.
-fn take_token(request: &Request, bucket: impl FnOnce(&Caller) -> &Bucket) -> poem::Result<()> {
-    let is_open = request.data::<SimpleAccess>() == Some(&SimpleAccess::Open);
-    match (request.data::<Arc<Caller>>(), request.data::<LimitReport>()) {
-        (Some(caller), Some(report)) => bucket(caller).take(report).map_err(|wait| {
-            rate_limit::record_refusal(POLICY, Some(caller.profile.tenant.name()));
-            Error::from_response(rejection::limited(ErrorFormat::of(request.uri().path()), POLICY, wait))
-        }),
-        _ if is_open => Ok(()),
-        _ => Err(Rejection::Unauthenticated.into()),
+        report.add(
+            format_args!("\"{POLICY}\";q={};w={}", self.per_minute, MINUTE.as_secs()),
+            format_args!("\"{POLICY}\";r={left};t={reset}"),
+        );
     }
 }
 
@@ -211,6 +185,7 @@ mod tests {
     use crate::domain::purpose::Purposes;
     use crate::domain::sender::Sender;
     use crate::domain::tenant::Tenant;
+    use crate::domain::test_recipients::TestRecipients;
 
     fn tenant(name: &str, keys: &[u8]) -> TenantKeys {
         let profile = TenantProfile {
@@ -222,6 +197,8 @@ mod tests {
             },
             purposes: Purposes::Any,
             limits: Limits::from_iter([]),
+            test_recipients: TestRecipients::default(),
+            sandbox_key: None,
         };
         let keys = keys.iter().map(|key| {
             let label = KeyName::parse(&format!("k{key}")).unwrap();
@@ -258,6 +235,32 @@ mod tests {
         keys.replace(&[tenant("a", &[2]), tenant("b", &[3])]);
         assert_eq!(opens(&keys, &[bearer(1)]), None);
         assert_eq!(opens(&keys, &[bearer(2)]).as_deref(), Some("a/k2"));
+    }
+
+    #[test]
+    fn a_key_opens_only_what_its_prefix_says() {
+        let hash = |kind, key: u8| KeyHash::of(&api_key::text_of(kind, &[key; 32])).unwrap();
+        let sandbox = |kind, key| {
+            let of_tenant = tenant("a", &[]);
+            let hash = hash(kind, key);
+            let keys = vec![(KeyName::parse("s").unwrap(), hash)];
+            TenantKeys { profile: Arc::new(of_tenant.profile.sandbox(hash)), keys, ..of_tenant }
+        };
+        let mut live = tenant("a", &[1]);
+        live.keys.push((KeyName::parse("s").unwrap(), hash(KeyKind::Sandbox, 2)));
+        let keys = [live, sandbox(KeyKind::Sandbox, 3), sandbox(KeyKind::Live, 4)];
+        let keys = Keys::new(&keys);
+        let bearer = |kind, key: u8| format!("Bearer {}", *api_key::text_of(kind, &[key; 32]));
+        for (kind, key, expected) in [
+            (KeyKind::Live, 1, Some("a/k1")),
+            (KeyKind::Sandbox, 1, None),
+            (KeyKind::Sandbox, 2, None),
+            (KeyKind::Sandbox, 3, Some("a/s")),
+            (KeyKind::Live, 3, None),
+            (KeyKind::Live, 4, None),
+        ] {
+            assert_eq!(opens(&keys, &[bearer(kind, key)]).as_deref(), expected, "{kind:?} {key}");
+        }
     }
 
     #[test]

@@ -182,16 +182,17 @@ impl Unnamed {
 /// Returns the addresses in the header, the farthest first; `None` for an entry that is not an
 /// address.
 fn hops(source: ForwardedHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let lines = headers.get_all(source.name());
-    let hops = lines.into_iter().flat_map(|line| match (line.to_str(), source) {
-        (Err(_), _) => vec![None],
-        (Ok(line), ForwardedHeader::XForwardedFor) => {
-            line.split(',').map(|hop| address(hop.trim())).collect()
+    let mut hops = Vec::new();
+    for line in headers.get_all(source.name()) {
+        match (line.to_str(), source) {
+            (Err(_), _) => hops.push(None),
+            (Ok(line), ForwardedHeader::XForwardedFor) => {
+                hops.extend(line.split(',').map(|hop| address(hop.trim())));
+            }
+            (Ok(line), ForwardedHeader::Forwarded) => hops.extend(forwarded(line)),
+            (Ok(line), ForwardedHeader::Single(_)) => hops.push(address(line.trim())),
         }
-        (Ok(line), ForwardedHeader::Forwarded) => forwarded(line),
-        (Ok(line), ForwardedHeader::Single(_)) => vec![address(line.trim())],
-    });
-    let hops: Vec<_> = hops.collect();
+    }
     // A proxy overwrites such a header; if there are two, the client wrote one of them.
     if matches!(source, ForwardedHeader::Single(_)) && hops.len() > 1 { vec![None] } else { hops }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use poem::endpoint::make_sync;
 use poem::http::{Method, StatusCode};
 use poem::{IntoResponse as _, Request, Response, Route, get, post};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -20,10 +21,11 @@ use self::events::Events;
 use super::docs;
 use super::rejection::{self, ErrorFormat, Rejection};
 use super::routes::RouteTable;
+use crate::domain::fault_plan::{FaultPlan, InjectedFault};
 use crate::ports::Mailbox;
 
-/// The page, with the placeholders `{{docs}}`, `{{host}}` and `{{key}}`. None of them is in a
-/// script or a style, so the CSP hashes of those stay valid.
+/// The page, with the placeholders `{{docs}}`, `{{faults}}`, `{{host}}` and `{{key}}`. None of
+/// them is in a script or a style, so the CSP hashes of those stay valid.
 const HTML: &str = concat!(
     include_str!("dev/head.html"),
     "<style>\n",
@@ -49,6 +51,10 @@ pub struct Dev {
     pub key: Zeroizing<String>,
     /// Clears all verifications, ledgers and idempotency keys.
     pub reset: Box<dyn Fn() + Send + Sync>,
+    /// The faults that are injected.
+    pub plan: FaultPlan,
+    /// Announces each fault that is injected.
+    pub injected: broadcast::Sender<InjectedFault>,
     /// Cancelled at shutdown, which ends event streams.
     pub stopping: CancellationToken,
 }
@@ -56,14 +62,15 @@ pub struct Dev {
 impl Dev {
     /// Adds the page and the routes that it calls.
     pub fn routes(self, routes: Route, table: &mut RouteTable, has_docs: bool) -> Route {
-        let Self { mailbox, key, reset, stopping } = self;
+        let Self { mailbox, key, reset, plan, injected, stopping } = self;
         for path in ["/dev", "/dev/mails", "/dev/mails/{number}/html", "/dev/events"] {
             table.add(path, &[Method::GET]);
         }
         table.add("/dev/reset", &[Method::POST]);
         let policy = format!("{}; frame-src 'self'", docs::policy(HTML));
         let html = HTML.replace("{{docs}}", if has_docs { DOCS_LINK } else { "" });
-        let events = Events::new(Arc::clone(&mailbox), stopping);
+        let html = html.replace("{{faults}}", &notice(&plan));
+        let events = Events::new(Arc::clone(&mailbox), injected, stopping);
         let html_of = Arc::clone(&mailbox);
         routes
             .at("/dev", get(make_sync(move |request| page(&html, &request, &policy, &key))))
@@ -72,6 +79,17 @@ impl Dev {
             .at("/dev/events", get(make_sync(move |request| events.open(&request))))
             .at("/dev/reset", post(make_sync(move |request| forget(&request, &reset))))
     }
+}
+
+/// Returns the paragraph that names the injected faults. It is empty if there are none.
+fn notice(plan: &FaultPlan) -> String {
+    if plan.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n<p id=\"faults\"><strong>Faults are injected on purpose:</strong> <code>--fail</code> {plan}. \
+         What is made to fail is noted under <a href=\"#calls-title\">Calls</a>.</p>"
+    )
 }
 
 fn page(html: &str, request: &Request, policy: &str, key: &str) -> Response {
@@ -109,10 +127,12 @@ mod tests {
     fn what_is_put_into_the_page_stands_outside_of_scripts_and_styles() {
         let filled = HTML
             .replace("{{docs}}", DOCS_LINK)
+            .replace("{{faults}}", &notice(&"send=30%,slow=2s".parse().unwrap()))
             .replace("{{host}}", "localhost:1")
             .replace("{{key}}", "otpd_x");
         assert_eq!(docs::policy(&filled), docs::policy(HTML));
         assert!(!filled.contains("{{") && filled.contains("otpd_x"));
+        assert!(filled.contains("send=30%, slow=2s"));
         // The browser runs exactly what was hashed: no element ends early.
         assert_eq!(HTML.matches("</script").count(), 1);
         assert_eq!(HTML.matches("</style").count(), 1);

@@ -3,6 +3,8 @@
 //! The page must not load anything from elsewhere: its Content-Security-Policy allows only the
 //! hashes of its own scripts and styles.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -13,7 +15,6 @@ use poem::{Body, Response, Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use sha2::{Digest as _, Sha256};
 
-use super::public_url::PublicUrl;
 use super::routes::RouteTable;
 use super::spec::Document;
 
@@ -26,41 +27,48 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n\
     <style>.swagger-ui .responses-inner, .swagger-ui .renderedMarkdown, \
     .swagger-ui .models { overflow-x: auto }</style>";
 
-/// The documents, rendered once.
-pub(super) struct Documents {
-    ui: Bytes,
-    ui_policy: String,
-    json: Bytes,
-    yaml: Bytes,
+/// Adds the routes that serve the documents of an API. Requests from the page go to the public URL
+/// if it is set, else to the origin that served the page.
+///
+/// Each document is made of the service that `api` creates when it is first opened, because they
+/// take more memory than the rest of an idle process.
+pub(super) fn routes<T: OpenApi + 'static>(
+    routes: Route,
+    table: &mut RouteTable,
+    api: impl Fn() -> OpenApiService<T, ()> + Clone + Send + Sync + 'static,
+    has_public_url: bool,
+) -> Route {
+    for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
+        table.add(path, &[Method::GET]);
+    }
+    let (of_json, of_yaml) = (api.clone(), api.clone());
+    let json = LazyLock::new(move || Bytes::from(Document::of(&of_json()).json()));
+    let yaml = LazyLock::new(move || Bytes::from(Document::of(&of_yaml()).yaml()));
+    let ui = LazyLock::new(move || {
+        let api = api();
+        let document = Document::of(&api);
+        let document = if has_public_url { document } else { document.relative() };
+        Page::of(&api, &document.json())
+    });
+    routes
+        .at("/docs", get(make_sync(move |_| page(ui.html.clone(), &ui.policy))))
+        .at("/openapi.json", get(make_sync(move |_| respond(json.clone(), "application/json"))))
+        .at("/openapi.yaml", get(make_sync(move |_| respond(yaml.clone(), "application/yaml"))))
 }
 
-impl Documents {
-    /// Renders the documents of an API. Requests from the page go to the public URL if it is set,
-    /// else to the origin that served the page.
-    pub(super) fn of<T: OpenApi>(
-        api: &OpenApiService<T, ()>,
-        document: &Document,
-        public_url: &PublicUrl,
-    ) -> Self {
-        let json = document.json();
-        let in_page = if public_url.is_set() { json.clone() } else { document.relative().json() };
-        // Replace the framework's document in the page with ours. Escaping `</` keeps text in it
-        // from ending the script.
-        let in_page = in_page.replace("</", "<\\/");
-        let ui = with_head(&api.swagger_ui_html().replacen(&api.spec(), &in_page, 1));
-        Self { ui_policy: policy(&ui), ui: ui.into(), json: json.into(), yaml: document.yaml().into() }
-    }
+/// The page with Swagger UI.
+struct Page {
+    html: Bytes,
+    policy: String,
+}
 
-    /// Adds the routes that serve the documents.
-    pub(super) fn routes(self, routes: Route, table: &mut RouteTable) -> Route {
-        for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
-            table.add(path, &[Method::GET]);
-        }
-        let Self { ui, ui_policy, json, yaml } = self;
-        routes
-            .at("/docs", get(make_sync(move |_| page(ui.clone(), &ui_policy))))
-            .at("/openapi.json", get(make_sync(move |_| document(json.clone(), "application/json"))))
-            .at("/openapi.yaml", get(make_sync(move |_| document(yaml.clone(), "application/yaml"))))
+impl Page {
+    /// Makes the page of an API. Replaces the framework's document in the page with ours. Escaping
+    /// `</` keeps text in it from ending the script.
+    fn of<T: OpenApi>(api: &OpenApiService<T, ()>, json: &str) -> Self {
+        let json = json.replace("</", "<\\/");
+        let html = with_head(&api.swagger_ui_html().replacen(&api.spec(), &json, 1));
+        Self { policy: policy(&html), html: html.into() }
     }
 }
 
@@ -78,7 +86,7 @@ fn with_head(html: &str) -> String {
     format!("{HEAD}{rest}")
 }
 
-fn document(content: Bytes, content_type: &str) -> Response {
+fn respond(content: Bytes, content_type: &str) -> Response {
     Response::builder().header(CONTENT_TYPE, content_type).body(Body::from_bytes(content))
 }
 

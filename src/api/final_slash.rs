@@ -4,42 +4,28 @@
 //! served directly, because clients do not resend a body after a redirect. Must redirect only to
 //! routes of this service.
 
-use std::sync::Arc;
-
 use poem::http::header::LOCATION;
 use poem::http::{HeaderValue, Method, StatusCode, Uri};
-use poem::{Endpoint, IntoResponse as _, Request, Response, Result};
+use poem::{IntoResponse as _, Request, Response};
 
 use super::routes::{RouteTable, without_slash};
 
-/// Also serves each route of an endpoint under its path with a trailing slash.
-pub(super) struct FinalSlash<E> {
-    /// The endpoint.
-    pub inner: E,
-    /// Its routes.
-    pub routes: Arc<RouteTable>,
-}
-
-impl<E: Endpoint> Endpoint for FinalSlash<E> {
-    type Output = Response;
-
-    async fn call(&self, mut request: Request) -> Result<Response> {
-        let path = request.uri().path();
-        let Some(shorter) = without_slash(path).filter(|_| self.routes.template(path).is_some()) else {
-            return Ok(self.inner.get_response(request).await);
-        };
-        let query = request.uri().query();
-        if [Method::GET, Method::HEAD].contains(request.method())
-            && let Some(location) = sibling(shorter, query)
-        {
-            return Ok(StatusCode::PERMANENT_REDIRECT.with_header(LOCATION, location).into_response());
-        }
-        let shorter = query.map_or_else(|| shorter.to_owned(), |query| format!("{shorter}?{query}"));
-        if let Ok(uri) = Uri::try_from(shorter) {
-            *request.uri_mut() = uri;
-        }
-        Ok(self.inner.get_response(request).await)
+/// Returns the redirect to the path without its trailing slash, or takes the slash off the path, if
+/// that leads to a route.
+pub(super) fn take_off(request: &mut Request, routes: &RouteTable) -> Option<Response> {
+    let path = request.uri().path();
+    let shorter = without_slash(path).filter(|_| routes.template(path).is_some())?;
+    let query = request.uri().query();
+    if [Method::GET, Method::HEAD].contains(request.method())
+        && let Some(location) = sibling(shorter, query)
+    {
+        return Some(StatusCode::PERMANENT_REDIRECT.with_header(LOCATION, location).into_response());
     }
+    let shorter = query.map_or_else(|| shorter.to_owned(), |query| format!("{shorter}?{query}"));
+    if let Ok(uri) = Uri::try_from(shorter) {
+        *request.uri_mut() = uri;
+    }
+    None
 }
 
 /// Returns a reference from a path with a trailing slash to the path without it. It is relative, so

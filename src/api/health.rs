@@ -1,38 +1,19 @@
 //! Health probes: whether the process is alive, and whether it can serve.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use poem::web::Data;
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde::Serialize;
 
+use super::context::Context;
+use super::payload::Json;
 use super::problem::RETRY_SECONDS;
 use super::spec::ApiTag;
-use crate::service::Service;
 
 /// The two health probes.
+#[derive(Clone, Copy)]
 pub(super) struct HealthApi;
 
-/// Whether the service is about to stop, so that load balancers should send requests elsewhere.
-/// Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Draining(Arc<AtomicBool>);
-
-impl Draining {
-    /// From now on, `/readyz` answers 503, and connections are closed after the next response.
-    pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether it has begun.
-    pub(super) fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// The health of the service.
-#[derive(Object)]
+#[derive(Serialize, Object)]
 struct Health {
     /// `ok` or `unavailable`.
     status: String,
@@ -76,8 +57,8 @@ impl HealthApi {
     /// Returns 200 if the service can serve requests, and 503 while Redis does not respond, or if
     /// the service is about to stop.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
-    async fn ready(&self, service: Data<&Service>, draining: Data<&Draining>) -> Readiness {
-        if !draining.has_begun() && service.is_ready().await {
+    async fn ready(&self, context: Context<'_>) -> Readiness {
+        if !context.shared.draining.has_begun() && context.service().is_ready().await {
             Readiness::Ready(Json(Health { status: "ok".to_owned() }))
         } else {
             Readiness::NotReady(Json(Health { status: "unavailable".to_owned() }), RETRY_SECONDS)

@@ -3,17 +3,23 @@
 //! Replaces the framework's own `Json`, which accepts numbers for strings, duplicate members, and
 //! bodies of any length. Must not repeat anything of a rejected body.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body as HttpBody;
 use poem::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::rejection::{MalformedReason, Rejection};
@@ -22,6 +28,9 @@ use super::rejection::{MalformedReason, Rejection};
 const BODY_MAX: usize = 8 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The rejection of what is not one JSON object.
+const MALFORMED: Rejection = Rejection::Malformed(MalformedReason::NoObject);
 
 /// A request body, and the schema that describes it in the OpenAPI document.
 pub(super) trait Body: Sized + Send {
@@ -64,20 +73,35 @@ impl<'a, T: Body> ApiExtractor<'a> for StrictJson<T> {
         if T::IS_REQUIRED {
             media_type?;
         }
-        let body = body.take()?;
-        let bytes = timeout(BODY_TIMEOUT, body.into_bytes_limit(BODY_MAX))
-            .await
-            .map_err(|_| Rejection::RequestTimeout)?
-            .map_err(|error| match error {
-                poem::error::ReadBodyError::PayloadTooLarge => Rejection::PayloadTooLarge,
-                _ => Rejection::Malformed(MalformedReason::Unreadable),
-            })?;
+        let body = Limited::new(BoxBody::from(body.take()?), BODY_MAX);
+        let read = timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| Rejection::RequestTimeout)?;
+        let bytes = read.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Rejection::PayloadTooLarge,
+            None => Rejection::Malformed(MalformedReason::Unreadable),
+        })?;
         if bytes.is_empty() && !T::IS_REQUIRED {
             return Ok(Self(T::read(b"{}")?));
         }
         media_type?;
         Ok(Self(T::read(&bytes)?))
     }
+}
+
+/// Reads a body. Most come in one piece, which is not copied.
+async fn read<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
+    let (mut first, mut joined) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else { continue };
+        if first.is_empty() {
+            first = piece;
+        } else {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&piece);
+        }
+    }
+    Ok(if joined.is_empty() { first } else { joined.into() })
 }
 
 /// Rejects a body that declares too great a length, before any of it is read.
@@ -110,34 +134,40 @@ fn is_json(content_type: &str) -> bool {
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Parses one JSON object without repeating the parser's errors. Ignores a byte order mark in front
-/// of it (RFC 8259 section 8.1).
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
-    // Validate UTF-8 first: the parser does not check the bytes of values that it skips.
-    const MALFORMED: Rejection = Rejection::Malformed(MalformedReason::NoObject);
-    let text = str::from_utf8(bytes).map_err(|_| MALFORMED)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    serde_json::from_str::<DistinctMembers>(text).map_err(|_| MALFORMED)?;
-    serde_json::from_str(text).map_err(|_| MALFORMED)
-}
+/// The members of a JSON object, none of which is there twice. Each is taken out.
+///
+/// Values are not parsed before they are taken: an unknown member costs no memory.
+pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// The members of an object. Each is taken out; any that remain are rejected.
-pub(super) struct Members(BTreeMap<String, Value>);
+/// The name of a member, which is copied only if it has escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Members {
-    /// Parses an object.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Rejection> {
-        parse(bytes).map(Self)
+impl<'a> Members<'a> {
+    /// Parses one object without repeating the parser's errors. Ignores a byte order mark in front
+    /// of it (RFC 8259 section 8.1).
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Rejection> {
+        // Validate UTF-8 first: the parser does not check the bytes of values that it skips.
+        let text = str::from_utf8(bytes).map_err(|_| MALFORMED)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut members: Self = serde_json::from_str(text).map_err(|_| MALFORMED)?;
+        members.0.sort_unstable_by(|(name, _), (other, _)| name.cmp(other));
+        let is_twice = members.0.array_windows().any(|[(name, _), (other, _)]| name == other);
+        if is_twice { Err(MALFORMED) } else { Ok(members) }
     }
 
-    /// Takes an optional string. `null` counts as absent, because generated clients send it for
-    /// unset members.
+    /// Takes an optional value as it is written. `null` counts as absent, because generated clients
+    /// send it for unset members.
+    pub(super) fn raw(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.0.iter().position(|(other, _)| other == name)?;
+        let (_, value) = self.0.swap_remove(at);
+        Some(value.get()).filter(|value| *value != "null")
+    }
+
+    /// Takes an optional string.
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Rejection> {
-        match self.0.remove(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Rejection::Malformed(MalformedReason::Format(name, "a string"))),
-        }
+        let parse = |value| serde_json::from_str(value);
+        self.raw(name).map(parse).transpose().map_err(|_| Self::rejected(name, "a string"))
     }
 
     /// Takes a required string.
@@ -152,8 +182,7 @@ impl Members {
         form: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, Rejection> {
-        let read =
-            |text: String| parse(&text).ok_or(Rejection::Malformed(MalformedReason::Format(name, form)));
+        let read = |text: String| parse(&text).ok_or(Self::rejected(name, form));
         self.text(name)?.map(read).transpose()
     }
 
@@ -161,33 +190,33 @@ impl Members {
     pub(super) fn finish(self, known: &'static [&'static str]) -> Result<(), Rejection> {
         if self.0.is_empty() { Ok(()) } else { Err(Rejection::Malformed(MalformedReason::Unknown(known))) }
     }
-}
 
-/// An object without duplicate members; its values are skipped.
-struct DistinctMembers;
-
-impl<'de> serde::Deserialize<'de> for DistinctMembers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self)
+    fn rejected(name: &'static str, form: &'static str) -> Rejection {
+        Rejection::Malformed(MalformedReason::Format(name, form))
     }
 }
 
-impl<'de> Visitor<'de> for DistinctMembers {
-    type Value = Self;
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
+    }
+}
+
+struct MembersVisitor<'a>(PhantomData<Members<'a>>);
+
+impl<'de: 'a, 'a> Visitor<'de> for MembersVisitor<'a> {
+    type Value = Members<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if !names.insert(name) {
-                return Err(serde::de::Error::custom("duplicate member"));
-            }
-            members.next_value::<IgnoredAny>()?;
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members<'a>, A::Error> {
+        let mut all = Vec::new();
+        while let Some((Name(name), value)) = members.next_entry()? {
+            all.push((name, value));
         }
-        Ok(self)
+        Ok(Members(all))
     }
 }
 
@@ -197,13 +226,8 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, serde::Deserialize)]
-    struct Sample {
-        email: Option<String>,
-    }
-
     fn read(text: &str) -> Result<Option<String>, ()> {
-        parse::<Sample>(text.as_bytes()).map(|sample| sample.email).map_err(|_| ())
+        Members::read(text.as_bytes()).and_then(|mut members| members.text("email")).map_err(|_| ())
     }
 
     #[test]
@@ -231,7 +255,7 @@ mod tests {
         for bytes in
             [&b"{\"email\":\"\xff\"}"[..], b"{\"x\":[{\"\xff\":\"\xff\"}]}", b"{\"x\":\"\xed\xa0\x80\"}"]
         {
-            assert!(parse::<Sample>(bytes).is_err(), "{bytes:?}");
+            assert!(Members::read(bytes).is_err(), "{bytes:?}");
         }
     }
 
@@ -289,7 +313,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_octets_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse::<Sample>(&bytes);
+            let _ = Members::read(&bytes);
         }
     }
 }

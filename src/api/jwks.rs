@@ -2,19 +2,20 @@
 //!
 //! Must not hold or show a private key.
 
-use poem::web::Data;
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde::Serialize;
 
+use super::context::Context;
+use super::payload::Json;
 use super::spec::ApiTag;
 use crate::domain::proof::{Point, PublicKey};
-use crate::service::Service;
 
 /// The endpoint of the public proof keys.
+#[derive(Clone, Copy)]
 pub(super) struct ProofKeysApi;
 
 /// A JSON Web Key Set (RFC 7517 section 5). The key that signs new proofs comes first.
-#[derive(Debug, Object)]
+#[derive(Debug, Serialize, Object)]
 #[oai(rename = "JsonWebKeySet")]
 struct KeySet {
     /// The public keys. Empty if the service does not issue proofs.
@@ -22,7 +23,7 @@ struct KeySet {
 }
 
 /// A public key: Ed25519 (RFC 8037 section 2) or P-256 (RFC 7518 section 6.2).
-#[derive(Debug, Object)]
+#[derive(Debug, Serialize, Object)]
 #[oai(rename = "JsonWebKey")]
 struct Key {
     /// The key type: `OKP` for Ed25519, `EC` for P-256.
@@ -33,6 +34,7 @@ struct Key {
     x: String,
     /// The y coordinate of a P-256 key, in base64url.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     y: Option<String>,
     /// The key ID. Matches the `kid` in the header of a proof.
     kid: String,
@@ -58,8 +60,8 @@ impl ProofKeysApi {
     /// both the old and the new key. Fetch it again if a proof has an unknown `kid`.
     #[expect(clippy::unused_async, reason = "operations are async")]
     #[oai(path = "/jwks.json", method = "get", operation_id = "proofKeys")]
-    async fn keys(&self, service: Data<&Service>) -> KeysResponse {
-        let keys = service.public_proof_keys().into_iter().map(Key::from).collect();
+    async fn keys(&self, context: Context<'_>) -> KeysResponse {
+        let keys = context.service().public_proof_keys().into_iter().map(Key::from).collect();
         KeysResponse::Keys(Json(KeySet { keys }))
     }
 }

@@ -60,7 +60,7 @@ impl LoadShed {
     pub fn refuse(&self, wait: Duration, form: ErrorFormat) -> Response {
         let wait = rate_limit::seconds(wait).max(1);
         let mut response = rejection::limited(form, "ip_requests", wait);
-        rate_limit::set(response.headers_mut(), &self.policy, &format!("\"ip_requests\";r=0;t={wait}"));
+        rate_limit::set(response.headers_mut(), self.policy.clone(), format!("\"ip_requests\";r=0;t={wait}"));
         response
     }
 

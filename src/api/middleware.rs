@@ -4,21 +4,25 @@
 //! and sets the headers that all responses have. Must not log a path, a query, a header or a body:
 //! any of them can contain personal data.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use poem::http::header::{CACHE_CONTROL, CONNECTION, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
 use poem::http::uri::Scheme;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use poem::{Endpoint, Request, Response, Result};
+use poem::{Request, Response};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use super::auth::{Caller, Keys};
 use super::client_ip::Proxies;
+use super::context::{RequestContext, SharedContext};
 use super::cors;
-use super::health::Draining;
+use super::dispatch::Dispatch;
 use super::load_shed::LoadShed;
 use super::rate_limit::{self, LimitReport};
 use super::rejection::{ErrorFormat, Rejection};
@@ -27,7 +31,6 @@ use crate::audit::AuditEvent;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::origin::Origin;
 use crate::metrics::metrics;
-use crate::random;
 use crate::traces::{self, OTHER_METHOD, REQUEST};
 
 /// The timeout of a whole request, after which it is answered 503 while its use case runs on.
@@ -56,26 +59,29 @@ pub(super) struct MiddlewareState {
     pub load_shed: Option<LoadShed>,
     /// The networks that are exempt from load shedding.
     pub exempt: ExemptNetworks,
-    /// Whether the service is about to stop.
-    pub draining: Draining,
+    /// The ids of requests.
+    pub ids: RequestIds,
+    /// What all requests share.
+    pub shared: Arc<SharedContext>,
 }
 
 /// Wraps all routes.
-pub(super) struct RequestMiddleware<E> {
-    /// The routes.
-    pub inner: E,
+pub(super) struct RequestMiddleware {
+    /// What serves a request.
+    pub inner: Dispatch,
     /// The dependencies.
     pub state: MiddlewareState,
 }
 
-impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
-    type Output = Response;
-
-    async fn call(&self, request: Request) -> Result<Response> {
-        // If the system has no randomness, no code can be generated either; an id of zeros is
-        // harmless then.
-        let id = hex(random::bytes::<8>().unwrap_or_default());
+impl RequestMiddleware {
+    /// Answers a request. It is boxed because each future on its way would otherwise have room for
+    /// it.
+    pub(super) async fn respond(&self, request: Box<Request>) -> Response {
+        let id = self.state.ids.next();
+        // On the simple endpoints, which mail codes to people, a sandbox key is none.
+        let is_v1 = ErrorFormat::of(request.uri().path()) == ErrorFormat::Problem;
         let caller = self.state.keys.caller(request.headers());
+        let caller = caller.filter(|caller| is_v1 || !caller.profile.is_sandbox());
         let label = caller.as_ref().map(|caller| caller.label.as_str());
         // An error, so that each line of the request has the ids, whatever the level of the log.
         let span = tracing::error_span!(REQUEST, request.id = %id, key.label = label, trace.id = Empty);
@@ -84,38 +90,35 @@ impl<E: Endpoint> Endpoint for RequestMiddleware<E> {
         let route = self.state.routes.template(request.uri().path());
         let scheme = if is_tls { "https" } else { "http" };
         traces::begin(&span, method, route, scheme, traceparent(request.headers()));
-        // Boxed, so that `instrument` does not copy the large future.
-        let served = Box::pin(self.timed(request, (method, route.unwrap_or("other")), caller));
-        let mut response = served.instrument(span.clone()).await;
+        let route = route.unwrap_or("other");
+        let mut response = self.timed(request, (method, route), caller).instrument(span.clone()).await;
         traces::record_response(&span, response.status().as_u16());
         let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&id) {
+        if let Ok(id) = HeaderValue::try_from(id) {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if self.state.draining.has_begun() {
+        if self.state.shared.draining.has_begun() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if is_tls {
             headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);
         }
-        Ok(response)
+        response
     }
-}
 
-impl<E: Endpoint> RequestMiddleware<E> {
     /// Serves one request within the timeout and logs it.
     async fn timed(
         &self,
-        request: Request,
-        (method, route): (&'static str, &str),
+        request: Box<Request>,
+        (method, route): (&'static str, &'static str),
         caller: Option<Arc<Caller>>,
     ) -> Response {
         let begun = Instant::now();
         let form = ErrorFormat::of(request.uri().path());
         let _active = Active::begin();
-        let response = timeout(REQUEST_TIMEOUT, self.granted(request, caller.clone()))
+        let response = timeout(REQUEST_TIMEOUT, self.granted(request, route, caller.clone()))
             .await
             .unwrap_or_else(|_| Rejection::Unavailable.response(form));
         let caller = caller.as_deref();
@@ -137,26 +140,31 @@ impl<E: Endpoint> RequestMiddleware<E> {
     }
 
     /// Serves one request and adds the CORS headers.
-    async fn granted(&self, request: Request, caller: Option<Arc<Caller>>) -> Response {
+    async fn granted(&self, request: Box<Request>, route: &str, caller: Option<Arc<Caller>>) -> Response {
         let origins = &self.state.origins;
         if origins.is_empty() {
-            return self.report_limits(request, caller).await;
+            return self.report_limits(request, route, caller).await;
         }
         let origin = cors::granted(origins, request.headers());
         let mut response = if origin.is_some() && cors::is_preflight(&request) {
             cors::preflight(request.headers())
         } else {
-            self.report_limits(request, caller).await
+            self.report_limits(request, route, caller).await
         };
         cors::add_headers(response.headers_mut(), origin);
         response
     }
 
     /// Serves one request, unless load shedding rejects it, and adds the `RateLimit` headers.
-    async fn report_limits(&self, mut request: Request, caller: Option<Arc<Caller>>) -> Response {
+    async fn report_limits(
+        &self,
+        mut request: Box<Request>,
+        route: &str,
+        caller: Option<Arc<Caller>>,
+    ) -> Response {
         let client = self.state.proxies.client(&request);
         if let (Some(load_shed), None) = (&self.state.load_shed, &caller)
-            && !self.state.routes.template(request.uri().path()).is_some_and(|route| PROBES.contains(&route))
+            && !PROBES.contains(&route)
             && !self.state.exempt.contains(client.address)
             && let Err(wait) = load_shed.check(client.address)
         {
@@ -164,15 +172,25 @@ impl<E: Endpoint> RequestMiddleware<E> {
             rate_limit::record_refusal("ip_requests", None);
             return load_shed.refuse(wait, ErrorFormat::of(request.uri().path()));
         }
-        if let Some(caller) = caller {
-            request.set_data(caller);
-        }
-        let report = LimitReport::default();
-        request.set_data(client);
-        request.set_data(report.clone());
-        let mut response = self.inner.get_response(request).await;
-        report.add_headers(&mut response);
+        let shared = Arc::clone(&self.state.shared);
+        let context = Arc::new(RequestContext { caller, client, report: LimitReport::default(), shared });
+        request.set_data(Arc::clone(&context));
+        let mut response = self.inner.respond(request).await;
+        context.report.add_headers(&mut response);
         response
+    }
+}
+
+/// The ids of requests: a counter, hashed with a random key of this process.
+#[derive(Default)]
+pub(super) struct RequestIds {
+    key: RandomState,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn next(&self) -> String {
+        format!("{:016x}", self.key.hash_one(self.count.fetch_add(1, Ordering::Relaxed)))
     }
 }
 
@@ -213,8 +231,4 @@ fn known(method: &Method) -> &'static str {
         Method::CONNECT => "CONNECT",
         _ => OTHER_METHOD,
     }
-}
-
-fn hex(bytes: [u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(bytes))
 }

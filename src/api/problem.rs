@@ -8,15 +8,16 @@ mod catalog;
 use std::borrow::Cow;
 
 use poem::http::HeaderValue;
-use poem::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use poem::http::header::RETRY_AFTER;
 use poem::{Error, IntoResponse, Response};
 use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type as _};
 use poem_openapi::{ApiResponse, Object};
+use serde::Serialize;
 
 pub(super) use self::catalog::ProblemCode;
-use super::rate_limit;
 use super::verification_status::VerificationStatus;
+use super::{payload, rate_limit};
 use crate::domain::ledger::LimitState;
 
 /// The `Retry-After` of a service that is unavailable or overloaded, in seconds.
@@ -49,7 +50,7 @@ pub enum Extensions {
 }
 
 /// An error (RFC 9457). The members after `code` are present only for the codes that they name.
-#[derive(Debug, Object)]
+#[derive(Debug, Serialize, Object)]
 #[oai(rename = "Problem")]
 struct ProblemBody {
     /// A URI that identifies the kind of problem. It cannot be dereferenced.
@@ -64,22 +65,28 @@ struct ProblemBody {
     code: ProblemCode,
     /// For `verification_closed`: the final status of the verification.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     verification_status: Option<VerificationStatus>,
     /// For `invalid_code`: the number of attempts that remain.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     attempts_remaining: Option<u8>,
     /// For `rate_limited`: the name of the exceeded limit.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     /// For `rate_limited`: the number of seconds to wait before retrying.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// For `rate_limited`: the same as `policy`, in the form of the IETF draft on the `RateLimit`
     /// header fields.
     #[oai(rename = "violated-policies", skip_serializing_if_is_none)]
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
     violated_policies: Option<Vec<String>>,
     /// For `delivery_failed`, if the email may still arrive: the id of the verification.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
 }
 
@@ -164,8 +171,8 @@ impl IntoResponse for Problem {
             _ => None,
         };
         let status = self.code.status();
-        let body = self.into_body().to_json_string();
-        let mut response = Response::builder().status(status).header(CONTENT_TYPE, PROBLEM_JSON).body(body);
+        let mut response = payload::response(PROBLEM_JSON, &self.into_body());
+        response.set_status(status);
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

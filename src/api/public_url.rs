@@ -1,6 +1,5 @@
 //! The URL under which callers reach the service, used for links in answers and documents.
 
-use poem::Request;
 use serde_json::json;
 
 /// The URL that the paths of the API are appended to, without a trailing slash. If it is empty,
@@ -13,11 +12,6 @@ impl PublicUrl {
     #[must_use]
     pub fn new(url: String) -> Self {
         Self(url)
-    }
-
-    /// Returns the URL of the service that serves a request.
-    pub(super) fn of(request: &Request) -> Self {
-        request.data().cloned().unwrap_or_default()
     }
 
     /// Returns a link to a path of this service.

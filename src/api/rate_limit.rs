@@ -4,7 +4,9 @@
 //! Must report only limits of the caller's own IP or key, and a limit per email only if it rejected
 //! the request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt::{self, Write as _};
+use std::mem;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use poem::Response;
@@ -19,14 +21,14 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Collects the limits to report in the response to one request.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LimitReport(Arc<Mutex<Items>>);
-
-/// The items of the two header lists.
 #[derive(Debug, Default)]
-struct Items {
-    policies: Vec<String>,
-    states: Vec<String>,
+pub(super) struct LimitReport(Mutex<Lists>);
+
+/// The two header lists.
+#[derive(Debug, Default)]
+struct Lists {
+    policies: String,
+    states: String,
 }
 
 impl LimitReport {
@@ -34,23 +36,30 @@ impl LimitReport {
     pub(super) fn show(&self, limit_state: LimitState) {
         let name = limit_state.policy.name();
         let window = limit_state.window;
-        let policy = format!("\"{name}\";q={};w={}", window.most, window.span.as_secs());
         let reset = seconds(limit_state.reset.max(limit_state.wait));
-        self.add(policy, format!("\"{name}\";r={};t={reset}", limit_state.remaining));
+        self.add(
+            format_args!("\"{name}\";q={};w={}", window.most, window.span.as_secs()),
+            format_args!("\"{name}\";r={};t={reset}", limit_state.remaining),
+        );
     }
 
     /// Adds one item to each list.
-    pub(super) fn add(&self, policy: String, state: String) {
-        let mut items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        items.policies.push(policy);
-        items.states.push(state);
+    pub(super) fn add(&self, policy: fmt::Arguments<'_>, state: fmt::Arguments<'_>) {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lists { policies, states } = &mut *lists;
+        for (list, item) in [(policies, policy), (states, state)] {
+            let comma = if list.is_empty() { "" } else { ", " };
+            list.reserve(48);
+            // Writing to a string does not fail.
+            let _ = write!(list, "{comma}{item}");
+        }
     }
 
     /// Sets the headers of a response.
     pub(super) fn add_headers(&self, response: &mut Response) {
-        let items = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !items.policies.is_empty() {
-            set(response.headers_mut(), &items.policies.join(", "), &items.states.join(", "));
+        let lists = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if !lists.policies.is_empty() {
+            set(response.headers_mut(), lists.policies, lists.states);
         }
     }
 }
@@ -75,9 +84,9 @@ pub(super) fn report_limits<T, E>(
 }
 
 /// Sets both headers.
-pub(super) fn set(headers: &mut HeaderMap, policy: &str, state: &str) {
+pub(super) fn set(headers: &mut HeaderMap, policy: String, state: String) {
     for (header, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-        if let Ok(value) = HeaderValue::from_str(text) {
+        if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(header, value);
         }
     }

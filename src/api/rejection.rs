@@ -3,20 +3,16 @@
 //! Also converts the framework's own errors, so that no error text of a parser and no internal type
 //! name reaches a caller.
 
-use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 
 use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
-use poem::http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use poem::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use poem::http::{HeaderValue, StatusCode};
-use poem::middleware::PanicHandler;
-use poem::{Endpoint, Error, IntoResponse, Request, Response, Result};
-use poem_openapi::error::AuthorizationError;
+use poem::{Error, IntoResponse as _, Response};
 
 use super::message::{Message, TOO_MANY_REQUESTS};
+use super::payload::Json;
 use super::problem::{Problem, ProblemCode, RETRY_SECONDS};
-use super::routes::RouteTable;
 
 /// Why a request was rejected before it reached a use case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +142,7 @@ pub(super) fn limited(form: ErrorFormat, policy: &'static str, wait: u64) -> Res
 
 /// Returns a response in the format of the simple endpoints.
 pub(super) fn message(status: StatusCode, message: &str) -> Response {
-    let mut response = poem_openapi::payload::Json(Message::new(message)).into_response();
+    let mut response = Json(Message::new(message)).into_response();
     response.set_status(status);
     response
 }
@@ -179,64 +175,18 @@ impl From<Rejection> for Error {
     }
 }
 
-/// Converts every error of an endpoint into a response of this API.
-pub(super) struct FrameworkErrors<E> {
-    /// The endpoint.
-    pub inner: E,
-    /// Its routes, for the `Allow` header.
-    pub routes: Arc<RouteTable>,
-}
-
-impl<E: Endpoint> Endpoint for FrameworkErrors<E> {
-    type Output = Response;
-
-    async fn call(&self, request: Request) -> Result<Response> {
-        let path = request.uri().path().to_owned();
-        let rejection = match self.inner.call(request).await.map(IntoResponse::into_response) {
-            Ok(response) => match response.extensions().get::<Rejection>() {
-                Some(rejection) => *rejection,
-                None => return Ok(response),
-            },
-            Err(error) if error.is_from_response() => return Ok(error.into_response()),
-            Err(error) => rejection_of(&error),
-        };
-        let mut response = rejection.response(ErrorFormat::of(&path));
-        if rejection == Rejection::MethodNotAllowed
-            && let Some(allow) = self.routes.allow(&path)
-        {
-            response.headers_mut().insert(ALLOW, allow);
-        }
-        Ok(response)
-    }
-}
-
-fn rejection_of(error: &Error) -> Rejection {
+/// Converts an error of the framework.
+pub(super) fn rejection_of(error: &Error) -> Rejection {
     if let Some(rejection) = error.downcast_ref::<Rejection>() {
         *rejection
     } else if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
         Rejection::NotFound
     } else if error.is::<MethodNotAllowedError>() {
         Rejection::MethodNotAllowed
-    } else if error.is::<AuthorizationError>() {
-        Rejection::Unauthenticated
     } else if error.status().is_client_error() {
         Rejection::Malformed(MalformedReason::Unreadable)
     } else {
         tracing::error!(status = error.status().as_u16(), "the framework failed");
         Rejection::Internal
-    }
-}
-
-/// Marks the response of a handler that panicked; [`FrameworkErrors`] replaces it.
-#[derive(Clone)]
-pub(super) struct Panicked;
-
-impl PanicHandler for Panicked {
-    type Response = Response;
-
-    fn get_response(&self, _: Box<dyn Any + Send + 'static>) -> Response {
-        let mut response = Response::default();
-        response.extensions_mut().insert(Rejection::Internal);
-        response
     }
 }

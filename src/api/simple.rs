@@ -6,27 +6,26 @@
 
 mod error;
 
-use poem::Request;
-use poem::web::Data;
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
-use serde::Deserialize;
 
 use self::error::{NO_ADDRESS, SimpleError};
-use super::auth::{CheckToken, SendToken};
 use super::client_ip::Client;
-use super::json::{self, Body, StrictJson};
+use super::context::Context;
+use super::credentials::{CheckToken, SendToken};
+use super::json::{Body, Members, StrictJson};
 use super::languages;
 use super::message::Message;
-use super::rate_limit::{LimitReport, report_limits};
-use super::rejection::Rejection;
+use super::payload::Json;
+use super::rate_limit::report_limits;
+use super::rejection::{MalformedReason, Rejection};
 use super::spec::ApiTag;
 use crate::domain::code::CodeLength;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::typed;
-use crate::service::{Service, UseCaseError};
+use crate::service::UseCaseError;
 
 /// The two simple endpoints.
+#[derive(Clone, Copy)]
 pub(super) struct SimpleApi;
 
 /// A request to send a code.
@@ -61,20 +60,16 @@ impl poem_openapi::types::Example for VerifyOtpSchema {
     }
 }
 
-#[derive(Deserialize)]
 struct SendOtpBody {
     email: Option<String>,
 }
 
-#[derive(Deserialize)]
 struct VerifyOtpBody {
     email: Option<String>,
     otp: Option<TypedCode>,
 }
 
 /// A code as a string, or as a number from a careless client.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum TypedCode {
     Text(String),
     Number(u64),
@@ -84,7 +79,8 @@ impl Body for SendOtpBody {
     type Schema = SendOtpSchema;
 
     fn read(bytes: &[u8]) -> Result<Self, Rejection> {
-        json::parse(bytes)
+        let email = Members::read(bytes)?.text("email")?;
+        Ok(Self { email })
     }
 }
 
@@ -92,7 +88,10 @@ impl Body for VerifyOtpBody {
     type Schema = VerifyOtpSchema;
 
     fn read(bytes: &[u8]) -> Result<Self, Rejection> {
-        json::parse(bytes)
+        let mut members = Members::read(bytes)?;
+        let email = members.text("email")?;
+        let otp = members.raw("otp").map(TypedCode::read).transpose()?;
+        Ok(Self { email, otp })
     }
 }
 
@@ -133,23 +132,21 @@ impl SimpleApi {
     /// Send a code
     ///
     /// Sends a new one-time code to the email address. The email is in the first language of
-    /// `Accept-Language` that the service supports. Any earlier code for the address stops working,
-    /// but failed attempts on it still count.
+    /// `Accept-Language` that the service supports. The previous code for the address stays good
+    /// for a short time, by default two minutes, and failed attempts on it still count.
     #[oai(path = "/send-otp", method = "post", operation_id = "sendOtp")]
     async fn send_otp(
         &self,
         _token: SendToken,
-        service: Data<&Service>,
-        client: Data<&Client>,
-        report: Data<&LimitReport>,
-        request: &Request,
+        context: Context<'_>,
         body: StrictJson<SendOtpBody>,
     ) -> Result<SendOtpResponse, SimpleError> {
         let email = non_blank(body.0.email).ok_or_else(|| SimpleError::bad_request("Email is required"))?;
         let address = parse_address(&email)?;
-        let languages = languages::accepted_languages(request.headers());
-        let sent = service.send_otp(address, client.address, languages).await;
-        report_limits(sent, &report).inspect_err(|error| warn_of_proxy(error, &client))?;
+        let languages = languages::accepted_languages(context.headers);
+        let client = &context.client;
+        let sent = context.service().send_otp(address, client.address, languages).await;
+        report_limits(sent, &context.report).inspect_err(|error| warn_of_proxy(error, client))?;
         Ok(SendOtpResponse::Sent(Json(Message::new("OTP sent successfully"))))
     }
 
@@ -162,19 +159,18 @@ impl SimpleApi {
     async fn verify_otp(
         &self,
         _token: CheckToken,
-        service: Data<&Service>,
-        code_length: Data<&CodeLength>,
-        client: Data<&Client>,
-        report: Data<&LimitReport>,
+        context: Context<'_>,
         body: StrictJson<VerifyOtpBody>,
     ) -> Result<VerifyOtpResponse, SimpleError> {
-        let otp = body.0.otp.map(|otp| otp.into_text(**code_length)).transpose()?;
+        let otp = body.0.otp.map(|otp| otp.into_text(context.shared.code_length)).transpose()?;
         let (Some(email), Some(otp)) = (non_blank(body.0.email), non_blank(otp)) else {
             return Err(SimpleError::bad_request("Email and OTP are required"));
         };
         let address = parse_address(&email)?;
-        let checked = service.verify_otp(address, otp, client.address).await;
-        let approved = report_limits(checked, &report).inspect_err(|error| warn_of_proxy(error, &client))?;
+        let client = &context.client;
+        let checked = context.service().verify_otp(address, otp, client.address).await;
+        let checked = report_limits(checked, &context.report);
+        let approved = checked.inspect_err(|error| warn_of_proxy(error, client))?;
         Ok(VerifyOtpResponse::Verified(Json(Message::new("OTP verified successfully")), approved.proof))
     }
 }
@@ -196,6 +192,13 @@ fn parse_address(text: &str) -> Result<EmailAddress, SimpleError> {
 }
 
 impl TypedCode {
+    /// Parses the JSON of a string or a number.
+    fn read(json: &str) -> Result<Self, Rejection> {
+        let text = serde_json::from_str(json).map(Self::Text);
+        let either = text.or_else(|_| serde_json::from_str(json).map(Self::Number));
+        either.map_err(|_| Rejection::Malformed(MalformedReason::Format("otp", "a string")))
+    }
+
     /// Returns the code as text. A number has lost its leading zeros, so it is accepted only if it
     /// has all the digits of a code.
     fn into_text(self, length: CodeLength) -> Result<String, SimpleError> {

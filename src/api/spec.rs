@@ -33,6 +33,8 @@ pub(super) enum ApiTag {
     /// Verifications with their own ids, for programs with an API key. Errors are problems (RFC
     /// 9457).
     Verifications,
+    /// Emails that were captured instead of sent, for tests with a sandbox key.
+    Sandbox,
     /// The public keys that verify proofs.
     Proofs,
     /// Probes for load balancers and orchestrators.

@@ -1,12 +1,14 @@
 //! The status of a verification, as the v1 API shows it.
 
 use poem_openapi::Enum;
+use serde::Serialize;
 
 use crate::domain::verification::Status;
 
 /// The status of a verification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Enum)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum VerificationStatus {
     /// A code can still be submitted.
     Pending,

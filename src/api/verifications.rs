@@ -5,31 +5,32 @@
 //! it, and only masked.
 
 mod bodies;
+mod delivery;
+mod id_in_path;
 mod outcome;
 
 use std::sync::Arc;
 
-use poem::Request;
 use poem::http::HeaderMap;
-use poem::web::Data;
-use poem_openapi::param::Path;
-use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 
 use self::bodies::{Approval, Asked, CheckBody, CreateBody, ResendBody, VerificationBody};
-use super::auth::{Authenticated, CheckToken, SendToken};
+use self::id_in_path::IdInPath;
+use super::context::Context;
+use super::credentials::{Authenticated, CheckToken, SendToken};
 use super::json::StrictJson;
+use super::payload::Json;
 use super::problem::{Problem, ProblemCode};
-use super::public_url::PublicUrl;
-use super::rate_limit::{LimitReport, report_limits};
+use super::rate_limit::report_limits;
 use super::rejection::MalformedReason;
 use super::spec::ApiTag;
 use super::verification_status::VerificationStatus;
 use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::verification_id::VerificationId;
-use crate::service::{Creation, Idempotency, Service};
+use crate::service::{Creation, Idempotency};
 
 /// The v1 API.
+#[derive(Clone, Copy)]
 pub(super) struct VerificationsApi;
 
 #[derive(ApiResponse)]
@@ -53,7 +54,8 @@ enum CheckResponse {
 
 #[derive(ApiResponse)]
 enum ResendResponse {
-    /// A new code was sent. The previous code no longer works; earlier attempts still count.
+    /// A new code was sent. The previous code stays good for a short time; earlier attempts still
+    /// count.
     #[oai(status = 200)]
     Sent(Json<VerificationBody>),
 }
@@ -84,21 +86,22 @@ impl VerificationsApi {
         &self,
         auth: Authenticated,
         _token: SendToken,
-        service: Data<&Service>,
-        report: Data<&LimitReport>,
-        request: &Request,
+        context: Context<'_>,
         body: StrictJson<CreateBody>,
     ) -> Result<CreateResponse, Problem> {
         let caller = auth.0;
-        let key = idempotency_key(request.headers())?;
+        let key = idempotency_key(context.headers)?;
         let (members, address, asked) = body.0.parse()?;
         let Asked { purpose, locale, end_user_ip: client } = asked;
         let purpose =
             caller.profile.purposes.choose(purpose).ok_or(Problem::new(ProblemCode::PurposeNotAllowed))?;
         let idempotency = key.map(|key| Idempotency { key, members });
         let creation = Creation { address, purpose, locale, client, idempotency };
-        let snapshot = report_limits(service.create(Arc::clone(&caller.profile), creation).await, &report)?;
-        let location = PublicUrl::of(request).link(&format!("/v1/verifications/{}", snapshot.id));
+        let snapshot = report_limits(
+            context.service().create(Arc::clone(&caller.profile), creation).await,
+            &context.report,
+        )?;
+        let location = context.shared.public_url.link(&format!("/v1/verifications/{}", snapshot.id));
         Ok(CreateResponse::Created(Json(snapshot.into()), location))
     }
 
@@ -111,40 +114,45 @@ impl VerificationsApi {
         &self,
         auth: Authenticated,
         _token: CheckToken,
-        service: Data<&Service>,
-        report: Data<&LimitReport>,
+        context: Context<'_>,
         /// The id of the verification.
-        id: Path<String>,
+        id: IdInPath,
         body: StrictJson<CheckBody>,
     ) -> Result<CheckResponse, Problem> {
         let caller = auth.0;
-        let id = parse_id(&id)?;
+        let id = parse_id(&id.0)?;
         let CheckBody { code, end_user_ip } = body.0;
-        let checked = service.check(Arc::clone(&caller.profile), id, code, end_user_ip).await;
-        let approved = report_limits(checked, &report)?;
+        let checked = context.service().check(Arc::clone(&caller.profile), id, code, end_user_ip).await;
+        let approved = report_limits(checked, &context.report)?;
         let status = VerificationStatus::Approved;
-        Ok(CheckResponse::Approved(Json(Approval { id: id.to_string(), status, proof: approved.proof })))
+        let test = approved.is_test.then_some(true);
+        Ok(CheckResponse::Approved(Json(Approval {
+            id: id.to_string(),
+            status,
+            proof: approved.proof,
+            test,
+        })))
     }
 
     /// Resend a code
     ///
-    /// Sends a new code. The previous code stops working, and the verification's lifetime restarts,
-    /// but never extends beyond 30 minutes after its creation. Earlier attempts still count.
+    /// Sends a new code. The previous code stays good for a short time, by default two minutes,
+    /// because its email may be late. The verification's lifetime restarts, but never extends
+    /// beyond 30 minutes after its creation. Earlier attempts still count.
     #[oai(path = "/verifications/:id/resend", method = "post", operation_id = "resendVerification")]
     async fn resend(
         &self,
         auth: Authenticated,
         _token: SendToken,
-        service: Data<&Service>,
-        report: Data<&LimitReport>,
+        context: Context<'_>,
         /// The id of the verification.
-        id: Path<String>,
+        id: IdInPath,
         body: StrictJson<ResendBody>,
     ) -> Result<ResendResponse, Problem> {
         let caller = auth.0;
-        let id = parse_id(&id)?;
-        let resent = service.resend(Arc::clone(&caller.profile), id, body.0.end_user_ip).await;
-        Ok(ResendResponse::Sent(Json(report_limits(resent, &report)?.into())))
+        let id = parse_id(&id.0)?;
+        let resent = context.service().resend(Arc::clone(&caller.profile), id, body.0.end_user_ip).await;
+        Ok(ResendResponse::Sent(Json(report_limits(resent, &context.report)?.into())))
     }
 
     /// Retrieve a verification
@@ -156,12 +164,12 @@ impl VerificationsApi {
         &self,
         auth: Authenticated,
         _token: CheckToken,
-        service: Data<&Service>,
+        context: Context<'_>,
         /// The id of the verification.
-        id: Path<String>,
+        id: IdInPath,
     ) -> Result<ShowResponse, Problem> {
         let caller = auth.0;
-        let snapshot = service.show(&caller.profile, &parse_id(&id)?).await?;
+        let snapshot = context.service().show(&caller.profile, &parse_id(&id.0)?).await?;
         Ok(ShowResponse::Shown(Json(snapshot.into())))
     }
 
@@ -173,12 +181,12 @@ impl VerificationsApi {
         &self,
         auth: Authenticated,
         _token: CheckToken,
-        service: Data<&Service>,
+        context: Context<'_>,
         /// The id of the verification.
-        id: Path<String>,
+        id: IdInPath,
     ) -> Result<CancelResponse, Problem> {
         let caller = auth.0;
-        service.cancel(Arc::clone(&caller.profile), parse_id(&id)?).await?;
+        context.service().cancel(Arc::clone(&caller.profile), parse_id(&id.0)?).await?;
         Ok(CancelResponse::Canceled)
     }
 }

@@ -24,5 +24,5 @@ pub(super) async fn serve(listener: Option<TcpListener>, ended: CancellationToke
         stop_timeout: shutdown::ADMIN_TIMEOUT,
     };
     let stop = ended.cancelled_owned();
-    server::serve(vec![listener], None, api::admin_endpoint(), bounds, Gauge::default(), stop).await;
+    server::serve(vec![listener], None, api::admin_responder(), bounds, Gauge::default(), stop).await;
 }

@@ -72,6 +72,11 @@ pub fn unusable(settings: &Settings) -> Vec<anyhow::Error> {
     errors
 }
 
+/// Returns all errors, or the first one if checking again finds none.
+pub(super) fn all_or(first: anyhow::Error, all: Vec<anyhow::Error>) -> Vec<anyhow::Error> {
+    if all.is_empty() { vec![first] } else { all }
+}
+
 /// Like [`unusable`], but checks only the files of templates and domain lists.
 #[must_use]
 pub fn unusable_files(common: &Common) -> Vec<anyhow::Error> {

@@ -3,9 +3,8 @@
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::all_or;
 use super::certificate::{certificate, report, validity_fault};
-use super::mails::{composer, mail_domains, recipients, unusable};
+use super::mails::{all_or, composer, mail_domains, recipients, unusable};
 use super::senders::{mailer, transport_names};
 use super::tenants::{create_series, sender, tenants};
 use crate::api;
@@ -15,6 +14,7 @@ use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::tenant::Tenant;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::domain::test_recipients::TestRecipients;
 use crate::metrics::metrics;
 use crate::server;
 use crate::service::{self, Service};
@@ -62,6 +62,8 @@ impl Replacement {
                     sender: sender(settings),
                     purposes: Purposes::Any,
                     limits: settings.common.limits.clone(),
+                    test_recipients: TestRecipients::default(),
+                    sandbox_key: None,
                 },
                 // Last, because it resets the gauges of circuit breakers.
                 mailer: Arc::new(mailer(settings, composer)?),
@@ -78,7 +80,8 @@ impl Replacement {
     /// Returns the number of tenants, and that of their API keys.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
-        (self.tenants.len(), self.tenants.iter().map(|tenant| tenant.keys.len()).sum())
+        let tenants = self.tenants.iter().filter(|tenant| !tenant.profile.is_sandbox()).count();
+        (tenants, self.tenants.iter().map(|tenant| tenant.keys.len()).sum())
     }
 }
 

@@ -12,10 +12,14 @@ use crate::metrics::metrics;
 /// Returns the tenants of the settings. A tenant that names no sender gets `usual_sender`.
 #[must_use]
 pub fn tenants(common: &Common, usual_sender: &EmailAddress) -> Vec<api::TenantKeys> {
-    common.tenants.iter().map(|tenant| tenant_keys(tenant, usual_sender)).collect()
+    common.tenants.iter().flat_map(|tenant| tenant_keys(tenant, usual_sender)).collect()
 }
 
-pub(super) fn tenant_keys(tenant: &tenants::TenantSettings, usual_sender: &EmailAddress) -> api::TenantKeys {
+/// Returns the live keys of a tenant, then each of its sandbox keys with a profile of its own.
+pub(super) fn tenant_keys(
+    tenant: &tenants::TenantSettings,
+    usual_sender: &EmailAddress,
+) -> Vec<api::TenantKeys> {
     let address = tenant.sender.as_ref().unwrap_or(usual_sender).clone();
     let profile = TenantProfile {
         tenant: tenant.name.clone(),
@@ -26,13 +30,21 @@ pub(super) fn tenant_keys(tenant: &tenants::TenantSettings, usual_sender: &Email
         },
         purposes: tenant.purposes.clone(),
         limits: tenant.limits.clone(),
+        test_recipients: tenant.test_recipients.clone(),
+        sandbox_key: None,
     };
-    api::TenantKeys {
+    let with = |profile, keys| api::TenantKeys {
         profile: Arc::new(profile),
-        keys: tenant.keys.clone(),
+        keys,
         sends_per_minute: tenant.rates.sends_per_minute,
         checks_per_minute: tenant.rates.checks_per_minute,
-    }
+    };
+    let sandbox = tenant
+        .sandbox_keys
+        .iter()
+        .map(|(label, hash)| with(profile.sandbox(*hash), vec![(label.clone(), *hash)]));
+    let live = with(profile.clone(), tenant.keys.clone());
+    [live].into_iter().chain(sandbox).collect()
 }
 
 /// Returns the default sender, for tenants that name none.
@@ -47,5 +59,10 @@ pub fn sender(settings: &Settings) -> Sender {
 pub(super) fn create_series(tenants: &[api::TenantKeys]) {
     for tenant in tenants {
         metrics().tenant(tenant.profile.tenant.name());
+        metrics().test_sends(tenant.profile.tenant.name()).inc_by(0);
     }
+    // Each tenant has a live profile, even without live keys.
+    let profiles = tenants.iter().map(|tenant| &tenant.profile).filter(|profile| !profile.is_sandbox());
+    let counts = profiles.map(|profile| (profile.tenant.name(), profile.test_recipients.iter().count()));
+    metrics().set_test_recipients(counts);
 }

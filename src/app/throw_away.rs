@@ -16,6 +16,7 @@ use crate::domain::pepper::{Pepper, Peppers};
 use crate::domain::proof::ProofKey;
 use crate::domain::purpose::Purposes;
 use crate::domain::tenant::Tenant;
+use crate::domain::test_recipients::TestRecipients;
 use crate::random;
 
 /// What `otpd dev` generates at each start.
@@ -51,7 +52,9 @@ impl ThrowAway {
             sender: None,
             transports: None,
             keys: vec![(name, hash)],
+            sandbox_keys: Vec::new(),
             purposes: Purposes::Any,
+            test_recipients: TestRecipients::default(),
             limits: common.limits.clone(),
             rates: common.key_rates,
         };

@@ -2,12 +2,14 @@
 //!
 //! Must change nothing, and send nothing except the requested test email.
 
+mod calibration;
 mod cure;
 mod dns;
 mod http;
 mod provider;
 mod redis;
 mod relay;
+mod test_recipients;
 mod token;
 
 use std::net::{SocketAddr, TcpListener};
@@ -17,6 +19,7 @@ use std::{io, iter};
 use clap::Args;
 
 use super::{BAD_SETTINGS, Failure, block_on, print};
+use crate::adapters::clock::SystemClock;
 use crate::app;
 use crate::config::admin::AdminListener;
 use crate::config::audit::AuditOutput;
@@ -24,6 +27,7 @@ use crate::config::traces::TraceExport;
 use crate::config::{self, Common, Settings, Sources};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::risk_estimate::RiskEstimate;
+use crate::ports::Clock as _;
 use crate::telemetry::{self, CollectorError};
 
 /// The result of a check: a line to print.
@@ -34,12 +38,18 @@ pub(super) struct Doctor {
     /// Also send a test email to this address; its code cannot be used
     #[arg(long, value_name = "ADDRESS", value_parser = EmailAddress::parse)]
     send_test: Option<EmailAddress>,
+    /// Only measure how many hashes this machine computes, and say which settings are fastest on it
+    #[arg(long, conflicts_with_all = ["send_test", "dns"])]
+    calibrate: bool,
     #[command(flatten)]
     dns: dns::DnsOptions,
 }
 
 /// Runs all checks and prints the results; the exit code says whether all of them passed.
 pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<ExitCode, Failure> {
+    if doctor.calibrate {
+        return calibration::run(&sources?).map(|()| ExitCode::SUCCESS);
+    }
     let loaded = sources.and_then(|sources| config::serve(&sources).map_err(Failure::Settings))?;
     let mut lines = vec!["ok    settings".to_owned()];
     lines.extend(loaded.warnings.iter().map(|warning| format!("note  {warning}")));
@@ -47,6 +57,7 @@ pub(super) fn run(doctor: &Doctor, sources: Result<Sources, Failure>) -> Result<
     lines.push(proxies(&loaded.settings.common));
     lines.push(risk(&loaded.settings.common));
     lines.extend(exempt(&loaded.settings.common));
+    lines.extend(test_recipients::lines(&loaded.settings.common, SystemClock.now()));
     // Runs all checks even if some fail, so that one run is enough.
     let settings = &loaded.settings;
     let (checks, records) = block_on(async {
@@ -126,7 +137,13 @@ fn callers(common: &Common) -> String {
     let tenants: Vec<_> = common
         .tenants
         .iter()
-        .map(|tenant| format!("{} ({})", tenant.name.name(), tenant.keys.len()))
+        .map(|tenant| {
+            let sandbox = match tenant.sandbox_keys.len() {
+                0 => String::new(),
+                several => format!(", and {several} for tests"),
+            };
+            format!("{} ({}{sandbox})", tenant.name.name(), tenant.keys.len())
+        })
         .collect();
     if tenants.is_empty() {
         return "note  no tenant has an API key (OTP_TENANT__KEYS): nobody can call the v1 API".to_owned();
@@ -167,9 +184,10 @@ fn risk(common: &Common) -> String {
     let others = others.concat();
     let spray = |networks: u64| format!("{:.1e} by {networks}", risk.hits_of_a_spray(networks));
     format!(
-        "risk  attempts at one address in a day: {}, a chance of {:.1e} (one year of it: {:.1e})\n\
+        "risk  attempts at one address in a day: {}{}, a chance of {:.1e} (one year of it: {:.1e})\n\
          risk  expected right attempts in a day of attempts at any addresses: {} networks{others}",
         risk.attempts_per_day,
+        if risk.codes_per_attempt > 1 { ", each at up to two codes (OTP_CODES__OVERLAP)" } else { "" },
         risk.chance_per_day(),
         1.0 - (1.0 - risk.chance_per_day()).powi(365),
         [1, 1_000, 10_000].map(spray).join(", "),

@@ -13,13 +13,16 @@ use tokio::signal::unix::Signal;
 use tracing::Level;
 
 use super::{Failure, print};
+use crate::adapters::clock::SystemClock;
 use crate::app::{Replaceable, Replacement};
 use crate::audit::AuditEvent;
 use crate::config::audit::AuditOutput;
 use crate::config::codes::Codes;
 use crate::config::restart::StartSettings;
+use crate::config::tenants::TenantSettings;
 use crate::config::{self, Settings, Sources};
 use crate::metrics::metrics;
+use crate::ports::Clock as _;
 use crate::telemetry::{self, TelemetryHandle};
 
 /// `otpd reload`.
@@ -46,6 +49,8 @@ struct Start {
     /// What the minimum of the limits depends on.
     codes: Codes,
     sends_retention: Duration,
+    /// The work memory of a hash thread.
+    hash_memory_kib: u32,
     has_tls: bool,
 }
 
@@ -69,6 +74,7 @@ impl Reloader {
             settings: StartSettings::of(sources),
             codes: common.codes,
             sends_retention: common.limits.sends_retention(),
+            hash_memory_kib: common.hash.cost.memory_kib(),
             has_tls: settings.tls.files().is_some(),
         };
         Self { config: config.map(Path::to_owned), start, replaceable, telemetry }
@@ -112,7 +118,8 @@ impl Reloader {
     }
 
     fn load(&self) -> Result<ReloadedSettings, String> {
-        let sources = Sources::read(self.config.as_deref()).map_err(|faults| faults.to_string())?;
+        let sources =
+            Sources::read(self.config.as_deref(), SystemClock.now()).map_err(|faults| faults.to_string())?;
         let loaded = config::serve(&sources).map_err(|faults| faults.to_string())?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -135,6 +142,17 @@ impl Reloader {
         let retention = self.start.sends_retention;
         if common.limits.sends_retention() > retention {
             return Err("a limit on sends to an email address (email_sends, ip_email_sends or email_sends_total) has a longer window than at the start: that takes a restart".to_owned());
+        }
+        // The hash threads keep the work memory of the start.
+        let memory_kib = self.start.hash_memory_kib;
+        let needs_more = |tenant: &TenantSettings| {
+            tenant.test_recipients.iter().any(|recipient| recipient.code.cost().memory_kib() > memory_kib)
+        };
+        if common.tenants.iter().any(needs_more) {
+            return Err(
+                "a test recipient has a hash that needs the new OTP_HASH__MEMORY_KIB: that takes a restart"
+                    .to_owned(),
+            );
         }
         settings.common.keep_sends_for(retention);
         let replacement = Replacement::build(&settings).map_err(|errors| listed(&errors))?;

@@ -11,13 +11,15 @@ use super::reload::Reloader;
 use super::{
     Failure, HTTP_LISTEN, StopSignal, StopSignals, announce, block_on, listen, listen_admin, service_manager,
 };
+use crate::adapters::clock::SystemClock;
 use crate::api::Draining;
 use crate::app::App;
 use crate::config::{self, Sources};
+use crate::ports::Clock as _;
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reloads the settings.
 pub(super) fn run(config: Option<&Path>) -> Result<(), Failure> {
-    let sources = Sources::read(config).map_err(Failure::Settings)?;
+    let sources = Sources::read(config, SystemClock.now()).map_err(Failure::Settings)?;
     let loaded = config::serve(&sources).map_err(Failure::Settings)?;
     let (settings, telemetry) = announce(loaded, |settings| &settings.common)?;
     block_on(async {

@@ -13,6 +13,8 @@ use crate::domain::verification::VerificationRules;
 
 /// Range of a code's lifetime.
 const LIFE: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_mins(10);
+/// Range of the time for which a code stays good after it was replaced.
+const OVERLAP: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
 /// Largest number of attempts at one verification that is safe.
 const MAX_SAFE_ATTEMPTS: u8 = 10;
 
@@ -21,7 +23,7 @@ const MAX_SAFE_ATTEMPTS: u8 = 10;
 pub struct Codes {
     /// How many digits a code has.
     pub length: CodeLength,
-    /// Lifetime of a code and number of attempts.
+    /// Lifetime of a code, number of attempts, and how long a replaced code stays good.
     pub rules: VerificationRules,
 }
 
@@ -42,6 +44,7 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Code
         text.parse().ok().and_then(CodeLength::new)
     });
     let life = reader.duration("codes.life", LIFE);
+    let overlap = reader.duration("codes.overlap", OVERLAP);
     let attempts = match reader.number("limits.attempts", 1..=100) {
         Some(attempts) if attempts > MAX_SAFE_ATTEMPTS && !dangerous.weak_limits => {
             let what = "must be at most 10, or OTP_DANGEROUS__WEAK_LIMITS be true";
@@ -49,7 +52,8 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Code
         }
         attempts => attempts,
     };
-    Some(Codes { length: length?, rules: VerificationRules { life: life?, attempts: attempts? } })
+    let rules = VerificationRules { life: life?, attempts: attempts?, overlap: overlap? };
+    Some(Codes { length: length?, rules })
 }
 
 /// Reads the section `hash`.

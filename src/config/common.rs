@@ -76,11 +76,13 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Comm
     let proof_keys = secrets::read_proof_keys(reader);
     let codes = codes::read(reader, dangerous);
     let limits = limits::read(reader, codes.as_ref(), dangerous);
+    let hash = codes::read_hash(reader, dangerous);
     let defaults = defaults::Defaults {
         codes: codes.as_ref(),
         limits: limits.as_ref(),
         brand: brand.as_ref(),
         locale: locale.as_ref(),
+        hash: hash.as_ref(),
         dangerous,
     };
     let key_rates = tenants::read_rates(reader);
@@ -88,7 +90,6 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Comm
     refuse_keyed_without_keys(reader, simple, tenants.as_deref());
     let load_shedding = limits::read_load_shedding(reader);
     let exempt = limits::read_exempt(reader, http.as_ref());
-    let hash = codes::read_hash(reader, dangerous);
     let log = log::read(reader);
     let audit = audit::read(reader);
     let traces = traces::read(reader);
@@ -120,13 +121,15 @@ pub(super) fn read(reader: &mut Reader<'_>, dangerous: Dangerous) -> Option<Comm
     Some(common)
 }
 
-/// Refuses keyed simple endpoints if nobody has a key.
+/// Refuses keyed simple endpoints if nobody has a key for them, which a sandbox key is not.
 fn refuse_keyed_without_keys(
     reader: &mut Reader<'_>,
     simple: Option<SimpleAccess>,
     tenants: Option<&[tenants::TenantSettings]>,
 ) {
-    if let (Some(SimpleAccess::Keyed), Some([])) = (simple, tenants) {
+    let has_live_key = |tenant: &tenants::TenantSettings| !tenant.keys.is_empty();
+    if simple == Some(SimpleAccess::Keyed) && tenants.is_some_and(|tenants| !tenants.iter().any(has_live_key))
+    {
         let what = "cannot be keyed while nobody has an API key: set OTP_TENANT__KEYS, or [[tenants]] in the file of --config";
         let line = reader.line("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>");
         reader.refuse_for::<()>("simple.access", what, &line);

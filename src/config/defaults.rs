@@ -1,6 +1,6 @@
 //! What tenants inherit from the deployment.
 
-use super::codes::Codes;
+use super::codes::{Codes, Hash};
 use super::dangerous::Dangerous;
 use super::mail::Brand;
 use crate::domain::limits::Limits;
@@ -13,5 +13,6 @@ pub(super) struct Defaults<'a> {
     pub limits: Option<&'a Limits>,
     pub brand: Option<&'a Brand>,
     pub locale: Option<&'a Locale>,
+    pub hash: Option<&'a Hash>,
     pub dangerous: Dangerous,
 }

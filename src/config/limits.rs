@@ -10,10 +10,12 @@ use super::dangerous::Dangerous;
 use super::defaults::Defaults;
 use super::http::{self, Http};
 use super::reader::Reader;
+use crate::domain::code::CodeLength;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::limit::{Limit, Policy};
 use crate::domain::limits::Limits;
 use crate::domain::risk_estimate::RiskEstimate;
+use crate::domain::verification::VerificationRules;
 
 /// Shortest safe time between two emails to one person.
 const MIN_SAFE_COOLDOWN: Duration = Duration::from_secs(30);
@@ -119,17 +121,43 @@ fn limit(reader: &mut Reader<'_>, policy: Policy, key: &str, dangerous: Dangerou
     Some(limit)
 }
 
+/// Returns another setting, and its value, that makes these limits safe, or `None` if the default
+/// limit of sends does.
+fn cure(default: &str, limits: &Limits, codes: &Codes) -> Option<(&'static str, String)> {
+    let is_safe = |limits: &Limits, rules: VerificationRules, length: CodeLength| {
+        RiskEstimate::of(limits, &rules, length).is_safe()
+    };
+    let Codes { length, rules } = *codes;
+    let default = default.parse().ok().map(|default| Limits::from_iter([(Policy::EmailSends, default)]));
+    if default.is_some_and(|limits| is_safe(&limits, rules, length)) {
+        return None;
+    }
+    let without_overlap = VerificationRules { overlap: Duration::ZERO, ..rules };
+    if is_safe(limits, without_overlap, length) {
+        return Some(("codes.overlap", "0s".to_owned()));
+    }
+    let longer =
+        (length.digits()..).map_while(CodeLength::new).find(|length| is_safe(limits, rules, *length));
+    longer.map(|length| ("codes.digits", length.digits().to_string()))
+}
+
 fn floors(reader: &mut Reader<'_>, key: &str, limits: &Limits, codes: &Codes) -> Option<()> {
     let risk = RiskEstimate::of(limits, &codes.rules, codes.length);
     let alternative = "or set OTP_DANGEROUS__WEAK_LIMITS=true";
     if !risk.is_safe() {
         let what = format!(
             "allows {} attempts at an address a day, which succeed with a chance of {:.1e}; at most 1.0e-4 is safe: lower \
-             it or OTP_LIMITS__ATTEMPTS, raise OTP_CODES__DIGITS, {alternative}",
+             it or OTP_LIMITS__ATTEMPTS, raise OTP_CODES__DIGITS, set OTP_CODES__OVERLAP=0s, {alternative}",
             risk.attempts_per_day,
             risk.chance_per_day(),
         );
-        return reader.refuse(key, &what);
+        return match cure(reader.example(key), limits, codes) {
+            None => reader.refuse(key, &what),
+            Some((other, value)) => {
+                let line = reader.line(other, &value);
+                reader.refuse_for(key, &what, &line)
+            }
+        };
     }
     if limits.of(Policy::EmailSends).cooldown() < MIN_SAFE_COOLDOWN {
         let what = format!("must leave 30 s between two emails, as 1/30s does, {alternative}");

@@ -27,7 +27,7 @@ const OTHER_NAMES: [(&str, &str); 12] = [
 ];
 
 /// Settings that can also be read from a file, by a name that ends in `_FILE`.
-const SECRETS: [&str; 19] = [
+const SECRETS: [&str; 20] = [
     "redis.url",
     "redis.password",
     "redis.sentinel_password",
@@ -44,13 +44,14 @@ const SECRETS: [&str; 19] = [
     "mailgun.api_key",
     "ses.secret_access_key",
     "hook.secret",
+    "tenant.test_recipients",
     "secrets.peppers",
     "secrets.index_key",
     "secrets.proof_keys",
 ];
 
 /// Example values of settings whose default is empty. The default is the example of all others.
-const EXAMPLES: [(&str, &str); 61] = [
+const EXAMPLES: [(&str, &str); 64] = [
     ("http.allowed_origins", "https://app.example"),
     ("http.public_url", "https://example.org/otp"),
     ("http.security_contact", "mailto:security@example.com"),
@@ -106,7 +107,10 @@ const EXAMPLES: [(&str, &str); 61] = [
     ("domains.block_file", "/etc/otpd/blocked-domains"),
     ("dns.servers", "192.0.2.53"),
     ("tenant.keys", "backend:<43 characters, from: otpd keygen api-key>"),
+    ("tenant.sandbox_keys", "tests:<43 characters, from: otpd keygen api-key --sandbox>"),
     ("tenant.purposes", "login,signup"),
+    ("tenant.test_domains", "review.example.com"),
+    ("tenant.test_recipients", "<ADDRESS DATE HASH, from: otpd keygen test-code ADDRESS>"),
     ("traces.endpoint", "http://localhost:4318"),
     ("limits.exempt_networks", "192.0.2.0/24"),
     ("secrets.peppers", "k1:<43 characters, from: otpd keygen pepper>"),
@@ -133,14 +137,17 @@ pub(super) const DEV_DEFAULTS: [(&str, &str); 9] = [
 ];
 
 /// Keys that are allowed in `[[tenants]]`.
-pub(super) const TENANT_KEYS: [&str; 13] = [
+pub(super) const TENANT_KEYS: [&str; 16] = [
     "name",
     "brand",
     "locale",
     "sender",
     "transport",
     "keys",
+    "sandbox_keys",
     "purposes",
+    "test_domains",
+    "test_recipients",
     "limits.ip_sends",
     "limits.ip_attempts",
     "limits.email_sends",
@@ -151,7 +158,7 @@ pub(super) const TENANT_KEYS: [&str; 13] = [
 
 /// Returns whether a setting is a secret.
 pub(super) fn is_secret(key: &str) -> bool {
-    SECRETS.contains(&key)
+    SECRETS.contains(&key_of_deployment(key))
 }
 
 /// Returns all settings that are secrets.
@@ -306,12 +313,18 @@ pub(super) fn is_injected(name: &str, value: &str) -> bool {
     !name.contains("__") && (is_endpoint || is_part)
 }
 
-/// Returns the setting of the deployment whose default and example a tenant's setting shares.
-pub(super) fn inherited_key(key: &str) -> &str {
+/// Returns the setting itself, or for one of `[[tenants]]` that of the deployment whose default and
+/// example it shares.
+pub(super) fn key_of_deployment(key: &str) -> &str {
+    let of_one = key.strip_prefix("tenants.").and_then(|of_one| of_one.split_once('.'));
+    let Some((_, key)) = of_one else { return key };
     match key {
         "name" => "tenant.name",
         "keys" => "tenant.keys",
+        "sandbox_keys" => "tenant.sandbox_keys",
         "purposes" => "tenant.purposes",
+        "test_domains" => "tenant.test_domains",
+        "test_recipients" => "tenant.test_recipients",
         "brand" => "mail.brand",
         "locale" => "mail.locale",
         "sender" => "smtp.sender",

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::fault::{Fault, Faults};
 use super::source::Sources;
 use super::{Loaded, names};
-use crate::domain::time::parse_duration;
+use crate::domain::time::{Millis, parse_duration};
 
 /// Reads settings and collects their faults and warnings.
 pub(super) struct Reader<'a> {
@@ -54,6 +54,11 @@ impl<'a> Reader<'a> {
     /// Returns whether an optional setting is set.
     pub(super) fn has(&self, key: &str) -> bool {
         self.sources.values.contains_key(key)
+    }
+
+    /// Returns the time at which the settings were read.
+    pub(super) fn now(&self) -> Millis {
+        self.sources.now
     }
 
     /// Returns the number of `[[tenants]]`.
@@ -102,6 +107,8 @@ impl<'a> Reader<'a> {
         let rule = format!("a time from {least}s to {most}s: a whole number with s, m or h");
         let text = self.text(key)?;
         match text.parse::<u64>() {
+            // Nothing is nothing in every unit.
+            Ok(0) if least == 0 => Some(Duration::ZERO),
             Ok(seconds) if (least..=most).contains(&seconds) => {
                 let line = self.line(key, &format!("{seconds}s"));
                 self.refuse_for(key, &format!("has no unit; it must be {rule}"), &line)
@@ -168,6 +175,11 @@ impl<'a> Reader<'a> {
     /// Returns a line that sets the setting to this value.
     pub(super) fn line(&self, key: &str, value: &str) -> String {
         self.sources.line_with(key, value)
+    }
+
+    /// Returns an example value of the setting, which is its default if that is not empty.
+    pub(super) fn example(&self, key: &str) -> &str {
+        self.sources.example(key)
     }
 
     /// Records a warning about the setting.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
@@ -16,6 +17,7 @@ use super::names::{self, DEFAULTS, Names, Spelling};
 use super::quotes;
 use super::texts::{DOTENV, Texts, utf8};
 use super::value::{Layer, ReadFile, SettingValue, secret_file};
+use crate::domain::time::{Millis, millis};
 
 /// Every setting as text.
 pub struct Sources {
@@ -24,6 +26,8 @@ pub struct Sources {
     pub(super) warnings: Vec<String>,
     /// Number of `[[tenants]]`; the settings of the first are named `tenants.1.name` and so on.
     pub(super) tenants: usize,
+    /// The time at which the layers were read.
+    pub(super) now: Millis,
     /// Variables of other programs that are set, with the corresponding setting.
     foreign: Vec<(String, &'static str)>,
     defaults: BTreeMap<String, String>,
@@ -33,13 +37,14 @@ pub struct Sources {
 type Pair = (String, Result<String, String>);
 
 impl Sources {
-    /// Reads all layers, and the files that hold secrets.
+    /// Reads all layers, and the files that hold secrets, at this time.
     ///
     /// # Errors
     /// [`Faults`] if a layer cannot be read as a whole. Faults of single settings are reported
     /// later, together with all others.
-    pub fn read(config: Option<&Path>) -> Result<Self, Faults> {
-        Self::layered(Texts::read(config)?, &secret_file)
+    pub fn read(config: Option<&Path>, now: SystemTime) -> Result<Self, Faults> {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, millis);
+        Self::layered(Texts::read(config, now)?, &secret_file)
     }
 
     /// Merges the layers.
@@ -53,6 +58,7 @@ impl Sources {
             faults: Vec::new(),
             warnings: Vec::new(),
             tenants: 0,
+            now: texts.now,
             foreign: Vec::new(),
             defaults: defaults.iter().map(|(k, v)| (k.clone(), v.clone().unwrap_or_default())).collect(),
         };
@@ -263,11 +269,8 @@ impl Sources {
         }
     }
 
-    fn example(&self, key: &str) -> &str {
-        let key = match key.strip_prefix("tenants.").and_then(|of_one| of_one.split_once('.')) {
-            Some((_, key)) => names::inherited_key(key),
-            None => key,
-        };
+    pub(super) fn example(&self, key: &str) -> &str {
+        let key = names::key_of_deployment(key);
         names::example(key).or_else(|| self.defaults.get(key).map(String::as_str)).unwrap_or_default()
     }
 }
@@ -323,7 +326,7 @@ mod tests {
             add(&mut texts);
             let config = texts.config.clone();
             let dotenv = texts.dotenv.clone();
-            let copy = Texts { config, dotenv, environment: texts.environment.clone() };
+            let copy = Texts { config, dotenv, environment: texts.environment.clone(), now: 0 };
             seen.push(text(&layered(copy), "smtp.port").unwrap());
         }
         assert_eq!(seen, ["587", "1", "2", "3"]);

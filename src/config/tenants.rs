@@ -4,28 +4,23 @@
 //! A tenant inherits from the deployment what it does not set. Must not hold an API key: settings
 //! contain only hashes.
 
-use std::iter;
 use std::num::NonZeroU32;
 
+use super::api_keys;
 use super::defaults::Defaults;
 use super::limits;
 use super::mail::{self, Brand};
-use super::reader::{Reader, entries};
+use super::reader::Reader;
 use super::senders::{self, TransportKind};
-use super::smtp;
-use crate::domain::api_key::KeyHash;
+use super::{smtp, test_recipients};
+use crate::domain::api_key::{KeyHash, KeyKind};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::key_name::KeyName;
 use crate::domain::limits::Limits;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::{Purpose, Purposes};
 use crate::domain::tenant;
-
-const BAD_LABEL: &str = "has a label that is not 1 to 16 characters of a-z 0-9 _ -";
-
-/// Maximum number of keys of one tenant. It allows two keys at a time, during a rotation, for
-/// several programs.
-const MAX_KEYS: usize = 16;
+use crate::domain::test_recipients::TestRecipients;
 
 /// A tenant.
 #[derive(Debug, Clone)]
@@ -43,8 +38,12 @@ pub struct TenantSettings {
     pub transports: Option<Vec<TransportKind>>,
     /// Active API keys, as labels and hashes.
     pub keys: Vec<(KeyName, KeyHash)>,
+    /// Active sandbox keys, as labels and hashes.
+    pub sandbox_keys: Vec<(KeyName, KeyHash)>,
     /// Purposes for which it may verify addresses.
     pub purposes: Purposes,
+    /// Addresses whose codes are set, for reviewers and tests.
+    pub test_recipients: TestRecipients,
     /// Its rate limits.
     pub limits: Limits,
     /// Requests per minute of one of its keys.
@@ -58,6 +57,18 @@ pub struct KeyRates {
     pub sends_per_minute: NonZeroU32,
     /// All other requests.
     pub checks_per_minute: NonZeroU32,
+}
+
+impl TenantSettings {
+    /// Returns whether anybody can call for the tenant.
+    fn has_keys(&self) -> bool {
+        self.hashes().next().is_some()
+    }
+
+    /// Returns the hashes of all keys.
+    fn hashes(&self) -> impl Iterator<Item = &KeyHash> {
+        self.keys.iter().chain(&self.sandbox_keys).map(|(_, hash)| hash)
+    }
 }
 
 /// Reads all tenants.
@@ -80,20 +91,24 @@ fn the_one(
     rates: Option<KeyRates>,
 ) -> Option<Vec<TenantSettings>> {
     let name = name(reader, "tenant.name");
-    let keys = keys(reader, "tenant.keys");
+    let live = api_keys::read(reader, "tenant.keys", KeyKind::Live);
+    let sandbox = api_keys::read(reader, "tenant.sandbox_keys", KeyKind::Sandbox);
     let purposes = purposes(reader, "tenant.purposes");
+    let test_recipients = test_recipients::read(reader, "tenant", &defaults);
     let tenant = TenantSettings {
         name: name?,
         brand: defaults.brand?.clone(),
         locale: defaults.locale?.clone(),
         sender: None,
         transports: None,
-        keys: keys?,
+        keys: live?,
+        sandbox_keys: sandbox?,
         purposes: purposes?,
+        test_recipients: test_recipients?,
         limits: defaults.limits?.clone(),
         rates: rates?,
     };
-    Some(if tenant.keys.is_empty() { Vec::new() } else { vec![tenant] })
+    Some(if tenant.has_keys() { vec![tenant] } else { Vec::new() })
 }
 
 fn one_of_many(
@@ -108,15 +123,10 @@ fn one_of_many(
     } else {
         reader.refuse(&own("name"), "is missing: what the tenant is called")
     };
-    let keys = if reader.has(&own("keys")) { keys(reader, &own("keys")) } else { Some(Vec::new()) };
-    let keys = match keys {
-        Some(keys) if keys.is_empty() => {
-            reader.refuse(&own("keys"), "is missing: nobody could call for this tenant")
-        }
-        keys => keys,
-    };
+    let keys = own_keys(reader, own);
     let purposes =
         if reader.has(&own("purposes")) { purposes(reader, &own("purposes")) } else { Some(Purposes::Any) };
+    let test_recipients = test_recipients::read(reader, &format!("tenants.{number}"), &defaults);
     let brand = if reader.has(&own("brand")) {
         mail::read_brand(reader, &own("brand"))
     } else {
@@ -140,20 +150,37 @@ fn one_of_many(
     };
     let limits = limits::read_own(reader, &own("limits"), &defaults);
     let rates = rates.and_then(|rates| own_rates(reader, &own("limits"), rates));
+    let [live, sandbox] = keys?;
     Some(TenantSettings {
         name: name?,
         brand: brand?,
         locale: locale?,
         sender: sender?,
         transports: transports?,
-        keys: keys?,
+        keys: live,
+        sandbox_keys: sandbox,
         purposes: purposes?,
+        test_recipients: test_recipients?,
         limits: limits?,
         rates: rates?,
     })
 }
 
-/// Refuses two tenants with the same name and two keys with the same hash.
+/// Reads the live keys of a tenant of the file, and its sandbox keys. One of them is enough.
+fn own_keys(reader: &mut Reader<'_>, own: impl Fn(&str) -> String) -> Option<[Vec<(KeyName, KeyHash)>; 2]> {
+    let mut read = |key: &str, kind| {
+        if reader.has(&own(key)) { api_keys::read(reader, &own(key), kind) } else { Some(Vec::new()) }
+    };
+    let live = read("keys", KeyKind::Live);
+    let sandbox = read("sandbox_keys", KeyKind::Sandbox);
+    let keys = [live?, sandbox?];
+    if keys.iter().all(Vec::is_empty) {
+        return reader.refuse(&own("keys"), "is missing: nobody could call for this tenant");
+    }
+    Some(keys)
+}
+
+/// Refuses two tenants with the same name, and two keys with the same hash.
 fn distinct(reader: &mut Reader<'_>, tenants: Vec<TenantSettings>) -> Option<Vec<TenantSettings>> {
     // Tenants of the file come last, after the one of the section `tenant` if there is one.
     let in_section = tenants.len().saturating_sub(reader.tenants());
@@ -167,12 +194,18 @@ fn distinct(reader: &mut Reader<'_>, tenants: Vec<TenantSettings>) -> Option<Vec
             let line = reader.line(&key, &free_name(name, &tenants));
             return reader.refuse_for(&key, &format!("{name:?} is the name of two tenants"), &line);
         }
-        let keys = before.iter().flat_map(|other| &other.keys);
-        let twice = keys.into_iter().any(|(_, other)| tenant.keys.iter().any(|(_, key)| key.matches(other)));
-        if twice {
+        if before
+            .iter()
+            .any(|other| other.hashes().any(|other| tenant.hashes().any(|own| own.matches(other))))
+        {
             let what =
                 format!("two tenants share a key, one of them {:?}: each needs its own", tenant.name.name());
             return reader.refuse(&format!("{layer}.keys"), &what);
+        }
+        let is_live = |(_, hash): &(KeyName, KeyHash)| tenant.keys.iter().any(|(_, key)| key.matches(hash));
+        if let Some(number) = tenant.sandbox_keys.iter().position(is_live) {
+            let what = format!("entry {} is one of keys too: a key is either live or for tests", number + 1);
+            return reader.refuse(&format!("{layer}.sandbox_keys"), &what);
         }
     }
     Some(tenants)
@@ -187,70 +220,6 @@ fn free_name(name: &str, tenants: &[TenantSettings]) -> String {
     let start: String = name.chars().take(28).collect();
     let is_free = |candidate: &String| tenants.iter().all(|tenant| tenant.name.name() != candidate);
     (2..=tenants.len() + 2).map(|number| format!("{start}-{number}")).find(is_free).unwrap_or(start)
-}
-
-/// Parses a comma-separated list of `LABEL:HASH`. An entry with a key instead of its hash is not
-/// shown.
-fn keys(reader: &mut Reader<'_>, key: &str) -> Option<Vec<(KeyName, KeyHash)>> {
-    let text = reader.text(key)?;
-    let (mut keys, mut mended): (Vec<(KeyName, KeyHash)>, Vec<String>) = (Vec::new(), Vec::new());
-    let mut holds_a_key = None;
-    for (number, item) in (1..).zip(entries(text)) {
-        let own_label = format!("key{number}");
-        let (label, rest) = item.split_once(':').unwrap_or((&own_label, item));
-        if let Some(hash) = KeyHash::of(rest) {
-            // The label goes into the printed line, and may itself be a key.
-            if KeyName::parse(label).is_none() {
-                return reader.refuse(key, &format!("entry {number} {BAD_LABEL}"));
-            }
-            holds_a_key = holds_a_key.or(Some(number));
-            let is_new = |text: &String| !text.ends_with(&format!(":{hash}"));
-            if mended.iter().all(is_new) {
-                mended.push(format!("{}:{hash}", free_label(label, number, &mended)));
-            }
-            continue;
-        }
-        match entry(item, &keys) {
-            Ok(entry) => keys.push(entry),
-            Err(what) => return reader.refuse(key, &format!("entry {number} {what}")),
-        }
-        mended.push(item.to_owned());
-    }
-    if let Some(number) = holds_a_key {
-        let what = format!(
-            "entry {number} holds an API key: its hash belongs here, and the key with the program that calls"
-        );
-        let line = reader.line(key, &mended.join(","));
-        return reader.refuse_for(key, &what, &line);
-    }
-    if keys.len() > MAX_KEYS {
-        return reader.refuse(key, &format!("has {} entries; {MAX_KEYS} are the most", keys.len()));
-    }
-    Some(keys)
-}
-
-/// Returns the label, or one such as `key2` if another entry has it.
-fn free_label(label: &str, number: usize, others: &[String]) -> String {
-    let is_free = |label: &String| others.iter().all(|other| !other.starts_with(&format!("{label}:")));
-    let numbered = (number..=number + others.len()).map(|number| format!("key{number}"));
-    iter::once(label.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
-}
-
-/// Parses one `LABEL:HASH`; `before` holds the entries before it.
-fn entry(item: &str, before: &[(KeyName, KeyHash)]) -> Result<(KeyName, KeyHash), String> {
-    let (label, hash) = item
-        .split_once(':')
-        .ok_or("has no label: it must be LABEL:HASH, as `otpd keygen api-key` prints it")?;
-    let label = KeyName::parse(label).ok_or(BAD_LABEL)?;
-    let hash = KeyHash::parse(hash)
-        .ok_or("has a hash that is not the 43 characters that `otpd keygen api-key` prints")?;
-    if before.iter().any(|(other, _)| *other == label) {
-        return Err(format!("has the label of another, {:?}: give each its own", label.as_str()));
-    }
-    if before.iter().any(|(_, other)| other.matches(&hash)) {
-        return Err("has the hash of another: one of the two is enough".to_owned());
-    }
-    Ok((label, hash))
 }
 
 fn purposes(reader: &mut Reader<'_>, key: &str) -> Option<Purposes> {
@@ -285,6 +254,7 @@ fn rate(reader: &mut Reader<'_>, key: &str) -> Option<NonZeroU32> {
 mod tests {
     use super::*;
     use crate::config::{self, Common, Faults, Sources, Texts};
+    use crate::domain::api_key;
     use crate::domain::limit::Policy;
 
     const HASHES: [&str; 3] = [
@@ -330,14 +300,14 @@ mod tests {
 
     #[test]
     fn an_api_key_where_its_hash_belongs_is_refused_with_the_line_that_has_the_hash() {
-        let key = crate::domain::api_key::text(&[7; 32]);
+        let key = api_key::text(&[7; 32]);
         let hash = KeyHash::of(&key).unwrap();
         let keys = format!("old:{},new:{}", HASHES[0], *key);
         let said = refused(&[("OTP_TENANT__KEYS", &keys)], "");
         assert!(said.contains("entry 2 holds an API key"), "{said}");
         assert!(said.ends_with(&format!("\n    OTP_TENANT__KEYS=old:{},new:{hash}", HASHES[0])), "{said}");
         assert!(!said.contains(&*key), "the key is shown");
-        let other = crate::domain::api_key::text(&[8; 32]);
+        let other = api_key::text(&[8; 32]);
         let line_of = |keys: &str| {
             let said = refused(&[("OTP_TENANT__KEYS", keys)], "");
             said.rsplit_once("OTP_TENANT__KEYS=").unwrap().1.to_owned()
@@ -356,6 +326,44 @@ mod tests {
             assert!(!said.contains(&*key) && !said.contains(&*other), "a key is shown");
         }
         assert_eq!(tenants(&[("OTP_TENANT__KEYS", &format!("old:{},new:{hash},", HASHES[0]))], "").len(), 1);
+    }
+
+    #[test]
+    fn sandbox_keys_are_a_list_of_their_own_and_may_be_the_only_ones() {
+        let keys = format!("tests:{}", HASHES[0]);
+        let [tenant] = tenants(&[("OTP_TENANT__SANDBOX_KEYS", &keys)], "").try_into().unwrap();
+        assert_eq!((tenant.keys.len(), tenant.sandbox_keys[0].0.as_str()), (0, "tests"));
+        let both = one(&format!("sandbox_keys = [\"a:{}\"]", HASHES[1]));
+        let [tenant] = tenants(&[], &both).try_into().unwrap();
+        assert_eq!((tenant.keys.len(), tenant.sandbox_keys.len()), (1, 1));
+        let only = one("").replace("keys =", "sandbox_keys =");
+        let [tenant] = tenants(&[], &only).try_into().unwrap();
+        assert_eq!((tenant.keys.len(), tenant.sandbox_keys.len()), (0, 1));
+        let keyed = [("OTP_SIMPLE__ACCESS", "keyed"), ("OTP_TENANT__SANDBOX_KEYS", keys.as_str())];
+        assert!(refused(&keyed, "").contains("nobody has an API key"), "that is, a live one");
+    }
+
+    #[test]
+    fn a_key_is_either_live_or_for_tests() {
+        let twice = one(&format!("sandbox_keys = [\"a:{}\", \"b:{}\"]", HASHES[1], HASHES[0]));
+        let said = refused(&[], &twice);
+        assert!(said.starts_with("- tenants.1.sandbox_keys: entry 2 is one of keys too"), "{said}");
+        let first = [("OTP_TENANT__SANDBOX_KEYS", format!("a:{}", HASHES[0]))];
+        let first = first.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert!(refused(&first, &one("")).contains("two tenants share a key"));
+        // An API key in the list of the other kind: the line leaves the others in place.
+        let live = api_key::text(&[7; 32]);
+        let sandbox = api_key::text_of(KeyKind::Sandbox, &[7; 32]);
+        for (list, key, right) in [("KEYS", &sandbox, "SANDBOX_KEYS"), ("SANDBOX_KEYS", &live, "KEYS")] {
+            let keys = format!("b:{},a:{}", HASHES[0], **key);
+            let said = refused(&[(&format!("OTP_TENANT__{list}"), &keys)], "");
+            let hash = KeyHash::of(key).unwrap();
+            assert!(said.contains(&format!("add its hash, a:{hash}, to OTP_TENANT__{right}")), "{said}");
+            assert!(said.ends_with(&format!("\n    OTP_TENANT__{list}=b:{}", HASHES[0])), "{said}");
+            assert!(!said.contains(&***key), "the key is shown");
+        }
+        let own = refused(&[("OTP_TENANT__SANDBOX_KEYS", &format!("a:{}", *sandbox))], "");
+        assert!(own.contains("entry 1 holds an API key") && !own.contains(&*sandbox), "{own}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Faults};
+use crate::domain::time::Millis;
 
 /// Read from the working directory if it exists.
 pub(super) const DOTENV: &str = ".env";
@@ -22,11 +23,13 @@ pub struct Texts {
     pub dotenv: Option<String>,
     /// The environment.
     pub environment: Vec<(String, OsString)>,
+    /// The time at which they are read, because some settings must end soon.
+    pub now: Millis,
 }
 
 impl Texts {
     /// Reads all layers.
-    pub(super) fn read(config: Option<&Path>) -> Result<Self, Faults> {
+    pub(super) fn read(config: Option<&Path>, now: Millis) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let mut text = |path: &Path| {
             std::fs::read_to_string(path).map_err(|error| {
@@ -40,7 +43,7 @@ impl Texts {
         let is_there = !matches!(dotenv.metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
         let dotenv = if is_there { text(dotenv).ok() } else { None };
         if faults.is_empty() {
-            Ok(Self { config, dotenv, environment: environment() })
+            Ok(Self { config, dotenv, environment: environment(), now })
         } else {
             Err(Faults(faults))
         }

@@ -1,7 +1,7 @@
 //! API keys: 256 random bits that a program presents, and the hash of them that the settings hold.
 //!
 //! A key has too many bits to be guessed, so a fast hash is enough to hide it. Hashes are compared
-//! in constant time. Must not store a key.
+//! in constant time. The prefix says whether a key is live or for tests. Must not store a key.
 
 use std::fmt;
 
@@ -13,27 +13,57 @@ use zeroize::Zeroizing;
 
 /// Random bytes in a key.
 pub const API_KEY_BYTES: usize = 32;
-/// The prefix of every key, by which secret scanners recognise a leaked one.
-const PREFIX: &str = "otpd_";
-/// Characters of a key: the prefix, and 32 bytes as URL-safe base64 without padding.
-const KEY_LENGTH: usize = PREFIX.len() + 43;
+/// Characters of a key after its prefix: 32 bytes as URL-safe base64 without padding.
+const RANDOM_LENGTH: usize = 43;
+
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Verifications of people.
+    Live,
+    /// Tests, for which no email is sent.
+    Sandbox,
+}
 
 /// The hash of a key as the settings hold it: the SHA-256 of its text.
 #[derive(Clone, Copy)]
 pub struct KeyHash([u8; 32]);
 
-/// Returns the text of a key made of these random bytes. It is shown once.
+/// Returns the text of a live key made of these random bytes. It is shown once.
 #[must_use]
 pub fn text(bytes: &[u8; API_KEY_BYTES]) -> Zeroizing<String> {
-    Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    text_of(KeyKind::Live, bytes)
+}
+
+/// Returns the text of a key made of these random bytes. It is shown once.
+#[must_use]
+pub fn text_of(kind: KeyKind, bytes: &[u8; API_KEY_BYTES]) -> Zeroizing<String> {
+    Zeroizing::new(format!("{}{}", kind.prefix(), URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+impl KeyKind {
+    /// Returns the kind of a presented key, or `None` if the text does not have the form of a key.
+    #[must_use]
+    pub fn of(key: &str) -> Option<Self> {
+        let is_of =
+            |kind: &Self| key.strip_prefix(kind.prefix()).is_some_and(|random| random.len() == RANDOM_LENGTH);
+        [Self::Live, Self::Sandbox].into_iter().find(is_of)
+    }
+
+    /// Returns the prefix of its keys, by which secret scanners recognise a leaked one.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Live => "otpd_",
+            Self::Sandbox => "otpd_test_",
+        }
+    }
 }
 
 impl KeyHash {
     /// Returns the hash of a presented key, or `None` if the text does not have the form of a key.
     #[must_use]
     pub fn of(key: &str) -> Option<Self> {
-        let is_one = key.len() == KEY_LENGTH && key.starts_with(PREFIX);
-        is_one.then(|| Self(Sha256::digest(key).into()))
+        KeyKind::of(key).map(|_| Self(Sha256::digest(key).into()))
     }
 
     /// Parses the form in the settings: 43 characters of URL-safe base64.
@@ -67,10 +97,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_kind_of_a_key_is_in_its_prefix() {
+        let sandbox = text_of(KeyKind::Sandbox, &[1; 32]);
+        assert_eq!(&sandbox[..], format!("otpd_test_{}", &text(&[1; 32])["otpd_".len()..]));
+        assert_eq!(KeyKind::of(&sandbox), Some(KeyKind::Sandbox));
+        assert_eq!(KeyKind::of(&text(&[1; 32])), Some(KeyKind::Live));
+        // A live key whose random part begins like the prefix of a sandbox key.
+        assert_eq!(KeyKind::of(&format!("otpd_test_{}", "A".repeat(38))), Some(KeyKind::Live));
+        assert!(!KeyHash::of(&sandbox).unwrap().matches(&KeyHash::of(&text(&[1; 32])).unwrap()));
+    }
+
+    #[test]
     fn a_key_is_known_by_its_hash_alone() {
         let key = text(&[1; 32]);
         let other = text(&[2; 32]);
-        assert_eq!(key.len(), KEY_LENGTH);
         let hash = KeyHash::of(&key).unwrap();
         assert!(hash.matches(&KeyHash::parse(&hash.to_string()).unwrap()));
         assert!(!hash.matches(&KeyHash::of(&other).unwrap()));
@@ -89,7 +129,17 @@ mod tests {
     #[test]
     fn what_is_no_key_has_no_hash() {
         let key = text(&[1; 32]);
-        for bad in ["", "otpd_", &key[1..], &format!("{}x", *key), &key.replace("otpd_", "otpe_")] {
+        let sandbox = text_of(KeyKind::Sandbox, &[1; 32]);
+        for bad in [
+            "",
+            "otpd_",
+            "otpd_test_",
+            &sandbox[1..],
+            &sandbox[..52],
+            &key[1..],
+            &format!("{}x", *key),
+            &key.replace("otpd_", "otpe_"),
+        ] {
             assert!(KeyHash::of(bad).is_none(), "{bad}");
         }
         for bad in ["", "x", &"A".repeat(42), &"A".repeat(44)] {

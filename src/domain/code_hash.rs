@@ -8,7 +8,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use argon2::{Algorithm, Argon2, Block, ParamsBuilder, Version};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 use zeroize::Zeroize;
 
@@ -24,6 +24,13 @@ pub const DIGEST_BYTES: usize = 32;
 /// The argon2id parameters that OWASP's Password Storage Cheat Sheet gives as equally strong: KiB
 /// of memory, passes.
 const OWASP_SETS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+
+/// The memory that a digest is derived in. Wiped when it is dropped; until then the next digest
+/// overwrites what the one before left in it.
+pub struct WorkMemory {
+    blocks: Box<[Block]>,
+    is_used: bool,
+}
 
 /// The memory and the passes of one digest, with one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +48,7 @@ pub enum HashQueue {
     Places(NonZeroUsize),
 }
 
-/// 16 random bytes, generated for each code. They salt its digest and identify the code.
+/// 16 random bytes, generated for each verification. They salt the digests of its codes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Salt([u8; SALT_BYTES]);
 
@@ -50,16 +57,27 @@ pub struct Salt([u8; SALT_BYTES]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AssociatedData([u8; DIGEST_BYTES]);
 
-/// The argon2id output for one code.
-#[derive(Clone, Copy)]
-pub struct Digest([u8; DIGEST_BYTES]);
+/// Identifies a code at its verification: its digest, the argon2id output. Two codes there that are
+/// the same digits are one code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CodeId([u8; DIGEST_BYTES]);
+
+/// What the codes of one verification have in common, so that one digest of an attempt can be
+/// compared with each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeSalt {
+    /// The salt.
+    pub salt: Salt,
+    /// The name of the pepper.
+    pub kid: KeyName,
+}
 
 /// The stored hash of a code: the pepper's name, the salt and the digest.
 #[derive(Clone)]
 pub struct CodeHash {
     kid: KeyName,
     salt: Salt,
-    digest: Digest,
+    digest: CodeId,
 }
 
 /// argon2 rejected its input. With a [`HashCost`] and these fixed lengths that is a fault in otpd.
@@ -95,6 +113,17 @@ impl HashCost {
         enough.min().unwrap_or(u32::MAX)
     }
 
+    /// Returns OWASP's parameter sets, which are equally strong.
+    pub fn owasp_sets() -> impl Iterator<Item = Self> {
+        OWASP_SETS.iter().map(|&(memory_kib, passes)| Self { memory_kib, passes })
+    }
+
+    /// Returns the memory, in KiB.
+    #[must_use]
+    pub fn memory_kib(self) -> u32 {
+        self.memory_kib
+    }
+
     /// Returns the number of passes.
     #[must_use]
     pub fn passes(self) -> u32 {
@@ -109,12 +138,13 @@ impl HashCost {
 
     /// Allocates work memory for one digest at a time. It can be reused.
     #[must_use]
-    pub fn work_memory(self) -> Box<[Block]> {
+    pub fn work_memory(self) -> WorkMemory {
         // argon2 rounds the memory down to a multiple of four blocks a lane.
-        vec![Block::default(); self.memory_kib as usize].into_boxed_slice()
+        let blocks = vec![Block::default(); self.memory_kib as usize].into_boxed_slice();
+        WorkMemory { blocks, is_used: false }
     }
 
-    /// Derives the digest of a code and wipes the work memory, which argon2 itself does not.
+    /// Derives the digest of a code.
     ///
     /// # Errors
     /// Returns [`HashError`] if `work_memory` has another size than this cost needs.
@@ -124,27 +154,73 @@ impl HashCost {
         salt: &Salt,
         associated_data: &AssociatedData,
         pepper: &Pepper,
-        work_memory: &mut [Block],
-    ) -> Result<Digest, HashError> {
-        let params = argon2::AssociatedData::new(&associated_data.0)
-            .and_then(|data| {
-                ParamsBuilder::new()
-                    .m_cost(self.memory_kib)
-                    .t_cost(self.passes)
-                    .p_cost(1)
-                    .output_len(DIGEST_BYTES)
-                    .data(data)
-                    .build()
-            })
+        work_memory: &mut WorkMemory,
+    ) -> Result<CodeId, HashError> {
+        let data = argon2::AssociatedData::new(&associated_data.0).map_err(HashError)?;
+        self.derive(code, salt, data, pepper.expose(), work_memory)
+    }
+
+    /// Derives the digest of a code without a pepper and associated data. The work memory may be
+    /// larger than this cost needs.
+    ///
+    /// # Errors
+    /// Returns [`HashError`] if `work_memory` is smaller than this cost needs.
+    pub fn unkeyed_digest(
+        self,
+        code: &Code,
+        salt: &Salt,
+        work_memory: &mut WorkMemory,
+    ) -> Result<CodeId, HashError> {
+        self.derive(code, salt, argon2::AssociatedData::EMPTY, &[], work_memory)
+    }
+
+    fn derive(
+        self,
+        code: &Code,
+        salt: &Salt,
+        data: argon2::AssociatedData,
+        secret: &[u8],
+        work_memory: &mut WorkMemory,
+    ) -> Result<CodeId, HashError> {
+        let params = ParamsBuilder::new()
+            .m_cost(self.memory_kib)
+            .t_cost(self.passes)
+            .p_cost(1)
+            .output_len(DIGEST_BYTES)
+            .data(data)
+            .build()
             .map_err(HashError)?;
         let mut digest = [0; DIGEST_BYTES];
-        let outcome = Argon2::new_with_secret(pepper.expose(), Algorithm::Argon2id, Version::V0x13, params)
-            .and_then(|argon2| {
+        work_memory.is_used = true;
+        let blocks = &mut work_memory.blocks[..];
+        let outcome =
+            Argon2::new_with_secret(secret, Algorithm::Argon2id, Version::V0x13, params).and_then(|argon2| {
                 let code = code.expose().as_bytes();
-                argon2.hash_password_into_with_memory(code, &salt.0, &mut digest, &mut *work_memory)
+                argon2.hash_password_into_with_memory(code, &salt.0, &mut digest, blocks)
             });
-        work_memory.iter_mut().for_each(Zeroize::zeroize);
-        outcome.map(|()| Digest(digest)).map_err(HashError)
+        outcome.map(|()| CodeId(digest)).map_err(HashError)
+    }
+}
+
+impl WorkMemory {
+    /// Returns whether something of a digest is left in it.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// Wipes it, which argon2 itself does not.
+    pub fn wipe(&mut self) {
+        self.blocks.iter_mut().for_each(Zeroize::zeroize);
+        self.is_used = false;
+    }
+}
+
+impl Drop for WorkMemory {
+    fn drop(&mut self) {
+        if self.is_used {
+            self.wipe();
+        }
     }
 }
 
@@ -176,10 +252,30 @@ impl AssociatedData {
     }
 }
 
+impl CodeId {
+    /// Wraps the bytes from a store.
+    #[must_use]
+    pub fn new(bytes: [u8; DIGEST_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; DIGEST_BYTES] {
+        &self.0
+    }
+}
+
+impl ConstantTimeEq for CodeId {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
 impl CodeHash {
     /// Creates a hash from its parts.
     #[must_use]
-    pub fn new(kid: KeyName, salt: Salt, digest: Digest) -> Self {
+    pub fn new(kid: KeyName, salt: Salt, digest: CodeId) -> Self {
         Self { kid, salt, digest }
     }
 
@@ -189,16 +285,28 @@ impl CodeHash {
         &self.kid
     }
 
-    /// Returns the salt, which also identifies the code.
+    /// Returns the salt.
     #[must_use]
     pub fn salt(&self) -> &Salt {
         &self.salt
     }
 
-    /// Returns whether the digest equals the stored one. Runs in constant time.
+    /// Returns what identifies the code.
     #[must_use]
-    pub fn matches(&self, digest: &Digest) -> bool {
-        self.digest.0.ct_eq(&digest.0).into()
+    pub fn id(&self) -> CodeId {
+        self.digest
+    }
+
+    /// Returns the hash of another code of the same salt and pepper.
+    #[must_use]
+    pub fn with_id(&self, id: CodeId) -> Self {
+        Self { digest: id, ..self.clone() }
+    }
+
+    /// Returns the salt and the name of the pepper.
+    #[must_use]
+    pub fn code_salt(&self) -> CodeSalt {
+        CodeSalt { salt: self.salt, kid: self.kid.clone() }
     }
 
     /// Returns the stored form without the salt: the digest, then the pepper's name.
@@ -212,7 +320,7 @@ impl CodeHash {
     pub fn from_bytes(salt: Salt, bytes: &[u8]) -> Option<Self> {
         let (digest, kid) = bytes.split_first_chunk()?;
         let kid = KeyName::parse(str::from_utf8(kid).ok()?)?;
-        Some(Self { kid, salt, digest: Digest(*digest) })
+        Some(Self { kid, salt, digest: CodeId(*digest) })
     }
 }
 
@@ -228,9 +336,9 @@ impl fmt::Debug for AssociatedData {
     }
 }
 
-impl fmt::Debug for Digest {
+impl fmt::Debug for CodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Digest(***)")
+        f.write_str("CodeId(***)")
     }
 }
 
@@ -255,7 +363,7 @@ mod tests {
         Pepper::new(KeyName::parse("k1").unwrap(), [byte; PEPPER_BYTES])
     }
 
-    fn digest(code: &str, salt: u8, place: u8, secret: u8) -> Digest {
+    fn digest(code: &str, salt: u8, place: u8, secret: u8) -> CodeId {
         let code = Code::parse(code).unwrap();
         let salt = Salt::new([salt; SALT_BYTES]);
         let place = AssociatedData::new([place; DIGEST_BYTES]);
@@ -269,13 +377,13 @@ mod tests {
 
     #[test]
     fn only_the_same_code_salt_place_and_pepper_match() {
-        let hash = stored("123456");
-        assert!(hash.matches(&digest("123456", 1, 1, 1)));
-        assert!(!hash.matches(&digest("123457", 1, 1, 1)));
-        assert!(!hash.matches(&digest("123456", 2, 1, 1)));
-        assert!(!hash.matches(&digest("123456", 1, 2, 1)));
-        assert!(!hash.matches(&digest("123456", 1, 1, 2)));
-        assert!(!hash.matches(&digest("0123456", 1, 1, 1)));
+        let id = stored("123456").id();
+        assert_eq!(id, digest("123456", 1, 1, 1));
+        assert_ne!(id, digest("123457", 1, 1, 1));
+        assert_ne!(id, digest("123456", 2, 1, 1));
+        assert_ne!(id, digest("123456", 1, 2, 1));
+        assert_ne!(id, digest("123456", 1, 1, 2));
+        assert_ne!(id, digest("0123456", 1, 1, 1));
     }
 
     #[test]
@@ -294,8 +402,13 @@ mod tests {
         let code = Code::parse("123456").unwrap();
         let salt = Salt::new([1; SALT_BYTES]);
         let place = AssociatedData::new([1; DIGEST_BYTES]);
+        let is_zero = |memory: &WorkMemory| {
+            memory.blocks.iter().all(|block| block.as_ref().iter().all(|word| *word == 0))
+        };
         light().digest(&code, &salt, &place, &pepper(1), &mut memory).unwrap();
-        assert!(memory.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
+        assert!(memory.is_used() && !is_zero(&memory));
+        memory.wipe();
+        assert!(!memory.is_used() && is_zero(&memory));
     }
 
     #[test]
@@ -328,9 +441,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_stored_form_reads_back(bytes in any::<[u8; 32]>(), salt in any::<[u8; 16]>()) {
-            let hash = CodeHash::new(KeyName::parse("k-2").unwrap(), Salt::new(salt), Digest(bytes));
+            let hash = CodeHash::new(KeyName::parse("k-2").unwrap(), Salt::new(salt), CodeId(bytes));
             let read = CodeHash::from_bytes(Salt::new(salt), &hash.to_bytes()).unwrap();
-            prop_assert!(read.matches(&Digest(bytes)) && read.kid() == hash.kid());
+            prop_assert!(read.id() == CodeId(bytes) && read.kid() == hash.kid());
         }
 
         #[test]

@@ -22,7 +22,11 @@ use super::purpose::Purpose;
 use super::reference::{REFERENCE_LETTERS, Reference};
 
 /// Bytes of a nonce.
-const NONCE_BYTES: usize = 12;
+pub(super) const NONCE_BYTES: usize = 12;
+/// The label of the keys of details.
+const LABEL: &[u8] = b"otpd details";
+/// The end of the details of a test: no locale ends so.
+const TEST_MARK: &[u8] = b"\0\0";
 
 /// The details of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct VerificationDetails {
     pub reference: Reference,
     /// The requested language.
     pub locale: Option<Locale>,
+    /// Whether it is a test, for which no email is sent.
+    pub is_test: bool,
 }
 
 /// Encrypted [`VerificationDetails`], preceded by the name of the pepper. Empty if no details have
@@ -58,17 +64,17 @@ impl EncryptedDetails {
         associated_data: &AssociatedData,
         pepper: &Pepper,
     ) -> Result<Self, DecryptionError> {
-        let VerificationDetails { address, purpose, reference, locale } = details;
+        let VerificationDetails { address, purpose, reference, locale, is_test } = details;
         let mut text = [reference.as_str(), purpose.as_str(), "\0", address.as_str()].concat().into_bytes();
         if let Some(locale) = locale {
             text.extend([b"\0", locale.as_str().as_bytes()].concat());
         }
-        let kid = pepper.id().as_str().as_bytes();
-        let encrypted =
-            key(associated_data, pepper)?.seal_in_place_append_tag(nonce(), Aad::empty(), &mut text);
-        encrypted.map_err(|_| DecryptionError)?;
-        let kid_length = u8::try_from(kid.len()).map_err(|_| DecryptionError)?;
-        Ok(Self([&[kid_length], kid, &text].concat()))
+        if *is_test {
+            text.extend(TEST_MARK);
+        }
+        let key = derive_key(LABEL, associated_data.as_bytes(), pepper)?;
+        key.seal_in_place_append_tag(nonce(), Aad::empty(), &mut text).map_err(|_| DecryptionError)?;
+        with_pepper_name(pepper, &text).map(Self)
     }
 
     /// Wraps the bytes from a store.
@@ -94,12 +100,10 @@ impl EncryptedDetails {
         peppers: &Peppers,
     ) -> Result<VerificationDetails, DecryptionError> {
         let details = || {
-            let (kid_length, rest) = self.0.split_first()?;
-            let (kid, encrypted) = rest.split_at_checked(usize::from(*kid_length))?;
-            let pepper = peppers.find(&KeyName::parse(str::from_utf8(kid).ok()?)?)?;
+            let (pepper, encrypted) = split_pepper(&self.0, peppers)?;
             let mut text = Zeroizing::new(encrypted.to_vec());
-            let text =
-                key(associated_data, pepper).ok()?.open_in_place(nonce(), Aad::empty(), &mut text).ok()?;
+            let key = derive_key(LABEL, associated_data.as_bytes(), pepper).ok()?;
+            let text = key.open_in_place(nonce(), Aad::empty(), &mut text).ok()?;
             parse(text)
         };
         details().ok_or(DecryptionError)
@@ -107,6 +111,7 @@ impl EncryptedDetails {
 }
 
 fn parse(text: &[u8]) -> Option<VerificationDetails> {
+    let (text, is_test) = text.strip_suffix(TEST_MARK).map_or((text, false), |text| (text, true));
     let (reference, rest) = text.split_at_checked(REFERENCE_LETTERS)?;
     let mut parts = str::from_utf8(rest).ok()?.split('\0');
     Some(VerificationDetails {
@@ -114,14 +119,33 @@ fn parse(text: &[u8]) -> Option<VerificationDetails> {
         address: EmailAddress::parse(parts.next()?).ok()?,
         locale: parts.next().map_or(Some(None), |tag| Locale::parse(tag).map(Some))?,
         reference: Reference::parse(reference)?,
+        is_test,
     })
 }
 
-/// Derives the key: HMAC-SHA-256 under the pepper over a label and the store key.
-fn key(associated_data: &AssociatedData, pepper: &Pepper) -> Result<LessSafeKey, DecryptionError> {
+/// Returns the encrypted bytes, preceded by the name of the pepper.
+pub(super) fn with_pepper_name(pepper: &Pepper, encrypted: &[u8]) -> Result<Vec<u8>, DecryptionError> {
+    let kid = pepper.id().as_str().as_bytes();
+    let kid_length = u8::try_from(kid.len()).map_err(|_| DecryptionError)?;
+    Ok([&[kid_length], kid, encrypted].concat())
+}
+
+/// Returns the pepper that the bytes name, if it is still active, and what was encrypted under it.
+pub(super) fn split_pepper<'a>(bytes: &'a [u8], peppers: &'a Peppers) -> Option<(&'a Pepper, &'a [u8])> {
+    let (kid_length, rest) = bytes.split_first()?;
+    let (kid, encrypted) = rest.split_at_checked(usize::from(*kid_length))?;
+    Some((peppers.find(&KeyName::parse(str::from_utf8(kid).ok()?)?)?, encrypted))
+}
+
+/// Derives a key: HMAC-SHA-256 under the pepper over a label, which says what it encrypts, and the
+/// place in the store.
+pub(super) fn derive_key(
+    label: &[u8],
+    place: &[u8],
+    pepper: &Pepper,
+) -> Result<LessSafeKey, DecryptionError> {
     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(pepper.expose()).map_err(|_| DecryptionError)?;
-    let mut secret =
-        mac.chain_update(b"otpd details\0").chain_update(associated_data.as_bytes()).finalize().into_bytes();
+    let mut secret = mac.chain_update(label).chain_update([0]).chain_update(place).finalize().into_bytes();
     let key = UnboundKey::new(&AES_256_GCM, &secret).map_err(|_| DecryptionError);
     secret.as_mut_slice().zeroize();
     key.map(LessSafeKey::new)
@@ -158,15 +182,20 @@ mod tests {
             purpose: Purpose::parse("login").unwrap(),
             reference: Reference::parse(b"BCD").unwrap(),
             locale: Locale::parse("pt-br"),
+            is_test: false,
         }
     }
 
     #[test]
     fn what_is_sealed_opens_at_its_own_slot_under_its_own_pepper() {
-        let without = VerificationDetails { locale: None, ..details() };
-        let encrypted = EncryptedDetails::new(&without, &store_key(3), &pepper("k1", 1)).unwrap();
         let peppers = Peppers::new(pepper("k1", 1), vec![]).unwrap();
-        assert_eq!(encrypted.open(&store_key(3), &peppers).unwrap(), without);
+        let without = VerificationDetails { locale: None, ..details() };
+        let test = VerificationDetails { is_test: true, ..details() };
+        let test_without = VerificationDetails { is_test: true, ..without.clone() };
+        for details in [without, test, test_without] {
+            let encrypted = EncryptedDetails::new(&details, &store_key(3), &pepper("k1", 1)).unwrap();
+            assert_eq!(encrypted.open(&store_key(3), &peppers).unwrap(), details);
+        }
         let encrypted = EncryptedDetails::new(&details(), &store_key(1), &pepper("k1", 1)).unwrap();
         let rotated = Peppers::new(pepper("k2", 2), vec![pepper("k1", 1)]).unwrap();
         assert_eq!(encrypted.open(&store_key(1), &rotated).unwrap(), details());

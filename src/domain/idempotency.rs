@@ -55,7 +55,7 @@ impl IndexKey {
     /// Returns the hash that stands for an idempotency key of that tenant and route.
     #[must_use]
     pub fn idempotency_key(&self, tenant: &Tenant, route: &str, key: &IdempotencyKey) -> KeyedHash {
-        self.keyed_hash(b"idempotency", format!("{}\0{route}\0{}", tenant.name(), key.expose()))
+        self.keyed_hash(b"idempotency", format!("{}\0{route}\0{}", tenant.namespace(), key.expose()))
     }
 
     /// Returns the hash that stands for the members of a body, which are always in the same order.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::keyed_hash::KeyedHash;
 use super::ledger::{LimitRule, PARTITION_BYTES, Partition};
-use super::ledger_key::{ATTEMPTS, LedgerKey, SENDS, email_hash_tag};
+use super::ledger_key::{ATTEMPTS, LedgerKey, SANDBOX_SENDS, SENDS, email_hash_tag};
 use super::limit::{Limit, Policy};
 use super::store_key::{ClientNetwork, Recipient};
 use super::tenant::Tenant;
@@ -107,8 +107,8 @@ impl Limits {
             Action::Send => (Policy::IpSends, "sends"),
             Action::Attempt => (Policy::IpAttempts, "attempts"),
         };
-        let hash_tag = format!("n:{}", network.prefix48);
-        let suffix = format!("{}:{name}", tenant.name());
+        let hash_tag = format_args!("n:{}", network.prefix48);
+        let suffix = format_args!("{}:{name}", tenant.namespace());
         let Some(prefix64) = network.prefix64 else {
             return self.unpartitioned(LedgerKey::new(hash_tag, suffix), policy);
         };
@@ -116,9 +116,9 @@ impl Limits {
         let of_prefix64 = LimitRule { partition_bytes: PARTITION_BYTES, ..rule };
         let of_prefix48 = LimitRule { factor: PREFIX48_FACTOR, ..rule };
         Charge {
-            of_partition: Some(LedgerKey::new(hash_tag.clone(), format!("{suffix}:64:{prefix64}"))),
+            of_partition: Some(LedgerKey::new(hash_tag, format_args!("{suffix}:64:{prefix64}"))),
             // Without the number it was a ledger with partitions in it.
-            ledger: LedgerKey::new(hash_tag, format!("{suffix}:48")),
+            ledger: LedgerKey::new(hash_tag, format_args!("{suffix}:48")),
             partition: partition(*prefix64.as_bytes()),
             rules: vec![of_prefix64, of_prefix48],
             retention: rule.limit.longest(),
@@ -132,7 +132,8 @@ impl Limits {
     }
 
     /// Returns the charge of a send to the recipient: the tenant's sends to the email address, the
-    /// client prefix's share of them if the client is known, and the sends of all tenants.
+    /// client prefix's share of them if the client is known, and the sends of all tenants. Those of
+    /// sandboxes are in another ledger, so that tests use up nothing that people need.
     #[must_use]
     pub fn send_charge(&self, recipient: &Recipient, client: Option<&KeyedHash>) -> Charge<'_> {
         let ip_email = client.map(|_| self.rule(Policy::IpEmailSends, PARTITION_BYTES));
@@ -140,10 +141,12 @@ impl Limits {
             .chain(ip_email)
             .chain([self.rule(Policy::EmailSendsTotal, 0)])
             .collect();
-        let tenant = Sha256::digest(recipient.tenant.name()).into_iter().take(TENANT_BYTES);
+        let namespace = recipient.tenant.namespace();
+        let tenant = Sha256::digest(namespace.as_bytes()).into_iter().take(TENANT_BYTES);
+        let suffix = if recipient.tenant.is_sandbox() { SANDBOX_SENDS } else { SENDS };
         let client = client.into_iter().flat_map(|client| *client.as_bytes());
         Charge {
-            ledger: LedgerKey::partitioned(email_hash_tag(&recipient.email), SENDS.to_owned()),
+            ledger: LedgerKey::partitioned(email_hash_tag(&recipient.email), suffix),
             partition: partition(tenant.chain(client)),
             of_partition: None,
             rules,
@@ -154,7 +157,7 @@ impl Limits {
     /// Returns the charge of a client prefix for an attempt at a recipient.
     #[must_use]
     pub fn ip_email_attempt_charge(&self, recipient: &Recipient, client: &KeyedHash) -> Charge<'_> {
-        let suffix = format!("{}{ATTEMPTS}{client}", recipient.tenant.name());
+        let suffix = format_args!("{}{ATTEMPTS}{client}", recipient.tenant.namespace());
         self.attempts_of(LedgerKey::new(email_hash_tag(&recipient.email), suffix))
     }
 
@@ -170,7 +173,7 @@ impl Limits {
         if self.of(Policy::RelayEmails).is_unlimited() {
             return None;
         }
-        let ledger = LedgerKey::new("relay".to_owned(), "emails".to_owned());
+        let ledger = LedgerKey::new("relay", "emails");
         Some(self.unpartitioned(ledger, Policy::RelayEmails))
     }
 
@@ -224,6 +227,27 @@ mod tests {
         assert_ne!(own[TENANT_BYTES..], other_client[TENANT_BYTES..]);
         assert_ne!(own[..TENANT_BYTES], other_tenant[..TENANT_BYTES]);
         assert_eq!(own[TENANT_BYTES..], other_tenant[TENANT_BYTES..]);
+    }
+
+    #[test]
+    fn a_sandbox_has_ledgers_apart_from_its_tenants_and_from_those_of_all_tenants() {
+        let limits = limits();
+        let network = client("2001:db8::1");
+        let email = client("192.0.2.1").prefix48;
+        let charges = |tenant: Tenant| {
+            let recipient = Recipient { email, tenant: tenant.clone() };
+            let of_ip = limits.ip_charges(&tenant, &network).into_iter();
+            let charges = of_ip.chain([limits.send_charge(&recipient, None)]);
+            charges
+                .flat_map(|charge| [Some(charge.ledger), charge.of_partition])
+                .flatten()
+                .collect::<Vec<_>>()
+        };
+        let own = charges(tenant("a"));
+        let of_sandbox = charges(tenant("a").sandbox());
+        assert!(own.iter().all(|ledger| !of_sandbox.contains(ledger)), "{own:?} {of_sandbox:?}");
+        let sends = LedgerKey::of_email(&email, SANDBOX_SENDS).unwrap();
+        assert!(of_sandbox.contains(&sends), "it can be emptied with those of the address");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! its holder controlled an address; it claims no authentication assurance level (NIST SP 800-63B).
 
 use std::fmt;
+use std::ops::Not;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -74,7 +75,7 @@ pub enum Point {
     },
 }
 
-/// The claims of a proof (RFC 7519 section 4.1, and `purpose` and `method`).
+/// The claims of a proof (RFC 7519 section 4.1, and `purpose`, `method` and `test`).
 #[derive(Serialize)]
 pub struct Claims<'a> {
     /// The issuer: who confirmed the address.
@@ -87,6 +88,9 @@ pub struct Claims<'a> {
     pub purpose: &'a str,
     /// How it was confirmed: [`METHOD`].
     pub method: &'a str,
+    /// `true` if it was a test, so that nobody received an email; otherwise absent.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub test: bool,
     /// A unique id, by which a replay can be detected.
     pub jti: &'a str,
     /// When it was confirmed, in seconds since the Unix epoch.
@@ -273,6 +277,7 @@ mod tests {
             sub: "a@example.com",
             purpose: "simple",
             method: METHOD,
+            test: false,
             jti: "1",
             iat: 1,
             exp: 301,

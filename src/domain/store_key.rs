@@ -72,7 +72,7 @@ impl IndexKey {
     #[must_use]
     pub fn id_key(&self, tenant: &Tenant, id: &VerificationId) -> StoreKey {
         // Names contain no NUL, so that no two pairs give the same text.
-        StoreKey::Id(self.keyed_hash(b"verification", format!("{}\0{id}", tenant.name())))
+        StoreKey::Id(self.keyed_hash(b"verification", format!("{}\0{id}", tenant.namespace())))
     }
 
     /// Returns the network of an IP address.
@@ -103,7 +103,7 @@ impl StoreKey {
                 hash.update(b"address\0");
                 hash.update(recipient.email.as_bytes());
                 hash.update(address.as_bytes());
-                hash.update(recipient.tenant.name());
+                hash.update(recipient.tenant.namespace().as_bytes());
             }
             Self::Id(id) => {
                 hash.update(b"id\0");
@@ -202,6 +202,9 @@ mod tests {
         let of = |text| IdempotencyKey::parse(text).unwrap();
         assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&b, "r", &of("k")));
         assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&a, "s", &of("k")));
+        let sandbox = a.sandbox();
+        assert_ne!(key.id_key(&a, &id), key.id_key(&sandbox, &id));
+        assert_ne!(key.idempotency_key(&a, "r", &of("k")), key.idempotency_key(&sandbox, "r", &of("k")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Moments on the store's clock. Must not read a clock.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A time on the store's clock, in milliseconds since the Unix epoch.
 pub type Millis = u64;
@@ -30,6 +30,15 @@ pub fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Returns the date of a moment in UTC, such as `2027-01-31`.
+#[must_use]
+pub fn utc_date(at: Millis) -> String {
+    // The library cannot format years after 9999.
+    let at = Duration::from_millis(at.min(253_402_300_799_000));
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + at).to_string();
+    time.split('T').next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -43,6 +52,12 @@ mod tests {
         for text in ["", "s", "5", "5d", "5 m", "-5s", "+5s", "1.5h", "5é", "5H", "18446744073709551615h"] {
             assert_eq!(seconds(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_date_is_that_of_utc() {
+        assert_eq!(utc_date(1_700_000_000_000), "2023-11-14");
+        assert_eq!(utc_date(Millis::MAX), "9999-12-31");
     }
 
     proptest! {

@@ -1,15 +1,20 @@
 //! The state machine of one verification: opened, its code replaced, attempted, and then approved,
 //! failed or canceled.
 //!
-//! An attempt is taken before it is compared. A resend never resets the attempts. At most one code
-//! is live, and a verification is approved at most once (ARCHITECTURE.md, "An attempt, step by
-//! step"). Must not read a clock: each call receives the time. The memory store uses this module.
-//! The Redis store implements the same rules in Lua, and one model tests both.
+//! An attempt is taken before it is compared. A resend never resets the attempts. Of the codes that
+//! were replaced, at most the last is still good, for a short time. A verification is approved at
+//! most once (ARCHITECTURE.md, "An attempt, step by step"). Must not read a clock: each call
+//! receives the time. The memory store uses this module. The Redis store implements the same rules
+//! in Lua, and one model tests both.
+
+mod outcome;
 
 use std::time::Duration;
 
-use super::code_hash::{CodeHash, SALT_BYTES, Salt};
+use super::code_hash::{CodeHash, CodeId, CodeSalt, SALT_BYTES};
+use super::delivery::DeliveryRecord;
 use super::details::EncryptedDetails;
+use super::live_codes::{LiveCodes, OpenCodes};
 use super::time::{EntryId, Millis, millis};
 
 /// The longest time from the opening of a verification until it expires, however often its code is
@@ -25,6 +30,9 @@ pub struct VerificationRules {
     pub life: Duration,
     /// The most attempts that are compared for one verification.
     pub attempts: u8,
+    /// How long a code stays good after it was replaced, at most until its own end. Zero: not at
+    /// all.
+    pub overlap: Duration,
 }
 
 impl VerificationRules {
@@ -67,13 +75,18 @@ pub struct View {
     pub seen_at: Millis,
     /// Its encrypted details.
     pub encrypted: EncryptedDetails,
+    /// While it is pending, what its next code must be hashed with, so that the one before can stay
+    /// good.
+    pub code_salt: Option<CodeSalt>,
+    /// The delivery of its newest email.
+    pub delivery: DeliveryRecord,
 }
 
-/// Identifies one attempt that was taken: the code it is compared with, and a nonce.
+/// Identifies one attempt that was taken: the code that it matched, and a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptToken {
-    /// The salt of the code that was live when the attempt was taken.
-    pub code: Salt,
+    /// The code that it matched.
+    pub code: CodeId,
     /// 16 random bytes, generated for this attempt.
     pub nonce: [u8; NONCE_BYTES],
 }
@@ -96,14 +109,14 @@ pub struct Verification {
     opened_at: Millis,
     expires_at: Millis,
     attempts: u8,
-    code: Salt,
     encrypted: EncryptedDetails,
+    delivery: DeliveryRecord,
     state: VerificationState,
 }
 
 #[derive(Debug, Clone)]
 enum VerificationState {
-    Open(CodeHash),
+    Open(OpenCodes),
     Won { nonce: [u8; NONCE_BYTES], at: Millis },
     Failed,
     Canceled,
@@ -125,14 +138,17 @@ impl Verification {
             opened_at: now,
             expires_at: now + millis(rules.life),
             attempts: 0,
-            code: *hash.salt(),
             encrypted,
-            state: VerificationState::Open(hash),
+            delivery: DeliveryRecord::unknown(now),
+            state: VerificationState::Open(OpenCodes::new(hash)),
         }
     }
 
     /// Replaces the code of a pending verification and restarts its lifetime, up to
-    /// [`MAX_LIFETIME`] after the opening. Attempts that were taken stay taken.
+    /// [`MAX_LIFETIME`] after the opening. Attempts that were taken stay taken. The code that is
+    /// replaced stays good until the earlier of its own end and the overlap of the rules.
+    ///
+    /// If the clock was stepped back to before the opening, the opening counts as now.
     ///
     /// # Errors
     /// Returns the status if it is not pending. Nothing changes then.
@@ -142,14 +158,18 @@ impl Verification {
         rules: &VerificationRules,
         now: Millis,
     ) -> Result<(), Status> {
-        match self.status(rules.attempts, now) {
-            Status::Pending => {
-                self.expires_at = (now + millis(rules.life)).min(self.opened_at + millis(MAX_LIFETIME));
-                self.code = *hash.salt();
-                self.state = VerificationState::Open(hash);
+        match (self.status(rules.attempts, now), &mut self.state) {
+            (Status::Pending, VerificationState::Open(codes)) => {
+                self.opened_at = self.opened_at.min(now);
+                let latest = self.opened_at + millis(MAX_LIFETIME);
+                let own_end = self.expires_at.min(latest);
+                self.expires_at = (now + millis(rules.life)).min(latest);
+                let good_until = own_end.min(now + millis(rules.overlap)).min(self.expires_at);
+                codes.replace(hash, own_end, good_until, now);
+                self.delivery = DeliveryRecord::unknown(now);
                 Ok(())
             }
-            closed => Err(closed),
+            (closed, _) => Err(closed),
         }
     }
 
@@ -166,29 +186,26 @@ impl Verification {
         }
     }
 
-    /// Takes one attempt, permanently, and returns the hash to compare it with.
+    /// Takes one attempt, permanently, and returns the codes to compare it with.
     ///
     /// # Errors
     /// Returns the status if it is not pending. Nothing is taken then.
-    pub fn take_attempt(&mut self, attempts: u8, now: Millis) -> Result<CodeHash, Status> {
+    pub fn take_attempt(&mut self, attempts: u8, now: Millis) -> Result<LiveCodes, Status> {
         match (self.status(attempts, now), &self.state) {
-            (Status::Pending, VerificationState::Open(hash)) => {
+            (Status::Pending, VerificationState::Open(codes)) => {
                 self.attempts += 1;
-                Ok(hash.clone())
+                Ok(codes.live(now))
             }
             (closed, _) => Err(closed),
         }
     }
 
     /// Approves the verification for a correct attempt: once, and only while the token's code is
-    /// live. The same token gets the same answer again. The first approval deletes the hash.
+    /// good. The same token gets the same answer again. The first approval deletes all hashes.
     pub fn approve(&mut self, token: &AttemptToken, now: Millis) -> ApproveOutcome {
-        if self.code != token.code {
-            return ApproveOutcome::Lost;
-        }
         match &self.state {
             VerificationState::Won { nonce, at } if *nonce == token.nonce => ApproveOutcome::Repeated(*at),
-            VerificationState::Open(_) if now < self.expires_at => {
+            VerificationState::Open(codes) if now < self.expires_at && codes.has(&token.code, now) => {
                 self.state = VerificationState::Won { nonce: token.nonce, at: now };
                 ApproveOutcome::Taken(now)
             }
@@ -197,18 +214,6 @@ impl Verification {
             | VerificationState::Failed
             | VerificationState::Canceled => ApproveOutcome::Lost,
         }
-    }
-
-    /// Marks it as failed because its email was refused, if that email's code is still the live
-    /// one.
-    ///
-    /// Returns true if the email's entry can be refunded: the email opened this verification, so
-    /// that it replaced no live code, and no attempt was taken.
-    pub fn fail(&mut self, code: &Salt, entry: EntryId, now: Millis) -> bool {
-        if self.code == *code && matches!(self.state, VerificationState::Open(_)) && now < self.expires_at {
-            self.state = VerificationState::Failed;
-        }
-        self.entry == entry && self.attempts == 0
     }
 
     /// Cancels it if it is pending, which deletes the hash. Returns its status afterwards.
@@ -232,6 +237,17 @@ impl Verification {
             },
             seen_at: now,
             encrypted: self.encrypted.clone(),
+            code_salt: self.code_salt(attempts, now),
+            delivery: self.delivery.clone(),
+        }
+    }
+
+    /// Returns what the next code must be hashed with, if it is pending.
+    #[must_use]
+    pub fn code_salt(&self, attempts: u8, now: Millis) -> Option<CodeSalt> {
+        match (self.status(attempts, now), &self.state) {
+            (Status::Pending, VerificationState::Open(codes)) => Some(codes.newest().code_salt()),
+            _ => None,
         }
     }
 

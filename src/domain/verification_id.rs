@@ -3,6 +3,7 @@
 use std::fmt;
 
 use base64::Engine as _;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Bytes of an id: the 128 bits that OWASP ASVS 5.0 section 11.5.1 requires.
@@ -36,7 +37,7 @@ impl VerificationId {
 impl fmt::Display for VerificationId {
     /// Writes 22 characters of URL-safe base64 (RFC 4648 section 5) without padding.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+        fmt::Display::fmt(&Base64Display::new(&self.0, &URL_SAFE_NO_PAD), f)
     }
 }
 

@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 #[expect(clippy::struct_field_names, reason = "they are OpenTelemetry's names")]
 pub(super) struct RequestLabels {
     pub(super) http_request_method: &'static str,
-    pub(super) http_route: String,
+    pub(super) http_route: &'static str,
     pub(super) http_response_status_code: u16,
 }
 
@@ -14,6 +14,11 @@ pub(super) struct RequestLabels {
 pub(super) struct OutcomeLabels {
     pub(super) tenant: String,
     pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct TenantLabels {
+    pub(super) tenant: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

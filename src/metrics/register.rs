@@ -24,6 +24,16 @@ impl Metrics {
         registry.register("otpd_sends", "Requests for a code, by tenant and outcome", self.sends.clone());
         registry.register("otpd_attempts", "Submitted codes, by tenant and outcome", self.attempts.clone());
         registry.register(
+            "otpd_test_sends",
+            "Codes for which no email was sent, because they are those of tests",
+            self.test_sends.clone(),
+        );
+        registry.register(
+            "otpd_test_recipients",
+            "Test recipients in the settings, including those that have expired",
+            self.test_recipients.clone(),
+        );
+        registry.register(
             "otpd_rate_limited",
             "Requests that exceeded a limit, by policy",
             self.rate_limited.clone(),

@@ -6,11 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error as ThisError;
 
-use crate::domain::code_hash::{CodeHash, Salt};
+use crate::domain::code_hash::{CodeHash, CodeId, CodeSalt};
 use crate::domain::details::EncryptedDetails;
 use crate::domain::ledger::LimitState;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
+use crate::domain::live_codes::LiveCodes;
+use crate::domain::provider_id::ProviderId;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::EntryId;
 use crate::domain::time::Millis;
@@ -24,6 +26,42 @@ pub trait Store: Send + Sync {
     /// Makes an entry in a ledger, unless a window of one of the rules is full. A rule without a
     /// window is an error.
     async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, StoreError>;
+
+    /// Makes an entry as `charge` does, and returns what the next code of a pending verification
+    /// must be hashed with, so that the code before can stay good. The ledger has the hash tag of
+    /// the store key.
+    async fn charge_send(
+        &self,
+        charge: &Charge<'_>,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+    ) -> Result<(ChargeOutcome, Option<CodeSalt>), StoreError>;
+
+    /// Charges an IP, then a recipient for a send, unless the IP is refused. `pending` is the
+    /// verification whose salt is returned, as `charge_send` does.
+    ///
+    /// One step where the store can make it one, else two.
+    async fn charge_ip_and_send(
+        &self,
+        ip: &Charge<'_>,
+        charge: &Charge<'_>,
+        pending: Option<(&StoreKey, &VerificationRules)>,
+    ) -> Result<(ChargeOutcome, Option<(ChargeOutcome, Option<CodeSalt>)>), StoreError> {
+        charge_ip_then_send(self, ip, charge, pending).await
+    }
+
+    /// Charges an IP, then takes an attempt, unless the IP is refused.
+    ///
+    /// One step where the store can make it one, else two.
+    async fn charge_ip_and_take_attempt(
+        &self,
+        ip: &Charge<'_>,
+        store_key: &StoreKey,
+        rules: &VerificationRules,
+        charge: Option<&Charge<'_>>,
+    ) -> Result<(ChargeOutcome, Option<AttemptOutcome>), StoreError> {
+        charge_ip_then_take_attempt(self, ip, store_key, rules, charge).await
+    }
 
     /// Returns the limit state that a charge would meet. Charges nothing.
     async fn peek(&self, charge: &Charge<'_>) -> Result<LimitState, StoreError>;
@@ -54,8 +92,10 @@ pub trait Store: Send + Sync {
         encrypted: &EncryptedDetails,
     ) -> Result<OpenOutcome, StoreError>;
 
-    /// Replaces the code of a pending verification. The old code stops working, and attempts that
-    /// were taken stay taken. Any other verification is left as it is. `entry` is as for `open`.
+    /// Replaces the code of a pending verification. The old code stays good for the overlap of the
+    /// rules if both are hashed with the same [`CodeSalt`], and otherwise stops working. Attempts
+    /// that were taken stay taken. Any other verification is left as it is. `entry` is as for
+    /// `open`.
     async fn replace_code(
         &self,
         store_key: &StoreKey,
@@ -64,7 +104,7 @@ pub trait Store: Send + Sync {
         entry: EntryId,
     ) -> Result<ReplaceOutcome, StoreError>;
 
-    /// Takes one attempt, permanently, and returns the hash to compare it with.
+    /// Takes one attempt, permanently, and returns the codes to compare it with.
     ///
     /// A verification allows at most `rules.attempts` attempts, and none once it is closed.
     ///
@@ -79,14 +119,16 @@ pub trait Store: Send + Sync {
 
     /// Approves the verification for a correct attempt and returns the time of the approval.
     ///
-    /// Only one token can approve a verification, and only while that token's code is live. The
+    /// Only one token can approve a verification, and only while that token's code is good. The
     /// same token gets the same time again, so a call can be repeated. The same step deletes the
-    /// stored hash and refunds what was charged as the attempt was taken.
+    /// stored hashes and refunds what was charged as the attempt was taken. What the IP was charged
+    /// is refunded too; if that fails, the charge stays.
     async fn approve(
         &self,
         store_key: &StoreKey,
         token: &AttemptToken,
         charged: Option<(&LedgerKey, EntryId)>,
+        ip: Option<IpEntry<'_>>,
     ) -> Result<Option<Millis>, StoreError>;
 
     /// Returns the visible state of a verification. Changes nothing.
@@ -101,20 +143,77 @@ pub trait Store: Send + Sync {
         rules: &VerificationRules,
     ) -> Result<Option<Status>, StoreError>;
 
-    /// Marks a verification as failed because its email was refused, if that email's code is still
-    /// the live one. Never affects the code of a later send.
+    /// Ends the code of an email that was refused. If it is the newest, the code before is the live
+    /// one again if it is still good; otherwise the verification has failed. Never affects the code
+    /// of another send.
     ///
     /// Returns true if the recipient's charge `entry` may be refunded: the email opened this
     /// verification, so that it replaced no live code, and no attempt was taken.
     async fn mark_failed(
         &self,
         store_key: &StoreKey,
-        code: &Salt,
+        code: &CodeId,
         entry: EntryId,
     ) -> Result<bool, StoreError>;
 
+    /// Records that an email was accepted, if its code is still the newest. Returns when, or `None`
+    /// if it is not.
+    async fn mark_accepted(
+        &self,
+        store_key: &StoreKey,
+        code: &CodeId,
+        provider_id: Option<&ProviderId>,
+    ) -> Result<Option<Millis>, StoreError>;
+
     /// Checks that the store answers now and does not lose what is written to it.
     async fn ready(&self) -> Result<(), StoreError>;
+}
+
+/// An entry that an IP was charged.
+#[derive(Debug, Clone, Copy)]
+pub struct IpEntry<'a> {
+    /// The charge, which names the ledgers.
+    pub charge: &'a Charge<'a>,
+    /// The entry.
+    pub id: EntryId,
+}
+
+/// Charges an IP, then a recipient for a send, in two steps of a store.
+///
+/// # Errors
+/// Returns the error of the step that failed.
+pub(crate) async fn charge_ip_then_send(
+    store: &(impl Store + ?Sized),
+    ip: &Charge<'_>,
+    charge: &Charge<'_>,
+    pending: Option<(&StoreKey, &VerificationRules)>,
+) -> Result<(ChargeOutcome, Option<(ChargeOutcome, Option<CodeSalt>)>), StoreError> {
+    let charged = store.charge(ip).await?;
+    let send = match (charged, pending) {
+        (ChargeOutcome::Refused(_), _) => None,
+        (_, Some((store_key, rules))) => Some(store.charge_send(charge, store_key, rules).await?),
+        (_, None) => Some((store.charge(charge).await?, None)),
+    };
+    Ok((charged, send))
+}
+
+/// Charges an IP, then takes an attempt, in two steps of a store.
+///
+/// # Errors
+/// Returns the error of the step that failed.
+pub(crate) async fn charge_ip_then_take_attempt(
+    store: &(impl Store + ?Sized),
+    ip: &Charge<'_>,
+    store_key: &StoreKey,
+    rules: &VerificationRules,
+    charge: Option<&Charge<'_>>,
+) -> Result<(ChargeOutcome, Option<AttemptOutcome>), StoreError> {
+    let charged = store.charge(ip).await?;
+    let attempt = match charged {
+        ChargeOutcome::Refused(_) => None,
+        ChargeOutcome::Admitted { .. } => Some(store.take_attempt(store_key, rules, charge).await?),
+    };
+    Ok((charged, attempt))
 }
 
 /// The outcome of a charge.
@@ -167,8 +266,8 @@ pub enum ReplaceOutcome {
 pub enum AttemptOutcome {
     /// It was taken and can be compared.
     Compare {
-        /// The stored hash.
-        hash: CodeHash,
+        /// The codes that may be right.
+        codes: LiveCodes,
         /// Attempts taken so far, including this one.
         attempts: u8,
         /// The encrypted details of the verification.

@@ -6,12 +6,14 @@
 //! connection itself.
 
 use std::collections::BTreeMap;
-use std::future::pending;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +44,7 @@ type IdleEntry = (Instant, u64);
 
 /// What one connection is doing.
 pub(super) struct Activity {
-    state: watch::Sender<ConnectionState>,
+    state: Mutex<ConnectionState>,
     /// Whether bytes of the request body may still arrive after the answer.
     is_body_unread: AtomicBool,
     idle: Arc<Idle>,
@@ -123,44 +125,39 @@ impl Activity {
     /// Starts tracking a new connection, which `closer` closes.
     pub(super) fn new(idle: Arc<Idle>, keep_alive: Duration, closer: CancellationToken) -> Arc<Self> {
         let first = ConnectionState::Idle(idle.add(&closer, GRACE), Instant::now() + HEAD_TIMEOUT);
-        let state = watch::Sender::new(first);
-        Arc::new(Self { state, is_body_unread: AtomicBool::new(false), idle, keep_alive, closer })
+        Arc::new(Self {
+            state: Mutex::new(first),
+            is_body_unread: AtomicBool::new(false),
+            idle,
+            keep_alive,
+            closer,
+        })
     }
 
     /// Records that bytes arrived. Returns whether the connection may continue: not if it is being
     /// closed.
     pub(super) fn heard(&self) -> bool {
-        let mut may_go_on = true;
-        self.state.send_if_modified(|state| {
-            let ConnectionState::Idle(entry, _) = *state else { return false };
-            may_go_on = self.idle.remove(entry);
-            *state = ConnectionState::Head(Instant::now() + HEAD_TIMEOUT);
-            true
-        });
-        may_go_on
+        let mut state = self.state();
+        let ConnectionState::Idle(entry, _) = *state else { return true };
+        *state = ConnectionState::Head(Instant::now() + HEAD_TIMEOUT);
+        self.idle.remove(entry)
     }
 
     /// Records that a request's head is complete. The answer is complete when the guard is dropped,
     /// and the connection is idle again once that answer is written.
     pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
         self.is_body_unread.store(has_body, Ordering::Relaxed);
-        self.state.send_modify(|state| {
-            self.leave(*state);
-            *state = ConnectionState::Busy;
-        });
+        self.enter(ConnectionState::Busy);
         UnderWay(Arc::clone(self))
     }
 
     /// Records that all output has been written.
     pub(super) fn note_written(&self) {
-        self.state.send_if_modified(|state| {
-            if *state != ConnectionState::Writing {
-                return false;
-            }
+        let mut state = self.state();
+        if *state == ConnectionState::Writing {
             let until = Instant::now() + self.keep_alive;
             *state = ConnectionState::Idle(self.idle.add(&self.closer, GRACE), until);
-            true
-        });
+        }
     }
 
     /// Records that the body was read to its end.
@@ -176,39 +173,50 @@ impl Activity {
     /// Records that no further request is answered. Returns whether the client may still be sending
     /// one.
     pub(super) fn begin_lingering(&self) -> bool {
-        let mut is_writing = self.is_body_unread();
-        self.state.send_modify(|state| {
-            // The head was rejected or is incomplete.
-            is_writing |= matches!(state, ConnectionState::Head(_));
-            self.leave(*state);
-            *state = ConnectionState::Lingering(self.idle.add(&self.closer, Duration::ZERO));
-        });
-        is_writing
+        // The head was rejected or is incomplete.
+        let is_in_head = matches!(*self.state(), ConnectionState::Head(_));
+        self.enter(ConnectionState::Lingering(self.idle.add(&self.closer, Duration::ZERO)));
+        is_in_head || self.is_body_unread()
     }
 
     /// Completes once the connection has been idle, or its head has been arriving, for too long.
+    /// Must be polled by the task of the connection, after the connection: nothing wakes it when
+    /// the state changes.
     pub(super) async fn expired(&self) {
-        let mut state = self.state.subscribe();
-        loop {
-            state.mark_unchanged();
-            let expired = async {
-                match self.deadline() {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => pending().await,
-                }
-            };
-            tokio::select! {
-                () = expired => return,
-                changed = state.changed() => if changed.is_err() { return },
+        let mut timer = pin!(sleep_until(Instant::now() + HEAD_TIMEOUT));
+        poll_fn(|cx| {
+            let Some(deadline) = self.deadline() else { return Poll::Pending };
+            // A timer that ends too early is set again only then: most deadlines are replaced by
+            // later ones.
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
             }
-        }
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() < deadline {
+                timer.as_mut().reset(deadline);
+                ready!(timer.as_mut().poll(cx));
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match *self.state.borrow() {
+        match *self.state() {
             ConnectionState::Idle(_, deadline) | ConnectionState::Head(deadline) => Some(deadline),
             ConnectionState::Busy | ConnectionState::Writing | ConnectionState::Lingering(_) => None,
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state.
+    fn enter(&self, new: ConnectionState) {
+        let mut state = self.state();
+        self.leave(*state);
+        *state = new;
     }
 
     fn leave(&self, state: ConnectionState) {
@@ -220,17 +228,15 @@ impl Activity {
 
 impl Drop for Activity {
     fn drop(&mut self) {
-        self.leave(*self.state.borrow());
+        let state = *self.state();
+        self.leave(state);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let Self(activity) = self;
-        activity.state.send_modify(|state| {
-            activity.leave(*state);
-            *state = ConnectionState::Writing;
-        });
+        activity.enter(ConnectionState::Writing);
     }
 }
 

@@ -43,17 +43,21 @@ impl Drop for Observed {
 }
 
 impl Rest {
-    /// Reads the rest and discards it. Returns `false` if there was none or reading failed.
-    pub(super) async fn skip(&self) -> bool {
-        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut body) = body else { return false };
-        while let Some(frame) = body.frame().await {
-            if frame.is_err() {
-                return false;
-            }
-        }
-        true
+    /// Takes the rest out. hyper waits for it as long as it exists.
+    pub(super) fn take(&self) -> Option<Incoming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Reads the rest of a body and discards it. Returns `false` if there was none or reading failed.
+pub(super) async fn skip(rest: Option<Incoming>) -> bool {
+    let Some(mut body) = rest else { return false };
+    while let Some(frame) = body.frame().await {
+        if frame.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 impl<B> Last<B> {

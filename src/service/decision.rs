@@ -24,6 +24,7 @@ pub(super) struct Decision<'a> {
     verification: OnceLock<KeyedHash>,
     refused_by: OnceLock<Policy>,
     provider_id: OnceLock<ProviderId>,
+    is_test: AtomicBool,
     is_ended: AtomicBool,
 }
 
@@ -37,6 +38,7 @@ impl<'a> Decision<'a> {
             verification: OnceLock::new(),
             refused_by: OnceLock::new(),
             provider_id: OnceLock::new(),
+            is_test: AtomicBool::new(tenant.is_sandbox()),
             is_ended: AtomicBool::new(false),
         }
     }
@@ -68,6 +70,11 @@ impl<'a> Decision<'a> {
         let _ = self.provider_id.set(id);
     }
 
+    /// Marks it as one on a test. What a sandbox starts is one from the beginning.
+    pub(super) fn set_test(&self) {
+        self.is_test.store(true, Ordering::Relaxed);
+    }
+
     /// Counts and records the outcome.
     pub(super) fn end<T, E: UseCaseError>(&self, outcome: &Result<T, E>) {
         self.is_ended.store(true, Ordering::Relaxed);
@@ -83,6 +90,10 @@ impl<'a> Decision<'a> {
             Action::Send => metrics().send(tenant, outcome),
             Action::Attempt => metrics().attempt(tenant, outcome),
         }
+        let is_test = self.is_test.load(Ordering::Relaxed);
+        if is_test && self.action == Action::Send && error.is_none() {
+            metrics().test_sends(tenant).inc();
+        }
         if let Some(policy) = policy {
             metrics().rate_limited(policy);
         }
@@ -95,6 +106,7 @@ impl<'a> Decision<'a> {
             client: self.client.get().copied(),
             verification: self.verification.get().copied(),
             provider_id: self.provider_id.get().map(ProviderId::as_str),
+            test: is_test.then_some(true),
         };
         event.record();
     }

@@ -1,19 +1,23 @@
 //! What the use cases depend on: what stays until the process ends, and what a reload replaces.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use super::error::log;
 use crate::domain::code::CodeLength;
 use crate::domain::details::{EncryptedDetails, VerificationDetails};
 use crate::domain::domain_policy::DomainPolicy;
+use crate::domain::email_address::EmailAddress;
 use crate::domain::exempt::ExemptNetworks;
 use crate::domain::keyed_hash::IndexKey;
 use crate::domain::pepper::Peppers;
 use crate::domain::proof::ProofKey;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
+use crate::domain::test_recipients::TestCode;
+use crate::domain::time::{Millis, millis};
 use crate::domain::verification::VerificationRules;
-use crate::ports::{Hasher, IdempotencyStore, MailDomains, Mailer, Store};
+use crate::ports::{Clock, Hasher, IdempotencyStore, MailDomains, Mailer, Store, TestMails};
 
 /// Everything that the use cases need.
 #[derive(Clone)]
@@ -22,10 +26,14 @@ pub struct Dependencies {
     pub store: Arc<dyn Store>,
     /// Stores idempotency keys.
     pub idempotency: Arc<dyn IdempotencyStore>,
+    /// Stores the captured emails of sandbox keys.
+    pub test_mails: Arc<dyn TestMails>,
     /// Derives digests.
     pub hasher: Arc<dyn Hasher>,
     /// Keys the hashes that stand for addresses in the store.
     pub index_key: IndexKey,
+    /// Tells the time of day, which decides whether a test recipient has expired.
+    pub clock: Arc<dyn Clock>,
     /// The number of digits of a new code.
     pub code_length: CodeLength,
     /// The attempts and the lifetime of a verification.
@@ -59,6 +67,16 @@ pub struct ReloadableDependencies {
 }
 
 impl Dependencies {
+    /// Returns the test code of the address, if it is a test recipient of the tenant now.
+    pub(super) fn test_code<'a>(
+        &self,
+        profile: &'a TenantProfile,
+        address: &EmailAddress,
+    ) -> Option<&'a TestCode> {
+        let now = self.clock.now().duration_since(UNIX_EPOCH).map_or(Millis::MAX, millis);
+        profile.test_recipients.active(address, now)
+    }
+
     /// Returns the details of a verification, or `None` if its pepper has been removed. The caller
     /// then treats it as unknown.
     pub(super) fn decrypt(

@@ -1,99 +1,96 @@
-//! Charges the client's IP before anything else is done: step 2 of a send and of an attempt.
+//! Charges the client's IP before anything else is charged: step 2 of a send and of an attempt.
 //!
 //! A client without an IP address (an API request that names none) is charged nothing here, and
 //! neither is a client of an exempt network. An exempt client still counts towards its client
 //! prefix's share of each recipient, because that share protects the recipient.
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use super::decision::Decision;
 use super::error::{ServiceError, log};
 use super::{Dependencies, UseCaseError, WithLimitState};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
-use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::{Action, Charge};
-use crate::domain::store_key::ClientNetwork;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::time::EntryId;
-use crate::ports::ChargeOutcome;
+use crate::ports::{ChargeOutcome, IpEntry};
 
-/// What was charged, if anything.
-pub(super) struct IpCharge {
+/// The charge of the client's IP, which is made with the first step that can be made with it.
+pub(super) struct IpCharge<'a> {
     /// The client prefix whose share of a recipient's ledgers it uses.
     client_prefix: Option<KeyedHash>,
-    entry: Option<Entry>,
+    /// `None`: nothing is to be charged.
+    charge: Option<Charge<'a>>,
+    charged: OnceLock<(EntryId, LimitState)>,
 }
 
-/// The client of a request.
-struct ClientIp {
-    network: ClientNetwork,
-    is_exempt: bool,
-}
-
-struct Entry {
-    ledger: LedgerKey,
-    of_partition: Option<LedgerKey>,
-    id: EntryId,
-    limit_state: LimitState,
-}
-
-/// Step 2: if step 1 succeeded, charges the client's IP for the action at the tenant, then runs the
-/// other steps. Reports the limit state of the limit that was exceeded, else that of the IP, and
-/// ends the decision.
+/// Step 2: if step 1 succeeded, runs the other steps, which charge the client's IP for the action
+/// at the tenant before anything else. Reports the limit state of the limit that was exceeded, else
+/// that of the IP, and ends the decision.
 pub(super) async fn with_ip_charge<S, T, E: UseCaseError>(
     deps: &Dependencies,
     profile: &TenantProfile,
     decision: &Decision<'_>,
     client: Option<IpAddr>,
     step_1: Result<S, E>,
-    other_steps: impl AsyncFnOnce(&IpCharge, S) -> Result<T, E>,
+    other_steps: impl AsyncFnOnce(&IpCharge<'_>, S) -> Result<T, E>,
 ) -> WithLimitState<Result<T, E>> {
-    let client = client.map(|address| ClientIp::new(deps, address));
-    if let Some(client) = &client {
-        decision.set_client(client.network.prefix48);
+    let ip_charge = IpCharge::new(deps, profile, decision.action, client);
+    if let Some(client_prefix) = ip_charge.client_prefix {
+        decision.set_client(client_prefix);
     }
-    let ip_charge = match &step_1 {
-        Ok(_) => IpCharge::charge(deps, profile, decision.action, client).await,
-        Err(_) => Ok(IpCharge { client_prefix: None, entry: None }),
-    };
-    let charged = ip_charge.as_ref().ok().and_then(IpCharge::limit_state);
-    let outcome = match (step_1, ip_charge) {
-        (Ok(of_step_1), Ok(ip_charge)) => other_steps(&ip_charge, of_step_1).await,
-        (Err(error), _) | (_, Err(error)) => Err(error),
+    let outcome = match step_1 {
+        Ok(of_step_1) => other_steps(&ip_charge, of_step_1).await,
+        Err(error) => Err(error),
     };
     decision.end(&outcome);
-    let limit_state = outcome.as_ref().err().and_then(UseCaseError::limited).or(charged);
-    WithLimitState { outcome, limit_state }
+    let exceeded = outcome.as_ref().err().and_then(UseCaseError::limited);
+    let refused_client = ip_charge.client_prefix.filter(|_| exceeded.is_some() && ip_charge.due().is_some());
+    WithLimitState { limit_state: exceeded.or(ip_charge.limit_state()), outcome, refused_client }
 }
 
-impl ClientIp {
-    fn new(deps: &Dependencies, address: IpAddr) -> Self {
-        Self { network: deps.index_key.network(address), is_exempt: deps.exempt.contains(address) }
-    }
-}
-
-impl IpCharge {
-    /// Charges the client's IP for a send or an attempt at the profile's tenant.
-    async fn charge<E: UseCaseError>(
+impl<'a> IpCharge<'a> {
+    /// Prepares the charge of a client's IP for a send or an attempt at the profile's tenant.
+    pub(super) fn new(
         deps: &Dependencies,
-        profile: &TenantProfile,
+        profile: &'a TenantProfile,
         action: Action,
-        client: Option<ClientIp>,
-    ) -> Result<Self, E> {
-        let Some(client) = client else { return Ok(Self { client_prefix: None, entry: None }) };
-        let ClientIp { network, is_exempt } = client;
-        let client_prefix = Some(network.prefix48);
-        if is_exempt {
-            return Ok(Self { client_prefix, entry: None });
+        client: Option<IpAddr>,
+    ) -> Self {
+        let network = client.map(|address| deps.index_key.network(address));
+        let is_exempt = client.is_some_and(|address| deps.exempt.contains(address));
+        let charged = network.as_ref().filter(|_| !is_exempt);
+        Self {
+            charge: charged.map(|network| profile.limits.ip_charge(action, &profile.tenant, network)),
+            client_prefix: network.map(|network| network.prefix48),
+            charged: OnceLock::new(),
         }
-        let charge = profile.limits.ip_charge(action, &profile.tenant, &network);
-        match deps.store.charge(&charge).await.map_err(ServiceError::from)? {
-            ChargeOutcome::Admitted { entry: id, limit_state } => {
-                let Charge { ledger, of_partition, .. } = charge;
-                Ok(Self { client_prefix, entry: Some(Entry { ledger, of_partition, id, limit_state }) })
-            }
+    }
+
+    /// Makes the charge now, if it is not made.
+    pub(super) async fn make<E: UseCaseError>(&self, deps: &Dependencies) -> Result<(), E> {
+        match self.due() {
+            Some(charge) => self.record(deps.store.charge(charge).await.map_err(ServiceError::from)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the charge, if it is yet to be made.
+    pub(super) fn due(&self) -> Option<&Charge<'a>> {
+        self.charge.as_ref().filter(|_| self.charged.get().is_none())
+    }
+
+    /// Records that the charge was made or refused.
+    pub(super) fn record<E: UseCaseError>(&self, outcome: ChargeOutcome) -> Result<(), E> {
+        match outcome {
             ChargeOutcome::Refused(limit_state) => Err(E::exceeded(limit_state)),
+            ChargeOutcome::Admitted { entry, limit_state } => {
+                // It is charged once.
+                let _ = self.charged.set((entry, limit_state));
+                Ok(())
+            }
         }
     }
 
@@ -102,23 +99,28 @@ impl IpCharge {
         self.client_prefix
     }
 
+    /// Returns the entry, by which the charge can be refunded.
+    pub(super) fn entry(&self) -> Option<IpEntry<'_>> {
+        let (id, _) = self.charged.get()?;
+        self.charge.as_ref().map(|charge| IpEntry { charge, id: *id })
+    }
+
+    /// Refunds the charge, if it was made. If that fails, the charge stays.
+    pub(super) async fn refund(&self, deps: &Dependencies) {
+        let Some(IpEntry { charge, id }) = self.entry() else { return };
+        if let Err(error) = deps.store.refund(&charge.ledger, charge.of_partition.as_ref(), id).await {
+            log(&error, "an IP was not refunded");
+        }
+    }
+
     /// Returns the limit state of the IP, if it was charged.
     fn limit_state(&self) -> Option<LimitState> {
-        self.entry.as_ref().map(|entry| entry.limit_state)
+        self.charged.get().map(|(_, limit_state)| *limit_state)
     }
 
     /// Returns the limit state with the longer wait: the IP's, or that of a limit that was exceeded
     /// later. A request that waits this long passes both limits.
     pub(super) fn or_longer_wait(&self, refusing: LimitState) -> LimitState {
         self.limit_state().filter(|charged| charged.wait >= refusing.wait).unwrap_or(refusing)
-    }
-
-    /// Refunds the charge. If that fails, the charge stays.
-    pub(super) async fn refund(&self, deps: &Dependencies) {
-        if let Some(entry) = &self.entry
-            && let Err(error) = deps.store.refund(&entry.ledger, entry.of_partition.as_ref(), entry.id).await
-        {
-            log(&error, "an IP was not refunded");
-        }
     }
 }

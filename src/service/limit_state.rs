@@ -1,6 +1,7 @@
 //! Outcomes with the limit state to report in the response headers.
 
 use super::error::ServiceError;
+use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger::LimitState;
 
 /// An outcome, with the limit state to report to the caller.
@@ -10,11 +11,13 @@ pub struct WithLimitState<T> {
     pub outcome: T,
     /// The limit state to report, if the caller's IP was charged or a limit was exceeded.
     pub limit_state: Option<LimitState>,
+    /// The client whose IP had exceeded its limit.
+    pub(super) refused_client: Option<KeyedHash>,
 }
 
 impl<T> WithLimitState<T> {
     pub(super) fn uncharged(outcome: T) -> Self {
-        Self { outcome, limit_state: None }
+        Self { outcome, limit_state: None, refused_client: None }
     }
 }
 

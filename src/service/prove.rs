@@ -17,6 +17,8 @@ pub(super) struct Proven<'a> {
     pub purpose: &'a str,
     /// The verification.
     pub id: &'a VerificationId,
+    /// Whether it was a test.
+    pub is_test: bool,
     /// When it was confirmed, on the store's clock.
     pub at: Millis,
 }
@@ -32,6 +34,7 @@ pub(super) fn prove(deps: &Dependencies, proven: &Proven<'_>) -> Result<Option<S
         sub: proven.address.as_str(),
         purpose: proven.purpose,
         method: METHOD,
+        test: proven.is_test,
         jti: &proven.id.to_string(),
         iat,
         exp: iat + PROOF_LIFETIME.as_secs(),

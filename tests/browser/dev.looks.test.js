@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 
-import { NARROW, assertFits, codeIn, open, screenshot, startBoth, unexpected } from "./support.js";
+import { NARROW, assertFits, codeIn, open, screenshot, startBoth, startOtpd, unexpected } from "./support.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const WIDE = { viewport: { width: 1280, height: 900 } };
@@ -76,6 +76,28 @@ for (const colorScheme of ["light", "dark"]) {
     walk({ ...WIDE, colorScheme }, colorScheme === "dark" ? "dev-dark" : "dev-1280", `${colorScheme}@example.com`));
   test(`nobody is kept out, ${colorScheme}, on a narrow screen`, () =>
     walk({ ...NARROW, colorScheme }, `dev-320${suffix}`, long));
+}
+
+for (const [name, options] of [["wide", WIDE], ["narrow", NARROW]]) {
+  test(`nobody is kept out while faults are injected, on a ${name} screen`, async () => {
+    const faulty = await startOtpd({}, "--fail", "send=100%,slow=10ms");
+    try {
+      for (const colorScheme of ["light", "dark"]) {
+        const { page, streaming } = await open(browser, `${faulty.origin}/dev`, { ...options, colorScheme });
+        await streaming;
+        await page.getByLabel("Address").fill("faults@example.com");
+        await page.getByRole("button", { name: "Send code" }).click();
+        await page.locator("#calls .fault").waitFor();
+        await page.locator("#failure", { hasText: "500" }).waitFor();
+        await assertAccessible(page, `${name}, ${colorScheme}, with faults`);
+        await assertFits(page);
+        await screenshot(page, `dev-faults-${name}-${colorScheme}`);
+        await page.context().close();
+      }
+    } finally {
+      await faulty.stop();
+    }
+  });
 }
 
 test("every field is labelled, and browsers know which one takes the code", async () => {

@@ -379,8 +379,15 @@ async fn doctor_reports_the_risk_that_the_limits_allow() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings: Vec<(&str, &str)> = app.settings().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let said = text(&run(folder.path(), &settings, &["doctor"]).stdout);
-    assert!(said.contains("attempts at one address in a day: 50, a chance of 5.0e-5"), "{said}");
-    assert!(said.contains("1.0e-4 by 1, 1.0e-1 by 1000, 1.0e0 by 10000 networks"), "{said}");
+    let with_overlap = "attempts at one address in a day: 50, each at up to two codes (OTP_CODES__OVERLAP), a chance of 1.0e-4";
+    assert!(said.contains(with_overlap), "{said}");
+    assert!(said.contains("2.0e-4 by 1, 2.0e-1 by 1000, 2.0e0 by 10000 networks"), "{said}");
+    let without: Vec<_> = settings.iter().copied().chain([("OTP_CODES__OVERLAP", "0s")]).collect();
+    let said_without = text(&run(folder.path(), &without, &["doctor"]).stdout);
+    assert!(
+        said_without.contains("attempts at one address in a day: 50, a chance of 5.0e-5"),
+        "{said_without}"
+    );
     assert!(said.contains("ok    redis: answers, takes writes and evicts nothing"), "{said}");
     assert!(said.contains("note  redis: It writes nothing to disk"), "{said}");
     app.redis.configure("maxmemory-policy", "allkeys-lru").await;

@@ -110,6 +110,19 @@ async fn a_mail_comes_by_itself_and_once_also_after_a_new_start_of_the_stream() 
 }
 
 #[tokio::test]
+async fn a_fault_on_purpose_is_told_while_a_stream_is_open() {
+    let settings: BTreeMap<_, _> = light_hash().into();
+    let dev = Process::start("dev --fail send=100%", &settings).await;
+    dev.send_otp("a@example.com").await;
+    let mut events = Events::open(&dev).await;
+    assert_eq!(events.next().await, Some(("mails".to_owned(), json!([]))));
+    dev.send_otp("b@example.com").await;
+    assert_eq!(events.next().await, Some(("fault".to_owned(), json!({ "fault": "send" }))));
+    dev.terminate();
+    assert_eq!(events.next().await, None, "one event for each fault");
+}
+
+#[tokio::test]
 async fn an_open_stream_does_not_delay_the_end() {
     let dev = Process::dev().await;
     let mut streams = Vec::new();

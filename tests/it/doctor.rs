@@ -30,6 +30,80 @@ async fn doctor_says_what_exempt_networks_open() {
     assert!(said.contains("a proxy that connects from there exempts everybody behind it"), "{said}");
 }
 
+#[test]
+fn doctor_measures_the_hash_without_redis_a_relay_or_secrets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = [
+        ("OTP_HASH__MEMORY_KIB", "64"),
+        ("OTP_HASH__PASSES", "1"),
+        ("OTP_HASH__THREADS", "2"),
+        ("OTP_DANGEROUS__WEAK_HASH", "true"),
+    ];
+    let output = run(folder.path(), &settings, &["doctor", "--calibrate"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output.stdout);
+    let rows: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("hash  ")).map(row).collect();
+    let costs: Vec<_> = rows.iter().map(|row| (row.memory_kib, row.passes)).collect();
+    assert_eq!(costs, [(64, 1), (47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)]);
+    for row in &rows {
+        assert_eq!(row.work_memory_kib, 2 * row.memory_kib, "{said}");
+        let measured = (3.0 * row.all_threads).clamp(320.0, 10_000.0);
+        // The rate is printed with one decimal place, and each thread's share is rounded down.
+        assert!((measured - row.queue).abs() <= 3.0, "{said}");
+        assert!(row.one_thread > 0.0, "{said}");
+    }
+    assert_eq!(said.matches("(in use)").count(), 1, "{said}");
+    let fastest = rows.iter().skip(1).map(|row| row.all_threads).fold(0.0, f64::max);
+    let set = |name: &str| -> u32 {
+        let value = said.split(&format!("\n      {name}=")).nth(1).and_then(|rest| rest.lines().next());
+        value.expect(&said).parse().expect("a number")
+    };
+    let advised = (set("OTP_HASH__MEMORY_KIB"), set("OTP_HASH__PASSES"));
+    let advised = rows.iter().find(|row| (row.memory_kib, row.passes) == advised).expect("one of them");
+    // Two rates can be equal as printed.
+    assert!((advised.all_threads - fastest).abs() < 0.11, "{said}");
+}
+
+#[test]
+fn doctor_measures_no_hash_of_settings_that_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), &[("OTP_HASH__PASSES", "4")], &["doctor", "--calibrate"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("OTP_HASH__PASSES=5"), "{output:?}");
+    let output = run(folder.path(), &[], &["doctor", "--calibrate", "--dns"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// One row of `otpd doctor --calibrate`.
+struct Row {
+    memory_kib: u32,
+    passes: u32,
+    one_thread: f64,
+    all_threads: f64,
+    queue: f64,
+    work_memory_kib: u32,
+}
+
+fn row(line: &str) -> Row {
+    let numbers: Vec<&str> = line
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .filter(|text| text.starts_with(|c: char| c.is_ascii_digit()))
+        .collect();
+    let [memory_kib, passes, one_thread, all_threads, "2", queue, work_memory_kib] = numbers[..] else {
+        panic!("{line}")
+    };
+    let whole = |text: &str| text.parse().expect("a whole number");
+    let decimal = |text: &str| text.parse().expect("a number");
+    Row {
+        memory_kib: whole(memory_kib),
+        passes: whole(passes),
+        one_thread: decimal(one_thread),
+        all_threads: decimal(all_threads),
+        queue: decimal(queue),
+        work_memory_kib: whole(work_memory_kib),
+    }
+}
+
 /// Returns the one failure that `otpd doctor` reports for such a relay.
 async fn diagnosed(
     app: &TestApp,

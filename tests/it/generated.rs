@@ -15,14 +15,17 @@ use crate::documents::read;
 const NONSENSE: &str = "?!";
 
 /// The settings of a tenant that have a setting of another section as their rule.
-const OF_TENANTS: [(&str, &str); 13] = [
+const OF_TENANTS: [(&str, &str); 16] = [
     ("name", "tenant.name"),
     ("brand", "mail.brand"),
     ("locale", "mail.locale"),
     ("sender", "smtp.sender"),
     ("transport", "mail.transport"),
     ("keys", "tenant.keys"),
+    ("sandbox_keys", "tenant.sandbox_keys"),
     ("purposes", "tenant.purposes"),
+    ("test_domains", "tenant.test_domains"),
+    ("test_recipients", "tenant.test_recipients"),
     ("limits.ip_sends", "limits.ip_sends"),
     ("limits.ip_attempts", "limits.ip_attempts"),
     ("limits.email_sends", "limits.email_sends"),

@@ -32,6 +32,7 @@ const SECOND: Millis = 1000;
 const HOUR: Millis = 3600 * SECOND;
 const DAY: Millis = 24 * HOUR + 30 * 60 * SECOND + 10 * SECOND;
 const LIFE: Millis = 300 * SECOND;
+const OVERLAP: Millis = 120 * SECOND;
 /// While a case runs, Redis, whose own clock keeps running, may drop a key that was written this
 /// shortly before its expiry. So no operation touches a code in its last seconds.
 const LAST_SECONDS: Millis = 5 * SECOND;
@@ -406,9 +407,23 @@ struct Tally {
     mails: VecDeque<Mail>,
     open_attempts: VecDeque<Attempt>,
     last_refusal: Option<(Request, Millis)>,
-    /// The times at which an attempt was compared, for each tenant and recipient.
-    compared: HashMap<(u8, u8), Vec<Millis>>,
+    /// The attempts that were compared, for each tenant and recipient.
+    compared: HashMap<(u8, u8), Vec<Compared>>,
     seen: HashSet<String>,
+}
+
+/// An attempt that was compared with so many codes.
+struct Compared {
+    at: Millis,
+    codes: usize,
+}
+
+fn codes_in(attempt: TakenAttempt) -> usize {
+    match attempt {
+        TakenAttempt::Compare(_) => 1,
+        TakenAttempt::CompareBoth(..) => 2,
+        TakenAttempt::Limited(_) | TakenAttempt::Closed(_) | TakenAttempt::Unknown => 0,
+    }
 }
 
 /// A store and the model, run side by side.
@@ -425,10 +440,14 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn new(names: &'a Names, mut bench: Bench, limits: Limits, attempts: usize) -> Self {
         let life = Duration::from_millis(LIFE.unsigned_abs());
-        bench.rules = VerificationRules { life, attempts: attempts.try_into().expect("a few") };
+        let overlap = Duration::from_millis(OVERLAP.unsigned_abs());
+        bench.rules = VerificationRules { life, attempts: attempts.try_into().expect("a few"), overlap };
         Self {
             names,
-            model: Model::new(Rules { life: LIFE, attempts }, bench.clock.millis().cast_signed()),
+            model: Model::new(
+                Rules { life: LIFE, attempts, overlap: OVERLAP },
+                bench.clock.millis().cast_signed(),
+            ),
             bench,
             ledgers: Ledgers::default(),
             store_limits: store_limits(&limits),
@@ -599,7 +618,8 @@ impl<'a> Pair<'a> {
     async fn attempt(&mut self, place: Place, origin: Origin) -> TestCaseResult {
         let request = Request::Charge(tenant_of(place), origin, Action::Attempt);
         let Some(network) = self.charge(request).await? else { return Ok(()) };
-        if let (TakenAttempt::Compare(code), prefix) = self.take_attempt(place, origin).await? {
+        let (taken, prefix) = self.take_attempt(place, origin).await?;
+        if let TakenAttempt::Compare(code) | TakenAttempt::CompareBoth(_, code) = taken {
             let number = self.tally.attempts;
             self.tally.attempts += 1;
             self.tally.open_attempts.push_front(Attempt { place, code, number, network, prefix });
@@ -634,16 +654,14 @@ impl<'a> Pair<'a> {
             prop_assert!(charged.is_none_or(|charged| charged == entry));
             entered = Some(self.admitted(request, entry)?);
         }
-        if let TakenAttempt::Compare(_) = attempts {
+        let codes = codes_in(attempts);
+        if codes > 0 {
             let recipient = (tenant_of(place), recipient_of(place));
-            let now = self.now();
-            self.tally.compared.entry(recipient).or_default().push(now);
+            let compared = Compared { at: self.now(), codes };
+            self.tally.compared.entry(recipient).or_default().push(compared);
         }
         prop_assert_eq!(store_model::attempt_answer(attempts), self.model.take_attempt(place), "{:?}", place);
-        prop_assert_eq!(
-            charged.is_some(),
-            matches!((place, attempts), (Place::Address(_), TakenAttempt::Compare(_)))
-        );
+        prop_assert_eq!(charged.is_some(), matches!(place, Place::Address(_)) && codes > 0);
         Ok((attempts, entered))
     }
 
@@ -751,10 +769,12 @@ fn round() -> impl Strategy<Value = Round> {
     )
 }
 
-/// With the default limits at most 50 attempts at one recipient are compared in any 24 hours.
+/// With the default limits at most 50 attempts at one recipient are compared in any 24 hours. An
+/// attempt may be compared with two codes, but a code is compared with the attempts of its own
+/// verification only: so there are at most 50 comparisons as well.
 fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
     const BOUND: usize = 50;
-    let (names, most) = (Names::new(), RefCell::new(0));
+    let (names, most, with_two) = (Names::new(), RefCell::new((0, 0)), RefCell::new(0));
     check(cases, &prop::collection::vec(round(), 60..120), |rounds| {
         runtime.block_on(async {
             let mut pair = Pair::new(&names, empty_store().await, the_defaults(), 5);
@@ -766,16 +786,21 @@ fn attack(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) {
                 pair.step(pause);
             }
             let compared = &pair.tally.compared[&(SIMPLE, 0)];
-            for last in compared {
-                let in_a_day = compared.iter().filter(|at| (last - 24 * HOUR..=*last).contains(at)).count();
-                prop_assert!(in_a_day <= BOUND, "{} attempts in 24 hours", in_a_day);
+            for Compared { at: last, .. } in compared {
+                let in_a_day = compared.iter().filter(|one| (last - 24 * HOUR..=*last).contains(&one.at));
+                let codes = in_a_day.clone().map(|one| one.codes).sum::<usize>();
+                let attempts = in_a_day.count();
+                prop_assert!(attempts <= BOUND, "{} attempts in 24 hours", attempts);
+                prop_assert!(codes <= BOUND, "{} codes in 24 hours", codes);
                 let seen = *most.borrow();
-                most.replace(in_a_day.max(seen));
+                most.replace((attempts.max(seen.0), codes.max(seen.1)));
             }
+            *with_two.borrow_mut() += compared.iter().filter(|one| one.codes == 2).count();
             Ok(())
         })
     });
-    assert_eq!(most.into_inner(), BOUND, "the bound is met, so the rounds are an attack");
+    assert_eq!(most.into_inner(), (BOUND, BOUND), "the bounds are met, so the rounds are an attack");
+    assert!(with_two.into_inner() > 0, "some attempts are compared with two codes");
 }
 
 /// Returns an operation of other clients without a clock step, or `None` for an attempt by the
@@ -810,6 +835,7 @@ fn disturb(cases: u32, runtime: &Runtime, empty_store: impl AsyncFn() -> Bench) 
                 }
                 let (taken, _) = pair.take_attempt(own, holder).await?;
                 let wanted = if made < attempts {
+                    // Nobody else sends to this id, so there is one code.
                     TakenAttempt::Compare(0)
                 } else {
                     TakenAttempt::Closed(Status::Exhausted)

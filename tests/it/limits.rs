@@ -160,6 +160,27 @@ async fn beyond_the_relays_day_nothing_is_sent_and_nothing_charged() {
 }
 
 #[tokio::test]
+async fn beyond_the_relays_day_a_resend_is_refunded_and_an_exceeded_limit_of_the_ip_comes_first() {
+    let app = TestApp::limited()
+        .keyed()
+        .set("OTP_LIMITS__RELAY_EMAILS_PER_DAY", "2")
+        .set("OTP_LIMITS__IP_SENDS", "1/1h")
+        .spawn()
+        .await;
+    let id = app.caller(1).start("a@example.com").await;
+    assert_eq!(app.send_from(CLIENT, "b@example.com").await.status, 200);
+    for _ in 0..3 {
+        let body = r#"{"end_user_ip":"192.0.2.1"}"#;
+        let answer = app.caller(1).post(&format!("/v1/verifications/{id}/resend"), body).await;
+        assert_eq!(answer.problem(), (503, "overloaded".to_owned()));
+    }
+    assert_eq!(logs(&app, ":simple:sends").await, [6], "that of the simple endpoint");
+    let limited = app.send_from(CLIENT, "c@example.com").await;
+    assert_eq!(limited.message(), (429, "Too many requests".to_owned()));
+    assert!(limited.header("ratelimit").is_some_and(|limit| limit.starts_with("\"ip_sends\"")));
+}
+
+#[tokio::test]
 async fn emails_beyond_the_relays_day_that_were_under_way_are_counted() {
     let app = Arc::new(TestApp::limited().set("OTP_LIMITS__RELAY_EMAILS_PER_DAY", "2").spawn().await);
     app.smtp.set(Fault::Slow(Duration::from_millis(500)));
@@ -336,6 +357,38 @@ async fn a_full_hash_queue_refunds_the_attempt_and_the_send_of_a_named_network()
     assert!(overloaded > 0, "{answers:?}");
     let entries: usize = logs(&app, ":attempts").await.iter().map(|bytes| bytes / 6).sum();
     assert_eq!(entries, answers.len() - overloaded);
+}
+
+#[tokio::test]
+async fn a_client_that_exceeded_its_limit_is_told_so_while_the_hash_queue_is_full() {
+    let app = TestApp::limited()
+        .set("OTP_LIMITS__IP_ATTEMPTS", "1/1h")
+        .set("OTP_HASH__MEMORY_KIB", "262144")
+        .set("OTP_HASH__PASSES", "3")
+        .set("OTP_HASH__THREADS", "1")
+        .set("OTP_HASH__QUEUE", "1")
+        .spawn()
+        .await;
+    assert_eq!(app.verify_from(CLIENT, EMAIL, "000000").await.status, 400);
+    assert_eq!(app.verify_from(CLIENT, EMAIL, "000000").await.status, 429);
+    let app = Arc::new(app);
+    let mut others = JoinSet::new();
+    for number in 0..8 {
+        let app = Arc::clone(&app);
+        others.spawn(async move {
+            let client = format!("198.51.100.{number}");
+            app.verify_from(&client, &format!("{number}@example.com"), "000000").await.status
+        });
+    }
+    // Those that are not hashed are refused first.
+    assert_eq!(others.join_next().await.map(Result::unwrap), Some(503), "the queue is full");
+    let limited = app.verify_from(CLIENT, EMAIL, "000000").await;
+    assert_eq!(limited.message(), (429, "Too many requests".to_owned()));
+    assert!(limited.header("ratelimit").is_some_and(|limit| limit.starts_with("\"ip_attempts\"")));
+    // What is not hashed does not wait either.
+    assert_eq!(app.verify_from("198.51.100.99", EMAIL, "abc").await.status, 400);
+    let statuses = others.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 2, "{statuses:?}");
 }
 
 #[tokio::test]

@@ -197,7 +197,7 @@ async fn bytes_that_are_not_http_harm_nobody() {
         assert!(!read_to_end(&mut stream).await.starts_with("HTTP/1.1 2"));
     }
     assert_eq!(dev.get("/livez").await.status, 200);
-    assert!(!dev.log().contains("panicked"));
+    assert!(!dev.whole_log().await.contains("panicked"));
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn what_happens_is_counted_once_by_tenant_and_outcome() {
         ("otpd_hash_duration_seconds_count", "5"),
         ("otpd_hash_queue_length", "0"),
         ("otpd_redis_call_duration_seconds_count{call=\"approve\"}", "1"),
-        ("otpd_redis_call_duration_seconds_count{call=\"take_attempt\"}", "2"),
+        ("otpd_redis_call_duration_seconds_count{call=\"charge_ip_and_take_attempt\"}", "2"),
         ("otpd_redis_connects_total", "2"),
         ("http_server_active_requests", "0"),
         (
@@ -94,7 +94,7 @@ async fn what_happens_is_counted_once_by_tenant_and_outcome() {
 
 #[tokio::test]
 async fn the_document_of_the_metrics_has_each_of_them_and_no_other() {
-    let app = TestApp::limited().spawn().await;
+    let app = TestApp::limited().keyed().spawn().await;
     let code = app.smtp_code_from(CLIENT, "a@example.com").await;
     app.verify_from(CLIENT, "a@example.com", &code).await;
     assert_eq!(app.send_from(CLIENT, "a@example.com").await.status, 429);

@@ -35,7 +35,7 @@ async fn create_user_without(server: &RedisServer, rule: &str) {
 
 #[tokio::test]
 async fn the_user_of_the_documents_can_do_what_otpd_needs_and_nothing_else() {
-    let app = TestApp::builder().keyed().single_redis();
+    let app = TestApp::builder().sandboxed().single_redis();
     let app = app.set("REDIS_USERNAME", "otpd").set("REDIS_PASSWORD", PASSWORD).spawn().await;
     create_user(&app.redis).await;
     assert_eq!(app.get("/readyz").await.status, 200);
@@ -49,6 +49,8 @@ async fn the_user_of_the_documents_can_do_what_otpd_needs_and_nothing_else() {
     assert_eq!(caller.resend(&id).await.status, 200);
     assert_eq!(caller.show(&id).await.status, 200);
     assert_eq!(caller.cancel(&id).await.status, 204);
+    app.sandbox(1).start(email).await;
+    assert_eq!(app.sandbox(1).mails().await.len(), 1);
     // So many that the ledger of the IP is appended to, and read in pieces.
     for _ in 0..200 {
         assert_eq!(app.verify_otp(email, "000000").await.status, 400);
@@ -67,7 +69,8 @@ async fn the_user_of_the_documents_can_do_what_otpd_needs_and_nothing_else() {
         // Without a relay, doctor fails, but not at Redis.
         assert!(output.status.success() || said.contains("ok    redis"), "{command}: {output:?}");
     }
-    assert!(!app.log().contains("NOPERM"), "{}", app.log());
+    let log = app.whole_log().await;
+    assert!(!log.contains("NOPERM"), "{log}");
 
     let url = format!("redis://otpd:{PASSWORD}@127.0.0.1:{}", app.redis.port());
     let client = redis::Client::open(url).expect("a URL");

@@ -311,7 +311,7 @@ async fn a_relay_that_takes_few_connections_gets_every_mail_over_those() {
     let statuses = sends.join_all().await;
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 100, "{statuses:?}");
     assert_eq!(app.smtp.mails().len(), 100);
-    assert!(!app.log().contains("a relay is down"), "it is busy, not down");
+    assert!(!app.whole_log().await.contains("a relay is down"), "it is busy, not down");
 }
 
 #[tokio::test]
@@ -439,7 +439,7 @@ async fn authorities_of_our_own_are_the_only_ones() {
     // file contains others.
     let app = own(stranger.ca_file().display().to_string()).spawn().await;
     assert_eq!(app.send_otp("a@example.com").await.status, 500);
-    assert!(app.log().contains("certificate is from an unknown issuer"));
+    assert!(app.whole_log().await.contains("certificate is from an unknown issuer"));
 }
 
 #[tokio::test]

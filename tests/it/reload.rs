@@ -127,7 +127,7 @@ async fn templates_relay_sender_and_log_level_are_reloaded() {
         .spawn()
         .await;
     assert_eq!(app.send_otp("a@example.com").await.status, 200);
-    assert!(!app.log().contains("an attempt was compared"));
+    assert!(!app.whole_log().await.contains("an attempt was compared"));
     let german = "[mail]\nsubject = \"Dein Code\"\n";
     std::fs::write(folder.path().join("de.toml"), german).expect("written");
     let broken = format!(
@@ -193,7 +193,7 @@ async fn a_reload_is_tried_without_doing_it() {
     let refused = check();
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("there is no translation for"), "{}", text(&refused.stderr));
-    assert!(!app.log().contains("reloaded"), "the running process is not touched");
+    assert!(!app.whole_log().await.contains("reloaded"), "the running process is not touched");
     let without = run(folder.path(), &env, &["reload"]);
     assert_eq!(without.status.code(), Some(2));
     assert!(text(&without.stderr).contains("--check"), "{}", text(&without.stderr));

@@ -5,13 +5,24 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::app::{SENDER, TestApp, one_pepper};
+use crate::support::app::{Builder, SENDER, TestApp, one_pepper};
 use crate::support::smtp::{Fault, SmtpPeer};
 use crate::support::v1::key;
+use crate::test_recipients::{CODE, HASH, in_days};
 
 /// Addresses whose parts occur nowhere else in the tests.
 const PEOPLE: [&str; 3] =
     ["quizzical.person@kestrel.example", "Borogove+tag@kestrel.example", "slithy@wabe.example"];
+
+/// A test recipient, whose parts occur nowhere else in the tests.
+const TEST_RECIPIENT: &str = "gimble@tove.example";
+
+/// Sets sandbox keys and a test recipient.
+fn with_tests(builder: Builder) -> Builder {
+    let entry = format!("{TEST_RECIPIENT} {} {HASH}", in_days(30));
+    let builder = builder.sandboxed().set("OTP_TENANT__TEST_DOMAINS", "tove.example");
+    builder.set("OTP_TENANT__TEST_RECIPIENTS", &entry)
+}
 
 /// Makes the same calls over the v1 API.
 async fn full_run_of_v1(app: &TestApp) -> Vec<String> {
@@ -35,7 +46,30 @@ async fn full_run_of_v1(app: &TestApp) -> Vec<String> {
     app.smtp.set(Fault::None);
     caller.create(&json!({ "email": PEOPLE[0], "nickname": "quizzical" })).await;
     app.caller(9).create(&json!({ "email": PEOPLE[0] })).await;
+    codes.extend(full_run_of_a_sandbox(app).await);
+    let id = caller.start(TEST_RECIPIENT).await;
+    assert_eq!(caller.check(&id, "314159").await.status, 422);
+    assert_eq!(caller.resend(&id).await.status, 200);
+    assert_eq!(caller.check(&id, CODE).await.status, 200);
+    codes.push(CODE.to_owned());
     codes
+}
+
+/// Makes the calls of a test with a sandbox key.
+async fn full_run_of_a_sandbox(app: &TestApp) -> Vec<String> {
+    let caller = app.sandbox(1);
+    for person in PEOPLE {
+        let id = caller.start(person).await;
+        assert_eq!(caller.check(&id, "314159").await.status, 422);
+        assert_eq!(caller.resend(&id).await.status, 200);
+        caller.test_mails(&format!("?to={person}")).await;
+    }
+    app.caller(1).test_mails("").await;
+    let mails = caller.mails().await;
+    assert_eq!(mails.len(), 2 * PEOPLE.len());
+    let newest = |member: &str| mails[0][member].as_str().expect("a text").to_owned();
+    assert_eq!(caller.check(&newest("id"), &newest("code")).await.status, 200);
+    mails.iter().map(|mail| mail["code"].as_str().expect("a code").to_owned()).collect()
 }
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
@@ -74,7 +108,7 @@ async fn full_run(app: &TestApp) -> Vec<String> {
 
 #[tokio::test]
 async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_expires() {
-    let app = TestApp::builder().keyed().spawn().await;
+    let app = with_tests(TestApp::builder()).spawn().await;
     let codes = full_run(&app).await;
     let dump = app.redis.dump().await;
     assert!(dump.len() >= 2, "something is stored: {dump:?}");
@@ -86,7 +120,7 @@ async fn a_dump_of_redis_holds_no_code_and_no_address_and_every_key_expires() {
         let most =
             if name.starts_with("otp:{i:") { Duration::from_hours(24) } else { Duration::from_mins(65) };
         assert!((1..=most.as_millis().try_into().expect("small")).contains(ttl), "{name}: {ttl}");
-        for person in PEOPLE {
+        for person in PEOPLE.into_iter().chain([TEST_RECIPIENT]) {
             for part in parts_of(person) {
                 assert!(!contains(key, part) && !contains(value, part) && !contains(&rdb, part), "{part}");
             }
@@ -110,7 +144,7 @@ fn without_numbers(line: &str) -> String {
 
 #[tokio::test]
 async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
-    let app = TestApp::builder().tls().keyed().spawn().await;
+    let app = with_tests(TestApp::builder().tls()).spawn().await;
     let codes = full_run(&app).await;
     app.redis.stop();
     assert_eq!(app.send_otp(PEOPLE[2]).await.status, 503);
@@ -122,6 +156,8 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     let log: Vec<String> = log.lines().map(without_numbers).collect();
     let mut never: Vec<String> =
         PEOPLE.iter().flat_map(|person| parts_of(person)).map(str::to_owned).collect();
+    never.extend(parts_of(TEST_RECIPIENT).into_iter().map(str::to_owned));
+    never.extend(HASH.rsplit('$').take(2).map(str::to_owned));
     never.extend(codes);
     never.extend(["314159", "127.0.0.1", "198.51.100.237", "relay password", SENDER].map(str::to_owned));
     never.extend([key(1), key(9), "key-of-".to_owned()]);

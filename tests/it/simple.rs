@@ -224,12 +224,40 @@ async fn five_wrong_attempts_close_it_and_a_resend_does_not_reset_them() {
         assert_eq!(app.verify_otp(email, &other_than(&first)).await.message(), said(INVALID));
     }
     let second = app.code_for(email).await;
-    let wrong = if first == second { other_than(&second) } else { first };
+    let wrong = other_than_both(&first, &second);
     assert_eq!(app.verify_otp(email, &wrong).await.message(), said(INVALID));
-    assert_eq!(app.verify_otp(email, &other_than(&second)).await.message(), said(INVALID));
+    assert_eq!(app.verify_otp(email, &wrong).await.message(), said(INVALID));
     assert_eq!(app.verify_otp(email, &second).await.message(), said(INVALID), "the sixth attempt");
+    assert_eq!(app.verify_otp(email, &first).await.message(), said(INVALID), "nor the code before");
     let third = app.code_for(email).await;
     assert_eq!(app.verify_otp(email, &third).await.message(), said(VERIFIED), "a new verification");
+}
+
+#[tokio::test]
+async fn the_code_before_verifies_too_and_only_one_of_the_two() {
+    let app = TestApp::spawn().await;
+    for (email, is_first) in [("a@example.com", true), ("b@example.com", false)] {
+        let first = app.code_for(email).await;
+        let second = app.code_for(email).await;
+        let (right, other) = if is_first { (&first, &second) } else { (&second, &first) };
+        let wrong = other_than_both(&first, &second);
+        assert_eq!(app.verify_otp(email, &wrong).await.message(), said(INVALID));
+        assert_eq!(app.verify_otp(email, right).await.message(), said(VERIFIED));
+        for used in [right, other] {
+            assert_eq!(app.verify_otp(email, used).await.message(), said(INVALID));
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_overlap_the_code_before_is_wrong() {
+    let app = TestApp::builder().set("OTP_CODES__OVERLAP", "0s").spawn().await;
+    let first = app.code_for("a@example.com").await;
+    let second = app.code_for("a@example.com").await;
+    if first != second {
+        assert_eq!(app.verify_otp("a@example.com", &first).await.message(), said(INVALID));
+    }
+    assert_eq!(app.verify_otp("a@example.com", &second).await.message(), said(VERIFIED));
 }
 
 #[tokio::test]
@@ -266,7 +294,7 @@ async fn a_code_belongs_to_exactly_one_address() {
 
 #[tokio::test]
 async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes_as_typed() {
-    let app = TestApp::builder().keyed().spawn().await;
+    let app = TestApp::builder().keyed().set("OTP_CODES__OVERLAP", "0s").spawn().await;
     for (sent, checked) in [("John@ex.com", "john@ex.com"), ("john@ex.com", "JOHN@EX.COM")] {
         assert_eq!(app.send_otp(sent).await.message(), said(SENT));
         let mail = app.smtp.mails().pop().expect("a mail");
@@ -287,6 +315,12 @@ async fn a_code_is_found_in_whatever_case_its_address_is_typed_and_the_mail_goes
         assert_eq!(app.verify_otp("John@ex.com", &first).await.message(), said(INVALID));
     }
     assert_eq!(app.verify_otp("John@ex.com", &second).await.message(), said(VERIFIED));
+}
+
+/// Returns a code that is neither of these.
+fn other_than_both(first: &str, second: &str) -> String {
+    let candidates = [other_than(first), other_than(&other_than(first))];
+    candidates.into_iter().find(|code| code != first && code != second).expect("one of two")
 }
 
 /// Returns the claims of a proof without verifying it.

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use otpd::domain::delivery::{DeliveryRecord, DeliveryStatus};
+use otpd::domain::provider_id::ProviderId;
 use otpd::domain::store_key::StoreKey;
 use otpd::domain::verification::{Status, VerificationRules};
 use otpd::ports::{OpenOutcome, ReplaceOutcome};
@@ -13,17 +15,21 @@ use proptest::sample::select;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use tokio::runtime::{self, Runtime};
 
-use crate::support::model::{Answer, Code, End, Entry, Millis, Model, Op, Place, Rules, Seen, Token, Which};
+use crate::support::model::{
+    Answer, Code, Delivered, End, Entry, Millis, Model, Op, Place, Rules, SALT_SHIFT, Seen, Token, Which,
+};
 use crate::support::store::{Bench, TakenAttempt, address, id};
 
 const CASES_IN_MEMORY: u32 = 10_000;
 const CASES_ON_REDIS: u32 = 1_000;
 
-const NEVER_APPROVED: Seen = Seen { end: None, attempts: 0, expires_at: 0, approved_at: None };
+const NEVER_APPROVED: Seen =
+    Seen { end: None, attempts: 0, expires_at: 0, approved_at: None, delivery: (Delivered::Unknown, 0) };
 /// Answers that must each have been given at least once; otherwise the sequences prove nothing.
-const ALL_KINDS: [Answer; 18] = [
+const ALL_KINDS: [Answer; 23] = [
     Answer::Live(0),
     Answer::Compare(0),
+    Answer::CompareBoth(0, 0),
     Answer::Closed(End::Approved),
     Answer::Closed(End::Expired),
     Answer::Closed(End::Exhausted),
@@ -37,6 +43,10 @@ const ALL_KINDS: [Answer; 18] = [
     Answer::Seen(NEVER_APPROVED),
     Answer::Seen(Seen { end: Some(End::Approved), approved_at: Some(0), ..NEVER_APPROVED }),
     Answer::Seen(Seen { end: Some(End::Canceled), ..NEVER_APPROVED }),
+    Answer::Seen(Seen { delivery: (Delivered::Accepted(0), 0), ..NEVER_APPROVED }),
+    Answer::Seen(Seen { delivery: (Delivered::Refused, 0), ..NEVER_APPROVED }),
+    Answer::Accepted(Some(0)),
+    Answer::Accepted(None),
     Answer::Failed(true),
     Answer::Failed(false),
     Answer::Done,
@@ -49,8 +59,8 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let rules = (select(&[300, 600, 1800][..]), select(&[1, 2, 5][..]));
-    let rules = rules.prop_map(|(life, attempts)| Rules { life: life * 1000, attempts });
+    let rules = (select(&[300, 600, 1800][..]), select(&[1, 2, 5][..]), overlap());
+    let rules = rules.prop_map(|(life, attempts, overlap)| Rules { life: life * 1000, attempts, overlap });
     (rules, prop::collection::vec(op(), 1..60)).prop_map(|(rules, ops)| Case { rules, ops })
 }
 
@@ -60,12 +70,19 @@ fn op() -> impl Strategy<Value = Op> {
         4 => place().prop_map(Op::ReplaceCode),
         8 => place().prop_map(Op::TakeAttempt),
         3 => (place(), which(), 0..3_u32).prop_map(|(place, which, attempt)| Op::Approve(place, which, attempt)),
-        1 => (place(), which()).prop_map(|(place, which)| Op::MarkFailed(place, which)),
+        2 => (place(), which()).prop_map(|(place, which)| Op::MarkFailed(place, which)),
+        2 => (place(), which()).prop_map(|(place, which)| Op::MarkAccepted(place, which)),
         1 => place().prop_map(Op::Cancel),
         3 => place().prop_map(Op::Find),
         5 => step().prop_map(Op::Step),
         1 => Just(Op::Flush),
+        1 => overlap().prop_map(Op::Restart),
+        1 => Just(Op::Rotate),
     ]
+}
+
+fn overlap() -> impl Strategy<Value = Millis> {
+    select(&[0, 10, 120, 120, 300][..]).prop_map(|seconds| seconds * 1000)
 }
 
 /// Returns mostly one place of each kind. The two addresses belong to one recipient.
@@ -98,13 +115,15 @@ fn step() -> impl Strategy<Value = Millis> {
 #[derive(Default)]
 struct Tally {
     generated: Vec<(Place, Code, Entry)>,
+    rotations: Code,
     taken: HashMap<(Place, usize), usize>,
     approvals: HashMap<(Place, usize), HashSet<Token>>,
 }
 
 impl Tally {
     fn generate(&mut self, place: Place, entry: Entry) -> Code {
-        let code = self.generated.len().try_into().expect("a short case");
+        let number: Code = self.generated.len().try_into().expect("a short case");
+        let code = number + (self.rotations << SALT_SHIFT);
         self.generated.push((place, code, entry));
         code
     }
@@ -140,7 +159,8 @@ struct Pair {
 impl Pair {
     fn new(mut bench: Bench, rules: Rules) -> Self {
         let life = Duration::from_millis(rules.life.unsigned_abs());
-        bench.rules = VerificationRules { life, attempts: rules.attempts.try_into().expect("a few") };
+        let attempts = rules.attempts.try_into().expect("a few");
+        bench.rules = VerificationRules { life, attempts, overlap: millis(rules.overlap) };
         let now = bench.clock.millis().cast_signed();
         Self { bench, model: Model::new(rules, now), tally: Tally::default() }
     }
@@ -167,13 +187,15 @@ impl Pair {
             }
             Op::TakeAttempt(place) => {
                 let answer = attempt_answer(bench.take_attempt(&store_key(place)).await);
-                if let Answer::Compare(_) = answer {
+                if let Answer::Compare(_) | Answer::CompareBoth(..) = answer {
                     *tally.taken.entry((place, model.count(place))).or_default() += 1;
                 }
                 (answer, model.take_attempt(place))
             }
             Op::Approve(place, which, attempt) => {
                 let (code, _) = tally.find(place, which);
+                // No two attempts have the same number.
+                let attempt = code.wrapping_mul(3).wrapping_add(attempt);
                 let approved =
                     bench.approved_at(&store_key(place), code, attempt, None).await.map(u64::cast_signed);
                 if approved.is_some() {
@@ -185,6 +207,11 @@ impl Pair {
                 let (code, entry) = tally.find(place, which);
                 let back = bench.mark_failed_for(&store_key(place), code, entry).await;
                 (Answer::Failed(back), model.fail(place, code, entry))
+            }
+            Op::MarkAccepted(place, which) => {
+                let (code, _) = tally.find(place, which);
+                let at = bench.mark_accepted(&store_key(place), code).await.map(u64::cast_signed);
+                (Answer::Accepted(at), model.accept(place, code))
             }
             Op::Cancel(place) => {
                 let answer = match bench.cancel(&store_key(place)).await {
@@ -201,6 +228,7 @@ impl Pair {
                         attempts: view.attempts.into(),
                         expires_at: view.expires_at.cast_signed(),
                         approved_at: view.approved_at.map(u64::cast_signed),
+                        delivery: delivered(&view.delivery),
                     }),
                 };
                 (answer, model.find(place))
@@ -214,8 +242,36 @@ impl Pair {
                 bench.forget_scripts().await;
                 (Answer::Done, Answer::Done)
             }
+            Op::Restart(overlap) => {
+                *bench = bench.restarted();
+                bench.rules.overlap = millis(overlap);
+                model.set_overlap(overlap);
+                (Answer::Done, Answer::Done)
+            }
+            Op::Rotate => {
+                tally.rotations = (tally.rotations + 1) % 3;
+                (Answer::Done, Answer::Done)
+            }
         }
     }
+}
+
+fn millis(time: Millis) -> Duration {
+    Duration::from_millis(time.unsigned_abs())
+}
+
+fn delivered(delivery: &DeliveryRecord) -> (Delivered, Millis) {
+    let id = delivery.provider_id.as_ref().map(ProviderId::as_str);
+    let delivered = match (delivery.status, id) {
+        (DeliveryStatus::Unknown, None) => Delivered::Unknown,
+        (DeliveryStatus::Refused, None) => Delivered::Refused,
+        (DeliveryStatus::Accepted, Some(id)) => {
+            let code = id.strip_prefix("mail-").and_then(|code| code.parse().ok());
+            Delivered::Accepted(code.expect("the number of a code"))
+        }
+        other => panic!("{other:?}"),
+    };
+    (delivered, delivery.at.cast_signed())
 }
 
 fn store_key(place: Place) -> StoreKey {
@@ -243,6 +299,7 @@ pub fn replace_answer(answer: ReplaceOutcome) -> Answer {
 pub fn attempt_answer(answer: TakenAttempt) -> Answer {
     match answer {
         TakenAttempt::Compare(code) => Answer::Compare(code),
+        TakenAttempt::CompareBoth(newest, earlier) => Answer::CompareBoth(newest, earlier),
         TakenAttempt::Limited(limit_state) => panic!("nobody is charged: {limit_state:?}"),
         TakenAttempt::Closed(status) => closed(status),
         TakenAttempt::Unknown => Answer::Unknown,
@@ -268,13 +325,21 @@ fn kind(answer: Answer) -> Answer {
     match answer {
         Answer::Live(_) => Answer::Live(0),
         Answer::Compare(_) => Answer::Compare(0),
+        Answer::CompareBoth(..) => Answer::CompareBoth(0, 0),
+        Answer::Accepted(at) => Answer::Accepted(at.map(|_| 0)),
         Answer::Approved(at) => Answer::Approved(at.map(|_| 0)),
         // All ends are treated alike here, except cancellation.
         Answer::Canceled(Some(End::Canceled)) => answer,
         Answer::Canceled(_) => Answer::Canceled(Some(End::Approved)),
-        Answer::Seen(Seen { end, approved_at, .. }) => {
+        Answer::Seen(Seen { end, approved_at, delivery: (delivered, _), .. }) => {
             let end = end.filter(|end| [End::Approved, End::Canceled].contains(end));
-            Answer::Seen(Seen { end, approved_at: approved_at.map(|_| 0), ..NEVER_APPROVED })
+            let delivered = match delivered {
+                _ if end.is_some() => Delivered::Unknown,
+                Delivered::Accepted(_) => Delivered::Accepted(0),
+                other => other,
+            };
+            let approved_at = approved_at.map(|_| 0);
+            Answer::Seen(Seen { end, approved_at, delivery: (delivered, 0), ..NEVER_APPROVED })
         }
         other => other,
     }

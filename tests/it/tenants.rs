@@ -206,15 +206,15 @@ async fn the_relays_day_is_one_for_every_tenant_before_and_after_a_reload() {
 async fn a_reload_gets_around_no_floor() {
     let strict = |more: &str, own: &str| format!("{more}\n{}", two_tenants(own));
     let app = TestApp::limited().config(&strict("", "")).spawn().await;
-    // 90 openings of five attempts would be refused. With one attempt each, or with longer codes,
+    // 45 openings of five attempts would be refused. With one attempt each, or with longer codes,
     // they would be allowed. But this process keeps the settings that it was started with.
     for more in ["[limits]\nattempts = 1", "[codes]\ndigits = 8", "[dangerous]\nweak_limits = true"] {
         let before = app.log().matches("that takes a restart").count();
-        app.reload(&strict(more, "limits = { email_sends = \"1/30s 90/day\" }"));
+        app.reload(&strict(more, "limits = { email_sends = \"1/30s 45/day\" }"));
         let refused = || app.log().matches("that takes a restart").count() > before;
         eventually("the reload is refused", async || refused()).await;
     }
-    app.reload(&strict("", "limits = { email_sends = \"1/30s 90/day\" }"));
+    app.reload(&strict("", "limits = { email_sends = \"1/30s 45/day\" }"));
     app.logged("attempts at an address a day").await;
     assert_eq!(app.caller(3).start(EMAIL).await.len(), 22);
 }

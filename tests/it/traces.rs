@@ -68,7 +68,8 @@ async fn one_send_is_a_trace_with_a_span_for_each_call() {
     let (email, relay) = (collector.span("send email").await, collector.span("relay").await);
     let mut found = names(&of_the_send);
     found.sort_unstable();
-    let calls = ["POST /v1/verifications", "charge", "charge", "hash", "open", "relay"];
+    let charge = "charge_ip_and_new_send";
+    let calls = ["POST /v1/verifications", charge, "hash", "mark_accepted", "open", "relay"];
     assert_eq!(found, [&calls[..], &["send email"]].concat());
     for span in &of_the_send {
         let parent = if span.span_id == server.span_id {

@@ -10,6 +10,7 @@ use otpd::adapters::dns::EveryDomain;
 use otpd::adapters::hasher::{Capacity, HashThreads};
 use otpd::adapters::mailbox::MemoryMailbox;
 use otpd::adapters::message::{Composer, SampleValues};
+use otpd::domain::api_key::{self, KeyHash, KeyKind};
 use otpd::domain::code::CodeLength;
 use otpd::domain::code_hash::{HashCost, HashQueue};
 use otpd::domain::domain_policy::DomainPolicy;
@@ -25,6 +26,7 @@ use otpd::domain::purpose::{Purpose, Purposes};
 use otpd::domain::sender::Sender;
 use otpd::domain::tenant::Tenant;
 use otpd::domain::tenant_profile::TenantProfile;
+use otpd::domain::test_recipients::TestRecipients;
 use otpd::domain::verification::Status;
 use otpd::ports::Mailbox as _;
 use otpd::service::{
@@ -58,14 +60,18 @@ fn fixture_of(limits: &Limits, exempt: ExemptNetworks) -> Fixture {
         sender: Sender { address: address(), brand: "Shop".to_owned(), locale: Locale::english() },
         purposes: Purposes::Any,
         limits: limits.clone(),
+        test_recipients: TestRecipients::default(),
+        sandbox_key: None,
     };
     let service = Service::new(Dependencies {
         store: bench.store.clone(),
         idempotency: bench.idempotency.clone(),
+        test_mails: bench.test_mails.clone(),
         hasher: Arc::new(
             HashThreads::start(HashCost::new(64, 1).expect("a cost"), capacity).expect("a thread"),
         ),
         index_key: index_key(),
+        clock: bench.clock.clone(),
         code_length: CodeLength::new(6).expect("a length"),
         rules: RULES,
         exempt,
@@ -175,6 +181,29 @@ async fn from_exempt_networks_an_address_gets_fifty_attempts_a_day_and_no_more()
     }
     assert_eq!(compared, 50);
     assert!((1..=4).contains(&sent_by_one), "{sent_by_one} of one IP");
+}
+
+#[tokio::test]
+async fn a_captured_email_is_listed_for_five_minutes_and_no_longer() {
+    let mut fixture = fixture();
+    let key = KeyHash::of(&api_key::text_of(KeyKind::Sandbox, &[1; 32])).expect("a key");
+    fixture.profile = Arc::new(fixture.profile.sandbox(key));
+    let first = fixture.create().await.expect("created").id.to_string();
+    let listed = async || -> Vec<String> {
+        let mails = fixture.service.test_mails(&fixture.profile, None).await;
+        let mails = mails.unwrap_or_else(|error| panic!("{error}"));
+        mails.into_iter().map(|captured| captured.mail.id).collect()
+    };
+    fixture.bench.clock.forward(Duration::from_mins(3));
+    let second = fixture.create().await.expect("created").id.to_string();
+    assert_eq!(listed().await, [second.clone(), first.clone()]);
+    fixture.bench.clock.forward(Duration::from_millis(119_999));
+    assert_eq!(listed().await, [second.clone(), first]);
+    fixture.bench.clock.forward(Duration::from_millis(1));
+    assert_eq!(listed().await, [second], "five minutes after the first");
+    fixture.bench.clock.forward(Duration::from_mins(3));
+    assert!(listed().await.is_empty());
+    assert!(fixture.mailbox.captured(None).is_empty(), "nothing was handed to the mailer");
 }
 
 #[tokio::test]

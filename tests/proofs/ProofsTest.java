@@ -157,6 +157,7 @@ public final class ProofsTest {
         changes.put("exp", Instant.now().getEpochSecond() - 2);
         changes.put("iss", "another");
         changes.put("aud", "another");
+        changes.put("test", true);
         changes.forEach((name, value) -> test("another " + name + " is refused", () ->
                 refused(new Proofs(), signed(with(claims, name, value), keys, ALGORITHM, "t1", "otp-proof+jwt"), "signup")));
         for (var name : List.of("iss", "aud", "sub", "purpose", "jti", "exp")) {

@@ -124,6 +124,7 @@ test("what a known key signed is refused for", async (context) => {
   await refused("its issuer", { iss: "another" }, {}, failed("iss"));
   await refused("its audience", { aud: "another" }, {}, failed("aud"));
   await refused("its type", {}, { typ: "JWT" }, failed("typ"));
+  await refused("that it is of a test", { test: true }, {}, /test/);
   for (const claim of ["iss", "aud", "sub", "purpose", "jti", "exp"]) {
     await refused(`the absence of ${claim}`, { [claim]: undefined }, {}, failed(claim));
   }

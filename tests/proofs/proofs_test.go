@@ -233,7 +233,7 @@ func TestWhatAKnownKeySignedIsRefusedFor(t *testing.T) {
 	_, err := (&Verifier{}).Verified(signed(t, claims, private, algorithm, "t1", "otp-proof+jwt"), "signup")
 	fatal(t, err)
 	refused(t, signed(t, claims, private, algorithm, "t1", "JWT"), "signup")
-	changes := map[string]any{"exp": time.Now().Add(-2 * time.Second).Unix(), "iss": "another", "aud": "another"}
+	changes := map[string]any{"exp": time.Now().Add(-2 * time.Second).Unix(), "iss": "another", "aud": "another", "test": true}
 	for name, value := range changes {
 		refused(t, signed(t, changed(claims, name, value), private, algorithm, "t1", "otp-proof+jwt"), "signup")
 	}

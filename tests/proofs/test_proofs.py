@@ -208,6 +208,7 @@ def another_issuer():
         ({"aud": "another"}, {}, jwt.InvalidAudienceError),
         ({"aud": ["dev", "another"]}, {}, jwt.InvalidAudienceError),
         ({}, {"typ": "JWT"}, jwt.InvalidTokenError),
+        ({"test": True}, {}, jwt.InvalidTokenError),
         *(({name: None}, {}, jwt.MissingRequiredClaimError) for name in ("iss", "aud", "sub", "purpose", "jti", "exp")),
     ],
     ids=str,

@@ -175,7 +175,10 @@ class Postfix:
 
     def crash(self):
         """Does the same at once (SIGKILL), which interrupts everything in progress."""
-        os.killpg(int((self.folder / "queue/pid/master.pid").read_text()), signal.SIGKILL)
+        group = int((self.folder / "queue/pid/master.pid").read_text())
+        os.killpg(group, signal.SIGKILL)
+        # Until then they hold their sockets, and a new instance can listen beside them.
+        eventually("the end of Postfix", lambda: not runs_any(group))
 
     def close(self):
         if self.runs():
@@ -268,6 +271,19 @@ def is_taken(path):
         # It has moved to the next queue or was delivered; the next check will tell.
         return True
     return stat.S_ISREG(mode) and bool(mode & stat.S_IXUSR)
+
+
+def runs_any(group):
+    """Returns whether a process of this group has not ended."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # What follows the name: the state, the parent and the group.
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
 
 
 def free_ports(count):

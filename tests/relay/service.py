@@ -23,6 +23,8 @@ CA_SETTING = "OTP_SMTP__CA_FILE"
 TOGETHER = ["setpriv", "--pdeathsig", "KILL"]
 WIDE = "100000/1h"
 BRAND = "Bücher, & mehr"
+# What is left out of the log that is shown with a failure.
+EXPECTED = ('"level":"INFO"', '"outcome":"sent"')
 
 
 def secret():
@@ -107,7 +109,7 @@ class Otpd:
         return (self._folder / "log").read_text(errors="replace")
 
     def told(self):
-        return "otpd", [line for line in self.log().splitlines() if '"level":"INFO"' not in line]
+        return "otpd", [line for line in self.log().splitlines() if not any(word in line for word in EXPECTED)]
 
     def call(self, method, path, body=None, key=None):
         """Returns the status and the JSON of an answer, over a new connection."""

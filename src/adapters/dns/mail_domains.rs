@@ -111,6 +111,10 @@ pub fn is_null_mx(hosts: &[DnsRecord]) -> bool {
 
 #[async_trait]
 impl MailDomains for MxCheck {
+    fn asks(&self) -> bool {
+        true
+    }
+
     async fn takes_mail(&self, domain: &str) -> bool {
         if let Some(takes_mail) = self.cached.get(domain) {
             return takes_mail;
@@ -134,6 +138,10 @@ impl MailDomains for MxCheck {
 
 #[async_trait]
 impl MailDomains for EveryDomain {
+    fn asks(&self) -> bool {
+        false
+    }
+
     async fn takes_mail(&self, _domain: &str) -> bool {
         true
     }

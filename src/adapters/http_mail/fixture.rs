@@ -54,8 +54,8 @@ pub(super) fn mail(brand: &str) -> CodeMail {
 
 pub(super) fn email(mail: &CodeMail) -> Email<'_> {
     let id = new_id([7; 16]);
-    let content = Composer::load(None, &SampleValues::default()).unwrap().content(mail).unwrap();
-    Email::new(mail, id, content)
+    let composed = Composer::load(None, &SampleValues::default()).unwrap().compose(mail).unwrap();
+    Email::new(mail, id, composed)
 }
 
 pub(super) fn answer(status: u16, body: &[u8]) -> HttpAnswer {

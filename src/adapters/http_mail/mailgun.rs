@@ -48,9 +48,9 @@ impl MailApi for MailgunApi {
         let mut form = Serializer::new(String::new());
         form.append_pair("from", &from(&email.mail.sender))
             .append_pair("to", email.mail.to.as_str())
-            .append_pair("subject", &email.content.subject)
-            .append_pair("text", &email.content.text)
-            .append_pair("html", &email.content.html)
+            .append_pair("subject", &email.content().subject)
+            .append_pair("text", &email.content().text)
+            .append_pair("html", &email.content().html)
             .append_pair("h:Message-Id", &message_id(&email.mail.sender, &email.id))
             .extend_pairs(own_headers(email).map(|(name, value)| (format!("h:{name}"), value)));
         for option in ["o:tracking", "o:tracking-clicks", "o:tracking-opens"] {
@@ -102,9 +102,9 @@ mod tests {
         let expected = [
             ("from", from),
             ("to", "a@example.com"),
-            ("subject", &email.content.subject),
-            ("text", &email.content.text),
-            ("html", &email.content.html),
+            ("subject", &email.content().subject),
+            ("text", &email.content().text),
+            ("html", &email.content().html),
             ("h:Message-Id", &message_id),
             ("h:Auto-Submitted", "auto-generated"),
             ("h:Content-Language", "de"),

@@ -52,9 +52,9 @@ impl MailApi for PostmarkApi {
         let body = json!({
             "From": from(&email.mail.sender),
             "To": email.mail.to.as_str(),
-            "Subject": email.content.subject,
-            "TextBody": email.content.text,
-            "HtmlBody": email.content.html,
+            "Subject": email.content().subject,
+            "TextBody": email.content().text,
+            "HtmlBody": email.content().html,
             "Headers": headers,
             "MessageStream": self.message_stream,
             "TrackOpens": false,
@@ -115,9 +115,9 @@ mod tests {
         let expected = json!({
             "From": r#""Bücher, \"& mehr\" <x@y.example>" <codes@sender.example>"#,
             "To": "a@example.com",
-            "Subject": email.content.subject,
-            "TextBody": email.content.text,
-            "HtmlBody": email.content.html,
+            "Subject": email.content().subject,
+            "TextBody": email.content().text,
+            "HtmlBody": email.content().html,
             "Headers": [
                 { "Name": "Auto-Submitted", "Value": "auto-generated" },
                 { "Name": "Content-Language", "Value": "de" },

@@ -101,7 +101,7 @@ pub(super) fn usual_meaning(answer: &HttpAnswer) -> FailureKind {
 pub(super) fn own_headers<'a>(email: &'a Email<'_>) -> [(&'static str, &'a str); 3] {
     [
         ("Auto-Submitted", "auto-generated"),
-        ("Content-Language", &email.content.language),
+        ("Content-Language", &email.content().language),
         ("X-Entity-Ref-ID", &email.id),
     ]
 }

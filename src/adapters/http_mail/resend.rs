@@ -50,9 +50,9 @@ impl MailApi for ResendApi {
         let body = json!({
             "from": from(&email.mail.sender),
             "to": [email.mail.to.as_str()],
-            "subject": email.content.subject,
-            "text": email.content.text,
-            "html": email.content.html,
+            "subject": email.content().subject,
+            "text": email.content().text,
+            "html": email.content().html,
             "headers": Map::from_iter(headers),
         });
         let body = serde_json::to_vec(&body).map_err(RequestError::new)?;
@@ -111,9 +111,9 @@ mod tests {
         let expected = json!({
             "from": r#""Bücher, \"& mehr\" <x@y.example>" <codes@sender.example>"#,
             "to": ["a@example.com"],
-            "subject": email.content.subject,
-            "text": email.content.text,
-            "html": email.content.html,
+            "subject": email.content().subject,
+            "text": email.content().text,
+            "html": email.content().html,
             "headers": {
                 "Auto-Submitted": "auto-generated",
                 "Content-Language": "de",
@@ -121,7 +121,7 @@ mod tests {
             },
         });
         assert_eq!(body, expected);
-        assert!(email.content.text.contains("012345") && email.content.html.contains("012345"));
+        assert!(email.content().text.contains("012345") && email.content().html.contains("012345"));
     }
 
     #[test]

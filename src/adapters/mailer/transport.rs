@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use thiserror::Error as ThisError;
 use tokio::time::Instant;
 
-use crate::adapters::message::{Composer, Content, MessageError};
+use crate::adapters::message::{Composed, MessageError, MimeMessage};
 use crate::domain::provider_id::ProviderId;
-use crate::ports::CodeMail;
+use crate::ports::{CodeMail, Content};
 
 /// A way to hand an email over.
 #[async_trait]
@@ -33,29 +33,42 @@ pub struct Email<'a> {
     pub mail: &'a CodeMail,
     /// Random id, different for each email; the same for each attempt to hand it over.
     pub id: String,
-    /// What the reader sees.
-    pub content: Content,
-    message: OnceLock<Vec<u8>>,
+    composed: Composed,
+    content: OnceLock<Content>,
+    message: OnceLock<MimeMessage>,
 }
 
 impl<'a> Email<'a> {
-    /// Creates an email.
+    /// Creates an email that was composed of `mail`.
     #[must_use]
-    pub fn new(mail: &'a CodeMail, id: String, content: Content) -> Self {
-        Self { mail, id, content, message: OnceLock::new() }
+    pub fn new(mail: &'a CodeMail, id: String, composed: Composed) -> Self {
+        Self { mail, id, composed, content: OnceLock::new(), message: OnceLock::new() }
     }
 
-    /// Returns the whole message in MIME form. It is rendered once, so that each attempt has the
-    /// same bytes, and only for transports that need it.
+    /// Returns what the reader sees.
+    pub fn content(&self) -> &Content {
+        self.content.get_or_init(|| self.composed.content(self.mail))
+    }
+
+    /// Returns the whole message in MIME form. It is made once, so that each attempt has the same
+    /// bytes, and only for transports that need it.
     ///
     /// # Errors
-    /// [`MessageError`], as for [`Composer::to_bytes`].
-    pub fn message(&self) -> Result<&[u8], MessageError> {
+    /// [`MessageError`], as for [`Composed::message`].
+    pub fn mime(&self) -> Result<&MimeMessage, MessageError> {
         if let Some(message) = self.message.get() {
             return Ok(message);
         }
-        let message = Composer::to_bytes(self.mail, &self.content, &self.id)?;
+        let message = self.composed.message(self.mail, &self.id)?;
         Ok(self.message.get_or_init(|| message))
+    }
+
+    /// Returns the bytes of the whole message.
+    ///
+    /// # Errors
+    /// [`MessageError`], as for [`Composed::message`].
+    pub fn message(&self) -> Result<&[u8], MessageError> {
+        self.mime().map(MimeMessage::as_bytes)
     }
 }
 

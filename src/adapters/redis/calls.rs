@@ -106,14 +106,15 @@ impl RedisStore {
     ) -> Result<Value, StoreError> {
         let life = millis(rules.life);
         let longest = millis(MAX_LIFETIME);
+        let overlap = millis(rules.overlap);
         let slowest = millis(MAX_OPEN_DELAY);
         let attempts = u64::from(rules.attempts);
         let salt = hash.salt().as_bytes().as_slice();
         let retention = millis(store_key.retention());
         let hash = hash.to_bytes();
         let about = about.as_bytes();
-        let args: [&dyn Argument; 9] =
-            [&retention, &attempts, &life, &longest, &salt, &hash, &entry, &slowest, &about];
+        let args: [&dyn Argument; 10] =
+            [&retention, &attempts, &life, &longest, &overlap, &salt, &hash, &entry, &slowest, &about];
         self.call(script, &[key::verification(store_key)], &args).await
     }
 }

@@ -6,19 +6,27 @@ use redis::Value;
 
 use super::answer::{number, unexpected};
 use super::scripts::Argument;
-use crate::domain::ledger::LimitState;
-use crate::domain::limit::{Policy, Window};
+use crate::domain::ledger::{LimitRule, LimitState};
+use crate::domain::limit::Window;
 use crate::domain::limits::Charge;
 use crate::domain::time::millis;
 use crate::ports::{ChargeOutcome, StoreError};
 
-/// The arguments of a charge, with the policies that the reply refers to.
+/// How many values a reply to a charge has.
+pub(super) const CHARGED: usize = 5;
+
+/// The arguments of a charge.
 pub(super) struct ChargeArguments<'a> {
+    charge: &'a Charge<'a>,
     partition: &'a [u8],
     /// Retention, number of windows, then three numbers for each window: the bytes of the partition
     /// that must match, its maximum, its span.
     numbers: Vec<u64>,
-    windows: Vec<(Policy, Window)>,
+}
+
+/// Iterates over the windows of a charge, with their rules, in the order that replies refer to.
+fn windows<'a>(charge: &'a Charge<'_>) -> impl Iterator<Item = (&'a LimitRule<'a>, Window)> {
+    charge.rules.iter().flat_map(|rule| rule.windows().map(move |window| (rule, window)))
 }
 
 impl<'a> ChargeArguments<'a> {
@@ -31,21 +39,23 @@ impl<'a> ChargeArguments<'a> {
             return Err(StoreError::new("a limit has no window"));
         }
         let partition = charge.partition.0.get(..charge.ledger.partition_bytes()).unwrap_or_default();
-        let mut windows = Vec::new();
-        let mut numbers = Vec::new();
-        for rule in &charge.rules {
-            for window in rule.windows() {
-                numbers.extend([rule.partition_bytes as u64, window.most.get().into(), millis(window.span)]);
-                windows.push((rule.policy, window));
-            }
+        let count = windows(charge).count();
+        let mut numbers = Vec::with_capacity(2 + 3 * count);
+        numbers.extend([millis(charge.retention), count as u64]);
+        for (rule, window) in windows(charge) {
+            numbers.extend([rule.partition_bytes as u64, window.most.get().into(), millis(window.span)]);
         }
-        numbers.splice(..0, [millis(charge.retention), windows.len() as u64]);
-        Ok(Self { partition, numbers, windows })
+        Ok(Self { charge, partition, numbers })
     }
 
     /// Returns the arguments in the order in which the scripts read them.
     pub(super) fn in_order(&self) -> [&dyn Argument; 2] {
         [&self.partition, &self.numbers]
+    }
+
+    /// Returns how many arguments there are.
+    pub(super) fn len(&self) -> usize {
+        1 + self.numbers.len()
     }
 
     /// Parses the reply of `charge`.
@@ -60,13 +70,13 @@ impl<'a> ChargeArguments<'a> {
     /// Parses the limit state in the reply of `charge` or `peek`.
     pub(super) fn limit_state(&self, parts: &[Value]) -> Result<LimitState, StoreError> {
         let [_, window, room, reset, wait] = parts else { return Err(unexpected()) };
-        let (policy, window) = usize::try_from(number(window)?)
+        let (rule, window) = usize::try_from(number(window)?)
             .ok()
-            .and_then(|at| self.windows.get(at))
+            .and_then(|at| windows(self.charge).nth(at))
             .ok_or_else(unexpected)?;
         Ok(LimitState {
-            policy: *policy,
-            window: *window,
+            policy: rule.policy,
+            window,
             remaining: u32::try_from(number(room)?).map_err(StoreError::new)?,
             reset: Duration::from_millis(number(reset)?),
             wait: Duration::from_millis(number(wait)?),

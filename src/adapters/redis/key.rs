@@ -3,6 +3,8 @@
 //! The hash tag (the part in braces) is chosen so that all keys of one script share a Redis hash
 //! slot. Must not put anything into a key that reveals whom it concerns.
 
+use std::fmt::{self, Write as _};
+
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger_key::{LedgerKey, email_hash_tag};
 use crate::domain::store_key::StoreKey;
@@ -11,10 +13,12 @@ use crate::domain::store_key::StoreKey;
 /// and id.
 pub(super) fn verification(store_key: &StoreKey) -> String {
     match store_key {
-        StoreKey::Address { recipient, address } => {
-            format!("otp:{{{}}}:{}:{address}", email_hash_tag(&recipient.email), recipient.tenant.name())
-        }
-        StoreKey::Id(id) => format!("otp:{{v:{id}}}"),
+        StoreKey::Address { recipient, address } => text(format_args!(
+            "otp:{{{}}}:{}:{address}",
+            email_hash_tag(&recipient.email),
+            recipient.tenant.namespace()
+        )),
+        StoreKey::Id(id) => text(format_args!("otp:{{v:{id}}}")),
     }
 }
 
@@ -25,7 +29,7 @@ pub(super) fn email_prefix(email: &KeyedHash) -> String {
 
 /// Returns the key of a ledger.
 pub(super) fn ledger(ledger: &LedgerKey) -> String {
-    format!("otp:{ledger}")
+    text(format_args!("otp:{ledger}"))
 }
 
 /// Returns the keys of a ledger, and of that of a partition of it.
@@ -33,9 +37,22 @@ pub(super) fn ledgers(ledger: &LedgerKey, of_partition: Option<&LedgerKey>) -> V
     std::iter::once(ledger).chain(of_partition).map(self::ledger).collect()
 }
 
+/// Returns the text of a key, in one allocation as a rule.
+fn text(key: fmt::Arguments<'_>) -> String {
+    let mut text = String::with_capacity(96);
+    // Writing to a string does not fail.
+    let _ = text.write_fmt(key);
+    text
+}
+
 /// Returns the key of an idempotency key.
 pub(super) fn idempotency(key: &KeyedHash) -> String {
     format!("otp:{{i:{key}}}")
+}
+
+/// Returns the key of the captured emails of a sandbox key.
+pub(super) fn test_mails(mailbox: &KeyedHash) -> String {
+    format!("otp:{{m:{mailbox}}}")
 }
 
 /// Returns the key that a check of this number writes.

@@ -3,6 +3,7 @@
 //! Must not call a script again if it may have run. Only a script that Redis did not know is sent
 //! again, with its text.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -42,7 +43,8 @@ pub enum Fence {
 /// A script with the name of its call, for metrics.
 pub(super) struct NamedScript {
     pub(super) name: &'static str,
-    text: String,
+    /// The text in pieces, most of which all scripts share.
+    text: Vec<Cow<'static, str>>,
     /// SHA-1 of the text, by which Redis knows it.
     hash: String,
     /// Whether the loss of what it wrote would allow more than the limits do.
@@ -51,6 +53,10 @@ pub(super) struct NamedScript {
 
 pub(super) struct Scripts {
     pub charge: NamedScript,
+    pub charge_send: NamedScript,
+    pub charge_ip_and_send: NamedScript,
+    pub charge_ip_and_new_send: NamedScript,
+    pub charge_ip_and_take_attempt: NamedScript,
     pub refund: NamedScript,
     pub peek: NamedScript,
     pub open: NamedScript,
@@ -58,11 +64,14 @@ pub(super) struct Scripts {
     pub take_attempt: NamedScript,
     pub approve: NamedScript,
     pub mark_failed: NamedScript,
+    pub mark_accepted: NamedScript,
     pub find: NamedScript,
     pub cancel: NamedScript,
     pub begin: NamedScript,
     pub complete: NamedScript,
     pub abandon: NamedScript,
+    pub put_test_mail: NamedScript,
+    pub list_test_mails: NamedScript,
     pub ready: NamedScript,
 }
 
@@ -78,8 +87,8 @@ impl<T: redis::ToRedisArgs + Send + Sync> Argument for T {
 }
 
 impl NamedScript {
-    fn new(name: &'static str, text: String) -> Self {
-        let hash = Script::new(&text).get_hash().to_owned();
+    fn new(name: &'static str, text: Vec<Cow<'static, str>>) -> Self {
+        let hash = Script::new(&text.concat()).get_hash().to_owned();
         Self { name, text, hash, durable: false }
     }
 
@@ -117,20 +126,47 @@ impl Scripts {
     pub(super) fn with(clock: &ScriptClock, durability: Durability) -> Self {
         let waits = format!("local WAITS = {}\n", durability.replicas > 0);
         let prologue = format!("{}{waits}{}", clock.prologue(), durability.fence.prologue());
-        let sliding_log = include_str!("lua/lib/sliding_log.lua");
-        let verification = include_str!("lua/lib/verification.lua");
-        let library = format!("{prologue}{sliding_log}{verification}");
-        let idempotency_library =
-            format!("{}{waits}{}", clock.prologue(), include_str!("lua/lib/idempotency.lua"));
-        let script = |name, body| NamedScript::new(name, format!("{library}{body}"));
-        let idempotency = |name, body| NamedScript::new(name, format!("{idempotency_library}{body}"));
+        let library = [
+            Cow::Owned(prologue),
+            Cow::Borrowed(include_str!("lua/lib/sliding_log.lua")),
+            Cow::Borrowed(include_str!("lua/lib/verification.lua")),
+        ];
+        let idempotency_library = [
+            Cow::Owned(format!("{}{waits}", clock.prologue())),
+            Cow::Borrowed(include_str!("lua/lib/idempotency.lua")),
+        ];
+        let test_mails_library =
+            [Cow::Borrowed(clock.prologue()), Cow::Borrowed(include_str!("lua/lib/test_mails.lua"))];
+        let script = |name, body| NamedScript::new(name, text(&[], &library, &[body]));
+        let idempotency = |name, body| NamedScript::new(name, text(&[], &idempotency_library, &[body]));
+        let after_ip = |name, body| {
+            let charge = include_str!("lua/charge.lua");
+            let then = include_str!("lua/after_ip.lua");
+            let functions = [
+                "local function charge_ip()\n",
+                charge,
+                "end\nlocal function after()\n",
+                body,
+                "end\n",
+                then,
+            ];
+            let text = text(&["local KEYS, ARGV = KEYS, ARGV\n"], &library, &functions);
+            NamedScript::new(name, text).durable()
+        };
         // These free memory, or write no more than is stored already, so they must run when memory
         // is full.
-        let without_memory = |name, body| NamedScript::new(name, format!("{ALLOW_OOM}{library}{body}"));
+        let without_memory = |name, body| NamedScript::new(name, text(&[ALLOW_OOM], &library, &[body]));
         let idempotency_without_memory =
-            |name, body| NamedScript::new(name, format!("{ALLOW_OOM}{idempotency_library}{body}"));
+            |name, body| NamedScript::new(name, text(&[ALLOW_OOM], &idempotency_library, &[body]));
         Self {
             charge: script("charge", include_str!("lua/charge.lua")).durable(),
+            charge_send: script("charge_send", include_str!("lua/charge_send.lua")).durable(),
+            charge_ip_and_send: after_ip("charge_ip_and_send", include_str!("lua/charge_send.lua")),
+            charge_ip_and_new_send: after_ip("charge_ip_and_new_send", include_str!("lua/charge.lua")),
+            charge_ip_and_take_attempt: after_ip(
+                "charge_ip_and_take_attempt",
+                include_str!("lua/take_attempt.lua"),
+            ),
             refund: without_memory("refund", include_str!("lua/refund.lua")),
             peek: without_memory("peek", include_str!("lua/peek.lua")),
             open: script("open", include_str!("lua/open.lua")).durable(),
@@ -138,14 +174,34 @@ impl Scripts {
             take_attempt: script("take_attempt", include_str!("lua/take_attempt.lua")).durable(),
             approve: without_memory("approve", include_str!("lua/approve.lua")).durable(),
             mark_failed: without_memory("mark_failed", include_str!("lua/mark_failed.lua")),
+            mark_accepted: script("mark_accepted", include_str!("lua/mark_accepted.lua")),
             find: without_memory("find", include_str!("lua/find.lua")).durable(),
             cancel: without_memory("cancel", include_str!("lua/cancel.lua")).durable(),
             begin: idempotency("begin", include_str!("lua/begin.lua")).durable(),
             complete: idempotency_without_memory("complete", include_str!("lua/complete.lua")).durable(),
             abandon: idempotency_without_memory("abandon", include_str!("lua/abandon.lua")),
+            put_test_mail: NamedScript::new(
+                "put_test_mail",
+                text(&[], &test_mails_library, &[include_str!("lua/put_test_mail.lua")]),
+            ),
+            list_test_mails: NamedScript::new(
+                "list_test_mails",
+                text(&[ALLOW_OOM], &test_mails_library, &[include_str!("lua/list_test_mails.lua")]),
+            ),
             ready: script("ready", include_str!("lua/ready.lua")).durable(),
         }
     }
+}
+
+/// Returns the pieces of a script.
+fn text(
+    head: &[&'static str],
+    library: &[Cow<'static, str>],
+    body: &[&'static str],
+) -> Vec<Cow<'static, str>> {
+    let borrowed =
+        |pieces: &[&'static str]| pieces.iter().map(|piece| Cow::Borrowed(*piece)).collect::<Vec<_>>();
+    [borrowed(head), library.to_vec(), borrowed(body)].concat()
 }
 
 impl ScriptClock {
@@ -160,8 +216,11 @@ impl ScriptClock {
         args: &[&dyn Argument],
     ) -> RedisResult<Acknowledged> {
         let command = |name: &str, script: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(script).arg(keys.len()).arg(keys);
+            // Room for the arguments, most of which are short numbers.
+            let arguments = 3 + keys.len() + 8 * args.len();
+            let bytes = script.len() + keys.iter().map(String::len).sum::<usize>() + 16 * arguments;
+            let mut command = Cmd::with_capacity(arguments, bytes);
+            command.arg(name).arg(script).arg(keys.len()).arg(keys);
             for arg in args {
                 arg.add_to(&mut command);
             }
@@ -172,7 +231,7 @@ impl ScriptClock {
         };
         let answer = match send(connection, &command("EVALSHA", &script.hash), script, replicas, keys).await {
             Err(error) if is_unknown_script(&error) => {
-                send(connection, &command("EVAL", &script.text), script, replicas, keys).await
+                send(connection, &command("EVAL", &script.text.concat()), script, replicas, keys).await
             }
             answer => answer,
         };

@@ -8,13 +8,12 @@ use std::future::Future;
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::conversation::{ByteStream, Conversation, dot_stuffed};
+use super::conversation::{ByteStream, Conversation};
 use super::error::{Cause, SendError};
 use super::login::{Credentials, Login};
 use super::secure::{Security, reach};
 use super::stage::Stage;
 use crate::adapters::mailer::Deadlines;
-use crate::domain::email_address::EmailAddress;
 
 /// Address and configuration of a relay.
 #[derive(Debug)]
@@ -54,8 +53,8 @@ pub struct Envelope<'a> {
     pub from: &'a str,
     /// The recipient's address.
     pub to: &'a str,
-    /// Header and body.
-    pub message: &'a [u8],
+    /// Header and body as they are transmitted after DATA, with the line that ends them.
+    pub data: &'a [u8],
 }
 
 /// An open session, secured and logged in.
@@ -63,12 +62,15 @@ pub struct Session {
     conversation: Conversation<Box<dyn ByteStream>>,
     /// Whether the relay offers PIPELINING (RFC 2920).
     pipelining: bool,
+    /// Commands before they are sent.
+    lines: String,
 }
 
 /// A command of a transaction, and the codes of the replies that continue it.
-struct EnvelopeCommand {
+struct EnvelopeCommand<'a> {
     stage: Stage,
-    line: String,
+    /// The line, in pieces.
+    line: [&'a str; 3],
     accepted: &'static [u16],
     deadline: Instant,
 }
@@ -128,7 +130,7 @@ impl Relay {
         let offered = within(deadline, Stage::Hello, conversation.hello(hello)).await?;
         let login = credentials.log_in(&mut conversation, &offered, &self.host, self.port);
         within(deadline, Stage::Login, login).await?;
-        Ok(Session { conversation, pipelining: offered.pipelining })
+        Ok(Session { conversation, pipelining: offered.pipelining, lines: String::new() })
     }
 }
 
@@ -151,10 +153,10 @@ impl Session {
         self.begin(mail, deadlines).await.map_err(HandoverError::Refused)?;
         let stage = Stage::Message;
         let transmitted = within(deadlines.end, stage, async {
-            self.conversation.say(stage, &dot_stuffed(mail.message)).await?;
+            self.conversation.say(stage, mail.data).await?;
             self.conversation.reply(stage).await
         });
-        let reply = transmitted.await.map_err(HandoverError::Unknown)?.reply();
+        let reply = transmitted.await.map_err(HandoverError::Unknown)?;
         if reply.code() == 250 {
             return Ok(());
         }
@@ -180,20 +182,23 @@ impl Session {
         }
         let command = |stage, line, accepted, deadline| EnvelopeCommand { stage, line, accepted, deadline };
         let commands = [
-            command(Stage::Sender, format!("MAIL FROM:<{from}>\r\n"), &[250][..], deadlines.first),
+            command(Stage::Sender, ["MAIL FROM:<", from, ">\r\n"], &[250][..], deadlines.first),
             // 251 means that the relay will forward to the recipient (RFC 5321 section 3.4).
-            command(Stage::Recipient, format!("RCPT TO:<{to}>\r\n"), &[250, 251], deadlines.begin),
-            command(Stage::Data, "DATA\r\n".to_owned(), &[354], deadlines.begin),
+            command(Stage::Recipient, ["RCPT TO:<", to, ">\r\n"], &[250, 251], deadlines.begin),
+            command(Stage::Data, ["DATA\r\n", "", ""], &[354], deadlines.begin),
         ];
-        let conversation = &mut self.conversation;
-        if self.pipelining {
-            let lines = commands.each_ref().map(|command| command.line.as_str()).concat();
+        let Self { conversation, pipelining, lines } = self;
+        if *pipelining {
+            lines.clear();
+            lines.extend(commands.iter().flat_map(|command| command.line));
             within(deadlines.first, Stage::Sender, conversation.say(Stage::Sender, lines.as_bytes())).await?;
         }
         for EnvelopeCommand { stage, line, accepted, deadline } in commands {
             within(deadline, stage, async {
-                if !self.pipelining {
-                    conversation.say(stage, line.as_bytes()).await?;
+                if !*pipelining {
+                    lines.clear();
+                    lines.extend(line);
+                    conversation.say(stage, lines.as_bytes()).await?;
                 }
                 conversation.expect(stage, accepted).await
             })
@@ -209,8 +214,11 @@ impl Session {
 }
 
 /// Returns whether a text is an address that cannot end its command or add to it.
+///
+/// An address that was parsed has only these characters (RFC 5321 section 4.1.2, without quotes).
 fn is_plain_address(text: &str) -> bool {
-    EmailAddress::parse(text).is_ok_and(|address| address.as_str() == text)
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.@".contains(&b);
+    !text.is_empty() && text.bytes().all(is_plain)
 }
 
 impl fmt::Debug for Tls {
@@ -232,7 +240,6 @@ mod tests {
 
     use super::*;
 
-    const MESSAGE: &[u8] = b"Subject: a\r\n\r\n.\r\n";
     const COMMANDS: [&str; 3] = ["MAIL FROM:<a@example.com>\r\n", "RCPT TO:<b@example.com>\r\n", "DATA\r\n"];
     const DATA: &str = "Subject: a\r\n\r\n..\r\n.\r\n";
 
@@ -256,7 +263,8 @@ mod tests {
             assert_eq!(count, 0, "more than the test knows of");
             heard
         });
-        (Session { conversation: Conversation::new(Box::new(ours)), pipelining }, relay)
+        let conversation = Conversation::new(Box::new(ours) as _);
+        (Session { conversation, pipelining, lines: String::new() }, relay)
     }
 
     /// Returns the replies to MAIL, RCPT, DATA and the message as they answer each write.
@@ -269,7 +277,7 @@ mod tests {
 
     async fn send(session: &mut Session, from: &str, to: &str) -> String {
         let end = Instant::now() + Duration::from_secs(10);
-        let mail = Envelope { from, to, message: MESSAGE };
+        let mail = Envelope { from, to, data: DATA.as_bytes() };
         match session.hand_over(&mail, Deadlines { first: end, begin: end, end }).await {
             Ok(()) => "accepted".to_owned(),
             Err(HandoverError::Refused(error)) => format!("refused: {error}"),

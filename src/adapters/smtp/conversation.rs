@@ -14,12 +14,16 @@ use zeroize::Zeroizing;
 
 use super::error::{Cause, SendError};
 use super::full_reply::{Capabilities, FullReply, MAX_BYTES};
+use super::reply::Reply;
 use super::stage::Stage;
 
 /// A connection to a relay, with or without TLS.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// Space for received data at first: most replies fit.
+const USUAL_BYTES: usize = 512;
 
 /// A conversation over a connection. After an error it must be dropped.
 pub(super) struct Conversation<S> {
@@ -31,7 +35,7 @@ pub(super) struct Conversation<S> {
 impl<S: ByteStream> Conversation<S> {
     /// Starts a conversation.
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, received: Vec::new() }
+        Self { stream, received: Vec::with_capacity(USUAL_BYTES) }
     }
 
     /// Waits for the relay's greeting.
@@ -42,8 +46,12 @@ impl<S: ByteStream> Conversation<S> {
     /// Sends EHLO and returns what the relay offers. Does not fall back to HELO: a relay that
     /// refuses EHLO offers neither TLS nor a login.
     pub(super) async fn hello(&mut self, name: &str) -> Result<Capabilities, SendError> {
-        let reply = self.ask(Stage::Hello, &format!("EHLO {name}"), &[250]).await?;
-        Ok(Capabilities::of(&reply))
+        self.say(Stage::Hello, format!("EHLO {name}\r\n").as_bytes()).await?;
+        let read = self.read_reply(|reply| (reply.reply(), Capabilities::of(reply))).await;
+        match read.map_err(|error| SendError::from_io(Stage::Hello, &error))? {
+            (reply, offered) if reply.code() == 250 => Ok(offered),
+            (reply, _) => Err(SendError::reply(Stage::Hello, reply)),
+        }
     }
 
     /// Sends STARTTLS and returns the connection, ready for TLS. Fails if the relay sent data after
@@ -66,25 +74,21 @@ impl<S: ByteStream> Conversation<S> {
         stage: Stage,
         command: &str,
         accepted: &[u16],
-    ) -> Result<FullReply, SendError> {
+    ) -> Result<Reply, SendError> {
         let line = Zeroizing::new(format!("{command}\r\n"));
         self.say(stage, line.as_bytes()).await?;
         self.expect(stage, accepted).await
     }
 
     /// Waits for a reply, which must have one of these codes.
-    pub(super) async fn expect(&mut self, stage: Stage, accepted: &[u16]) -> Result<FullReply, SendError> {
+    pub(super) async fn expect(&mut self, stage: Stage, accepted: &[u16]) -> Result<Reply, SendError> {
         let reply = self.reply(stage).await?;
-        if accepted.contains(&reply.reply().code()) {
-            Ok(reply)
-        } else {
-            Err(SendError::reply(stage, reply.reply()))
-        }
+        if accepted.contains(&reply.code()) { Ok(reply) } else { Err(SendError::reply(stage, reply)) }
     }
 
     /// Waits for a reply.
-    pub(super) async fn reply(&mut self, stage: Stage) -> Result<FullReply, SendError> {
-        self.read_reply().await.map_err(|error| SendError::from_io(stage, &error))
+    pub(super) async fn reply(&mut self, stage: Stage) -> Result<Reply, SendError> {
+        self.read_reply(codes).await.map_err(|error| SendError::from_io(stage, &error))
     }
 
     /// Sends commands or a message, with their line ends.
@@ -97,11 +101,13 @@ impl<S: ByteStream> Conversation<S> {
         self.check_quiet().await.map_err(|error| SendError::from_io(stage, &error))
     }
 
-    async fn read_reply(&mut self) -> io::Result<FullReply> {
+    /// Reads a reply, and returns what is needed of it.
+    async fn read_reply<T>(&mut self, needed: impl Fn(&FullReply<'_>) -> T) -> io::Result<T> {
         loop {
             if let Some((reply, length)) = FullReply::parse(&self.received).map_err(io::Error::other)? {
+                let needed = needed(&reply);
                 self.received.drain(..length);
-                return Ok(reply);
+                return Ok(needed);
             }
             self.read_lines().await?;
         }
@@ -151,22 +157,8 @@ impl<S: ByteStream> Conversation<S> {
     }
 }
 
-/// Returns a message as it is transmitted after DATA (RFC 5321 section 4.5.2): a dot at the start
-/// of a line is doubled, and a line with a dot ends it. Also doubles a dot after LF alone, so that
-/// a relay that takes it for a line end sees no end of the message there.
-pub(super) fn dot_stuffed(message: &[u8]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(message.len() + 16);
-    for line in message.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b".") {
-            data.push(b'.');
-        }
-        data.extend_from_slice(line);
-    }
-    if !data.ends_with(b"\r\n") {
-        data.extend_from_slice(b"\r\n");
-    }
-    data.extend_from_slice(b".\r\n");
-    data
+fn codes(reply: &FullReply<'_>) -> Reply {
+    reply.reply()
 }
 
 fn out_of_turn() -> io::Error {
@@ -175,7 +167,6 @@ fn out_of_turn() -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use tokio::io::{DuplexStream, duplex};
     use tokio::task::coop;
 
@@ -189,7 +180,7 @@ mod tests {
     }
 
     async fn code(conversation: &mut Conversation<DuplexStream>) -> u16 {
-        conversation.reply(Stage::Hello).await.unwrap().reply().code()
+        conversation.reply(Stage::Hello).await.unwrap().code()
     }
 
     async fn may_say(conversation: &mut Conversation<DuplexStream>) -> bool {
@@ -272,43 +263,6 @@ mod tests {
             drop(relay);
             assert!(conversation.reply(Stage::Hello).await.is_err());
             assert!(conversation.received.len() <= 3 * MAX_BYTES, "{}", conversation.received.len());
-        }
-    }
-
-    #[test]
-    fn a_message_ends_with_its_own_dot_alone() {
-        for (message, data) in [
-            ("", "\r\n.\r\n"),
-            ("a", "a\r\n.\r\n"),
-            ("a\r\n", "a\r\n.\r\n"),
-            (".\r\n", "..\r\n.\r\n"),
-            ("a\r\n.\r\nMAIL\r\n", "a\r\n..\r\nMAIL\r\n.\r\n"),
-            ("a\r\n..b\r\n", "a\r\n...b\r\n.\r\n"),
-            ("a\n.\nMAIL\n", "a\n..\nMAIL\n\r\n.\r\n"),
-            ("a.b\r\n", "a.b\r\n.\r\n"),
-        ] {
-            assert_eq!(String::from_utf8(dot_stuffed(message.as_bytes())).unwrap(), data);
-        }
-    }
-
-    /// Undoes the transmission as a relay does.
-    fn received(data: &[u8]) -> Vec<u8> {
-        let lines = data.strip_suffix(b".\r\n").unwrap().split_inclusive(|byte| *byte == b'\n');
-        let lines = lines.map(|line| {
-            assert_ne!(line.trim_ascii_end(), b".", "it ended before");
-            line.strip_prefix(b".").unwrap_or(line)
-        });
-        lines.collect::<Vec<_>>().concat()
-    }
-
-    proptest! {
-        #[test]
-        fn a_relay_receives_the_message_that_was_sent(message in "[a.\r\n]{0,40}") {
-            let mut expected = message.clone().into_bytes();
-            if !expected.ends_with(b"\r\n") {
-                expected.extend_from_slice(b"\r\n");
-            }
-            prop_assert_eq!(received(&dot_stuffed(message.as_bytes())), expected);
         }
     }
 }

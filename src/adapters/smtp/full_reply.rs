@@ -4,6 +4,7 @@
 //! text, other character sets. Must not take a reply for an outcome if it is incomplete, if its
 //! lines contradict each other, or if it is too long.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use thiserror::Error;
@@ -15,10 +16,10 @@ pub(super) const MAX_BYTES: usize = 16 * 1024;
 /// Maximum number of lines of a reply.
 const MAX_LINES: usize = 128;
 
-/// A reply with the texts of its lines. Only the keywords of the reply to EHLO are read from them.
-pub struct FullReply {
+/// A reply with its lines. Only the keywords of the reply to EHLO are read from their texts.
+pub struct FullReply<'a> {
     reply: Reply,
-    texts: Vec<String>,
+    lines: &'a [u8],
 }
 
 /// Why received data is not a reply.
@@ -43,7 +44,7 @@ pub struct Capabilities {
     pub mechanisms: Vec<String>,
 }
 
-impl FullReply {
+impl<'a> FullReply<'a> {
     /// Parses the reply at the start of the received data. Returns it with its length in bytes, or
     /// `None` if it is incomplete.
     ///
@@ -52,24 +53,26 @@ impl FullReply {
     ///
     /// # Errors
     /// [`ReplyError`] if the data cannot become a reply.
-    pub fn parse(received: &[u8]) -> Result<Option<(Self, usize)>, ReplyError> {
+    pub fn parse(received: &'a [u8]) -> Result<Option<(Self, usize)>, ReplyError> {
         let mut length = 0;
-        let mut first_code = None;
-        let mut texts = Vec::new();
-        for line in received.split_inclusive(|byte| *byte == b'\n') {
+        let mut first = None;
+        for (count, line) in received.split_inclusive(|byte| *byte == b'\n').enumerate() {
             length += line.len();
-            if length > MAX_BYTES || texts.len() == MAX_LINES {
+            if length > MAX_BYTES || count == MAX_LINES {
                 return Err(ReplyError::TooLong);
             }
-            let Some(line) = line.strip_suffix(b"\n") else { return Ok(None) };
-            let line = ReplyLine::parse(line.strip_suffix(b"\r").unwrap_or(line))?;
-            if *first_code.get_or_insert(line.code) != line.code {
+            if !line.ends_with(b"\n") {
+                return Ok(None);
+            }
+            let line = ReplyLine::parse(line)?;
+            let first = first.get_or_insert(line);
+            if first.code != line.code {
                 return Err(ReplyError::Malformed);
             }
-            texts.push(String::from_utf8_lossy(line.text).into_owned());
             if line.is_last {
-                let reply = Reply::new(line.code, texts.first().map_or("", String::as_str));
-                return Ok(Some((Self { reply, texts }, length)));
+                let reply = Reply::new(line.code, &String::from_utf8_lossy(first.text));
+                let lines = received.get(..length).unwrap_or_default();
+                return Ok(Some((Self { reply, lines }, length)));
             }
         }
         Ok(None)
@@ -80,9 +83,17 @@ impl FullReply {
     pub fn reply(&self) -> Reply {
         self.reply
     }
+
+    /// Iterates over the texts of its lines.
+    fn texts(&self) -> impl Iterator<Item = Cow<'a, str>> {
+        let lines =
+            self.lines.split_inclusive(|byte| *byte == b'\n').map_while(|line| ReplyLine::parse(line).ok());
+        lines.map(|line| String::from_utf8_lossy(line.text))
+    }
 }
 
 /// One line of a reply.
+#[derive(Clone, Copy)]
 struct ReplyLine<'a> {
     code: u16,
     is_last: bool,
@@ -90,8 +101,10 @@ struct ReplyLine<'a> {
 }
 
 impl<'a> ReplyLine<'a> {
-    /// Parses a line without its end.
+    /// Parses a line with its end.
     fn parse(line: &'a [u8]) -> Result<Self, ReplyError> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (code, rest) = line.split_at_checked(3).ok_or(ReplyError::Malformed)?;
         if !matches!(code, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']) {
             return Err(ReplyError::Malformed);
@@ -110,9 +123,9 @@ impl Capabilities {
     /// Reads the keywords of a reply to EHLO. Their case does not matter (RFC 5321 section 2.4).
     /// `AUTH=`, from an old draft, means the same as `AUTH`.
     #[must_use]
-    pub fn of(hello: &FullReply) -> Self {
+    pub fn of(hello: &FullReply<'_>) -> Self {
         let mut offered = Self::default();
-        for text in &hello.texts {
+        for text in hello.texts() {
             let text = text.to_ascii_uppercase();
             let text = text.strip_prefix("AUTH=").map_or(text.clone(), |names| format!("AUTH {names}"));
             let mut words = text.split_ascii_whitespace();
@@ -133,7 +146,7 @@ impl Capabilities {
     }
 }
 
-impl fmt::Debug for FullReply {
+impl fmt::Debug for FullReply<'_> {
     /// Shows the codes only, because relays repeat addresses in the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FullReply({})", self.reply)
@@ -151,7 +164,10 @@ mod tests {
 
     fn parsed(received: &[u8]) -> Result<Option<Parsed>, ReplyError> {
         let reply = FullReply::parse(received)?;
-        Ok(reply.map(|(reply, length)| (reply.reply.to_string(), reply.texts, length)))
+        Ok(reply.map(|(reply, length)| {
+            let texts = reply.texts().map(Cow::into_owned).collect();
+            (reply.reply.to_string(), texts, length)
+        }))
     }
 
     fn offered(received: &str) -> Capabilities {
@@ -246,7 +262,7 @@ mod tests {
         fn any_data_is_one_bounded_reply_or_none(received in received(), cut in any::<prop::sample::Index>()) {
             let Ok(Some((reply, length))) = FullReply::parse(&received) else { return Ok(()) };
             prop_assert!(length <= MAX_BYTES && length <= received.len());
-            prop_assert!(reply.texts.len() <= MAX_LINES && received[length - 1] == b'\n');
+            prop_assert!(reply.texts().count() <= MAX_LINES && received[length - 1] == b'\n');
             prop_assert!((200..600).contains(&reply.reply.code()));
             prop_assert!(matches!(FullReply::parse(&received[..cut.index(length)]), Ok(None)), "it is whole");
         }

@@ -148,7 +148,7 @@ async fn authenticate<S: ByteStream>(
 async fn say<S: ByteStream>(conversation: &mut Conversation<S>, line: &str) -> Result<Reply, SendError> {
     let line = Zeroizing::new(format!("{line}\r\n"));
     conversation.say(Stage::Login, line.as_bytes()).await?;
-    Ok(conversation.reply(Stage::Login).await?.reply())
+    conversation.reply(Stage::Login).await
 }
 
 /// Returns the response of XOAUTH2, which Google and Microsoft document.

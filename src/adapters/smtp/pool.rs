@@ -103,7 +103,8 @@ impl Pool {
             if let Some(outcome) = self.send_over_an_idle_connection(mail, deadlines).await {
                 return outcome;
             }
-            let error = match self.connect_unless_down(deadlines.begin).await {
+            // Boxed, because it is rare and large.
+            let error = match Box::pin(self.connect_unless_down(deadlines.begin)).await {
                 Ok(connection) => return self.hand_over(connection, mail, deadlines).await,
                 Err(error) => error,
             };

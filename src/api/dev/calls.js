@@ -82,8 +82,27 @@ function showCall(asked, answer, text) {
   const status = make("b", { className: answer.ok ? "good" : "bad" }, String(answer.status));
   const summary = make("summary", {}, `POST ${asked.path} `, status, " ", timeOf(new Date()));
   const call = make("div", { className: "call" }, command, copy, make("pre", { className: "answer" }, lines.join("\n")));
-  calls.prepend(make("li", {}, make("details", { open: true }, summary, call)));
+  log(make("li", {}, make("details", { open: true }, summary, call)));
+}
+
+/** Adds an entry to the calls, and removes the oldest ones. */
+function log(item) {
+  const calls = byId("calls");
+  calls.prepend(item);
   while (calls.children.length > CALLS) calls.lastChild.remove();
+}
+
+/** What each fault does that `otpd dev --fail` injects. */
+const FAULTS = {
+  send: "the relay refused an email",
+  unknown: "it is unknown whether the relay accepted an email",
+  limited: "a limit was exceeded",
+  unavailable: "the store did not answer",
+};
+
+/** Notes a fault that was injected, in a call of this page or of another program. */
+function showFault({ fault }) {
+  log(make("li", { className: "fault" }, `Fault on purpose: ${fault}, ${FAULTS[fault]} `, timeOf(new Date())));
 }
 
 async function copyText(source, button) {

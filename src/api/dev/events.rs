@@ -1,9 +1,10 @@
-//! Captured emails as server-sent events (HTML standard section 9.2).
+//! Captured emails and injected faults as server-sent events (HTML standard section 9.2).
 //!
 //! A stream begins with an event `mails` that holds all captured emails, newest first, and replaces
 //! what the reader had. An event `mail` follows for each new one. So a reader that reconnects
-//! misses no email and gets none twice. Must not buffer without bound for a slow reader, and must
-//! not outlive the server.
+//! misses no email and gets none twice. An event `fault` tells of each fault that is injected while
+//! the stream is open. Must not buffer without bound for a slow reader, and must not outlive the
+//! server.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +15,14 @@ use poem::{Body, Request, Response};
 use serde::Serialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, duplex};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::mails::Mail;
 use super::{elsewhere, origin};
 use crate::api::rejection::{ErrorFormat, Rejection};
+use crate::domain::fault_plan::InjectedFault;
 use crate::ports::{CapturedMail, Mailbox};
 
 /// The maximum number of concurrent streams.
@@ -33,6 +36,7 @@ const AHEAD: usize = 16 * 1024;
 /// Opens event streams.
 pub(super) struct Events {
     mailbox: Arc<dyn Mailbox>,
+    injected: broadcast::Sender<InjectedFault>,
     stopping: CancellationToken,
     places: Arc<Semaphore>,
 }
@@ -45,10 +49,21 @@ struct Numbered {
     mail: Mail,
 }
 
+/// A fault that was injected.
+#[derive(Serialize)]
+struct Injected {
+    fault: &'static str,
+}
+
 impl Events {
-    /// Creates streams of what that mailbox captures, which end when `stopping` is cancelled.
-    pub(super) fn new(mailbox: Arc<dyn Mailbox>, stopping: CancellationToken) -> Self {
-        Self { mailbox, stopping, places: Arc::new(Semaphore::new(STREAMS)) }
+    /// Creates streams of what that mailbox captures and of the faults that are injected, which end
+    /// when `stopping` is cancelled.
+    pub(super) fn new(
+        mailbox: Arc<dyn Mailbox>,
+        injected: broadcast::Sender<InjectedFault>,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { mailbox, injected, stopping, places: Arc::new(Semaphore::new(STREAMS)) }
     }
 
     /// Opens a stream.
@@ -61,18 +76,23 @@ impl Events {
         };
         let (reader, writer) = duplex(AHEAD);
         let mailbox = Arc::clone(&self.mailbox);
+        let injected = self.injected.subscribe();
         let stopping = self.stopping.clone();
         tokio::spawn(async move {
             // Fails if the reader is gone.
-            let _ = stopping.run_until_cancelled(tell(mailbox.as_ref(), writer)).await;
+            let _ = stopping.run_until_cancelled(tell(mailbox.as_ref(), injected, writer)).await;
             drop(place);
         });
         Response::builder().header(CONTENT_TYPE, "text/event-stream").body(Body::from_async_read(reader))
     }
 }
 
-/// Writes the captured emails, then each new one.
-async fn tell(mailbox: &dyn Mailbox, mut reader: impl AsyncWrite + Unpin) -> io::Result<()> {
+/// Writes the captured emails, then each new one and each injected fault.
+async fn tell(
+    mailbox: &dyn Mailbox,
+    mut injected: broadcast::Receiver<InjectedFault>,
+    mut reader: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
     // The delay before a browser reconnects, in milliseconds.
     reader.write_all(b"retry: 1000\n").await?;
     let kept = mailbox.captured(None);
@@ -80,13 +100,29 @@ async fn tell(mailbox: &dyn Mailbox, mut reader: impl AsyncWrite + Unpin) -> io:
     let kept: Vec<_> = kept.into_iter().map(Numbered::from).collect();
     send(&mut reader, "mails", &kept).await?;
     loop {
-        let Ok(mails) = timeout(KEEP_ALIVE, mailbox.captured_after(newest)).await else {
-            reader.write_all(b":\n\n").await?;
-            continue;
-        };
-        for mail in mails.into_iter().rev() {
-            newest = mail.number;
-            send(&mut reader, "mail", &Numbered::from(mail)).await?;
+        tokio::select! {
+            mails = mailbox.captured_after(newest) => {
+                for mail in mails.into_iter().rev() {
+                    newest = mail.number;
+                    send(&mut reader, "mail", &Numbered::from(mail)).await?;
+                }
+            }
+            Some(fault) = next(&mut injected) => {
+                send(&mut reader, "fault", &Injected { fault: fault.name() }).await?;
+            }
+            () = sleep(KEEP_ALIVE) => reader.write_all(b":\n\n").await?,
+        }
+    }
+}
+
+/// Returns the next injected fault, after those that a slow reader missed. Returns `None` if no
+/// further fault can be injected.
+async fn next(injected: &mut broadcast::Receiver<InjectedFault>) -> Option<InjectedFault> {
+    loop {
+        match injected.recv().await {
+            Ok(fault) => return Some(fault),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return None,
         }
     }
 }

@@ -97,6 +97,7 @@ function connect() {
   source = stream;
   stream.addEventListener("mails", (event) => takeAll(JSON.parse(event.data)));
   stream.addEventListener("mail", (event) => takeOne(JSON.parse(event.data)));
+  stream.addEventListener("fault", (event) => showFault(JSON.parse(event.data)));
   stream.addEventListener("open", () => (byId("link").textContent = ""));
   stream.addEventListener("error", () => {
     byId("link").textContent = "The connection is lost; trying again.";

@@ -17,7 +17,7 @@ function showVerification() {
   // Move the focus before its element is hidden.
   if (!isOpen && document.activeElement === byId("resend")) byId("code").focus();
   byId("resend").hidden = !isOpen;
-  byId("about").textContent = isOpen
+  byId("about").textContent = isOpen && verification.reference
     ? `The mail must show the reference ${verification.reference}. Attempts left: ${verification.attempts_remaining}.`
     : "As in the mail; spaces and dashes do no harm.";
 }
@@ -53,6 +53,8 @@ byId("send").addEventListener("submit", async (event) => {
   const answer = await call(asked);
   if (!answer) return;
   if (answer.isOk && byIds) verification = { ...answer.body, address: email.trim() };
+  // The email of a verification whose outcome is unknown may arrive, and its code can be checked.
+  else if (answer.body.id) verification = { id: answer.body.id, status: "pending", address: email.trim() };
   sent(email.trim(), answer);
 });
 

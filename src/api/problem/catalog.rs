@@ -4,10 +4,12 @@
 
 use poem::http::StatusCode;
 use poem_openapi::Enum;
+use serde::Serialize;
 
 /// What went wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Enum)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
     /// Syntax, type, a duplicate or an unknown member.
     MalformedRequest,

@@ -1,9 +1,9 @@
 //! The errors of the simple endpoints: the message for each outcome of a use case.
 
 use poem_openapi::ApiResponse;
-use poem_openapi::payload::Json;
 
 use crate::api::message::{Message, TOO_MANY_REQUESTS};
+use crate::api::payload::Json;
 use crate::api::problem::RETRY_SECONDS;
 use crate::api::rate_limit;
 use crate::api::rejection::{MalformedReason, Rejection};

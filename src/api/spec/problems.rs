@@ -29,7 +29,7 @@ const OF_A_BODY: [ProblemCode; 4] = [
 const OF_AN_ID: [ProblemCode; 2] = [ProblemCode::VerificationNotFound, ProblemCode::NotFound];
 
 /// The problems of each operation in addition to [`ALWAYS`].
-const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
+const OPERATIONS: [(&str, &[&[ProblemCode]]); 6] = [
     (
         "createVerification",
         &[
@@ -55,6 +55,7 @@ const OPERATIONS: [(&str, &[&[ProblemCode]]); 5] = [
     ),
     ("showVerification", &[&OF_AN_ID]),
     ("cancelVerification", &[&OF_AN_ID, &[ProblemCode::VerificationClosed]]),
+    ("listTestMails", &[&[ProblemCode::MalformedRequest]]),
 ];
 
 /// Adds the problems of a v1 operation: one response for each status, with an example for each

@@ -1,25 +1,26 @@
 //! The bodies of the v1 API, and how they are parsed.
 
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
 
 use poem_openapi::Object;
+use serde::Serialize;
 
+use super::delivery::DeliveryBody;
 use crate::api::json::{Body, Members};
 use crate::api::problem::{Problem, ProblemCode};
 use crate::api::rejection::Rejection;
+use crate::api::timestamp::rfc3339;
 use crate::api::verification_status::VerificationStatus;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::locale::Locale;
 use crate::domain::purpose::Purpose;
-use crate::domain::time::Millis;
 use crate::service::Snapshot;
 
 /// The required format of `end_user_ip`.
 const IP_FORM: &str = "an IPv4 or IPv6 address";
 
 /// A verification of an email address.
-#[derive(Object)]
+#[derive(Serialize, Object)]
 #[oai(rename = "Verification")]
 pub(super) struct VerificationBody {
     /// A unique identifier with 128 random bits.
@@ -38,17 +39,25 @@ pub(super) struct VerificationBody {
     /// the status is `pending`. If the request has no `end_user_ip`, the limit for one IP address
     /// and this email address (`ip_email_sends`) is not considered.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     resend_at: Option<String>,
+    /// What is known of the newest email.
+    delivery: DeliveryBody,
     /// The number of attempts that remain; 0 once the verification has ended.
     attempts_remaining: u8,
     /// A proof of the verification, as a signed JWT. Present for 300 seconds after approval, if the
     /// service has proof keys.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<String>,
+    /// Present and `true` if it is a test: no email is sent for it.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test: Option<bool>,
 }
 
 /// A verification that has just been approved.
-#[derive(Object)]
+#[derive(Serialize, Object)]
 pub(super) struct Approval {
     /// The id of the verification.
     pub id: String,
@@ -57,7 +66,12 @@ pub(super) struct Approval {
     /// A proof of the verification: a JWT signed with EdDSA or ES256. Absent if the service has no
     /// proof keys.
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
+    /// Present and `true` if it is a test: no email was sent for it.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<bool>,
 }
 
 /// A request to create a verification.
@@ -194,26 +208,10 @@ impl From<Snapshot> for VerificationBody {
             // Round to whole seconds, in the direction that promises no more than is true.
             expires_at: rfc3339(snapshot.expires_at / 1000),
             resend_at: snapshot.resend_at.map(|at| rfc3339(at.div_ceil(1000))),
+            delivery: snapshot.delivery.into(),
             attempts_remaining: snapshot.attempts_remaining,
             proof: snapshot.proof,
+            test: about.is_test.then_some(true),
         }
-    }
-}
-
-/// Formats seconds since the Unix epoch as a UTC time (RFC 3339).
-fn rfc3339(seconds: Millis) -> String {
-    // The library cannot format years after 9999.
-    let last = 253_402_300_799;
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(last))).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_written_in_utc() {
-        assert_eq!(rfc3339(1_700_000_000), "2023-11-14T22:13:20Z");
-        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

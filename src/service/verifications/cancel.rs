@@ -43,6 +43,7 @@ pub(in crate::service) async fn cancel(
         outcome: outcome.as_ref().err().map_or("canceled", CancelError::outcome),
         tenant: Some(profile.tenant.name()),
         verification: store_key.id(),
+        test: profile.is_sandbox().then_some(true),
         ..AuditEvent::default()
     };
     event.record();

@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::domain::code::Code;
 use crate::domain::details::VerificationDetails;
 use crate::domain::limits::Action;
 use crate::domain::store_key::StoreKey;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification::Status;
 use crate::domain::verification_id::VerificationId;
-use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, attempt};
+use crate::service::attempt::{Approved, ApprovedAttempt, Attempt, CheckError, SubmittedCode, attempt};
 use crate::service::decision::Decision;
 use crate::service::error::ServiceError;
 use crate::service::ip_charge::with_ip_charge;
@@ -19,23 +18,22 @@ use crate::service::{Dependencies, WithLimitState};
 /// Checks a code for a verification with an id.
 pub(in crate::service) async fn check(
     deps: &Dependencies,
+    submitted: Option<SubmittedCode>,
     profile: &TenantProfile,
     id: &VerificationId,
-    typed: &str,
     client: Option<IpAddr>,
 ) -> WithLimitState<Result<Approved, CheckError>> {
     let store_key = deps.index_key.id_key(&profile.tenant, id);
     let decision = &Decision::new(Action::Attempt, &profile.tenant);
     decision.set_verification(&store_key);
     // 1. Reject what cannot be a code, with the response of a wrong code. Nothing is charged.
-    let step_1 = match Code::parse(typed) {
-        Some(code) => Ok(code),
+    let step_1 = match submitted {
+        Some(submitted) => Ok(submitted),
         None => Err(no_code(deps, &store_key).await),
     };
-    // 2. Charge the IP's attempts.
-    with_ip_charge(deps, profile, decision, client, step_1, async |ip_charge, code| {
-        let submitted = Attempt { ip_charge, store_key: &store_key, charge: None };
-        let approved = attempt(deps, &submitted, code).await?;
+    with_ip_charge(deps, profile, decision, client, step_1, async |ip_charge, submitted| {
+        let of = Attempt { decision, profile, ip_charge, store_key: &store_key, charge: None };
+        let approved = attempt(deps, &of, submitted).await?;
         approve(deps, profile, id, decision, &approved)
     })
     .await
@@ -60,10 +58,12 @@ fn approve(
     approved: &ApprovedAttempt,
 ) -> Result<Approved, CheckError> {
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
-    let VerificationDetails { address, purpose, .. } = approved.about.as_ref().ok_or(ServiceError::Fault)?;
+    let VerificationDetails { address, purpose, is_test, .. } =
+        approved.about.as_ref().ok_or(ServiceError::Fault)?;
     let audience = &profile.tenant;
     decision.set_email(deps.index_key.recipient(audience.clone(), address).email);
-    let purpose = purpose.as_str();
-    let proof = prove(deps, &Proven { audience, address, purpose, id, at: approved.at })?;
-    Ok(Approved { proof })
+    let proven =
+        Proven { audience, address, purpose: purpose.as_str(), id, is_test: *is_test, at: approved.at };
+    let proof = prove(deps, &proven)?;
+    Ok(Approved { proof, is_test: *is_test })
 }

@@ -18,11 +18,12 @@ use crate::domain::purpose::Purpose;
 use crate::domain::reference::Reference;
 use crate::domain::tenant_profile::TenantProfile;
 use crate::domain::verification_id::VerificationId;
+use crate::ports::HashPermit;
 use crate::random::{self, SysRng};
 use crate::service::decision::Decision;
 use crate::service::error::{ServiceError, log};
 use crate::service::ip_charge::with_ip_charge;
-use crate::service::send::{OutgoingCode, StartError, check_domain_policy, live, reserve_capacity, send};
+use crate::service::send::{OutgoingCode, StartError, check_domain_policy, check_mail, live, send};
 use crate::service::{Dependencies, UseCaseError, WithLimitState};
 
 /// Delays before the retries of storing the result of an idempotency key. Their sum is below the
@@ -81,17 +82,24 @@ pub enum CreateError {
 
 pub(in crate::service) async fn create(
     deps: &Dependencies,
+    permit: HashPermit,
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
-    let Some(idempotency) = &creation.idempotency else { return create_new(deps, profile, creation).await };
+    let Some(idempotency) = &creation.idempotency else {
+        return create_new(deps, permit, profile, creation).await;
+    };
     let request = match idempotent_request(deps, profile, idempotency) {
         Ok(request) => request,
         Err(error) => return failed(profile, error),
     };
     match deps.idempotency.begin(&request).await {
         Ok(BeginOutcome::Begun) => {}
-        Ok(BeginOutcome::Done(id)) => return WithLimitState::uncharged(replay(deps, profile, id).await),
+        Ok(BeginOutcome::Done(id)) => {
+            // Nothing is hashed.
+            drop(permit);
+            return WithLimitState::uncharged(replay(deps, profile, id).await);
+        }
         Ok(BeginOutcome::InProgress) => return WithLimitState::uncharged(Err(CreateError::InProgress)),
         Ok(BeginOutcome::Mismatch) => return WithLimitState::uncharged(Err(CreateError::Mismatch)),
         Err(error) => {
@@ -101,7 +109,7 @@ pub(in crate::service) async fn create(
             return failed(profile, ServiceError::from(error));
         }
     }
-    let created = create_new(deps, profile, creation).await;
+    let created = create_new(deps, permit, profile, creation).await;
     match &created.outcome {
         Ok(snapshot) => complete(deps, &request, &snapshot.id).await,
         Err(_) => abandon(deps, &request).await,
@@ -159,15 +167,19 @@ async fn replay(
 
 async fn create_new(
     deps: &Dependencies,
+    permit: HashPermit,
     profile: &TenantProfile,
     creation: &Creation,
 ) -> WithLimitState<Result<Snapshot, CreateError>> {
     let decision = &Decision::new(Action::Send, &profile.tenant);
     decision.set_email(deps.index_key.recipient(profile.tenant.clone(), &creation.address).email);
     let step_1 = check_domain_policy(deps, &creation.address).map_err(CreateError::from);
-    // 2. Charge the IP's sends.
     with_ip_charge(deps, profile, decision, creation.client, step_1, async |ip_charge, ()| {
-        let permit = reserve_capacity(deps, decision, ip_charge, &creation.address).await?;
+        let is_test = profile.is_sandbox() || deps.test_code(profile, &creation.address).is_some();
+        if is_test {
+            decision.set_test();
+        }
+        check_mail(deps, decision, ip_charge, &creation.address, is_test).await?;
         let id = VerificationId::new(random::bytes()?);
         let store_key = deps.index_key.id_key(&profile.tenant, &id);
         decision.set_verification(&store_key);
@@ -175,7 +187,7 @@ async fn create_new(
         let address = creation.address.clone();
         let purpose = creation.purpose.clone();
         let locale = creation.locale.clone();
-        let details = VerificationDetails { address, purpose, reference, locale };
+        let details = VerificationDetails { address, purpose, reference, locale, is_test };
         let pepper = deps.reloadable.peppers.current();
         let encrypted = EncryptedDetails::new(&details, &store_key.associated_data(), pepper)?;
         let address = &details.address;
@@ -185,10 +197,13 @@ async fn create_new(
             profile,
             ip_charge,
             store_key: &store_key,
+            id: Some(&id),
+            code_salt: None,
             address,
             purpose: Some(&details.purpose),
             reference: Some(reference),
             languages,
+            is_test,
         };
         let sent = send(deps, permit, &outgoing, async |hash, entry| {
             live(deps.store.open(&store_key, hash, &deps.rules, entry, &encrypted).await?)

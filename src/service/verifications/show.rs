@@ -4,6 +4,7 @@
 
 use thiserror::Error;
 
+use crate::domain::delivery::DeliveryRecord;
 use crate::domain::details::VerificationDetails;
 use crate::domain::proof::{PROOF_LIFETIME, SigningError};
 use crate::domain::tenant_profile::TenantProfile;
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub expires_at: Millis,
     /// When the limits allow the next send to the recipient, while it is pending.
     pub resend_at: Option<Millis>,
+    /// What is known of its newest email.
+    pub delivery: DeliveryRecord,
     /// Attempts that remain, while it is pending.
     pub attempts_remaining: u8,
     /// A signed proof, for a limited time after the approval.
@@ -48,6 +51,7 @@ impl Snapshot {
             details,
             expires_at: sent.live.expires_at,
             resend_at: Some(sent.resend_at),
+            delivery: sent.delivery.clone(),
             attempts_remaining: rules.left(sent.live.attempts),
             proof: None,
         }
@@ -82,6 +86,7 @@ pub(in crate::service) async fn show(
         details,
         expires_at: view.expires_at,
         resend_at,
+        delivery: view.delivery,
         attempts_remaining: if is_pending { deps.rules.left(view.attempts) } else { 0 },
     })
 }
@@ -113,6 +118,7 @@ fn proof(
                 address: &details.address,
                 purpose: details.purpose.as_str(),
                 id,
+                is_test: details.is_test,
                 at,
             },
         ),

@@ -1,11 +1,14 @@
-//! What is stored, byte for byte, as the release before this one wrote it. Two releases can run
-//! side by side: this one reads those rows, and writes the same ones.
+//! What is stored, byte for byte, as this release writes it, and as builds before the first release
+//! wrote it. Both are read.
 //!
-//! A release that writes another format keeps this file of rows, reads both, and comes after a
-//! release that reads both already (ARCHITECTURE.md, "What Redis stores").
+//! A release that writes another format keeps these files of rows, reads them, and comes after a
+//! release that reads the new one already (ARCHITECTURE.md, "What Redis stores").
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use otpd::domain::code_hash::DIGEST_BYTES;
+use otpd::domain::delivery::{DeliveryRecord, DeliveryStatus};
 use otpd::domain::idempotency::BeginOutcome;
 use otpd::domain::limit::Policy;
 use otpd::domain::limits::{Action, Charge, Limits};
@@ -15,12 +18,14 @@ use otpd::domain::verification_id::{ID_BYTES, VerificationId};
 use otpd::ports::ChargeOutcome;
 
 use super::idempotency::request;
-use super::{LIFE, TICK};
+use super::{LIFE, OVERLAP, TICK};
 use crate::support::redis::RedisServer;
-use crate::support::store::{Bench, TakenAttempt, address, id, limits, network, recipient};
+use crate::support::store::{Bench, TakenAttempt, address, id, limits, network, provider_id, recipient};
 
 /// Keys and values in hexadecimal digits.
-const ROWS: &str = include_str!("../fixtures/rows_of_format_0.txt");
+const ROWS: &str = include_str!("../fixtures/rows_of_format_1.txt");
+/// The same without emails that were accepted and codes that were replaced.
+const ROWS_OF_FORMAT_0: &str = include_str!("../fixtures/rows_of_format_0.txt");
 
 const EMAIL: &str = "person@example.com";
 
@@ -47,6 +52,10 @@ async fn write(bench: &Bench) {
     }
     assert!(bench.approve(&id(3), 3, 1).await);
     bench.mark_failed(&id(4), 4).await;
+    bench.open(&id(6), 6).await;
+    bench.mark_accepted(&id(6), 6).await;
+    bench.replace_code(&id(6), 7).await;
+    bench.mark_accepted(&id(6), 7).await;
     assert_eq!(bench.cancel(&id(5)).await, Some(Status::Canceled));
     let limits = sends_limits();
     for charge in charges(&limits) {
@@ -75,12 +84,12 @@ async fn rows(server: &RedisServer) -> String {
     rows.join("\n") + "\n"
 }
 
-async fn restore(server: &RedisServer) {
+async fn restore(server: &RedisServer, rows: &str) {
     let bytes = |hex: &str| -> Vec<u8> {
         let digits = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
         digits.collect::<Result<_, _>>().expect("hexadecimal digits")
     };
-    for (key, value) in ROWS.lines().filter_map(|line| line.split_once(' ')) {
+    for (key, value) in rows.lines().filter_map(|line| line.split_once(' ')) {
         let mut set = redis::cmd("SET");
         set.arg(bytes(key)).arg(bytes(value)).arg("PX").arg(100_000);
         server.query::<()>(&set).await;
@@ -88,18 +97,56 @@ async fn restore(server: &RedisServer) {
 }
 
 #[tokio::test]
-async fn this_release_writes_what_the_one_before_can_read() {
-    let bench = Bench::redis().await;
+async fn this_release_writes_the_format_that_others_read() {
+    let mut bench = Bench::redis().await;
+    bench.rules.overlap = OVERLAP;
     write(&bench).await;
     let written = rows(bench.server()).await;
     assert!(written == ROWS, "the format changed:\n{written}");
 }
 
 #[tokio::test]
-async fn this_release_reads_what_the_one_before_wrote() {
+async fn this_release_reads_what_it_writes() {
     let bench = Bench::redis().await;
-    restore(bench.server()).await;
+    restore(bench.server(), ROWS).await;
     bench.clock.forward(TICK);
+    assert_eq!(bench.take_attempt(&id(6)).await, TakenAttempt::CompareBoth(7, 6));
+    let view = bench.find(&id(6)).await.expect("it is stored");
+    let at = bench.clock.millis() - 1;
+    let provider_id = Some(provider_id(7));
+    assert_eq!(view.delivery, DeliveryRecord { status: DeliveryStatus::Accepted, at, provider_id });
+    reads_what_both_formats_have(&bench).await;
+}
+
+#[test]
+fn no_record_is_larger_than_in_format_0() {
+    let sizes = |rows: &str| -> BTreeMap<String, usize> {
+        let rows = rows.lines().filter_map(|line| line.split_once(' '));
+        rows.map(|(key, value)| (key.to_owned(), value.len() / 2)).collect()
+    };
+    let (now, before) = (sizes(ROWS), sizes(ROWS_OF_FORMAT_0));
+    for (key, size) in &before {
+        assert!(now[key] <= *size, "{key}: {} bytes instead of {size}", now[key]);
+    }
+    // A second code takes its digest, two times and the byte that says so; a provider's id takes
+    // its length and a byte.
+    let new: Vec<_> =
+        now.iter().filter(|(key, _)| !before.contains_key(*key)).map(|(_, size)| *size).collect();
+    let pending = before.values().max().expect("a row");
+    assert_eq!(new, [pending + 1 + DIGEST_BYTES + 6 + 1 + "mail-7".len()]);
+}
+
+#[tokio::test]
+async fn this_release_reads_format_0() {
+    let bench = Bench::redis().await;
+    restore(bench.server(), ROWS_OF_FORMAT_0).await;
+    bench.clock.forward(TICK);
+    let view = bench.find(&id(2)).await.expect("it is stored");
+    assert_eq!(view.delivery, DeliveryRecord::unknown(bench.clock.millis() - 1));
+    reads_what_both_formats_have(&bench).await;
+}
+
+async fn reads_what_both_formats_have(bench: &Bench) {
     assert_eq!(bench.take_attempt(&address(EMAIL)).await, TakenAttempt::Compare(1));
     for left in (0..3).rev() {
         assert_eq!(bench.take_attempt(&address(EMAIL)).await, TakenAttempt::Compare(1), "{left} left");
@@ -140,14 +187,14 @@ async fn a_row_of_a_later_format_is_an_error_and_left_alone() {
         if is_ledger {
             continue;
         }
-        value[0] |= 0x10;
+        value[0] = value[0] % 0x10 + 0x20;
         let mut set = redis::cmd("SET");
         set.arg(key).arg(value).arg("PX").arg(100_000);
         server.query::<()>(&set).await;
     }
     let before = rows(server).await;
     let rules = &bench.rules;
-    for store_key in [address(EMAIL), id(2), id(3)] {
+    for store_key in [address(EMAIL), id(2), id(3), id(6)] {
         assert!(bench.store.find(&store_key, rules).await.is_err());
         assert!(bench.store.take_attempt(&store_key, rules, None).await.is_err());
         assert!(bench.store.cancel(&store_key, rules).await.is_err());

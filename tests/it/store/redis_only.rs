@@ -14,7 +14,7 @@ use otpd::ports::{AttemptOutcome, Store, StoreError};
 use super::{HOUR, LIFE, at_once, attempts_left, both_kinds, end, idempotency, live};
 use crate::support::redis::RedisServer;
 use crate::support::store::{
-    Bench, RULES, TakenAttempt, about, address, digest, hash, id, salt, store_on, token,
+    Bench, RULES, TakenAttempt, about, address, code_id, digest, hash, id, store_on, token,
 };
 
 /// The longest time that a call may take, whatever Redis does.
@@ -64,18 +64,20 @@ async fn each_call(bench: &Bench, store_key: &StoreKey) {
     bench.find(store_key).await;
     bench.cancel(store_key).await;
     bench.open(store_key, 5).await;
+    bench.mark_accepted(store_key, 5).await;
     bench.mark_failed(store_key, 5).await;
 }
 
 /// Makes all calls at once, and returns whether each was answered.
-async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreError>; 7] {
-    let (hash, token, salt, about) = (hash(1), token(1, 1), salt(1), about(store_key));
-    let (opened, replaced, attempts, approved, failed, seen, canceled) = tokio::join!(
+async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreError>; 8] {
+    let (hash, token, code, about) = (hash(1), token(1, 1), code_id(1), about(store_key));
+    let (opened, replaced, attempts, approved, failed, accepted, seen, canceled) = tokio::join!(
         store.open(store_key, &hash, &RULES, IN_TIME, &about),
         store.replace_code(store_key, &hash, &RULES, IN_TIME),
         store.take_attempt(store_key, &RULES, None),
-        store.approve(store_key, &token, None),
-        store.mark_failed(store_key, &salt, IN_TIME),
+        store.approve(store_key, &token, None, None),
+        store.mark_failed(store_key, &code, IN_TIME),
+        store.mark_accepted(store_key, &code, None),
         store.find(store_key, &RULES),
         store.cancel(store_key, &RULES),
     );
@@ -85,6 +87,7 @@ async fn answers(store: &dyn Store, store_key: &StoreKey) -> [Result<(), StoreEr
         attempts.map(drop),
         approved.map(drop),
         failed.map(drop),
+        accepted.map(drop),
         seen.map(drop),
         canceled.map(drop),
     ]
@@ -129,7 +132,9 @@ async fn no_records(bench: &Bench) -> Vec<Vec<u8>> {
         // An open record ends with the pepper's name, and a part of that may be a name too.
         let whole = if how == Status::Pending { record.len() - 1 } else { record.len() };
         values.extend((0..whole).map(|cut| record[..cut].to_vec()));
+        // A state that there is not in format 0, and a delivery that there is not in format 1.
         values.push([&[4], &record[1..]].concat());
+        values.push([&[0x1c + (record[0] & 3)], &record[1..]].concat());
         if how != Status::Pending {
             values.push([&record[..], b"x"].concat());
         }
@@ -198,7 +203,7 @@ async fn a_script_touches_its_own_key_only_and_never_writes_without_a_ttl() {
                 other => panic!("{other} is not among a script's commands"),
             }
         }
-        assert_eq!(inner().filter(|words| words[0] == "SET").count(), 9, "{seen:?}");
+        assert_eq!(inner().filter(|words| words[0] == "SET").count(), 10, "{seen:?}");
     }
 }
 
@@ -294,7 +299,7 @@ async fn in_production_the_time_is_redis_own() {
     let mut calls: Vec<_> =
         seen.iter().map(|line| words(line)).filter(|words| words[0] == "EVALSHA").collect();
     let times = seen.iter().filter(|line| line.contains(r#" lua] "TIME""#)).count();
-    assert_eq!((calls.len(), times), (14, 14), "each call asks Redis: {seen:?}");
+    assert_eq!((calls.len(), times), (16, 16), "each call asks Redis: {seen:?}");
     calls.sort();
     for twice in calls.chunks(2) {
         assert_eq!(twice[0], twice[1], "two calls some time apart tell Redis the same, so no time");

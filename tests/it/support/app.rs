@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::host::Host;
+use super::of_run;
 use super::redis::RedisServer;
 use super::secrets::Secrets;
 use super::smtp::SmtpPeer;
@@ -151,6 +152,12 @@ impl Builder {
         let keys = format!("{},{}", super::v1::hash(1), super::v1::hash(2));
         let proof_keys = format!("p2:{PEPPER_2},p1:{PEPPER_1}");
         self.set("OTP_TENANT__KEYS", &keys).set("OTP_SECRETS__PROOF_KEYS", &proof_keys)
+    }
+
+    /// Configures the sandbox keys 1 and 2 for the same tenant as [`keyed`](Self::keyed).
+    pub fn sandboxed(self) -> Self {
+        let keys = format!("{},{}", super::v1::sandbox_hash(1), super::v1::sandbox_hash(2));
+        self.keyed().set("OTP_TENANT__SANDBOX_KEYS", &keys)
     }
 
     /// Sets the text of the file for `--config`.
@@ -329,7 +336,9 @@ pub fn command(folder: &std::path::Path, settings: &BTreeMap<String, String>) ->
 }
 
 fn command_on(host: &Host, folder: &std::path::Path, settings: &BTreeMap<String, String>) -> Command {
-    let mut command = host.command(env!("CARGO_BIN_EXE_otpd"));
+    // Benchmarks can be run against another build (benches/run).
+    let binary = of_run("OTPD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_otpd").to_owned());
+    let mut command = host.command(&binary);
     command.env_clear().env("OTP_HTTP__SHUTDOWN_DELAY", "0s").envs(settings);
     command.current_dir(folder).stdin(Stdio::null());
     command

@@ -9,8 +9,10 @@ use serde_json::Value;
 
 /// Members of bodies that are personal or secret.
 const MEMBERS: [&str; 4] = ["email", "otp", "code", "end_user_ip"];
-/// Fields of log lines that are times or random ids: digits that may look like a code.
-const NUMBERS: [&str; 3] = ["timestamp", "duration_ms", "request.id"];
+/// Fields of log lines that are times, random ids or keyed hashes: digits in them may look like one
+/// of many codes.
+const RANDOM: [&str; 6] =
+    ["timestamp", "duration_ms", "request.id", "email.hash", "client.hash", "verification.hash"];
 
 /// Texts that must not be found.
 #[derive(Debug, Default)]
@@ -50,7 +52,7 @@ impl Secrets {
         for line in output.lines().filter(|line| found.is_match(line)) {
             // Lines that are no JSON are for the person who tries otpd.
             let Ok(mut fields) = serde_json::from_str(line) else { continue };
-            remove_numbers(&mut fields);
+            remove_random(&mut fields);
             let fields = fields.to_string();
             assert!(!found.is_match(&fields), "personal or secret: {fields}");
         }
@@ -62,15 +64,15 @@ fn is_listener(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
 }
 
-fn remove_numbers(value: &mut Value) {
+fn remove_random(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| {
-                !NUMBERS.contains(&name.as_str()) && !value.is_number() && !is_listener(value)
+                !RANDOM.contains(&name.as_str()) && !value.is_number() && !is_listener(value)
             });
-            fields.values_mut().for_each(remove_numbers);
+            fields.values_mut().for_each(remove_random);
         }
-        Value::Array(values) => values.iter_mut().for_each(remove_numbers),
+        Value::Array(values) => values.iter_mut().for_each(remove_random),
         _ => {}
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use otpd::adapters::memory::MemoryStore;
 use otpd::adapters::redis::{Durability, Fence, RedisStore, ScriptClock};
-use otpd::domain::code_hash::{CodeHash, DIGEST_BYTES, SALT_BYTES, Salt};
+use otpd::domain::code_hash::{CodeHash, CodeId, CodeSalt, DIGEST_BYTES, SALT_BYTES, Salt};
 use otpd::domain::details::EncryptedDetails;
 use otpd::domain::email_address::EmailAddress;
 use otpd::domain::keyed_hash::{INDEX_KEY_BYTES, IndexKey, KeyedHash};
@@ -16,21 +16,27 @@ use otpd::domain::ledger::LimitState;
 use otpd::domain::ledger_key::LedgerKey;
 use otpd::domain::limit::Policy;
 use otpd::domain::limits::{Charge, Limits};
+use otpd::domain::provider_id::ProviderId;
 use otpd::domain::store_key::{ClientNetwork, Recipient, StoreKey};
 use otpd::domain::tenant::Tenant;
 use otpd::domain::time::EntryId;
 use otpd::domain::time::Millis;
 use otpd::domain::verification::{AttemptToken, NONCE_BYTES, Status, VerificationRules, View};
 use otpd::domain::verification_id::{ID_BYTES, VerificationId};
-use otpd::ports::{AttemptOutcome, Clock, IdempotencyStore, Live, OpenOutcome, ReplaceOutcome, Store};
+use otpd::ports::{
+    AttemptOutcome, ChargeOutcome, Clock, IdempotencyStore, Live, OpenOutcome, ReplaceOutcome, Store,
+    TestMails,
+};
 
+use super::model::SALT_SHIFT;
 use super::redis::RedisServer;
 
 /// The initial time of every settable clock: far enough from the epoch to be stepped back.
 const BEGINNING: Duration = Duration::from_secs(1_700_000_000);
 
-/// The service's own policy, unless a bench has another.
-pub const RULES: VerificationRules = VerificationRules { life: Duration::from_mins(5), attempts: 5 };
+/// The service's own policy, unless a bench has another, but for the overlap.
+pub const RULES: VerificationRules =
+    VerificationRules { life: Duration::from_mins(5), attempts: 5, overlap: Duration::ZERO };
 
 /// A store that must answer, its clock, and its server if it has one. Codes and attempts are
 /// numbered.
@@ -38,6 +44,7 @@ pub const RULES: VerificationRules = VerificationRules { life: Duration::from_mi
 pub struct Bench {
     pub store: Arc<dyn Store>,
     pub idempotency: Arc<dyn IdempotencyStore>,
+    pub test_mails: Arc<dyn TestMails>,
     pub clock: Arc<SettableClock>,
     pub rules: VerificationRules,
     redis: Option<Arc<RedisServer>>,
@@ -45,10 +52,12 @@ pub struct Bench {
     entries: Arc<AtomicU64>,
 }
 
-/// The outcome of an attempt, with the number of the code to compare it with.
+/// The outcome of an attempt, with the numbers of the codes to compare it with: the newest, and the
+/// one before if that is still good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakenAttempt {
     Compare(u32),
+    CompareBoth(u32, u32),
     Limited(LimitState),
     Closed(Status),
     Unknown,
@@ -72,18 +81,26 @@ impl Bench {
     }
 
     fn of(
-        store: impl Store + IdempotencyStore + 'static,
+        store: impl Store + IdempotencyStore + TestMails + 'static,
         clock: Arc<SettableClock>,
         redis: Option<Arc<RedisServer>>,
     ) -> Self {
         let store = Arc::new(store);
-        Self { idempotency: store.clone(), store, clock, rules: RULES, redis, entries: Arc::default() }
+        Self {
+            idempotency: store.clone(),
+            test_mails: store.clone(),
+            store,
+            clock,
+            rules: RULES,
+            redis,
+            entries: Arc::default(),
+        }
     }
 
     /// Returns the same bench with another store.
-    pub fn with(&self, store: impl Store + IdempotencyStore + 'static) -> Self {
+    pub fn with(&self, store: impl Store + IdempotencyStore + TestMails + 'static) -> Self {
         let store = Arc::new(store);
-        Self { idempotency: store.clone(), store, ..self.clone() }
+        Self { idempotency: store.clone(), test_mails: store.clone(), store, ..self.clone() }
     }
 
     /// Returns the store as a restarted process sees it: on Redis, new connections to the same
@@ -154,11 +171,37 @@ impl Bench {
         charge: Option<&Charge<'_>>,
         store_key: &StoreKey,
     ) -> (TakenAttempt, Option<EntryId>) {
-        match self.store.take_attempt(store_key, &self.rules, charge).await.expect("an answer") {
-            AttemptOutcome::Compare { hash, attempts, encrypted, entry } => {
+        let taken = self.store.take_attempt(store_key, &self.rules, charge).await;
+        self.seen(taken.expect("an answer"), store_key)
+    }
+
+    /// Charges an IP and takes an attempt in one call of the store.
+    pub async fn charge_ip_and_take_attempt(
+        &self,
+        ip: &Charge<'_>,
+        charge: Option<&Charge<'_>>,
+        store_key: &StoreKey,
+    ) -> (ChargeOutcome, Option<(TakenAttempt, Option<EntryId>)>) {
+        let both = self.store.charge_ip_and_take_attempt(ip, store_key, &self.rules, charge).await;
+        let (charged, taken) = both.expect("an answer");
+        (charged, taken.map(|taken| self.seen(taken, store_key)))
+    }
+
+    /// Returns an outcome with its codes by number.
+    fn seen(&self, outcome: AttemptOutcome, store_key: &StoreKey) -> (TakenAttempt, Option<EntryId>) {
+        match outcome {
+            AttemptOutcome::Compare { codes, attempts, encrypted, entry } => {
                 assert_eq!(encrypted, about(store_key));
                 assert!((1..=self.rules.attempts).contains(&attempts), "{attempts}");
-                (TakenAttempt::Compare(code_in(&hash).expect("the hash as it was stored")), entry)
+                let newest = code_in(&codes.newest).expect("the hash as it was stored");
+                let taken = match codes.earlier {
+                    None => TakenAttempt::Compare(newest),
+                    Some(earlier) => {
+                        let earlier = code_in(&codes.newest.with_id(earlier));
+                        TakenAttempt::CompareBoth(newest, earlier.expect("a code of the same salt"))
+                    }
+                };
+                (taken, entry)
             }
             AttemptOutcome::Limited(limit_state) => (TakenAttempt::Limited(limit_state), None),
             AttemptOutcome::Closed(status) => (TakenAttempt::Closed(status), None),
@@ -188,7 +231,7 @@ impl Bench {
         attempt: u32,
         charged: Option<(&LedgerKey, EntryId)>,
     ) -> Option<Millis> {
-        self.store.approve(store_key, &token(code, attempt), charged).await.expect("an answer")
+        self.store.approve(store_key, &token(code, attempt), charged, None).await.expect("an answer")
     }
 
     /// Returns the state of a verification. Its details must be as they were encrypted.
@@ -218,7 +261,22 @@ impl Bench {
     }
 
     pub async fn mark_failed_for(&self, store_key: &StoreKey, code: u32, entry: EntryId) -> bool {
-        self.store.mark_failed(store_key, &salt(code), entry).await.expect("an answer")
+        self.store.mark_failed(store_key, &code_id(code), entry).await.expect("an answer")
+    }
+
+    /// Records that the email of a code was accepted. Its provider names it by the code's number.
+    pub async fn mark_accepted(&self, store_key: &StoreKey, code: u32) -> Option<Millis> {
+        let provider_id = provider_id(code);
+        self.store.mark_accepted(store_key, &code_id(code), Some(&provider_id)).await.expect("an answer")
+    }
+
+    /// Returns what the next code of a store key must be hashed with. A ledger of its own is
+    /// charged.
+    pub async fn code_salt(&self, store_key: &StoreKey) -> Option<CodeSalt> {
+        let StoreKey::Address { recipient, .. } = store_key else { panic!("not an address") };
+        let limits = limits(&[(Policy::EmailSends, "100000/1h"), (Policy::EmailSendsTotal, "100000/1h")]);
+        let charge = limits.send_charge(recipient, None);
+        self.store.charge_send(&charge, store_key, &self.rules).await.expect("an answer").1
     }
 }
 
@@ -315,11 +373,22 @@ pub fn about(store_key: &StoreKey) -> EncryptedDetails {
     }
 }
 
-/// Returns the salt of the code with this number, which names it.
+/// Returns the salt of the code with this number. Numbers that differ in their lower bits alone
+/// have one salt.
 pub fn salt(code: u32) -> Salt {
     let mut bytes = [0x5a; SALT_BYTES];
-    bytes[..4].copy_from_slice(&code.to_be_bytes());
+    bytes[..4].copy_from_slice(&((code >> SALT_SHIFT) + 1).to_be_bytes());
     Salt::new(bytes)
+}
+
+/// Returns what names the code with this number.
+pub fn code_id(code: u32) -> CodeId {
+    CodeId::new(digest(code))
+}
+
+/// Returns the provider's id of the email with the code of this number.
+pub fn provider_id(code: u32) -> ProviderId {
+    ProviderId::parse(&format!("mail-{code}")).expect("an id")
 }
 
 /// Returns the digest of the code with this number.
@@ -338,12 +407,13 @@ pub fn hash(code: u32) -> CodeHash {
 pub fn token(code: u32, attempt: u32) -> AttemptToken {
     let mut nonce = [0x6e; NONCE_BYTES];
     nonce[..4].copy_from_slice(&attempt.to_be_bytes());
-    AttemptToken { code: salt(code), nonce }
+    nonce[NONCE_BYTES - 4..].copy_from_slice(&code.to_be_bytes());
+    AttemptToken { code: code_id(code), nonce }
 }
 
 /// Returns the number of the code with this hash, if salt, digest and pepper all belong to it.
 fn code_in(hash: &CodeHash) -> Option<u32> {
-    let code = u32::from_be_bytes(*hash.salt().as_bytes().first_chunk()?);
+    let code = u32::from_be_bytes(*hash.id().as_bytes().last_chunk()?);
     let own = self::hash(code);
     (own.salt() == hash.salt() && own.to_bytes() == hash.to_bytes()).then_some(code)
 }

@@ -1,6 +1,6 @@
 //! The v1 API as a program with a key calls it.
 
-use otpd::domain::api_key::{self, KeyHash};
+use otpd::domain::api_key::{self, KeyHash, KeyKind};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,6 +16,16 @@ pub fn hash(number: u8) -> String {
     format!("k{number}:{}", KeyHash::of(&key(number)).expect("a key"))
 }
 
+/// Returns a sandbox key by number; the same each time.
+pub fn sandbox_key(number: u8) -> String {
+    api_key::text_of(KeyKind::Sandbox, &[number; 32]).to_string()
+}
+
+/// Returns the hash of that key as in the settings, under the label `s<number>`.
+pub fn sandbox_hash(number: u8) -> String {
+    format!("s{number}:{}", KeyHash::of(&sandbox_key(number)).expect("a key"))
+}
+
 /// A caller with a key.
 pub struct Caller<'a> {
     process: &'a Process,
@@ -26,6 +36,11 @@ impl Process {
     /// Returns a caller with the key of this number.
     pub fn caller(&self, number: u8) -> Caller<'_> {
         self.caller_with(&key(number))
+    }
+
+    /// Returns a caller with the sandbox key of this number.
+    pub fn sandbox(&self, number: u8) -> Caller<'_> {
+        self.caller_with(&sandbox_key(number))
     }
 
     /// Returns a caller with this key.
@@ -74,6 +89,22 @@ impl Caller<'_> {
 
     pub async fn show(&self, id: &str) -> Answer {
         self.process.answer(self.request(Method::GET, &format!("/v1/verifications/{id}"))).await
+    }
+
+    /// Lists the captured emails; `query` is empty or begins with a question mark.
+    pub async fn test_mails(&self, query: &str) -> Answer {
+        self.process.answer(self.request(Method::GET, &format!("/v1/test/mails{query}"))).await
+    }
+
+    /// Returns the captured emails, which must not be in the output of the process.
+    pub async fn mails(&self) -> Vec<Value> {
+        let listed = self.test_mails("").await;
+        assert_eq!(listed.status, 200, "{listed:?}");
+        let mails = listed.json().as_array().expect("a list").clone();
+        for secret in mails.iter().flat_map(|mail| [&mail["to"], &mail["code"]]) {
+            self.process.secrets().add_text(secret.as_str().expect("a text"));
+        }
+        mails
     }
 
     pub async fn cancel(&self, id: &str) -> Answer {

@@ -4,7 +4,7 @@ local retention, max_attempts = tonumber(ARGV[1]), tonumber(ARGV[2])
 local v = load(retention)
 if not v then return false end
 if status(v, max_attempts) == 'pending' then
-  v.state, v.tail = CANCELED, ''
+  close(v, CANCELED, '')
   save(v, retention)
 elseif v.state == CANCELED then
   rewrite(v, retention)

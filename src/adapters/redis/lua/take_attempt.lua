@@ -2,7 +2,8 @@
 -- KEYS: verification; if the attempt is charged, the ledger.
 -- ARGV: retention (ms), max attempts; for the ledger as for charge.lua.
 -- Returns {'limited', …} with what `charge` returns for a refusal; {'taken', entry id, attempts,
--- encrypted details, salt, hash}; the status that forbids it; or nil.
+-- encrypted details, salt, hash of the newest code, digest of the code before or ''}; the status
+-- that forbids it; or nil.
 local retention, max_attempts, entry = tonumber(ARGV[1]), tonumber(ARGV[2]), 0
 if KEYS[2] then
   local charged = charge(3, KEYS[2])
@@ -15,4 +16,5 @@ local was = status(v, max_attempts)
 if was ~= 'pending' then return was end
 v.attempts = v.attempts + 1
 save(v, retention)
-return { 'taken', entry, v.attempts, v.encrypted, v.salt, v.tail }
+local earlier = good_earlier(v)
+return { 'taken', entry, v.attempts, v.encrypted, v.salt, v.tail, earlier and earlier.digest or '' }

@@ -1,0 +1,101 @@
+//! Calls that charge an IP first: one script on keys of two hash slots, which a cluster does not
+//! have.
+
+use std::error::Error as _;
+use std::mem;
+use std::sync::atomic::Ordering;
+
+use redis::{RedisError, Value};
+
+use super::answer::unexpected;
+use super::attempt::AttemptCall;
+use super::charge::ChargeArguments;
+use super::scripts::{Argument, NamedScript};
+use super::send::SendCall;
+use super::{RedisStore, key};
+use crate::domain::code_hash::CodeSalt;
+use crate::domain::limits::Charge;
+use crate::domain::store_key::StoreKey;
+use crate::domain::verification::VerificationRules;
+use crate::ports::{AttemptOutcome, ChargeOutcome, StoreError};
+
+impl RedisStore {
+    /// Makes a call on keys of several hash slots. Returns `None` if this Redis has no such calls:
+    /// it is a cluster, or a server in cluster mode, which says so before it runs anything.
+    pub(super) async fn in_one_call<T>(
+        &self,
+        call: impl AsyncFnOnce() -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        if !self.spans_slots.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match call().await {
+            Err(error) if is_cross_slot(&error) => {
+                self.spans_slots.store(false, Ordering::Relaxed);
+                tracing::info!("this Redis is in cluster mode: an IP is charged in a call of its own");
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Charges an IP, then a recipient for a send.
+    pub(super) async fn send_after_ip(
+        &self,
+        ip: &Charge<'_>,
+        charge: &Charge<'_>,
+        pending: Option<(&StoreKey, &VerificationRules)>,
+    ) -> Result<(ChargeOutcome, Option<(ChargeOutcome, Option<CodeSalt>)>), StoreError> {
+        let mut call = SendCall::new(charge, pending)?;
+        let keys = mem::take(&mut call.keys);
+        let script = match pending {
+            None => &self.scripts.charge_ip_and_new_send,
+            Some(_) => &self.scripts.charge_ip_and_send,
+        };
+        let (charged, answer) = self.after_ip(script, ip, keys, &call.arguments()).await?;
+        Ok((charged, answer.map(|answer| call.outcome(&answer)).transpose()?))
+    }
+
+    /// Charges an IP, then takes an attempt.
+    pub(super) async fn attempt_after_ip(
+        &self,
+        ip: &Charge<'_>,
+        mut call: AttemptCall<'_>,
+    ) -> Result<(ChargeOutcome, Option<AttemptOutcome>), StoreError> {
+        let keys = mem::take(&mut call.keys);
+        let script = &self.scripts.charge_ip_and_take_attempt;
+        let (charged, answer) = self.after_ip(script, ip, keys, &call.arguments()).await?;
+        Ok((charged, answer.map(|answer| call.outcome(&answer)).transpose()?))
+    }
+
+    /// Calls a script that charges an IP and then runs another, and returns the answer of that one
+    /// if the IP was admitted.
+    async fn after_ip(
+        &self,
+        script: &NamedScript,
+        ip: &Charge<'_>,
+        keys: Vec<String>,
+        arguments: &[&dyn Argument],
+    ) -> Result<(ChargeOutcome, Option<Value>), StoreError> {
+        let charge = ChargeArguments::of(ip)?;
+        let of_ip = key::ledgers(&ip.ledger, ip.of_partition.as_ref());
+        let counts = (of_ip.len() as u64, charge.len() as u64);
+        let all_keys: Vec<_> = of_ip.into_iter().chain(keys).collect();
+        let mut all: Vec<&dyn Argument> = Vec::with_capacity(4 + arguments.len());
+        all.extend([&counts.0 as &dyn Argument, &counts.1]);
+        all.extend(charge.in_order());
+        all.extend_from_slice(arguments);
+        let Value::Array(parts) = self.call(script, &all_keys, &all).await? else { return Err(unexpected()) };
+        let mut parts = parts.into_iter();
+        let Some(Value::Array(charged)) = parts.next() else { return Err(unexpected()) };
+        match charge.charged(&charged)? {
+            refused @ ChargeOutcome::Refused(_) => Ok((refused, None)),
+            admitted => Ok((admitted, Some(parts.next().unwrap_or(Value::Nil)))),
+        }
+    }
+}
+
+fn is_cross_slot(error: &StoreError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<RedisError>());
+    cause.and_then(RedisError::code) == Some("CROSSSLOT")
+}
