@@ -136,7 +136,7 @@ async fn an_open_stream_does_not_delay_the_end() {
     for mut events in streams {
         assert_eq!(events.next().await, None);
     }
-    assert!(dev.ended().await.success());
+    assert!(dev.stopped().await.success());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert!(!dev.log().contains("did not end in time"), "{}", dev.log());
 }

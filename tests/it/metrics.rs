@@ -39,7 +39,8 @@ async fn metrics_are_served_by_the_admin_listener_and_nothing_else_is() {
     assert_eq!(statuses(elsewhere), [404; 3]);
     assert!(scrape(&app).await.contains("otpd_build_info{version="));
     let dev = Process::dev_with(&[("OTP_ADMIN__LISTEN", "off")]).await;
-    assert!(!dev.log().contains("serving metrics"), "{}", dev.log());
+    let log = dev.whole_log().await;
+    assert!(!log.contains("serving metrics"), "{log}");
 }
 
 #[tokio::test]

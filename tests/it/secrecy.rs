@@ -148,8 +148,7 @@ async fn the_log_at_its_finest_holds_nothing_personal_and_nothing_secret() {
     let codes = full_run(&app).await;
     app.redis.stop();
     assert_eq!(app.send_otp(PEOPLE[2]).await.status, 503);
-    app.terminate();
-    assert_eq!(app.ended().await.code(), Some(0));
+    assert_eq!(app.stopped().await.code(), Some(0));
     let log = app.log();
     assert!(log.contains(r#""http.route":"/verify-otp""#), "the log says what was served: {log}");
     // Times and random ids contain digits too, and any of them may look like a code.

@@ -201,6 +201,7 @@ async fn a_certificate_that_expires_soon_is_warned_of_and_its_end_is_a_metric() 
             / 3600
     };
     assert!((89 * 24..=90 * 24).contains(&expiry().await));
+    // It would have been logged before it listened.
     assert!(!app.log().contains("OTP_TLS__CERT_FILE: "));
     let files = files.renewed(29 * DAY);
     app.signal("HUP");

@@ -238,7 +238,8 @@ async fn a_collector_that_is_busy_gets_its_spans_later() {
     assert_eq!(app.get("/livez").await.status, 200);
     collector.span("GET /livez").await;
     assert_eq!(lost(&app).await, 0);
-    assert!(!app.log().contains("the trace collector"), "{}", app.log());
+    let log = app.whole_log().await;
+    assert!(!log.contains("the trace collector"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

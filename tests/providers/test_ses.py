@@ -65,7 +65,7 @@ def refused(amazon, otpd):
     status, problem = otpd.create(TO)
     assert status == 502 and "id" not in problem
     assert amazon.messages() == []
-    log = otpd.log()
+    log = otpd.whole_log()
     assert TO not in log
     return log
 

@@ -62,6 +62,7 @@ class Otpd:
         (self._folder / "config.toml").write_text(config)
         settings = {
             "OTP_HTTP__LISTEN": "127.0.0.1:0",
+            "OTP_HTTP__SHUTDOWN_DELAY": "0s",
             "OTP_ADMIN__LISTEN": "off",
             "OTP_LOG__FORMAT": "json",
             "OTP_LOG__LEVEL": "trace",
@@ -101,15 +102,20 @@ class Otpd:
             raise
 
     def _announced_port(self):
-        assert self.process.poll() is None, self.log()
-        found = re.search(r'"listening","address":"127.0.0.1:(\d+)"', self.log())
+        assert self.process.poll() is None, self._log()
+        found = re.search(r'"listening","address":"127.0.0.1:(\d+)"', self._log())
         return found and int(found[1])
 
-    def log(self):
+    def _log(self):
         return (self._folder / "log").read_text(errors="replace")
 
+    def whole_log(self):
+        """Ends the process, because lines are written after the response, and returns its log."""
+        assert self.terminate() == 0, self._log()
+        return self._log()
+
     def told(self):
-        return "otpd", [line for line in self.log().splitlines() if not any(word in line for word in EXPECTED)]
+        return "otpd", [line for line in self._log().splitlines() if not any(word in line for word in EXPECTED)]
 
     def call(self, method, path, body=None, key=None):
         """Returns the status and the JSON of an answer, over a new connection."""
