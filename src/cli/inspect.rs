@@ -168,8 +168,8 @@ async fn described(store: &RedisStore, settings: &Settings, person: &Person) -> 
     }
     for (tenant, limits) in &subject.tenants {
         for charge in subject.charges(tenant, limits) {
-            for rule in charge.rules.iter().filter(|rule| is_shown(rule.policy, tenant)) {
-                let one = Charge { rules: vec![*rule], ..charge.clone() };
+            for rule in charge.rules.iter().flatten().filter(|rule| is_shown(rule.policy, tenant)) {
+                let one = Charge { rules: [Some(*rule), None, None], ..charge.clone() };
                 let whose = if rule.factor == PREFIX48_FACTOR { "; of the whole /48" } else { "" };
                 add_line(&mut text, tenant, &store.peek(&one).await?, whose);
             }

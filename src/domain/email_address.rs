@@ -80,7 +80,7 @@ impl EmailAddress {
         if at + 1 + domain.len() > ADDRESS_MAX {
             return Err(InvalidEmailAddress::TooLong);
         }
-        Ok(Self { text: format!("{local}@{domain}"), at })
+        Ok(Self { text: [local, "@", &domain].concat(), at })
     }
 
     /// Returns the whole address, as email is sent to it.
@@ -119,18 +119,21 @@ impl EmailAddress {
     /// Returns the key under which the ledgers count this address.
     #[must_use]
     pub fn limit_key(&self) -> LimitKey {
-        let mut local = self.local_part().to_ascii_lowercase();
-        if let Some(tag) = local.find('+') {
-            local.truncate(tag);
-        }
+        let local = self.local_part();
+        let without_tag = local.split_once('+').map_or(local, |(without_tag, _)| without_tag);
+        let mut key = String::with_capacity(self.text.len());
+        key.push_str(without_tag);
+        key.make_ascii_lowercase();
         let domain = match self.domain() {
             "googlemail.com" => "gmail.com",
             other => other,
         };
         if domain == "gmail.com" {
-            local.retain(|c| c != '.');
+            key.retain(|c| c != '.');
         }
-        LimitKey(format!("{local}@{domain}"))
+        key.push('@');
+        key.push_str(domain);
+        LimitKey(key)
     }
 }
 

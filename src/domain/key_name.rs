@@ -2,19 +2,21 @@
 //!
 //! Must not hold a key.
 
+use std::sync::Arc;
+
 /// The longest name, in characters.
 const NAME_MAX: usize = 16;
 
 /// The name of a pepper, a proof key or an API key: 1 to 16 characters of `a-z 0-9 _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyName(String);
+pub struct KeyName(Arc<str>);
 
 impl KeyName {
     /// Parses a name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(is_plain);
-        fits.then(|| Self(text.to_owned()))
+        fits.then(|| Self(text.into()))
     }
 
     /// Returns the name.

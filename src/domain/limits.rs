@@ -1,7 +1,6 @@
 //! The limits of a tenant, and which ledger each action is charged to under which of them.
 
 use std::collections::BTreeMap;
-use std::iter;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -46,9 +45,9 @@ pub struct Charge<'a> {
     /// A ledger of the entries of this partition alone, where a partition may have so many that a
     /// store must not search the ledger for them.
     pub of_partition: Option<LedgerKey>,
-    /// The rules, in the order in which clients see them. One of them must count all entries, so
-    /// that the size of the ledger is bounded.
-    pub rules: Vec<LimitRule<'a>>,
+    /// At most three rules, in the order in which clients see them. One of them must count all
+    /// entries, so that the size of the ledger is bounded.
+    pub rules: [Option<LimitRule<'a>>; 3],
     /// How long entries are stored: at least as long as any of the rules counts them.
     pub retention: Duration,
 }
@@ -57,7 +56,7 @@ impl Charge<'_> {
     /// Returns the charge with room for any number of entries, for what has happened already.
     #[must_use]
     pub fn of_what_happened(mut self) -> Self {
-        self.rules.iter_mut().for_each(|rule| rule.factor = NonZeroU32::MAX);
+        self.rules.iter_mut().flatten().for_each(|rule| rule.factor = NonZeroU32::MAX);
         self
     }
 
@@ -65,7 +64,7 @@ impl Charge<'_> {
     /// have a limit has none.
     #[must_use]
     pub fn has_rule_without_window(&self) -> bool {
-        self.rules.iter().any(|rule| rule.limit.is_unlimited())
+        self.rules.iter().flatten().any(|rule| rule.limit.is_unlimited())
     }
 }
 
@@ -120,7 +119,7 @@ impl Limits {
             // Without the number it was a ledger with partitions in it.
             ledger: LedgerKey::new(hash_tag, format_args!("{suffix}:48")),
             partition: partition(*prefix64.as_bytes()),
-            rules: vec![of_prefix64, of_prefix48],
+            rules: [Some(of_prefix64), Some(of_prefix48), None],
             retention: rule.limit.longest(),
         }
     }
@@ -137,10 +136,8 @@ impl Limits {
     #[must_use]
     pub fn send_charge(&self, recipient: &Recipient, client: Option<&KeyedHash>) -> Charge<'_> {
         let ip_email = client.map(|_| self.rule(Policy::IpEmailSends, PARTITION_BYTES));
-        let rules = iter::once(self.rule(Policy::EmailSends, TENANT_BYTES))
-            .chain(ip_email)
-            .chain([self.rule(Policy::EmailSendsTotal, 0)])
-            .collect();
+        let email = Some(self.rule(Policy::EmailSends, TENANT_BYTES));
+        let rules = [email, ip_email, Some(self.rule(Policy::EmailSendsTotal, 0))];
         let namespace = recipient.tenant.namespace();
         let tenant = Sha256::digest(namespace.as_bytes()).into_iter().take(TENANT_BYTES);
         let suffix = if recipient.tenant.is_sandbox() { SANDBOX_SENDS } else { SENDS };
@@ -180,7 +177,8 @@ impl Limits {
     fn unpartitioned(&self, ledger: LedgerKey, policy: Policy) -> Charge<'_> {
         let rule = self.rule(policy, 0);
         let retention = rule.limit.longest();
-        Charge { ledger, partition: Partition::default(), of_partition: None, rules: vec![rule], retention }
+        let rules = [Some(rule), None, None];
+        Charge { ledger, partition: Partition::default(), of_partition: None, rules, retention }
     }
 
     fn rule(&self, policy: Policy, partition_bytes: usize) -> LimitRule<'_> {
@@ -277,7 +275,7 @@ mod tests {
             limits.relay_email_charge().unwrap(),
         ];
         for charge in charges {
-            assert!(charge.rules.iter().any(|rule| rule.partition_bytes == 0), "{charge:?}");
+            assert!(charge.rules.iter().flatten().any(|rule| rule.partition_bytes == 0), "{charge:?}");
         }
     }
 

@@ -11,19 +11,26 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 /// zero-width space, a direction mark or a byte order mark (`Default_Ignorable_Code_Point`).
 #[must_use]
 pub fn is_blank(c: char) -> bool {
-    c.is_whitespace() || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+    // In ASCII nothing else is invisible.
+    c.is_whitespace() || (!c.is_ascii() && CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c))
 }
 
 /// Returns whether a character is a dash of any script, or one of the two long-vowel marks that a
 /// Japanese keyboard writes for a hyphen (U+30FC, U+FF70).
 #[must_use]
 pub fn is_dash(c: char) -> bool {
+    if c.is_ascii() {
+        return c == '-';
+    }
     CodePointSetData::new::<Dash>().contains(c) || matches!(c, '\u{30fc}' | '\u{ff70}')
 }
 
 /// Returns the value of a decimal digit of any script (`General_Category=Nd`).
 #[must_use]
 pub fn decimal_digit(c: char) -> Option<u8> {
+    if c.is_ascii() {
+        return c.to_digit(10).and_then(|value| value.try_into().ok());
+    }
     let is_digit =
         |c: &char| CodePointMapData::<GeneralCategory>::new().get(*c) == GeneralCategory::DecimalNumber;
     if !is_digit(&c) {
@@ -54,6 +61,18 @@ mod tests {
         \u{104a0}\u{10d30}\u{11066}\u{110f0}\u{11136}\u{111d0}\u{112f0}\u{11450}\u{114d0}\u{11650}\
         \u{116c0}\u{11730}\u{118e0}\u{11950}\u{11c50}\u{11d50}\u{11da0}\u{16a60}\u{16ac0}\u{16b50}\
         \u{1d7ce}\u{1d7d8}\u{1d7e2}\u{1d7ec}\u{1d7f6}\u{1e140}\u{1e2f0}\u{1e950}\u{1fbf0}";
+
+    #[test]
+    fn what_is_not_looked_up_in_ascii_is_what_unicode_says() {
+        for c in '\0'..='\x7f' {
+            let is_ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
+            assert_eq!(is_blank(c), c.is_whitespace() || is_ignorable, "{c:?}");
+            assert_eq!(is_dash(c), CodePointSetData::new::<Dash>().contains(c), "{c:?}");
+            let is_digit =
+                CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::DecimalNumber;
+            assert_eq!(decimal_digit(c).is_some(), is_digit, "{c:?}");
+        }
+    }
 
     #[test]
     fn the_digits_of_every_script_have_their_values() {

@@ -88,7 +88,6 @@ async fn check_address(
     let charge =
         ip_charge.client_prefix().map(|client| profile.limits.ip_email_attempt_charge(&recipient, &client));
     let store_key = deps.index_key.email_key(recipient, address);
-    let id = VerificationId::new(random::bytes()?);
     let of = Attempt { decision, profile, ip_charge, store_key: &store_key, charge };
     let approved = attempt(deps, &of, submitted).await?;
     tracing::info!(tenant.name = profile.tenant.name(), "an address was confirmed");
@@ -96,6 +95,7 @@ async fn check_address(
     // form.
     let audience = &profile.tenant;
     let purpose = SIMPLE_PURPOSE;
+    let id = VerificationId::new(random::bytes()?);
     let address = &address.folded();
     let proof =
         prove(deps, &Proven { audience, address, purpose, id: &id, is_test: false, at: approved.at })?;

@@ -201,7 +201,7 @@ async fn verification(app: &TestApp) -> Vec<u8> {
 #[tokio::test]
 async fn a_right_attempt_outlives_a_store_that_did_not_answer() {
     // The hash takes long enough to freeze Redis between taking the attempt and approving.
-    let slow = [("OTP_HASH__MEMORY_KIB", "131072"), ("OTP_HASH__PASSES", "20")];
+    let slow = [("OTP_HASH__MEMORY_KIB", "131072"), ("OTP_HASH__PASSES", "7")];
     let app = slow.iter().fold(TestApp::builder(), |app, (name, value)| app.set(name, value)).spawn().await;
     let code = app.code_for(EMAIL).await;
     let unspent = verification(&app).await;

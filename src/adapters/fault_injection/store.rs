@@ -44,7 +44,7 @@ impl FaultyStore {
     /// Returns the limit state of the charge if it is to be refused, and an error if the store is
     /// to fail. Spares all charges but that of a send's recipient and that of an attempt's IP.
     fn refusal(&self, charge: &Charge<'_>) -> Result<Option<LimitState>, StoreError> {
-        let Some(rule) = charge.rules.first() else { return Ok(None) };
+        let [Some(rule), ..] = &charge.rules else { return Ok(None) };
         let is_send = rule.policy == Policy::EmailSends;
         if (is_send || rule.policy == Policy::IpAttempts)
             && let Some(limit_state) = exceeded(rule)

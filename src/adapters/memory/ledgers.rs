@@ -37,7 +37,7 @@ impl MemoryState {
 
     pub(super) fn peek(&self, charge: &Charge<'_>, now: Millis) -> Result<LimitState, StoreError> {
         let empty = SlidingLog::default();
-        let limit_states = charge.rules.iter().filter_map(|rule| {
+        let limit_states = charge.rules.iter().flatten().filter_map(|rule| {
             let of_partition = charge.of_partition.as_ref().filter(|_| rule.partition_bytes > 0);
             let ledger = of_partition.unwrap_or(&charge.ledger);
             let log = self.ledgers.get(ledger).map_or(&empty, |retained| &retained.log);

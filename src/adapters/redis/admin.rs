@@ -1,6 +1,7 @@
 //! What an operator does with ledgers: finds those of an email address, and empties them.
 
-use super::{RedisStore, key};
+use super::RedisStore;
+use super::key::{self, Key};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger_key::LedgerKey;
 use crate::ports::StoreError;
@@ -23,7 +24,7 @@ impl RedisStore {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(SCAN_COUNT);
             let (next, keys): (u64, Vec<String>) =
-                connection.link.query(&scan, &prefix).await.map_err(StoreError::new)?;
+                connection.link.query(&scan, Some(&prefix)).await.map_err(StoreError::new)?;
             let suffixes = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
             found.extend(suffixes.filter_map(|suffix| LedgerKey::of_email(email, suffix)));
             if next == 0 {
@@ -42,10 +43,10 @@ impl RedisStore {
     /// Returns the error if Redis does not answer.
     pub async fn empty(&self, ledger: &LedgerKey) -> Result<bool, StoreError> {
         let mut connection = self.connections.get().await?;
-        let key = key::ledger(ledger);
+        let key = Key::Ledger(ledger);
         let mut del = redis::cmd("DEL");
         del.arg(&key);
-        let removed: u64 = connection.link.query(&del, &key).await.map_err(StoreError::new)?;
+        let removed: u64 = connection.link.query(&del, Some(&key)).await.map_err(StoreError::new)?;
         Ok(removed > 0)
     }
 }

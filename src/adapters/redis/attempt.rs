@@ -1,10 +1,10 @@
 //! The call that takes an attempt, and its answer.
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::answer::{codes, count, encrypted, moment, status, unexpected};
 use super::charge::ChargeArguments;
-use super::key;
+use super::key::{Key, Keys};
 use super::scripts::Argument;
 use crate::domain::limits::Charge;
 use crate::domain::store_key::StoreKey;
@@ -14,7 +14,7 @@ use crate::ports::{AttemptOutcome, StoreError};
 
 /// The keys and arguments of `take_attempt.lua`.
 pub(super) struct AttemptCall<'a> {
-    pub keys: Vec<String>,
+    pub keys: Keys<'a>,
     retention: u64,
     most: u64,
     charge: Option<ChargeArguments<'a>>,
@@ -22,24 +22,17 @@ pub(super) struct AttemptCall<'a> {
 
 impl<'a> AttemptCall<'a> {
     pub(super) fn new(
-        store_key: &StoreKey,
+        store_key: &'a StoreKey,
         rules: &VerificationRules,
         charge: Option<&'a Charge<'_>>,
     ) -> Result<Self, StoreError> {
-        let mut keys = Vec::with_capacity(2);
-        keys.push(key::verification(store_key));
-        keys.extend(charge.map(|charge| key::ledger(&charge.ledger)));
+        let ledger = charge.map(|charge| Key::Ledger(&charge.ledger));
         Ok(Self {
-            keys,
+            keys: [Key::Verification(store_key)].into_iter().chain(ledger).collect(),
             retention: millis(store_key.retention()),
             most: rules.attempts.into(),
             charge: charge.map(ChargeArguments::of).transpose()?,
         })
-    }
-
-    pub(super) fn arguments(&self) -> Vec<&dyn Argument> {
-        let own: [&dyn Argument; 2] = [&self.retention, &self.most];
-        own.into_iter().chain(self.charge.iter().flat_map(ChargeArguments::in_order)).collect()
     }
 
     /// Parses the answer.
@@ -62,6 +55,15 @@ impl<'a> AttemptCall<'a> {
                 _ => Err(unexpected()),
             },
             answer => status(answer).map(AttemptOutcome::Closed),
+        }
+    }
+}
+
+impl Argument for AttemptCall<'_> {
+    fn add_to(&self, command: &mut Cmd) {
+        command.arg(self.retention).arg(self.most);
+        if let Some(charge) = &self.charge {
+            charge.add_to(command);
         }
     }
 }

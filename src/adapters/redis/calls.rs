@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::RedisStore;
 use super::charge::ChargeArguments;
 use super::connections::{CONNECTIONS, is_refused};
-use super::key;
+use super::key::{self, Key};
 use super::scripts::{Argument, NamedScript};
 use crate::domain::code_hash::CodeHash;
 use crate::domain::details::EncryptedDetails;
@@ -36,7 +36,7 @@ impl RedisStore {
     pub(super) async fn call(
         &self,
         script: &NamedScript,
-        keys: &[String],
+        keys: &[Key<'_>],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
         let begun = Instant::now();
@@ -53,7 +53,7 @@ impl RedisStore {
     async fn call_until_accepted(
         &self,
         script: &NamedScript,
-        keys: &[String],
+        keys: &[Key<'_>],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
         let wanted = self.durability.replicas;
@@ -81,7 +81,7 @@ impl RedisStore {
         args: &ChargeArguments<'_>,
     ) -> Result<Value, StoreError> {
         let keys = key::ledgers(&charge.ledger, charge.of_partition.as_ref());
-        self.call(script, &keys, &args.in_order()).await
+        self.call(script, &keys, &[args]).await
     }
 
     pub(super) async fn ask(
@@ -92,7 +92,7 @@ impl RedisStore {
     ) -> Result<Value, StoreError> {
         let retention = millis(store_key.retention());
         let attempts = u64::from(rules.attempts);
-        self.call(script, &[key::verification(store_key)], &[&retention, &attempts]).await
+        self.call(script, &[Key::Verification(store_key)], &[&retention, &attempts]).await
     }
 
     pub(super) async fn write(
@@ -115,7 +115,7 @@ impl RedisStore {
         let about = about.as_bytes();
         let args: [&dyn Argument; 10] =
             [&retention, &attempts, &life, &longest, &overlap, &salt, &hash, &entry, &slowest, &about];
-        self.call(script, &[key::verification(store_key)], &args).await
+        self.call(script, &[Key::Verification(store_key)], &args).await
     }
 }
 

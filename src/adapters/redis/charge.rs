@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Cmd, Value};
+use smallvec::SmallVec;
 
 use super::answer::{number, unexpected};
 use super::scripts::Argument;
@@ -14,19 +15,19 @@ use crate::ports::{ChargeOutcome, StoreError};
 
 /// How many values a reply to a charge has.
 pub(super) const CHARGED: usize = 5;
+/// How many bytes a window has in an argument: one says how many bytes of the partition must match,
+/// four are its maximum, six its span in ms.
+const PACKED_WINDOW: usize = 11;
 
-/// The arguments of a charge.
+/// The three arguments of a charge: the partition, the retention, and the packed windows.
 pub(super) struct ChargeArguments<'a> {
     charge: &'a Charge<'a>,
     partition: &'a [u8],
-    /// Retention, number of windows, then three numbers for each window: the bytes of the partition
-    /// that must match, its maximum, its span.
-    numbers: Vec<u64>,
 }
 
 /// Iterates over the windows of a charge, with their rules, in the order that replies refer to.
 fn windows<'a>(charge: &'a Charge<'_>) -> impl Iterator<Item = (&'a LimitRule<'a>, Window)> {
-    charge.rules.iter().flat_map(|rule| rule.windows().map(move |window| (rule, window)))
+    charge.rules.iter().flatten().flat_map(|rule| rule.windows().map(move |window| (rule, window)))
 }
 
 impl<'a> ChargeArguments<'a> {
@@ -39,23 +40,7 @@ impl<'a> ChargeArguments<'a> {
             return Err(StoreError::new("a limit has no window"));
         }
         let partition = charge.partition.0.get(..charge.ledger.partition_bytes()).unwrap_or_default();
-        let count = windows(charge).count();
-        let mut numbers = Vec::with_capacity(2 + 3 * count);
-        numbers.extend([millis(charge.retention), count as u64]);
-        for (rule, window) in windows(charge) {
-            numbers.extend([rule.partition_bytes as u64, window.most.get().into(), millis(window.span)]);
-        }
-        Ok(Self { charge, partition, numbers })
-    }
-
-    /// Returns the arguments in the order in which the scripts read them.
-    pub(super) fn in_order(&self) -> [&dyn Argument; 2] {
-        [&self.partition, &self.numbers]
-    }
-
-    /// Returns how many arguments there are.
-    pub(super) fn len(&self) -> usize {
-        1 + self.numbers.len()
+        Ok(Self { charge, partition })
     }
 
     /// Parses the reply of `charge`.
@@ -81,5 +66,19 @@ impl<'a> ChargeArguments<'a> {
             reset: Duration::from_millis(number(reset)?),
             wait: Duration::from_millis(number(wait)?),
         })
+    }
+}
+
+impl Argument for ChargeArguments<'_> {
+    fn add_to(&self, command: &mut Cmd) {
+        // In one argument, because packing and parsing arguments costs more than the numbers do.
+        let mut packed = SmallVec::<[u8; 8 * PACKED_WINDOW]>::new();
+        for (rule, window) in windows(self.charge) {
+            let [_, _, span @ ..] = millis(window.span).to_be_bytes();
+            packed.push(u8::try_from(rule.partition_bytes).unwrap_or(u8::MAX));
+            packed.extend_from_slice(&window.most.get().to_be_bytes());
+            packed.extend_from_slice(&span);
+        }
+        command.arg(self.partition).arg(millis(self.charge.retention)).arg(packed.as_slice());
     }
 }

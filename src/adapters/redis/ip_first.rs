@@ -2,7 +2,6 @@
 //! have.
 
 use std::error::Error as _;
-use std::mem;
 use std::sync::atomic::Ordering;
 
 use redis::{RedisError, Value};
@@ -10,6 +9,7 @@ use redis::{RedisError, Value};
 use super::answer::unexpected;
 use super::attempt::AttemptCall;
 use super::charge::ChargeArguments;
+use super::key::Keys;
 use super::scripts::{Argument, NamedScript};
 use super::send::SendCall;
 use super::{RedisStore, key};
@@ -46,13 +46,12 @@ impl RedisStore {
         charge: &Charge<'_>,
         pending: Option<(&StoreKey, &VerificationRules)>,
     ) -> Result<(ChargeOutcome, Option<(ChargeOutcome, Option<CodeSalt>)>), StoreError> {
-        let mut call = SendCall::new(charge, pending)?;
-        let keys = mem::take(&mut call.keys);
+        let call = SendCall::new(charge, pending)?;
         let script = match pending {
             None => &self.scripts.charge_ip_and_new_send,
             Some(_) => &self.scripts.charge_ip_and_send,
         };
-        let (charged, answer) = self.after_ip(script, ip, keys, &call.arguments()).await?;
+        let (charged, answer) = self.after_ip(script, ip, &call.keys, &call).await?;
         Ok((charged, answer.map(|answer| call.outcome(&answer)).transpose()?))
     }
 
@@ -60,11 +59,10 @@ impl RedisStore {
     pub(super) async fn attempt_after_ip(
         &self,
         ip: &Charge<'_>,
-        mut call: AttemptCall<'_>,
+        call: AttemptCall<'_>,
     ) -> Result<(ChargeOutcome, Option<AttemptOutcome>), StoreError> {
-        let keys = mem::take(&mut call.keys);
         let script = &self.scripts.charge_ip_and_take_attempt;
-        let (charged, answer) = self.after_ip(script, ip, keys, &call.arguments()).await?;
+        let (charged, answer) = self.after_ip(script, ip, &call.keys, &call).await?;
         Ok((charged, answer.map(|answer| call.outcome(&answer)).transpose()?))
     }
 
@@ -74,18 +72,15 @@ impl RedisStore {
         &self,
         script: &NamedScript,
         ip: &Charge<'_>,
-        keys: Vec<String>,
-        arguments: &[&dyn Argument],
+        keys: &Keys<'_>,
+        arguments: &dyn Argument,
     ) -> Result<(ChargeOutcome, Option<Value>), StoreError> {
         let charge = ChargeArguments::of(ip)?;
-        let of_ip = key::ledgers(&ip.ledger, ip.of_partition.as_ref());
-        let counts = (of_ip.len() as u64, charge.len() as u64);
-        let all_keys: Vec<_> = of_ip.into_iter().chain(keys).collect();
-        let mut all: Vec<&dyn Argument> = Vec::with_capacity(4 + arguments.len());
-        all.extend([&counts.0 as &dyn Argument, &counts.1]);
-        all.extend(charge.in_order());
-        all.extend_from_slice(arguments);
-        let Value::Array(parts) = self.call(script, &all_keys, &all).await? else { return Err(unexpected()) };
+        let mut all_keys = key::ledgers(&ip.ledger, ip.of_partition.as_ref());
+        let keys_of_ip = all_keys.len();
+        all_keys.extend_from_slice(keys);
+        let answer = self.call(script, &all_keys, &[&keys_of_ip, &charge, arguments]).await?;
+        let Value::Array(parts) = answer else { return Err(unexpected()) };
         let mut parts = parts.into_iter();
         let Some(Value::Array(charged)) = parts.next() else { return Err(unexpected()) };
         match charge.charged(&charged)? {

@@ -2,6 +2,7 @@
 //!
 //! Follows the redirections of a cluster. Must not send a command again if it may have run.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager};
@@ -39,7 +40,11 @@ pub(super) struct Wait {
 
 impl Link {
     /// Sends a command on this key to the primary that has it.
-    pub(super) async fn query<T: FromRedisValue>(&mut self, command: &Cmd, key: &str) -> RedisResult<T> {
+    pub(super) async fn query<T: FromRedisValue>(
+        &mut self,
+        command: &Cmd,
+        key: Option<&impl Display>,
+    ) -> RedisResult<T> {
         let value = match self {
             Self::One(manager) => manager.req_packed_command(command).await?.extract_error()?,
             Self::Cluster(cluster) => {
@@ -56,7 +61,7 @@ impl Link {
     pub(super) async fn query_and_wait(
         &mut self,
         command: &Cmd,
-        key: &str,
+        key: Option<&impl Display>,
         wait: Wait,
     ) -> RedisResult<Acknowledged> {
         match self {
@@ -92,10 +97,11 @@ impl Link {
 async fn in_cluster(
     cluster: &mut ClusterConnection,
     command: &Cmd,
-    key: &str,
+    key: Option<&impl Display>,
     wait: Option<Wait>,
 ) -> RedisResult<Acknowledged> {
-    let by_slot = || SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+    let key = key.map(ToString::to_string).unwrap_or_default();
+    let by_slot = || SingleNodeRoutingInfo::SpecificNode(Route::with_key(&key, SlotAddr::Master));
     let mut route = by_slot();
     let mut asking = false;
     let mut redirections = 0;

@@ -2,15 +2,30 @@
 
 use std::error::Error;
 
+use redis::Cmd;
+use smallvec::SmallVec;
+
+use super::RedisStore;
 use super::answer::moment;
+use super::key::{Key, Keys};
 use super::scripts::Argument;
-use super::{RedisStore, key};
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
 use crate::domain::store_key::StoreKey;
 use crate::domain::time::{EntryId, Millis, millis};
 use crate::domain::verification::AttemptToken;
 use crate::ports::{IpEntry, Store as _, StoreError};
+
+/// Ledgers with the entries to refund, and how many bytes of a partition each entry has.
+struct Refunds<'a>(SmallVec<[(&'a LedgerKey, u64, EntryId); 3]>);
+
+impl Argument for Refunds<'_> {
+    fn add_to(&self, command: &mut Cmd) {
+        for (_, partition_bytes, entry) in &self.0 {
+            command.arg(partition_bytes).arg(entry);
+        }
+    }
+}
 
 impl RedisStore {
     /// Approves, and refunds the IP in the same step.
@@ -27,16 +42,13 @@ impl RedisStore {
             [(ledger, ledger.partition_bytes() as u64, id)].into_iter().chain(of_partition)
         });
         let refunds = charged.map(|(ledger, entry)| (ledger, ledger.partition_bytes() as u64, entry));
-        let refunds: Vec<_> = refunds.into_iter().chain(of_ip).collect();
-        let ledgers = refunds.iter().map(|(ledger, ..)| key::ledger(ledger));
-        let keys: Vec<_> = [key::verification(store_key)].into_iter().chain(ledgers).collect();
+        let refunds = Refunds(refunds.into_iter().chain(of_ip).collect());
+        let ledgers = refunds.0.iter().map(|(ledger, ..)| Key::Ledger(ledger));
+        let keys: Keys<'_> = [Key::Verification(store_key)].into_iter().chain(ledgers).collect();
         let retention = millis(store_key.retention());
         let code = token.code.as_bytes().as_slice();
         let nonce = token.nonce.as_slice();
-        let mut args: Vec<&dyn Argument> = vec![&retention, &code, &nonce];
-        for (_, partition_bytes, entry) in &refunds {
-            args.extend([partition_bytes as &dyn Argument, entry]);
-        }
+        let args: [&dyn Argument; 4] = [&retention, &code, &nonce, &refunds];
         moment(&self.call(&self.scripts.approve, &keys, &args).await?)
     }
 

@@ -11,6 +11,7 @@ use redis::{Cmd, RedisError, RedisResult, Script, Value};
 
 use super::Durability;
 use super::connections::Shared;
+use super::key::Key;
 use super::link::{Acknowledged, Wait};
 use crate::domain::time::millis;
 use crate::ports::Clock;
@@ -18,6 +19,9 @@ use crate::ports::Clock;
 /// How long replicas may take to acknowledge a write. Less than a call may take, so that the answer
 /// arrives.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(300);
+/// How many arguments a command has room for at first, and how many bytes of them. Few have more.
+const ARGUMENTS: usize = 24;
+const ARGUMENT_BYTES: usize = 700;
 /// Lets a script run when Redis has no memory left (Redis 7, script flags). A script with flags is
 /// also refused by a replica, and by a primary that has too few of them, even if it only reads.
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
@@ -212,14 +216,11 @@ impl ScriptClock {
         connection: &mut Shared,
         script: &NamedScript,
         replicas: u32,
-        keys: &[String],
+        keys: &[Key<'_>],
         args: &[&dyn Argument],
     ) -> RedisResult<Acknowledged> {
         let command = |name: &str, script: &str| {
-            // Room for the arguments, most of which are short numbers.
-            let arguments = 3 + keys.len() + 8 * args.len();
-            let bytes = script.len() + keys.iter().map(String::len).sum::<usize>() + 16 * arguments;
-            let mut command = Cmd::with_capacity(arguments, bytes);
+            let mut command = Cmd::with_capacity(ARGUMENTS, script.len() + ARGUMENT_BYTES);
             command.arg(name).arg(script).arg(keys.len()).arg(keys);
             for arg in args {
                 arg.add_to(&mut command);
@@ -244,9 +245,9 @@ async fn send(
     command: &Cmd,
     script: &NamedScript,
     replicas: u32,
-    keys: &[String],
+    keys: &[Key<'_>],
 ) -> RedisResult<Acknowledged> {
-    let key = keys.first().map(String::as_str).unwrap_or_default();
+    let key = keys.first();
     if script.durable && replicas > 0 {
         let wait = Wait { replicas, timeout: WAIT_TIMEOUT };
         connection.link.query_and_wait(command, key, wait).await

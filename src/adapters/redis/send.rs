@@ -1,10 +1,10 @@
 //! The call that charges a recipient for a send, and its answer.
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::answer::{code_salt, unexpected};
 use super::charge::{CHARGED, ChargeArguments};
-use super::key;
+use super::key::{Key, Keys};
 use super::scripts::Argument;
 use crate::domain::code_hash::CodeSalt;
 use crate::domain::limits::Charge;
@@ -16,7 +16,7 @@ use crate::ports::{ChargeOutcome, StoreError};
 /// The keys and arguments of `charge_send.lua`; without a pending verification, those of
 /// `charge.lua`.
 pub(super) struct SendCall<'a> {
-    pub keys: Vec<String>,
+    pub keys: Keys<'a>,
     /// The retention of the verification and its most attempts.
     pending: Option<[u64; 2]>,
     charge: ChargeArguments<'a>,
@@ -25,19 +25,14 @@ pub(super) struct SendCall<'a> {
 impl<'a> SendCall<'a> {
     pub(super) fn new(
         charge: &'a Charge<'_>,
-        pending: Option<(&StoreKey, &VerificationRules)>,
+        pending: Option<(&'a StoreKey, &VerificationRules)>,
     ) -> Result<Self, StoreError> {
-        let verification = pending.map(|(store_key, _)| key::verification(store_key));
+        let verification = pending.map(|(store_key, _)| Key::Verification(store_key));
         Ok(Self {
-            keys: verification.into_iter().chain([key::ledger(&charge.ledger)]).collect(),
+            keys: verification.into_iter().chain([Key::Ledger(&charge.ledger)]).collect(),
             pending: pending.map(|(store_key, rules)| [millis(store_key.retention()), rules.attempts.into()]),
             charge: ChargeArguments::of(charge)?,
         })
-    }
-
-    pub(super) fn arguments(&self) -> Vec<&dyn Argument> {
-        let own = self.pending.iter().flatten().map(|number| number as &dyn Argument);
-        own.chain(self.charge.in_order()).collect()
     }
 
     /// Parses the answer.
@@ -45,5 +40,12 @@ impl<'a> SendCall<'a> {
         let Value::Array(parts) = answer else { return Err(unexpected()) };
         let (charged, salt) = parts.split_at_checked(CHARGED).ok_or_else(unexpected)?;
         Ok((self.charge.charged(charged)?, code_salt(salt)?))
+    }
+}
+
+impl Argument for SendCall<'_> {
+    fn add_to(&self, command: &mut Cmd) {
+        command.arg(self.pending.as_ref().map_or(&[][..], |numbers| numbers));
+        self.charge.add_to(command);
     }
 }

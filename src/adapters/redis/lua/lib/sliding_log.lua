@@ -132,10 +132,13 @@ local function tightest(log, partition, windows)
   return best
 end
 
--- Returns the windows whose count is the argument with this index; their numbers follow it.
-local function windows_from(first)
+-- Returns the windows that are packed in an argument, in 11 bytes each.
+local function unpacked(packed)
   local windows = {}
-  for n = first + 1, first + 3 * ARGV[first] do windows[#windows + 1] = tonumber(ARGV[n]) end
+  for at = 1, #packed, 11 do
+    local n = #windows
+    windows[n + 1], windows[n + 2], windows[n + 3] = struct.unpack('>I1I4I6', packed, at)
+  end
   return windows
 end
 
@@ -169,10 +172,10 @@ end
 
 -- Makes an entry in a ledger, and in that of its partition, unless a window is full. The arguments
 -- from index `first` are the partition, the retention (ms; it may be longer than these windows),
--- the number of windows, and the windows. Returns the id of the entry (0 if it was refused) and the
--- state of the tightest window: its index, room, reset, wait.
+-- and the packed windows. Returns the id of the entry (0 if it was refused) and the state of the
+-- tightest window: its index, room, reset, wait.
 local function charge(first, key, partition_key)
-  local partition, retention, windows = ARGV[first], tonumber(ARGV[first + 1]), windows_from(first + 2)
+  local partition, retention, windows = ARGV[first], tonumber(ARGV[first + 1]), unpacked(ARGV[first + 2])
   local log = read_logs(#partition, key, partition_key)
   local best = tightest(log, partition, windows)
   local id = 0
