@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
 use crate::support::app::{Answer, TestApp, eventually, new_pepper, one_pepper, rotated_peppers};
@@ -189,6 +190,20 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
     assert_eq!(app.verify_otp(EMAIL, "000000").await.status, 400);
     app.redis.script_flush().await;
     assert_eq!(app.verify_otp(EMAIL, &code).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_many_calls_of_a_forgotten_script_at_once_one_sends_its_text() {
+    let app = TestApp::spawn().await;
+    app.redis.script_flush().await;
+    let attempt = async |number| app.verify_otp(&format!("{number}@example.com"), "000000").await.status;
+    let commands = app.redis.monitored(async {
+        assert_eq!(join_all((0..50).map(attempt)).await, [400; 50]);
+    });
+    let commands = commands.await;
+    let named = |name: &str| commands.iter().filter(|line| line.contains(&format!("] \"{name}\""))).count();
+    assert_eq!(named("EVAL"), 1, "{commands:?}");
+    assert!(named("EVALSHA") >= 50, "{commands:?}");
 }
 
 /// Returns the stored value of the only verification; all other keys are ledgers.

@@ -5,9 +5,11 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use redis::{Cmd, RedisError, RedisResult, Script, Value};
+use tokio::sync::Mutex;
 
 use super::Durability;
 use super::connections::Shared;
@@ -22,6 +24,9 @@ const WAIT_TIMEOUT: Duration = Duration::from_millis(300);
 /// How many arguments a command has room for at first, and how many bytes of them. Few have more.
 const ARGUMENTS: usize = 24;
 const ARGUMENT_BYTES: usize = 700;
+/// How often a script is called by its hash before its text is sent in any case. More than once,
+/// because another node of a cluster may have got the text.
+const MAX_CALLS_BY_HASH: u32 = 16;
 /// Lets a script run when Redis has no memory left (Redis 7, script flags). A script with flags is
 /// also refused by a replica, and by a primary that has too few of them, even if it only reads.
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
@@ -53,6 +58,10 @@ pub(super) struct NamedScript {
     hash: String,
     /// Whether the loss of what it wrote would allow more than the limits do.
     durable: bool,
+    /// How often its text was sent.
+    sent: AtomicU64,
+    /// Held while its text is sent.
+    turn: Mutex<()>,
 }
 
 pub(super) struct Scripts {
@@ -93,7 +102,7 @@ impl<T: redis::ToRedisArgs + Send + Sync> Argument for T {
 impl NamedScript {
     fn new(name: &'static str, text: Vec<Cow<'static, str>>) -> Self {
         let hash = Script::new(&text.concat()).get_hash().to_owned();
-        Self { name, text, hash, durable: false }
+        Self { name, text, hash, durable: false, sent: AtomicU64::new(0), turn: Mutex::new(()) }
     }
 
     fn durable(self) -> Self {
@@ -230,11 +239,21 @@ impl ScriptClock {
             }
             command
         };
-        let answer = match send(connection, &command("EVALSHA", &script.hash), script, replicas, keys).await {
-            Err(error) if is_unknown_script(&error) => {
-                send(connection, &command("EVAL", &script.text.concat()), script, replicas, keys).await
+        let mut calls = 0;
+        let answer = loop {
+            let sent = script.sent.load(Ordering::Relaxed);
+            let answer = send(connection, &command("EVALSHA", &script.hash), script, replicas, keys).await;
+            calls += 1;
+            if !answer.as_ref().is_err_and(is_unknown_script) {
+                break answer;
             }
-            answer => answer,
+            // One call sends the text. The others wait for it, and then go on by the hash.
+            let _turn = script.turn.lock().await;
+            if script.sent.load(Ordering::Relaxed) == sent || calls == MAX_CALLS_BY_HASH {
+                script.sent.fetch_add(1, Ordering::Relaxed);
+                let text = script.text.concat();
+                break send(connection, &command("EVAL", &text), script, replicas, keys).await;
+            }
         };
         answer.inspect_err(|error| connection.discard_if_broken(error))
     }
