@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use poem::endpoint::BoxEndpoint;
 use poem::http::header::ALLOW;
 use poem::{Request, Response};
@@ -33,7 +34,7 @@ impl Dispatch {
         let uri = request.uri().clone();
         let endpoint = self.routes.operation(request.method(), uri.path()).unwrap_or(&self.rest);
         // The endpoints keep no state that a panic could leave inconsistent.
-        let called = AssertUnwindSafe(endpoint.call(*request)).catch_unwind().await;
+        let called = AssertUnwindSafe(call(endpoint, request)).catch_unwind().await;
         let rejection = match called {
             Ok(Ok(response)) => return response,
             Ok(Err(error)) if error.is_from_response() => return error.into_response(),
@@ -48,4 +49,9 @@ impl Dispatch {
         }
         response
     }
+}
+
+/// Calls an endpoint. The box of the request is freed here, and not at the end of the call.
+fn call<'a>(endpoint: &'a BoxEndpoint<'_>, request: Box<Request>) -> BoxFuture<'a, poem::Result<Response>> {
+    endpoint.call(*request)
 }

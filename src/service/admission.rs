@@ -84,7 +84,9 @@ impl Admission {
         if let (Some(permit), Some(hash)) = (permit.take_if(|_| hash.is_some()), hash) {
             return Ok(Permits { use_case: permit, hash });
         }
-        if let Some(limit_state) = self.exceeded(deps, use_case).await {
+        if let Some((client, ip_charge)) = self.refused_lately(deps, use_case)
+            && let Some(limit_state) = Box::pin(self.exceeded(deps, client, ip_charge)).await
+        {
             return Err(Refusal::Limited(limit_state));
         }
         let left = || end.saturating_duration_since(Instant::now());
@@ -99,15 +101,25 @@ impl Admission {
         Ok(Permits { use_case: permit, hash })
     }
 
-    /// Returns the limit state of the client's IP if its limit was exceeded lately and still is.
-    async fn exceeded(&self, deps: &Dependencies, use_case: &UseCase<'_>) -> Option<LimitState> {
+    /// Returns the client with the charge of its IP if its limit was exceeded lately.
+    fn refused_lately<'a>(
+        &self,
+        deps: &Dependencies,
+        use_case: &UseCase<'a>,
+    ) -> Option<(KeyedHash, IpCharge<'a>)> {
         let ip_charge = use_case.ip_charge(deps);
-        let (charge, client) = (ip_charge.due()?, ip_charge.client_prefix()?);
-        if !self.refused_clients.contains(&client, Instant::now()) {
-            return None;
-        }
-        // Boxed, because it is rare.
-        match Box::pin(deps.store.peek(charge)).await {
+        let client = ip_charge.client_prefix()?;
+        self.refused_clients.contains(&client, Instant::now()).then_some((client, ip_charge))
+    }
+
+    /// Returns the limit state of the client's IP if its limit is still exceeded.
+    async fn exceeded(
+        &self,
+        deps: &Dependencies,
+        client: KeyedHash,
+        ip_charge: IpCharge<'_>,
+    ) -> Option<LimitState> {
+        match deps.store.peek(ip_charge.due()?).await {
             Ok(limit_state) if limit_state.wait.is_zero() => None,
             Ok(limit_state) => {
                 self.remember(&client);

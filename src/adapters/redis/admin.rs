@@ -45,7 +45,7 @@ impl RedisStore {
         let mut connection = self.connections.get().await?;
         let key = Key::Ledger(ledger);
         let mut del = redis::cmd("DEL");
-        del.arg(&key);
+        del.arg(key);
         let removed: u64 = connection.link.query(&del, Some(&key)).await.map_err(StoreError::new)?;
         Ok(removed > 0)
     }
