@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -84,8 +85,8 @@ impl Admission {
         if let (Some(permit), Some(hash)) = (permit.take_if(|_| hash.is_some()), hash) {
             return Ok(Permits { use_case: permit, hash });
         }
-        if let Some((client, ip_charge)) = self.refused_lately(deps, use_case)
-            && let Some(limit_state) = Box::pin(self.exceeded(deps, client, ip_charge)).await
+        if let Some(exceeded) = self.exceeded(deps, use_case)
+            && let Some(limit_state) = exceeded.await
         {
             return Err(Refusal::Limited(limit_state));
         }
@@ -101,35 +102,31 @@ impl Admission {
         Ok(Permits { use_case: permit, hash })
     }
 
-    /// Returns the client with the charge of its IP if its limit was exceeded lately.
-    fn refused_lately<'a>(
-        &self,
-        deps: &Dependencies,
+    /// Begins to read the limit state of the client's IP if its limit was exceeded lately, and
+    /// returns it if the limit still is. Boxed, because it is rare.
+    fn exceeded<'a>(
+        &'a self,
+        deps: &'a Dependencies,
         use_case: &UseCase<'a>,
-    ) -> Option<(KeyedHash, IpCharge<'a>)> {
+    ) -> Option<BoxFuture<'a, Option<LimitState>>> {
         let ip_charge = use_case.ip_charge(deps);
         let client = ip_charge.client_prefix()?;
-        self.refused_clients.contains(&client, Instant::now()).then_some((client, ip_charge))
-    }
-
-    /// Returns the limit state of the client's IP if its limit is still exceeded.
-    async fn exceeded(
-        &self,
-        deps: &Dependencies,
-        client: KeyedHash,
-        ip_charge: IpCharge<'_>,
-    ) -> Option<LimitState> {
-        match deps.store.peek(ip_charge.due()?).await {
-            Ok(limit_state) if limit_state.wait.is_zero() => None,
-            Ok(limit_state) => {
-                self.remember(&client);
-                Some(limit_state)
-            }
-            Err(error) => {
-                log(&error, "a limit was not read in an overload");
-                None
-            }
+        if !self.refused_clients.contains(&client, Instant::now()) {
+            return None;
         }
+        Some(Box::pin(async move {
+            match deps.store.peek(ip_charge.due()?).await {
+                Ok(limit_state) if limit_state.wait.is_zero() => None,
+                Ok(limit_state) => {
+                    self.remember(&client);
+                    Some(limit_state)
+                }
+                Err(error) => {
+                    log(&error, "a limit was not read in an overload");
+                    None
+                }
+            }
+        }))
     }
 
     /// Remembers a client whose IP had exceeded its limit.
