@@ -19,16 +19,16 @@ const MORE: usize = 150;
 /// four allocations, and a sixth of the instructions, more than were counted. Runs differ by an
 /// allocation and a tenth of the instructions.
 const BOUNDS: [(Scenario, f64, f64); 10] = [
-    (Scenario::Malformed, 28.0, 210.0),
+    (Scenario::Malformed, 28.0, 205.0),
     (Scenario::UnknownKey, 26.0, 260.0),
-    (Scenario::UnknownId, 64.0, 500.0),
-    (Scenario::Show, 101.0, 830.0),
-    (Scenario::LimitedIp, 71.0, 630.0),
-    (Scenario::Wrong, 79.0, 1_290.0),
-    (Scenario::Right, 108.0, 2_180.0),
-    (Scenario::Send, 106.0, 2_190.0),
-    (Scenario::Create, 138.0, 2_460.0),
-    (Scenario::CheckWrong, 102.0, 1_490.0),
+    (Scenario::UnknownId, 63.0, 480.0),
+    (Scenario::Show, 90.0, 765.0),
+    (Scenario::LimitedIp, 54.0, 570.0),
+    (Scenario::Wrong, 59.0, 1_235.0),
+    (Scenario::Right, 82.0, 2_045.0),
+    (Scenario::Send, 84.0, 2_135.0),
+    (Scenario::Create, 116.0, 2_390.0),
+    (Scenario::CheckWrong, 88.0, 1_440.0),
 ];
 
 /// Prints both for each scenario.
