@@ -31,7 +31,7 @@ use self::answer::{number, opened, status, unexpected, view};
 use self::attempt::AttemptCall;
 use self::charge::ChargeArguments;
 use self::connections::Connections;
-use self::key::Key;
+use self::key::RedisKey;
 pub use self::kind::Weakness;
 use self::scripts::Scripts;
 pub use self::scripts::{Fence, ScriptClock};
@@ -86,7 +86,7 @@ impl RedisStore {
     /// # Errors
     /// Returns the error if Redis does not answer, or does not take the write.
     pub async fn takes_writes(&self, number: u32) -> Result<(), StoreError> {
-        self.call(&self.scripts.ready, &[Key::Ready(number)], &[]).await.map(|_| ())
+        self.call(&self.scripts.ready, &[RedisKey::Ready(number)], &[]).await.map(|_| ())
     }
 
     /// Creates the store, in a runtime of tokio. The first call connects, so that Redis may start
@@ -258,7 +258,7 @@ impl Store for RedisStore {
     ) -> Result<bool, StoreError> {
         let retention = millis(store_key.retention());
         let code = code.as_bytes().as_slice();
-        let keys = [Key::Verification(store_key)];
+        let keys = [RedisKey::Verification(store_key)];
         let answer = self.call(&self.scripts.mark_failed, &keys, &[&retention, &code, &entry]).await?;
         Ok(number(&answer)? == 1)
     }
@@ -272,7 +272,7 @@ impl Store for RedisStore {
         let retention = millis(store_key.retention());
         let code = code.as_bytes().as_slice();
         let id = provider_id.map_or("", ProviderId::as_str);
-        let keys = [Key::Verification(store_key)];
+        let keys = [RedisKey::Verification(store_key)];
         match self.call(&self.scripts.mark_accepted, &keys, &[&retention, &code, &id]).await? {
             Value::Nil => Ok(None),
             answer => number(&answer).map(Some),

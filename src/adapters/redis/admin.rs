@@ -1,7 +1,7 @@
 //! What an operator does with ledgers: finds those of an email address, and empties them.
 
 use super::RedisStore;
-use super::key::{self, Key};
+use super::key::{self, RedisKey};
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::ledger_key::LedgerKey;
 use crate::ports::StoreError;
@@ -43,7 +43,7 @@ impl RedisStore {
     /// Returns the error if Redis does not answer.
     pub async fn empty(&self, ledger: &LedgerKey) -> Result<bool, StoreError> {
         let mut connection = self.connections.get().await?;
-        let key = Key::Ledger(ledger);
+        let key = RedisKey::Ledger(ledger);
         let mut del = redis::cmd("DEL");
         del.arg(key);
         let removed: u64 = connection.link.query(&del, Some(&key)).await.map_err(StoreError::new)?;

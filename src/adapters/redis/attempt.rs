@@ -4,7 +4,7 @@ use redis::{Cmd, Value};
 
 use super::answer::{codes, count, encrypted, moment, status, unexpected};
 use super::charge::ChargeArguments;
-use super::key::{Key, Keys};
+use super::key::{RedisKey, RedisKeys};
 use super::scripts::Argument;
 use crate::domain::limits::Charge;
 use crate::domain::store_key::StoreKey;
@@ -14,7 +14,7 @@ use crate::ports::{AttemptOutcome, StoreError};
 
 /// The keys and arguments of `take_attempt.lua`.
 pub(super) struct AttemptCall<'a> {
-    pub keys: Keys<'a>,
+    pub keys: RedisKeys<'a>,
     retention: u64,
     most: u64,
     charge: Option<ChargeArguments<'a>>,
@@ -26,9 +26,9 @@ impl<'a> AttemptCall<'a> {
         rules: &VerificationRules,
         charge: Option<&'a Charge<'_>>,
     ) -> Result<Self, StoreError> {
-        let ledger = charge.map(|charge| Key::Ledger(&charge.ledger));
+        let ledger = charge.map(|charge| RedisKey::Ledger(&charge.ledger));
         Ok(Self {
-            keys: [Key::Verification(store_key)].into_iter().chain(ledger).collect(),
+            keys: [RedisKey::Verification(store_key)].into_iter().chain(ledger).collect(),
             retention: millis(store_key.retention()),
             most: rules.attempts.into(),
             charge: charge.map(ChargeArguments::of).transpose()?,

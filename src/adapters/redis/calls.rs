@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::RedisStore;
 use super::charge::ChargeArguments;
 use super::connections::{CONNECTIONS, is_refused};
-use super::key::{self, Key};
+use super::key::{self, RedisKey};
 use super::scripts::{Argument, NamedScript};
 use crate::domain::code_hash::CodeHash;
 use crate::domain::details::EncryptedDetails;
@@ -36,7 +36,7 @@ impl RedisStore {
     pub(super) async fn call(
         &self,
         script: &NamedScript,
-        keys: &[Key<'_>],
+        keys: &[RedisKey<'_>],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
         let begun = Instant::now();
@@ -53,7 +53,7 @@ impl RedisStore {
     async fn call_until_accepted(
         &self,
         script: &NamedScript,
-        keys: &[Key<'_>],
+        keys: &[RedisKey<'_>],
         args: &[&dyn Argument],
     ) -> Result<Value, StoreError> {
         let wanted = self.durability.replicas;
@@ -92,7 +92,7 @@ impl RedisStore {
     ) -> Result<Value, StoreError> {
         let retention = millis(store_key.retention());
         let attempts = u64::from(rules.attempts);
-        self.call(script, &[Key::Verification(store_key)], &[&retention, &attempts]).await
+        self.call(script, &[RedisKey::Verification(store_key)], &[&retention, &attempts]).await
     }
 
     pub(super) async fn write(
@@ -115,7 +115,7 @@ impl RedisStore {
         let about = about.as_bytes();
         let args: [&dyn Argument; 10] =
             [&retention, &attempts, &life, &longest, &overlap, &salt, &hash, &entry, &slowest, &about];
-        self.call(script, &[Key::Verification(store_key)], &args).await
+        self.call(script, &[RedisKey::Verification(store_key)], &args).await
     }
 }
 

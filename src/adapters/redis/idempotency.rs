@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::RedisStore;
 use super::answer::unexpected;
-use super::key::Key;
+use super::key::RedisKey;
 use crate::domain::idempotency::{BeginOutcome, IN_PROGRESS_TIMEOUT, IdempotentRequest, RETENTION};
 use crate::domain::time::millis;
 use crate::domain::verification_id::VerificationId;
@@ -20,7 +20,7 @@ fn arguments(request: &IdempotentRequest) -> [&[u8]; 2] {
 impl IdempotencyStore for RedisStore {
     async fn begin(&self, request: &IdempotentRequest) -> Result<BeginOutcome, StoreError> {
         let [fingerprint, token] = arguments(request);
-        let keys = [Key::Idempotency(&request.key)];
+        let keys = [RedisKey::Idempotency(&request.key)];
         let life = millis(IN_PROGRESS_TIMEOUT);
         match self.call(&self.scripts.begin, &keys, &[&fingerprint, &token, &life]).await? {
             Value::BulkString(word) => match word.as_slice() {
@@ -42,7 +42,7 @@ impl IdempotencyStore for RedisStore {
 
     async fn complete(&self, request: &IdempotentRequest, id: &VerificationId) -> Result<(), StoreError> {
         let [fingerprint, token] = arguments(request);
-        let keys = [Key::Idempotency(&request.key)];
+        let keys = [RedisKey::Idempotency(&request.key)];
         let id = id.as_bytes().as_slice();
         let kept = millis(RETENTION);
         self.call(&self.scripts.complete, &keys, &[&fingerprint, &token, &id, &kept]).await.map(|_| ())
@@ -50,7 +50,7 @@ impl IdempotencyStore for RedisStore {
 
     async fn abandon(&self, request: &IdempotentRequest) -> Result<(), StoreError> {
         let [fingerprint, token] = arguments(request);
-        let keys = [Key::Idempotency(&request.key)];
+        let keys = [RedisKey::Idempotency(&request.key)];
         self.call(&self.scripts.abandon, &keys, &[&fingerprint, &token]).await.map(|_| ())
     }
 }

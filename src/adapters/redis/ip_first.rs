@@ -9,7 +9,7 @@ use redis::{RedisError, Value};
 use super::answer::unexpected;
 use super::attempt::AttemptCall;
 use super::charge::ChargeArguments;
-use super::key::Keys;
+use super::key::RedisKeys;
 use super::scripts::{Argument, NamedScript};
 use super::send::SendCall;
 use super::{RedisStore, key};
@@ -72,7 +72,7 @@ impl RedisStore {
         &self,
         script: &NamedScript,
         ip: &Charge<'_>,
-        keys: &Keys<'_>,
+        keys: &RedisKeys<'_>,
         arguments: &dyn Argument,
     ) -> Result<(ChargeOutcome, Option<Value>), StoreError> {
         let charge = ChargeArguments::of(ip)?;

@@ -14,7 +14,7 @@ use crate::domain::store_key::StoreKey;
 
 /// A key. It is written as text into the command that has it.
 #[derive(Clone, Copy)]
-pub(super) enum Key<'a> {
+pub(super) enum RedisKey<'a> {
     /// A verification. Its hash tag is the hash of the email address, or of tenant and id.
     Verification(&'a StoreKey),
     Ledger(&'a LedgerKey),
@@ -27,9 +27,9 @@ pub(super) enum Key<'a> {
 }
 
 /// The keys of one call.
-pub(super) type Keys<'a> = SmallVec<[Key<'a>; 4]>;
+pub(super) type RedisKeys<'a> = SmallVec<[RedisKey<'a>; 4]>;
 
-impl fmt::Display for Key<'_> {
+impl fmt::Display for RedisKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Verification(StoreKey::Address { recipient, address }) => {
@@ -45,15 +45,15 @@ impl fmt::Display for Key<'_> {
     }
 }
 
-impl ToRedisArgs for Key<'_> {
+impl ToRedisArgs for RedisKey<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         out.write_arg_fmt(self);
     }
 }
 
 /// Returns the keys of a ledger, and of that of a partition of it.
-pub(super) fn ledgers<'a>(ledger: &'a LedgerKey, of_partition: Option<&'a LedgerKey>) -> Keys<'a> {
-    [ledger].into_iter().chain(of_partition).map(Key::Ledger).collect()
+pub(super) fn ledgers<'a>(ledger: &'a LedgerKey, of_partition: Option<&'a LedgerKey>) -> RedisKeys<'a> {
+    [ledger].into_iter().chain(of_partition).map(RedisKey::Ledger).collect()
 }
 
 /// Returns what the keys of all ledgers of an email address begin with.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::RedisStore;
 use super::answer::moment;
-use super::key::{Key, Keys};
+use super::key::{RedisKey, RedisKeys};
 use super::scripts::Argument;
 use crate::domain::ledger_key::LedgerKey;
 use crate::domain::limits::Charge;
@@ -43,8 +43,8 @@ impl RedisStore {
         });
         let refunds = charged.map(|(ledger, entry)| (ledger, ledger.partition_bytes() as u64, entry));
         let refunds = Refunds(refunds.into_iter().chain(of_ip).collect());
-        let ledgers = refunds.0.iter().map(|(ledger, ..)| Key::Ledger(ledger));
-        let keys: Keys<'_> = [Key::Verification(store_key)].into_iter().chain(ledgers).collect();
+        let ledgers = refunds.0.iter().map(|(ledger, ..)| RedisKey::Ledger(ledger));
+        let keys: RedisKeys<'_> = [RedisKey::Verification(store_key)].into_iter().chain(ledgers).collect();
         let retention = millis(store_key.retention());
         let code = token.code.as_bytes().as_slice();
         let nonce = token.nonce.as_slice();

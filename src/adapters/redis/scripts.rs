@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::Durability;
 use super::connections::Shared;
-use super::key::Key;
+use super::key::RedisKey;
 use super::link::{Acknowledged, Wait};
 use crate::domain::time::millis;
 use crate::ports::Clock;
@@ -225,7 +225,7 @@ impl ScriptClock {
         connection: &mut Shared,
         script: &NamedScript,
         replicas: u32,
-        keys: &[Key<'_>],
+        keys: &[RedisKey<'_>],
         args: &[&dyn Argument],
     ) -> RedisResult<Acknowledged> {
         let command = |name: &str, script: &str| {
@@ -264,7 +264,7 @@ async fn send(
     command: &Cmd,
     script: &NamedScript,
     replicas: u32,
-    keys: &[Key<'_>],
+    keys: &[RedisKey<'_>],
 ) -> RedisResult<Acknowledged> {
     let key = keys.first();
     if script.durable && replicas > 0 {

@@ -4,7 +4,7 @@ use redis::{Cmd, Value};
 
 use super::answer::{code_salt, unexpected};
 use super::charge::{CHARGED, ChargeArguments};
-use super::key::{Key, Keys};
+use super::key::{RedisKey, RedisKeys};
 use super::scripts::Argument;
 use crate::domain::code_hash::CodeSalt;
 use crate::domain::limits::Charge;
@@ -16,7 +16,7 @@ use crate::ports::{ChargeOutcome, StoreError};
 /// The keys and arguments of `charge_send.lua`; without a pending verification, those of
 /// `charge.lua`.
 pub(super) struct SendCall<'a> {
-    pub keys: Keys<'a>,
+    pub keys: RedisKeys<'a>,
     /// The retention of the verification and its most attempts.
     pending: Option<[u64; 2]>,
     charge: ChargeArguments<'a>,
@@ -27,9 +27,9 @@ impl<'a> SendCall<'a> {
         charge: &'a Charge<'_>,
         pending: Option<(&'a StoreKey, &VerificationRules)>,
     ) -> Result<Self, StoreError> {
-        let verification = pending.map(|(store_key, _)| Key::Verification(store_key));
+        let verification = pending.map(|(store_key, _)| RedisKey::Verification(store_key));
         Ok(Self {
-            keys: verification.into_iter().chain([Key::Ledger(&charge.ledger)]).collect(),
+            keys: verification.into_iter().chain([RedisKey::Ledger(&charge.ledger)]).collect(),
             pending: pending.map(|(store_key, rules)| [millis(store_key.retention()), rules.attempts.into()]),
             charge: ChargeArguments::of(charge)?,
         })

@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::RedisStore;
 use super::answer::{number, unexpected};
-use super::key::Key;
+use super::key::RedisKey;
 use crate::domain::keyed_hash::KeyedHash;
 use crate::domain::test_mail::{EncryptedTestMail, MAX_TEST_MAILS, TEST_MAIL_RETENTION};
 use crate::domain::time::millis;
@@ -14,7 +14,7 @@ use crate::ports::{StoreError, StoredTestMail, TestMails};
 #[async_trait]
 impl TestMails for RedisStore {
     async fn put(&self, mailbox: &KeyedHash, mail: &EncryptedTestMail) -> Result<(), StoreError> {
-        let keys = [Key::TestMails(mailbox)];
+        let keys = [RedisKey::TestMails(mailbox)];
         let retention = millis(TEST_MAIL_RETENTION);
         let most = MAX_TEST_MAILS as u64;
         let mail = mail.as_bytes();
@@ -22,7 +22,7 @@ impl TestMails for RedisStore {
     }
 
     async fn list(&self, mailbox: &KeyedHash) -> Result<Vec<StoredTestMail>, StoreError> {
-        let keys = [Key::TestMails(mailbox)];
+        let keys = [RedisKey::TestMails(mailbox)];
         let retention = millis(TEST_MAIL_RETENTION);
         match self.call(&self.scripts.list_test_mails, &keys, &[&retention]).await? {
             Value::Array(parts) => parts.chunks(2).map(stored).collect(),
