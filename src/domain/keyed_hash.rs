@@ -71,3 +71,16 @@ impl fmt::Debug for IndexKey {
         f.write_str("IndexKey(***)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::block_api::Sha256VarCore;
+    use zeroize::ZeroizeOnDrop;
+
+    /// Compiles only with the features that wipe them.
+    #[test]
+    fn the_states_of_an_hmac_are_wiped_when_dropped() {
+        fn is_wiped<T: ZeroizeOnDrop>() {}
+        is_wiped::<Sha256VarCore>();
+    }
+}
