@@ -69,7 +69,7 @@ impl Admission {
     }
 
     /// Waits for the permits of a use case. A client that exceeded the limit of its IP lately, and
-    /// still does, is told so instead of waiting.
+    /// still does, is refused for that instead of waiting.
     pub(super) async fn admit(
         &self,
         deps: &Dependencies,

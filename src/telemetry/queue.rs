@@ -1,4 +1,4 @@
-//! A queue of lines and the thread that writes them, so that no request waits for whoever reads a
+//! A queue of lines and the thread that writes them, so that no request waits for the reader of a
 //! log.
 //!
 //! Own code, because the usual crate prints to standard output, and waits for it, if a queue is
