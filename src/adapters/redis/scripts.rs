@@ -1,7 +1,7 @@
 //! Builds the scripts and calls them.
 //!
-//! Must not call a script again if it may have run. Only a script that Redis did not know is sent
-//! again, with its text.
+//! Must not call a script again if it may have run. Only a script that Redis did not know is called
+//! again: by one call with its text, by those that waited for it by the hash.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -248,12 +248,18 @@ impl ScriptClock {
                 break answer;
             }
             // One call sends the text. The others wait for it, and then go on by the hash.
-            let _turn = script.turn.lock().await;
-            if script.sent.load(Ordering::Relaxed) == sent || calls == MAX_CALLS_BY_HASH {
-                script.sent.fetch_add(1, Ordering::Relaxed);
-                let text = script.text.concat();
-                break send(connection, &command("EVAL", &text), script, replicas, keys).await;
+            let turn = script.turn.lock().await;
+            let is_first = script.sent.load(Ordering::Relaxed) == sent;
+            if !is_first && calls < MAX_CALLS_BY_HASH {
+                continue;
             }
+            let turn = is_first.then_some(turn);
+            let text = command("EVAL", &script.text.concat());
+            let answer = send(connection, &text, script, replicas, keys).await;
+            // Counted afterwards, also if it failed: calls that began meanwhile go on by the hash.
+            script.sent.fetch_add(1, Ordering::Relaxed);
+            drop(turn);
+            break answer;
         };
         answer.inspect_err(|error| connection.discard_if_broken(error))
     }
