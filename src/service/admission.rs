@@ -102,8 +102,8 @@ impl Admission {
         Ok(Permits { use_case: permit, hash })
     }
 
-    /// Begins to read the limit state of the client's IP if its limit was exceeded lately, and
-    /// returns it if the limit still is. Boxed, because it is rare.
+    /// Returns a future that reads the limit state of the client's IP, if its limit was exceeded
+    /// lately; it resolves to `None` if the limit has room again. Boxed, because it is rare.
     fn exceeded<'a>(
         &'a self,
         deps: &'a Dependencies,

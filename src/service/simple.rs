@@ -95,6 +95,8 @@ async fn check_address(
     // form.
     let audience = &profile.tenant;
     let purpose = SIMPLE_PURPOSE;
+    // Drawn only now, so that a rejected attempt needs no system call. If it failed, the code would
+    // be used up; the nonce of the approval came from the same generator just before.
     let id = VerificationId::new(random::bytes()?);
     let address = &address.folded();
     let proof =

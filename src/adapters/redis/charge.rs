@@ -15,8 +15,8 @@ use crate::ports::{ChargeOutcome, StoreError};
 
 /// How many values a reply to a charge has.
 pub(super) const CHARGED: usize = 5;
-/// How many bytes a window has in an argument: one says how many bytes of the partition must match,
-/// four are its maximum, six its span in ms.
+/// The bytes of a packed window: one for the number of bytes of the partition that must match, four
+/// for its maximum, six for its span in ms, all big-endian. `sliding_log.lua` unpacks them.
 const PACKED_WINDOW: usize = 11;
 
 /// The three arguments of a charge: the partition, the retention, and the packed windows.

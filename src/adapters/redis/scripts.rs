@@ -21,7 +21,7 @@ use crate::ports::Clock;
 /// How long replicas may take to acknowledge a write. Less than a call may take, so that the answer
 /// arrives.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(300);
-/// How many arguments a command has room for at first, and how many bytes of them. Few have more.
+/// The initial capacity of a command: its arguments, and their bytes. Few need more.
 const ARGUMENTS: usize = 24;
 const ARGUMENT_BYTES: usize = 700;
 /// How often a script is called by its hash before its text is sent in any case. More than once,

@@ -132,7 +132,8 @@ local function tightest(log, partition, windows)
   return best
 end
 
--- Returns the windows that are packed in an argument, in 11 bytes each.
+-- Returns the windows that are packed in an argument, in 11 bytes each: bytes of the partition that
+-- must match, max entries, span (ms).
 local function unpacked(packed)
   local windows = {}
   for at = 1, #packed, 11 do
